@@ -1,0 +1,25 @@
+"""Secateur searches for non-uniform compression plans of transformer models."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from .space.errors import SecateurError
+
+if TYPE_CHECKING:
+    from .api import Run, describe, resume, search
+
+__all__ = ["Run", "SecateurError", "describe", "resume", "search"]
+
+try:
+    __version__ = version("secateur")
+except PackageNotFoundError:  # run from a checkout that is not installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the interface, and torch with it, only when it is asked for."""
+    if name in ("Run", "describe", "resume", "search"):
+        from . import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'secateur' has no attribute '{name}'")

@@ -1,0 +1,5 @@
+"""`python -m secateur`."""
+
+from .cli import main
+
+main()

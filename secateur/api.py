@@ -1,0 +1,189 @@
+"""What Python users call, and the command line with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import compose
+from .fitness.speed import matrix_speed
+from .runs.export.hf import export_hf
+from .runs.folder import RunFolder
+from .runs.plan import Plan
+from .runs.recipe import EvopressSettings, Recipe, make_recipe, read_recipe
+from .runs.report.summary import Summary, make_plan, summarise
+from .runs.report.write import write_report
+from .search.evopress import PUBLISHED
+from .space.costs import COSTS
+from .space.errors import SecateurError, suggest
+from .space.space import Space
+
+EXPORTS = ("plan", "hf")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or unfinished run on disk.
+
+    `summary` is the comparison with the baselines; `plan()` any of its plans; `export()` writes one for other tools.
+    """
+
+    path: Path
+
+    @property
+    def summary(self) -> Summary:
+        with RunFolder.open(self.path, writing=False) as folder:
+            return summarise(folder, compose.space_of(folder))
+
+    def plan(self, pick: str = "found") -> Plan:
+        """The plan named `pick`: "found" or a baseline's name."""
+        with RunFolder.open(self.path, writing=False) as folder:
+            return pick_plan(folder, pick)
+
+    def export(self, to: str, out: str | Path, pick: str = "found") -> Path:
+        """Writes the plan as `to` ("plan" or "hf") into the new folder `out`; returns what was written."""
+        with RunFolder.open(self.path, writing=False) as folder:
+            return export_run(folder, to, Path(out), pick)
+
+
+def search(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run:
+    """Carries out a recipe (a YAML file, or its content as plain values) in the new folder `out`.
+
+    Raises:
+        SecateurError: anything in the recipe that does not fit, or `out` is taken.
+    """
+    if isinstance(recipe, str | Path):
+        recipe = read_recipe(Path(recipe))
+    elif not isinstance(recipe, Recipe):
+        recipe = make_recipe(recipe)
+    with compose.start(recipe, Path(out)) as folder:
+        compose.execute(folder)
+        report_run(folder)
+    return Run(Path(out))
+
+
+def resume(path: str | Path) -> Run:
+    """Continues a run from wherever it was stopped; raises SecateurError when `path` is no run."""
+    with RunFolder.open(Path(path)) as folder:
+        compose.execute(folder)
+        report_run(folder)
+    return Run(Path(path))
+
+
+def report_run(folder: RunFolder) -> tuple[Space, Summary]:
+    """Writes the report of an open run; raises SecateurError when it has nothing to report yet."""
+    if folder.journal.fact("texts") is None:
+        raise SecateurError(f"{folder.path}: nothing has been evaluated yet; 'secateur resume {folder.path}' goes on")
+    space = compose.space_of(folder)
+    return space, write_report(folder, space)
+
+
+def pick_plan(folder: RunFolder, pick: str) -> Plan:
+    """The plan of a choice; raises SecateurError when the run has none of that name."""
+    space = compose.space_of(folder)
+    rows = {row.name: row for row in summarise(folder, space).rows if row.name != "dense"}
+    if pick not in rows:
+        raise SecateurError(f"--pick {pick}: this run has no such plan; {suggest(pick, rows)}")
+    return make_plan(folder, space, rows[pick])
+
+
+def export_run(folder: RunFolder, to: str, out: Path, pick: str) -> Path:
+    """Writes a plan of an open run; raises SecateurError for an unknown format, a taken folder, a changed model."""
+    if to not in EXPORTS:
+        raise SecateurError(f"--to {to}; {suggest(to, EXPORTS)}")
+    if out.exists():
+        raise SecateurError(f"{out} exists; --out names another folder")
+    plan = pick_plan(folder, pick)
+    if to == "plan":
+        plan.write(out / "plan.json")
+        return out / "plan.json"
+    space = compose.space_of(folder)
+    bench = compose.load_bench(folder.recipe, space)
+    if bench.digest != plan.model.digest:
+        raise SecateurError(f"model {plan.model.path} is not the one the run was made with; put that one back")
+    bench.prepare(space)
+    export_hf(plan, bench.model, bench.tokenizer, bench.anatomy, bench.store, out)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What would be searched, ready to be shown."""
+
+    genes: int
+    size: int
+    context: int
+    kinds: tuple[tuple[str, str, str, str], ...]
+    costs: tuple[tuple[str, str, str, str, str], ...]
+    lines: tuple[str, ...]
+
+
+def describe(recipe: Recipe) -> Description:
+    """Describes the space of a recipe from the model's configuration alone.
+
+    Raises:
+        SecateurError: recipe, model and budgets do not fit together.
+    """
+    space = compose.build_space(recipe)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for gene in space.genes:
+        labels = ", ".join(str(gene.label(level)) for level in range(len(gene.levels)))
+        groups.setdefault((gene.kind, labels), []).append(gene.site)
+    kinds = tuple(
+        (kind, str(len(sites)), labels, sites[0] if len(sites) == 1 else f"{sites[0]} … {sites[-1]}")
+        for (kind, labels), sites in groups.items()
+    )
+    dense, least = space.dense_costs.to_json(), space.costs(space.smallest).to_json()
+    limits = {budget.cost: f"<= {budget.limit:,}" for budget in space.budgets}
+    costs = tuple(
+        (name, f"{dense[name]:,}", f"{least[name]:,}", f"{least[name] / max(1, dense[name]):.4f}", limits.get(name, ""))
+        for name in COSTS
+    )
+    lines = [
+        "Budgets can be kept." if space.budgets else "No budget: every genome is feasible.",
+        f"Baselines: {', '.join(recipe.wanted_baselines()) or 'none'}.",
+    ]
+    lines += _estimate(recipe, space)
+    return Description(len(space.genes), space.size, space.context, kinds, costs, tuple(lines))
+
+
+def _estimate(recipe: Recipe, space: Space) -> list[str]:
+    """Tokens and time of the search, from a short measurement of matrix products on this machine."""
+    speed = matrix_speed(recipe.model.dtype) / (2 * space.dense_costs.macs)
+    tokens = expected_tokens(recipe, space)
+    if recipe.effort.minutes is not None:
+        tokens = min(tokens or int(speed * 60 * recipe.effort.minutes), int(speed * 60 * recipe.effort.minutes))
+    if tokens is None:
+        return ["Search: its length depends on what it finds; limit it with 'effort'."]
+    held_out = sum(text.sequences * text.length for text in recipe.held_out) * (len(recipe.wanted_baselines()) + 2)
+    random = tokens if "random" in recipe.wanted_baselines() else 0
+    total = (tokens + random + held_out) / speed / 60
+    return [
+        f"Search: about {tokens:,} tokens; random baseline {random:,}; confirmation about {held_out:,}.",
+        f"Estimated time on this machine: {total:.1f} minutes at {speed:,.0f} dense tokens per second, shared prefixes "
+        "not counted.",
+    ]
+
+
+def expected_tokens(recipe: Recipe, space: Space) -> int | None:
+    """About how many tokens the search will forward; None when only running it can tell."""
+    strategy, length = recipe.strategy, recipe.calibration.length
+    if recipe.effort.tokens is not None:
+        return recipe.effort.tokens
+    if isinstance(strategy, EvopressSettings):
+        if strategy.schedule == "auto":
+            return None
+        if isinstance(strategy.schedule, str):
+            schedule = PUBLISHED[strategy.schedule.removeprefix("published-")]
+            return schedule.generations * schedule.tokens_per_generation()
+        s = strategy.schedule
+        entrants = (s.offspring, *s.survivors[:-1])
+        return s.generations * (sum(n * t for n, t in zip(entrants, s.tokens, strict=True)) + s.tokens[-1])
+    if strategy.name == "exhaustive":
+        return space.size * strategy.sequences * length
+    if strategy.name == "random":
+        return (recipe.effort.evaluations or 0) * strategy.sequences * length or None
+    singles = 1 + sum(min(strategy.anchors or len(g.levels), len(g.levels) - 1) for g in space.genes)
+    if strategy.name == "knapsack":
+        return (singles + 1) * strategy.sequences * length
+    return strategy.evaluations * strategy.sequences * length if strategy.evaluations else None

@@ -1,0 +1,139 @@
+"""The command line: owns the terminal, and turns errors meant for users into one message and exit status 2."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .space.errors import SecateurError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Searches for non-uniform compression plans of transformer models: which layer keeps how much.",
+)
+console = Console()
+errors = Console(stderr=True)
+
+RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
+RunPath = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a setting: key=value, such as effort.tokens=50000.")
+]
+
+
+@app.command()
+def search(
+    recipe: RecipeFile,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME-N by default.")] = None,
+) -> None:
+    """Search, compare with the baselines, confirm on held-out text, and write the report."""
+    from . import compose
+    from .runs.recipe import read_recipe
+
+    wanted = read_recipe(recipe, settings or [])
+    folder = compose.start(wanted, out or _free_folder(recipe.stem))
+    with folder:
+        console.print(f"run {folder.path}", markup=False, highlight=False)
+        _carry_out(folder)
+
+
+@app.command()
+def resume(run: RunPath) -> None:
+    """Continue a run from wherever it was stopped; nothing that was evaluated is evaluated again."""
+    from .runs.folder import RunFolder
+
+    with RunFolder.open(run) as folder:
+        _carry_out(folder)
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Write the report again from the journal and print its tables; needs no model."""
+    from .runs.folder import RunFolder
+
+    with RunFolder.open(run, writing=False) as folder:
+        _report(folder)
+
+
+@app.command()
+def export(
+    run: RunPath,
+    to: Annotated[str, typer.Option(help="plan (neutral JSON) or hf (a checkpoint that transformers loads).")],
+    out: Annotated[Path, typer.Option(help="Where to: a new folder.")],
+    pick: Annotated[str, typer.Option(help="Which plan of the run: 'found' or a baseline's name.")] = "found",
+) -> None:
+    """Write a plan of a run for other tools."""
+    from .api import export_run
+    from .runs.folder import RunFolder
+
+    with RunFolder.open(run, writing=False) as folder:
+        written = export_run(folder, to, out, pick)
+    console.print(f"wrote {written}", markup=False, highlight=False)
+
+
+@app.command()
+def space(recipe: RecipeFile, settings: Settings = None) -> None:
+    """Show what would be searched, and whether the budgets can be kept; needs no weights."""
+    from .api import describe
+    from .runs.recipe import read_recipe
+
+    description = describe(read_recipe(recipe, settings or []))
+    table = Table(title=f"{description.genes} genes, {description.size:.3g} combinations", title_justify="left")
+    for heading in ("kind", "genes", "levels (dense first)", "sites"):
+        table.add_column(heading)
+    for row in description.kinds:
+        table.add_row(*row)
+    console.print(table)
+    table = Table(title=f"Costs (MACs per token at a context of {description.context} tokens)", title_justify="left")
+    table.add_column("cost")
+    for heading in ("dense", "smallest", "smallest of dense", "budget"):
+        table.add_column(heading, justify="right")
+    for row in description.costs:
+        table.add_row(*row)
+    console.print(table)
+    for line in description.lines:
+        console.print(line, markup=False, highlight=False)
+
+
+def _free_folder(name: str) -> Path:
+    number = 1
+    while (path := Path("runs-local") / f"{name}-{number}").exists():
+        number += 1
+    return path
+
+
+def _carry_out(folder: Any) -> None:
+    from . import compose
+    from .progress import TerminalWatcher
+
+    with TerminalWatcher(console) as watcher:
+        compose.execute(folder, watcher)
+    _report(folder)
+
+
+def _report(folder: Any) -> None:
+    from .api import report_run
+    from .runs.report.tables import print_summary
+    from .runs.report.write import shown_cost
+
+    space, summary = report_run(folder)
+    print_summary(console, summary, [str(budget) for budget in space.budgets], shown_cost(space))
+    console.print(f"report: {folder.path / 'report' / 'index.html'}", markup=False, highlight=False)
+
+
+def main() -> None:
+    """Runs the command line; exits with 2 after an error of the user's, with 130 when interrupted."""
+    try:
+        app()
+    except SecateurError as error:
+        errors.print(f"secateur: {error}", markup=False, highlight=False, style="red", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("secateur: interrupted; 'secateur resume RUN' goes on from here", markup=False)
+        sys.exit(130)

@@ -1,0 +1,57 @@
+"""Where prepared things are kept between runs, and how a file gets there whole or not at all."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..space.errors import SecateurError
+
+
+def cache_folder() -> Path:
+    """`SECATEUR_CACHE`, or `secateur` in the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "secateur"
+    return Path(os.environ.get("SECATEUR_CACHE", default))
+
+
+def digest(*parts: object) -> str:
+    """SHA-256 over the JSON of `parts`, shortened to 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Writes a safetensors file under a temporary name and renames it, so that a half-written one never has its name.
+
+    Raises:
+        SecateurError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        raise SecateurError(f"cannot write {path}: {error}; free some space or set SECATEUR_CACHE") from error
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Opens a safetensors file memory-mapped.
+
+    Raises:
+        SecateurError: the file is missing, truncated or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as error:
+        raise SecateurError(f"{path} is missing, truncated or damaged ({error}); delete it and run again") from error

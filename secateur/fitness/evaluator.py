@@ -1,0 +1,128 @@
+"""Populations evaluated as a trie over blocks: candidates that agree up to a block share the activations up to it."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from ..space.costs import BlockState
+from ..space.evaluation import Evaluation, Status
+from ..space.genome import Genome
+from ..space.space import Space
+from .scores import score
+from .subnet import Subnet
+from .teacher import Teacher
+
+ACTIVATION_BYTES = 2**29
+"""Hidden states held along one path of the trie; more sequences than fit are evaluated in turns."""
+
+CANDIDATE_ERRORS = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What a candidate may fail with and the run goes on; torch's out-of-memory error is a RuntimeError."""
+
+
+class SubnetEvaluator:
+    """Scores genomes on sequences of the teacher's text; leaves the model dense.
+
+    Exact: each sequence goes through each block by itself, in the same shape, whoever shares it, so that a candidate's
+    losses do not depend on the others in its population.
+    """
+
+    def __init__(self, space: Space, subnet: Subnet, teacher: Teacher, scores: tuple[str, ...]) -> None:
+        self.space, self.subnet, self.teacher, self.scores = space, subnet, teacher, scores
+        self.layer_passes = 0
+        hidden = teacher.text.length * space.anatomy.hidden_size * 4 * (len(space.anatomy.blocks) + 1)
+        self._at_once = max(1, ACTIVATION_BYTES // hidden)
+
+    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+        """Yields evaluations as they are finished: every genome on a first part of `sequences`, then on the next."""
+        chunk = self._at_once
+        # Aligned, so that the parts of an evaluation do not depend on where it was interrupted.
+        start = sequences.start
+        while start < sequences.stop:
+            stop = min((start // chunk + 1) * chunk, sequences.stop)
+            yield from self._on(genomes, range(start, stop))
+            start = stop
+
+    def _on(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+        self.teacher.prepare(sequences)
+        states = [self.space.states(genome) for genome in genomes]
+        order = sorted(range(len(genomes)), key=lambda index: [state.sort_key() for state in states[index]])
+        started = time.perf_counter()
+        path = _Path([self.teacher.blocks.embed(self.teacher.text.ids[index][None]) for index in sequences])
+        with self.subnet:
+            for index in order:
+                before = self.layer_passes
+                losses, reason = self._losses(states[index], path, sequences)
+                now = time.perf_counter()
+                yield self._evaluation(genomes[index], sequences, losses, reason, self.layer_passes - before, now - started)
+                started = time.perf_counter()
+
+    def _losses(
+        self, states: tuple[BlockState, ...], path: "_Path", sequences: range
+    ) -> tuple[dict[str, tuple[float, ...]], str]:
+        """Per-sequence losses, or none and the reason."""
+        try:
+            for depth in range(path.keep_common(states), len(states)):
+                self.subnet.set_block(depth, states[depth])
+                hidden = [self.subnet.run(depth, one) for one in path.top()]
+                if not states[depth].removed:
+                    self.layer_passes += len(sequences)
+                path.push(states[depth], hidden)
+            rows = [
+                score(self.scores, hidden, self.teacher.text.ids[index], index, self.teacher)
+                for index, hidden in zip(sequences, path.top(), strict=True)
+            ]
+        except CANDIDATE_ERRORS as error:
+            return {}, f"{type(error).__name__}: {error}"[:500]
+        losses = {name: tuple(row[name] for row in rows) for name in self.scores}
+        for name, values in losses.items():
+            if not all(math.isfinite(value) for value in values):
+                return {}, f"{name} is not finite"
+        return losses, ""
+
+    def _evaluation(
+        self,
+        genome: Genome,
+        sequences: range,
+        losses: dict[str, tuple[float, ...]],
+        reason: str,
+        layer_passes: int,
+        seconds: float,
+    ) -> Evaluation:
+        status: Status = "failed" if reason else "ok" if self.space.feasible(genome) else "infeasible"
+        return Evaluation(
+            genome=genome,
+            key=self.space.key(genome),
+            sequences=sequences,
+            losses=losses,
+            costs=self.space.costs(genome),
+            status=status,
+            reason=reason,
+            tokens=len(sequences) * self.teacher.text.length,
+            layer_passes=layer_passes,
+            seconds=seconds,
+        )
+
+
+class _Path:
+    """The current path of the trie: hidden states of all sequences before and after each block on it."""
+
+    def __init__(self, embedded: list[torch.Tensor]) -> None:
+        self._hidden = [embedded]
+        self._states: list[BlockState] = []
+
+    def top(self) -> list[torch.Tensor]:
+        return self._hidden[-1]
+
+    def keep_common(self, states: Sequence[BlockState]) -> int:
+        """Forgets what is not shared with `states`; returns the number of blocks that are."""
+        common = 0
+        while common < min(len(self._states), len(states)) and self._states[common] == states[common]:
+            common += 1
+        del self._states[common:], self._hidden[common + 1 :]
+        return common
+
+    def push(self, state: BlockState, hidden: list[torch.Tensor]) -> None:
+        self._states.append(state)
+        self._hidden.append(hidden)

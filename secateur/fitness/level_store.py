@@ -1,0 +1,109 @@
+"""What each sparsity level's weights are: prepared once, kept on disk, memory-mapped, shared by every run.
+
+A store is a folder named by what went into it: the model, the calibration text, the pruner. It has one safetensors file
+per block and *plane*. For nested pruners a plane is one byte a weight and serves all unstructured levels (`steps`), or
+all patterns N:M of one M (`of-4`); for pruners that update weights it is one level, survivors and a bit mask.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..space.anatomy import Anatomy, Linear
+from ..space.errors import SecateurError, suggest
+from ..space.gene import Sparsity
+from .cache import read_tensors
+from .nested import NESTED, kept
+from .updating import UPDATING, unpack_survivors
+
+PRUNERS = (*NESTED, *UPDATING)
+VERSION = 1
+"""Part of every store's address: raise it when a pruner's result changes."""
+
+
+def needs_text(pruner: str) -> bool:
+    """Whether a pruner looks at activations; raises SecateurError for an unknown one."""
+    if pruner not in PRUNERS:
+        raise SecateurError(f"pruner '{pruner}'; {suggest(pruner, PRUNERS)}")
+    return pruner in UPDATING or NESTED[pruner].needs_text
+
+
+def plane_name(pruner: str, level: Sparsity) -> str:
+    """The plane of a store that holds `level`."""
+    if pruner in UPDATING:
+        return f"level-{str(level).replace(':', 'of')}"
+    return f"of-{level.of}" if level.of else "steps"
+
+
+def plane_file(folder: Path, block: int, plane: str) -> Path:
+    return folder / f"block-{block:03d}.{plane}.safetensors"
+
+
+def as_matrix(linear: Linear, weight: torch.Tensor) -> torch.Tensor:
+    """(outputs, inputs) from the layout of the module, and back: Conv1D stores the transpose."""
+    return weight.T if linear.transposed else weight
+
+
+class LevelStore:
+    """Reads weights at a level, for a model that is dense when the store is opened. Assembled tensors are kept up to `cache_bytes`, least recently used out first."""
+
+    def __init__(
+        self, folder: Path, pruner: str, anatomy: Anatomy, modules: list[nn.Module], cache_bytes: int = 2**29
+    ) -> None:
+        self.folder, self.pruner, self.anatomy = folder, pruner, anatomy
+        self._planes: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
+        self._assembled: OrderedDict[tuple[int, int, Sparsity], torch.Tensor] = OrderedDict()
+        self._bytes, self._limit = 0, cache_bytes
+        self._dense = {
+            (block.index, position): modules[block.index].get_parameter(f"{linear.name}.weight").data
+            for block in anatomy.blocks
+            for position, linear in enumerate(block.linears)
+        }
+
+    def check(self, levels: Iterable[Sparsity], blocks: Iterable[int]) -> None:
+        """Opens every file that will be needed; raises SecateurError when one is missing, truncated or damaged."""
+        planes = {plane_name(self.pruner, level) for level in levels if level}
+        for block in blocks:
+            for plane in planes:
+                self._plane(block, plane)
+
+    def dense(self, block: int, linear: int) -> torch.Tensor:
+        """The weight that the model had when the store was opened."""
+        return self._dense[block, linear]
+
+    def weight(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
+        """The weight of a linear at `level`, in the layout and dtype of its module; the dense tensor itself at 0."""
+        if not level:
+            return self.dense(block, linear)
+        key = (block, linear, level)
+        if key in self._assembled:
+            self._assembled.move_to_end(key)
+            return self._assembled[key]
+        weight = self._assemble(block, linear, level)
+        size = weight.numel() * weight.element_size()
+        self._assembled[key] = weight
+        self._bytes += size
+        while self._bytes > self._limit and len(self._assembled) > 1:
+            _, old = self._assembled.popitem(last=False)
+            self._bytes -= old.numel() * old.element_size()
+        return weight
+
+    def _plane(self, block: int, plane: str) -> dict[str, torch.Tensor]:
+        if (block, plane) not in self._planes:
+            self._planes[block, plane] = read_tensors(plane_file(self.folder, block, plane))
+        return self._planes[block, plane]
+
+    def _assemble(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
+        dense = self.dense(block, linear)
+        shape = self.anatomy.blocks[block].linears[linear]
+        tensors = self._plane(block, plane_name(self.pruner, level))
+        if self.pruner in NESTED:
+            mask = kept(as_matrix(shape, tensors[shape.name].to(dense.device)), level)
+            return dense * as_matrix(shape, mask)
+        matrix = unpack_survivors(
+            tensors[f"{shape.name}.values"], tensors[f"{shape.name}.bits"], (shape.outputs, shape.inputs)
+        )
+        return as_matrix(shape, matrix).to(device=dense.device, dtype=dense.dtype).contiguous()

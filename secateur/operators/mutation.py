@@ -1,0 +1,109 @@
+"""One genome from one other: level switches that keep the budgets."""
+
+import numpy as np
+
+from ..space.genome import Genome
+from ..space.space import Space
+from .repair import compress, tighten
+
+TRIES = 20
+
+
+def switch_count(rng: np.random.Generator, most: int = 3) -> int:
+    """min(U{1..most}, U{1..most}): EvoPress (arXiv 2410.14649), 5/9, 3/9 and 1/9 for one, two and three switches."""
+    return int(min(rng.integers(1, most + 1), rng.integers(1, most + 1)))
+
+
+def switch_levels(genome: Genome, space: Space, rng: np.random.Generator, most: int = 3) -> Genome:
+    """Moves one gene a level denser and another a level smaller, `switch_count` times: EvoPress's mutation.
+
+    As published, the pair must leave the sum of levels unchanged; where genes differ in size that does not keep a
+    budget, so a switch that breaks one is drawn again, and after `TRIES` draws `switch_costs` takes over. Keeps every
+    budget that `genome` keeps; returns a canonical genome.
+    """
+    for _ in range(switch_count(rng, most)):
+        genome = _switch_once(genome, space, rng)
+    return genome
+
+
+def _switch_once(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
+    for _ in range(TRIES):
+        active = [index for index, on in enumerate(space.active(genome)) if on]
+        denser = [index for index in active if genome.levels[index] > 0]
+        smaller = [index for index in active if genome.levels[index] < len(space.genes[index].levels) - 1]
+        if not denser or not smaller:
+            break
+        up, down = (int(pool[int(rng.integers(len(pool)))]) for pool in (denser, smaller))
+        if up == down or space.genes[up].kind != space.genes[down].kind:
+            continue
+        child = genome.with_level(up, genome.levels[up] - 1).with_level(down, genome.levels[down] + 1)
+        child = space.canonical(child)
+        if child != genome and space.feasible(child):
+            return child
+    return _exchange(genome, space, rng)
+
+
+def switch_costs(genome: Genome, space: Space, rng: np.random.Generator, most: int = 3) -> Genome:
+    """The same in exact cost units: makes genes denser and pays for them with others, whatever their sizes.
+
+    `switch_count` times, a gene goes a level denser (a dropped sublayer comes back), other random genes, of any kind,
+    are deepened until every budget holds, and what is left over goes to genes chosen at random. So attention is traded
+    for MLP and a wide linear for several narrow ones. Keeps every budget; returns a canonical genome.
+    """
+    for _ in range(switch_count(rng, most)):
+        genome = _exchange(genome, space, rng)
+    return genome
+
+
+def _exchange(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
+    for _ in range(TRIES):
+        active = space.active(genome)
+        denser = [index for index, on in enumerate(active) if on and genome.levels[index] > 0]
+        if not denser:
+            return compress(_deepen_one(genome, space, rng), space, rng)
+        up = int(denser[int(rng.integers(len(denser)))])
+        child = space.canonical(genome.with_level(up, genome.levels[up] - 1))
+        if space.feasible(child):
+            child = _deepen_one(child, space, rng, not_gene=up)
+        child = compress(child, space, rng, keep=frozenset({up}))
+        child = tighten(child, space, rng, keep=frozenset(genome.changed(child)))
+        if child != genome:
+            return child
+    return genome
+
+
+def _deepen_one(genome: Genome, space: Space, rng: np.random.Generator, not_gene: int = -1) -> Genome:
+    """One random active gene a level smaller; the genome itself where there is none."""
+    active = space.active(genome)
+    genes = [
+        index
+        for index, gene in enumerate(space.genes)
+        if active[index] and index != not_gene and genome.levels[index] < len(gene.levels) - 1
+    ]
+    if not genes:
+        return genome
+    index = int(genes[int(rng.integers(len(genes)))])
+    return space.canonical(genome.with_level(index, genome.levels[index] + 1))
+
+
+def swap_drops(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
+    """Brings one dropped sublayer or block back and drops others, of any type, in its place.
+
+    Keeps every budget; returns `genome` (canonical) where nothing is dropped.
+    """
+    genome = space.canonical(genome)
+    structured = [index for index, gene in enumerate(space.genes) if gene.kind != "sparsity"]
+    dropped = [index for index in structured if genome.levels[index] == len(space.genes[index].levels) - 1]
+    if not dropped:
+        return genome
+    up = int(dropped[int(rng.integers(len(dropped)))])
+    child = space.canonical(genome.with_level(up, 0))
+    order = [index for index in rng.permutation(structured).tolist() if index != up]
+    for index in order:
+        if space.feasible(child) and child != space.canonical(genome.with_level(up, 0)):
+            break
+        active = space.active(child)
+        if active[index] and child.levels[index] == 0:
+            child = space.canonical(child.with_level(index, len(space.genes[index].levels) - 1))
+    child = compress(child, space, rng, keep=frozenset({up}))
+    return tighten(child, space, rng, keep=frozenset(genome.changed(child)))

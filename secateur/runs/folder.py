@@ -1,0 +1,102 @@
+"""A run on disk: the resolved recipe, the journal, and files that can be rebuilt from those two."""
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+
+from ..space.errors import SecateurError
+from .journal import Journal
+from .recipe import Recipe, make_recipe
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all; raises SecateurError when the folder cannot be written."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all; raises SecateurError when the folder cannot be written."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise SecateurError(f"cannot write {path}: {error}") from error
+
+
+class RunFolder:
+    """An open run. One process at a time writes to it; the lock goes with the process, however that ends."""
+
+    def __init__(self, path: Path, recipe: Recipe, journal: Journal, lock: int | None) -> None:
+        self.path, self.recipe, self.journal, self._lock = path, recipe, journal, lock
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe) -> "RunFolder":
+        """Begins a run in `path`, which must be empty or not exist.
+
+        Raises:
+            SecateurError: there is something already, or the folder cannot be written.
+        """
+        if (path / "recipe.yaml").exists():
+            raise SecateurError(f"{path} is a run already; 'secateur resume {path}' continues it, --out names another")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise SecateurError(f"{path} exists and is not empty; --out names another folder")
+        write_text(path / "recipe.yaml", recipe.to_yaml())
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path, writing: bool = True) -> "RunFolder":
+        """Opens a run for reading, or for continuing it.
+
+        Raises:
+            SecateurError: not a run, its recipe was changed, or another process is writing to it.
+        """
+        file = path / "recipe.yaml"
+        if not file.is_file():
+            raise SecateurError(f"{path} is no run: it has no recipe.yaml")
+        recipe = make_recipe(yaml.safe_load(file.read_text(encoding="utf8")), f"{file}")
+        lock = _locked(path) if writing else None
+        if not writing and not (path / "journal.sqlite").is_file():
+            raise SecateurError(f"{path} has no journal yet; 'secateur resume {path}' starts it")
+        journal = Journal(path / "journal.sqlite")
+        if writing or journal.fact("recipe") is not None:
+            journal.settle("recipe", recipe.digest(), f"{file}")
+        return cls(path, recipe, journal, lock)
+
+    def close(self) -> None:
+        self.journal.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _locked(path: Path) -> int:
+    try:
+        handle = os.open(path / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise SecateurError(f"{path}: cannot be written: {error}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise SecateurError(f"{path}: another process is working on this run") from None
+    return handle

@@ -1,0 +1,148 @@
+"""The neutral plan: what is kept and removed in each layer of the dense model, for any tool to read.
+
+The JSON Schema in `plan.schema.json` is generated from these classes (`python -m secateur.runs.plan`); a test compares.
+Layer indices are those of the dense model. `version` changes when a field changes its meaning or goes away.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..space.anatomy import Anatomy
+from ..space.costs import BlockState
+from ..space.errors import SecateurError
+from ..space.gene import Sparsity
+from ..space.genome import Genome
+from ..space.space import Space
+from .folder import write_text
+
+SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kept(_Value):
+    """How much of a sublayer is kept: `kept` of `of` KV groups (attention) or channels (MLP); 0 is dropped."""
+
+    kept: int = Field(ge=0)
+    of: int = Field(ge=1)
+
+
+class Layer(_Value):
+    """One layer of the dense model. `removed`: neither sublayer is kept. `sparsity`: share of zeros, or "N:M", of each
+    linear that is kept and not dense, by its name inside the layer."""
+
+    index: int = Field(ge=0)
+    removed: bool
+    attention: Kept
+    mlp: Kept
+    sparsity: dict[str, float | str] = Field(default_factory=dict)
+
+
+class ModelIdentity(_Value):
+    """Which dense model the plan is for; `digest` names its weights."""
+
+    path: str
+    family: str
+    digest: str
+    dtype: str
+    layers: int
+
+
+class TextIdentity(_Value):
+    """Which text was scored on; `digest` names its tokens."""
+
+    source: str
+    digest: str
+    sequences: int
+    length: int
+
+
+class Score(_Value):
+    """Mean over sequences with its standard error; lower is better."""
+
+    mean: float
+    standard_error: float
+    sequences: int
+
+
+class Plan(_Value):
+    """A compression plan."""
+
+    format: Literal["secateur-plan"] = "secateur-plan"
+    version: Literal[1] = 1
+    name: str
+    model: ModelIdentity
+    pruner: str | None
+    layers: tuple[Layer, ...]
+    costs: dict[str, int]
+    dense_costs: dict[str, int]
+    budgets: dict[str, int]
+    scores: dict[str, dict[str, Score]]
+    texts: dict[str, TextIdentity]
+    genome: dict[str, float | int | str]
+    seed: int
+    recipe_digest: str
+    recipe: dict[str, Any]
+
+    def states(self, anatomy: Anatomy) -> tuple[BlockState, ...]:
+        """What becomes of each block; raises SecateurError when the plan does not fit the model."""
+        if len(self.layers) != len(anatomy.blocks):
+            raise SecateurError(f"the plan has {len(self.layers)} layers, the model {len(anatomy.blocks)}")
+        states = []
+        for layer, block in zip(self.layers, anatomy.blocks, strict=True):
+            names = [linear.name for linear in block.linears]
+            unknown = sorted(set(layer.sparsity) - set(names))
+            if unknown:
+                raise SecateurError(f"plan, layer {layer.index}: no linear '{unknown[0]}'; linears: {', '.join(names)}")
+            levels = tuple(Sparsity.parse(layer.sparsity.get(name, 0.0)) for name in names)
+            states.append(BlockState(layer.attention.kept, layer.mlp.kept, levels))
+        return tuple(states)
+
+    def write(self, path: Path) -> None:
+        write_text(path, json.dumps(self.model_dump(mode="json"), indent=1) + "\n")
+
+
+def layers(space: Space, genome: Genome) -> tuple[Layer, ...]:
+    """The layers of a plan for `genome`."""
+    return tuple(
+        Layer(
+            index=block.index,
+            removed=state.removed,
+            attention=Kept(kept=state.attention, of=block.kv_heads),
+            mlp=Kept(kept=state.mlp, of=block.channels),
+            sparsity={
+                linear.name: level.to_json()
+                for linear, level in zip(block.linears, state.sparsity, strict=True)
+                if level
+            },
+        )
+        for block, state in zip(space.anatomy.blocks, space.states(genome), strict=True)
+    )
+
+
+def read_plan(path: Path) -> Plan:
+    """Reads a plan file; raises SecateurError when it is missing or not a plan."""
+    try:
+        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf8"))
+        return Plan.model_validate(values)
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SecateurError(f"plan {path}: cannot be read: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SecateurError(f"plan {path}: {where}: {first['msg']}") from error
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a plan."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Plan.model_json_schema()}
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(json.dumps(schema(), indent=1) + "\n")

@@ -1,0 +1,224 @@
+"""What a run says, as plain values: computed from recipe, journal and space alone."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from scipy import stats
+
+from ...space.evaluation import Evaluation, merged
+from ...space.genome import Genome
+from ...space.space import Space
+from ..folder import RunFolder
+from ..plan import ModelIdentity, Plan, Score, TextIdentity, layers
+
+CONFIDENCE = 0.95
+FOUND = "found"
+CALIBRATION = "calibration"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A paired difference of per-sequence losses, found minus other, with its confidence interval; negative is better.
+
+    The interval is that of the paired t-test.
+    """
+
+    mean: float
+    low: float
+    high: float
+    sequences: int
+
+    @property
+    def better(self) -> bool:
+        """Found has the lower loss, outside the interval."""
+        return self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One plan of the comparison. `scores` is by text and score; `against` compares `found` with it on all held-out
+    sequences together."""
+
+    name: str
+    genome: Genome
+    costs: Mapping[str, int]
+    scores: Mapping[str, Mapping[str, Score]]
+    tokens: int
+    evaluations: int
+    seconds: float
+    against: Difference | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Everything a report shows. `finished`: every choice has been confirmed on every held-out text."""
+
+    verdict: str
+    rows: tuple[Row, ...]
+    dense_costs: Mapping[str, int]
+    held_out: tuple[str, ...]
+    skipped: Mapping[str, str]
+    failures: tuple[str, ...]
+    evaluations: int
+    tokens: int
+    layer_passes: int
+    seconds: float
+    finished: bool
+
+
+Losses = dict[tuple[str, str], list[Evaluation]]
+
+
+def summarise(folder: RunFolder, space: Space) -> Summary:
+    """Reads a run's journal; works on an unfinished run with what is there."""
+    held_out = tuple(text.title for text in folder.recipe.held_out)
+    losses: Losses = {}
+    every: list[Evaluation] = []
+    for text, evaluation in folder.journal.evaluations():
+        every.append(evaluation)
+        losses.setdefault((text, evaluation.key), []).append(evaluation)
+    choices = folder.journal.choices()
+    found = choices.get(FOUND)
+    names = [FOUND, *(name for name in choices if name != FOUND)] if found else list(choices)
+    rows = [_row(name, choices[name].genome, folder, space, losses, held_out, found and found.genome) for name in names]
+    rows.append(_row("dense", space.dense, folder, space, losses, held_out, None))
+    return Summary(
+        verdict=_verdict(rows, held_out),
+        rows=tuple(rows),
+        dense_costs=space.dense_costs.to_json(),
+        held_out=held_out,
+        skipped={
+            name: reason
+            for name in folder.recipe.wanted_baselines()
+            if (reason := folder.journal.fact(f"skipped {name}")) is not None
+        },
+        failures=tuple(dict.fromkeys(e.reason for e in every if e.status == "failed")),
+        evaluations=len(every),
+        tokens=sum(e.tokens for e in every),
+        layer_passes=sum(e.layer_passes for e in every),
+        seconds=sum(e.seconds for e in every),
+        finished=found is not None and all(len(row.scores) > len(held_out) - 1 for row in rows) and bool(held_out),
+    )
+
+
+def _row(
+    name: str,
+    genome: Genome,
+    folder: RunFolder,
+    space: Space,
+    losses: Losses,
+    held_out: tuple[str, ...],
+    found: Genome | None,
+) -> Row:
+    key = space.key(genome)
+    choice = folder.journal.choices().get(name)
+    scores = {}
+    for text in (CALIBRATION, *held_out):
+        evaluation = joined(losses.get((text, key), []))
+        if evaluation is not None:
+            scores[text] = {score: _score(values) for score, values in evaluation.losses.items()}
+    against = None
+    if found is not None and name != FOUND:
+        against = compare(
+            [joined(losses.get((text, space.key(found)), [])) for text in held_out],
+            [joined(losses.get((text, key), [])) for text in held_out],
+        )
+    return Row(
+        name,
+        genome,
+        space.costs(genome).to_json(),
+        scores,
+        choice.tokens if choice else 0,
+        choice.evaluations if choice else 0,
+        choice.seconds if choice else 0.0,
+        against,
+    )
+
+
+def joined(parts: list[Evaluation]) -> Evaluation | None:
+    """All that is known of one subnet on one text; None when nothing is, or when it failed."""
+    if not parts or any(part.status == "failed" for part in parts):
+        return None
+    return merged(sorted(parts, key=lambda part: part.sequences.start))
+
+
+def _score(values: tuple[float, ...]) -> Score:
+    count = len(values)
+    mean = sum(values) / count
+    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (count - 1) / count) if count > 1 else 0.0
+    return Score(mean=mean, standard_error=spread, sequences=count)
+
+
+def compare(found: Iterable[Evaluation | None], other: Iterable[Evaluation | None]) -> Difference | None:
+    """Pairs the primary losses sequence by sequence; None when either side is incomplete or has fewer than two."""
+    differences: list[float] = []
+    for one, two in zip(found, other, strict=True):
+        if one is None or two is None or one.sequences != two.sequences:
+            return None
+        differences += [a - b for a, b in zip(one.primary, two.primary, strict=True)]
+    if len(differences) < 2:
+        return None
+    mean = sum(differences) / len(differences)
+    if max(differences) == min(differences):
+        return Difference(mean, mean, mean, len(differences))
+    interval = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
+    return Difference(mean, float(interval.low), float(interval.high), len(differences))
+
+
+def _mean_held_out(row: Row, held_out: tuple[str, ...]) -> float:
+    """Mean primary score over all held-out sequences; infinity when it has not been scored."""
+    parts = [next(iter(row.scores[text].values())) for text in held_out if text in row.scores]
+    if len(parts) < len(held_out) or not parts:
+        return math.inf
+    return sum(p.mean * p.sequences for p in parts) / sum(p.sequences for p in parts)
+
+
+def _verdict(rows: list[Row], held_out: tuple[str, ...]) -> str:
+    """The first line of every report."""
+    if not rows or rows[0].name != FOUND:
+        return "No plan found yet: the search has not finished."
+    if not held_out:
+        return "Not confirmed: the recipe names no held-out text, so nothing is claimed."
+    baselines = [row for row in rows if row.name not in (FOUND, "dense")]
+    if not math.isfinite(_mean_held_out(rows[0], held_out)):
+        return "Not confirmed yet: the found plan has not been scored on held-out text."
+    scored = [row for row in baselines if math.isfinite(_mean_held_out(row, held_out))]
+    if not scored:
+        return "Not compared: the run has no baseline that was scored on held-out text."
+    best = min(scored, key=lambda row: _mean_held_out(row, held_out))
+    assert best.against is not None
+    d = best.against
+    numbers = f"{d.mean:+.4f} nats per token, 95 % interval [{d.low:+.4f}, {d.high:+.4f}], {d.sequences} sequences"
+    if d.better:
+        return f"The found plan beats the best baseline ({best.name}) on held-out text: KL {numbers}."
+    if best.genome == rows[0].genome:
+        return f"The found plan is that of the best baseline ({best.name}); the search has found nothing better."
+    return f"The found plan does NOT beat the best baseline ({best.name}) on held-out text: KL {numbers}."
+
+
+def make_plan(folder: RunFolder, space: Space, row: Row) -> Plan:
+    """The neutral plan of one row of the comparison."""
+    recipe, journal = folder.recipe, folder.journal
+    sparse = any(gene.kind == "sparsity" for gene in space.genes)
+    return Plan(
+        name=row.name,
+        model=ModelIdentity(
+            path=recipe.model.path,
+            family=space.anatomy.family,
+            digest=journal.fact("model"),
+            dtype=recipe.model.dtype,
+            layers=len(space.anatomy.blocks),
+        ),
+        pruner=recipe.pruner if sparse else None,
+        layers=layers(space, row.genome),
+        costs=dict(row.costs),
+        dense_costs=space.dense_costs.to_json(),
+        budgets={budget.cost: budget.limit for budget in space.budgets},
+        scores={text: dict(scores) for text, scores in row.scores.items()},
+        texts={title: TextIdentity(**values) for title, values in journal.fact("texts").items()},
+        genome=space.to_json(row.genome),
+        seed=recipe.seed,
+        recipe_digest=recipe.digest(),
+        recipe=recipe.model_dump(mode="json"),
+    )

@@ -1,0 +1,1 @@
+"""Which genomes are tried next?"""

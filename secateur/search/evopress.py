@@ -1,0 +1,148 @@
+"""EvoPress (Sieberling et al. 2024, arXiv 2410.14649): (1 + lambda) evolution by level switches, selected in stages.
+
+As published: one parent, `offspring` children a generation, each made by min(U{1..3}, U{1..3}) level switches; several
+selection stages, each with more tokens for fewer survivors; the parent competes in the last stage; every stage draws a
+fresh random minibatch that all its candidates share. Differences, each an option: minibatches may be nested prefixes of
+the pool instead (`fresh=False`), so that nothing is computed twice and the parent's losses are free; switches may be in
+exact cost units (`mutation="costs"`), so that attention is traded for MLP; the first parent may be given.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from ..operators.mutation import switch_costs, switch_levels
+from ..operators.sampling import on_budget
+from ..space.errors import SecateurError
+from ..space.evaluation import Evaluation
+from ..space.genome import Genome
+from ..space.space import Space
+from .strategy import Batch, Pool, Steps, best_of
+
+Mutation = Literal["levels", "costs"]
+MUTATIONS = {"levels": switch_levels, "costs": switch_costs}
+TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How a search by stages spends its tokens.
+
+    `survivors` and `tokens` have one entry per selection stage; `first` is the number of random genomes among which
+    the first parent is chosen, on the first stage's tokens, when none is given.
+    """
+
+    generations: int
+    offspring: int
+    survivors: tuple[int, ...]
+    tokens: tuple[int, ...]
+    first: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.survivors) != len(self.tokens) or not self.survivors or self.survivors[-1] != 1:
+            raise SecateurError("schedule: survivors and tokens need one entry per stage, and the last survivor is one")
+        if list(self.survivors) != sorted(self.survivors, reverse=True) or self.survivors[0] > self.offspring:
+            raise SecateurError("schedule: each stage keeps at most as many as the one before it")
+        if min(self.generations, self.first, *self.tokens) < 1:
+            raise SecateurError("schedule: generations, first and tokens must be at least 1")
+
+    def tokens_per_generation(self) -> int:
+        """Forwarded by one generation, the parent in the last stage included."""
+        entrants = (self.offspring, *self.survivors[:-1])
+        return sum(n * t for n, t in zip(entrants, self.tokens, strict=True)) + self.tokens[-1]
+
+
+PUBLISHED = {
+    "sparsity": Schedule(400, 64, (8, 2, 1), (2048, 16384, 65536)),
+    "depth": Schedule(160, 32, (2, 1), (2048, 32768), first=64),
+}
+"""The settings of the published scripts (Apache-2.0, commit 50888a0188); depth is for 12 of 32 blocks."""
+
+
+def sized(tokens: int, pool: Pool) -> Schedule:
+    """The default schedule for a search of about `tokens` forwarded tokens on `pool`.
+
+    16 children, 4 of them scored again on four times the text: shares that keep most of the tokens on candidates. As
+    many sequences a stage as still leave 20 generations, as few as one.
+    """
+    for sequences in (8, 4, 2, 1):
+        per_stage = (min(sequences, pool.sequences), min(4 * sequences, pool.sequences))
+        schedule = Schedule(1, 16, (4, 1), tuple(n * pool.tokens_per_sequence for n in per_stage))
+        generations = tokens // schedule.tokens_per_generation()
+        if generations >= 20 or sequences == 1:
+            break
+    return replace(schedule, generations=max(1, generations))
+
+
+def evopress(
+    space: Space,
+    pool: Pool,
+    seed: int,
+    schedule: Schedule,
+    mutation: Mutation = "levels",
+    fresh: bool = True,
+    initial: Sequence[Genome] = (),
+) -> Steps:
+    """Searches from the best of `initial` (brought onto the budgets beforehand), or of `schedule.first` random genomes.
+
+    Raises:
+        SecateurError: a stage asks for more text than the pool has, or `initial` breaks a budget.
+    """
+    stages = tuple(-(-tokens // pool.tokens_per_sequence) for tokens in schedule.tokens)
+    if max(stages) > pool.sequences:
+        raise SecateurError(
+            f"schedule: a stage wants {max(schedule.tokens):,} tokens, the calibration text has "
+            f"{pool.sequences * pool.tokens_per_sequence:,}; lower the stage or raise calibration.sequences"
+        )
+    for genome in initial:
+        if not space.feasible(genome):
+            raise SecateurError("evopress: an initial genome breaks a budget; bring it onto the budgets first")
+    rng = np.random.default_rng((seed, 0))
+    starts = tuple(dict.fromkeys(initial)) or tuple(
+        dict.fromkeys(on_budget(space, rng) for _ in range(schedule.first))
+    )
+    parent = starts[0]
+    if len(starts) > 1:
+        told = yield Batch(starts, _minibatch(pool, stages[0] if not initial else stages[-1], fresh, rng), parent)
+        chosen = best_of(told)
+        parent = chosen.genome if chosen else parent
+    for generation in range(1, schedule.generations + 1):
+        rng = np.random.default_rng((seed, generation))
+        candidates = _children(space, parent, schedule.offspring, mutation, rng)
+        if not candidates:
+            return parent
+        for stage, (survivors, count) in enumerate(zip(schedule.survivors, stages, strict=True)):
+            last = stage == len(stages) - 1
+            # By stage and not by number of survivors: upstream compares values and lets the parent in too early.
+            entrants = (*candidates, parent) if last else candidates
+            told = yield Batch(entrants, _minibatch(pool, count, fresh, rng), parent)
+            candidates = _selected(told, survivors) or (parent,)
+        parent = candidates[0]
+    return parent
+
+
+def _minibatch(pool: Pool, count: int, fresh: bool, rng: np.random.Generator) -> range:
+    start = int(rng.integers(pool.sequences - count + 1)) if fresh else 0
+    return range(start, start + count)
+
+
+def _children(
+    space: Space, parent: Genome, count: int, mutation: Mutation, rng: np.random.Generator
+) -> tuple[Genome, ...]:
+    """Distinct children, none equal to the parent; fewer than `count` when mutation finds no more."""
+    children: dict[Genome, None] = {}
+    for _ in range(count):
+        for _ in range(TRIES):
+            child = MUTATIONS[mutation](parent, space, rng)
+            if child != parent and child not in children:
+                children[child] = None
+                break
+    return tuple(children)
+
+
+def _selected(told: Sequence[Evaluation], survivors: int) -> tuple[Genome, ...]:
+    results = [evaluation for evaluation in told if evaluation.status == "ok"]
+    ranked = sorted(range(len(results)), key=lambda index: (results[index].loss, index))
+    return tuple(results[index].genome for index in ranked[:survivors])

@@ -1,0 +1,79 @@
+"""The loop: ask, evaluate, tell, until the strategy has finished or the allowance is spent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..space.evaluation import Evaluation
+from ..space.genome import Genome
+from .strategy import Batch, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a search may spend; None is no limit. Tokens are those forwarded one candidate at a time."""
+
+    tokens: int | None = None
+    evaluations: int | None = None
+
+
+@dataclass(slots=True)
+class Spending:
+    """What a search has asked for, each (subnet, sequence) once, whoever had already paid for it.
+
+    Counted by what is asked and not by what is computed, so that searches that share a journal can be compared at
+    equal tokens and a resumed search stops where the uninterrupted one does.
+    """
+
+    tokens_per_sequence: int
+    tokens: int = 0
+    seen: set[tuple[Genome, int]] = field(default_factory=set)
+    genomes: set[Genome] = field(default_factory=set)
+
+    @property
+    def evaluations(self) -> int:
+        """Distinct genomes."""
+        return len(self.genomes)
+
+    def new(self, batch: Batch) -> set[tuple[Genome, int]]:
+        return {(genome, index) for genome in batch.genomes for index in batch.sequences} - self.seen
+
+    def fits(self, batch: Batch, allowance: Allowance) -> bool:
+        tokens = self.tokens + len(self.new(batch)) * self.tokens_per_sequence
+        evaluations = len(self.genomes | set(batch.genomes))
+        return (allowance.tokens is None or tokens <= allowance.tokens) and (
+            allowance.evaluations is None or evaluations <= allowance.evaluations
+        )
+
+    def add(self, batch: Batch) -> None:
+        new = self.new(batch)
+        self.tokens += len(new) * self.tokens_per_sequence
+        self.seen |= new
+        self.genomes |= set(batch.genomes)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One turn of the loop, as told to whoever watches."""
+
+    evaluations: tuple[Evaluation, ...]
+    spending: Spending
+    incumbent: Genome | None
+
+
+def run(
+    strategy: Strategy,
+    evaluate: Callable[[Batch], list[Evaluation]],
+    spending: Spending,
+    allowance: Allowance = Allowance(),  # noqa: B008 - frozen
+    watch: Callable[[Step], None] = lambda step: None,
+) -> Genome | None:
+    """Runs a strategy to its end or until its next batch would exceed `allowance`; returns its incumbent.
+
+    `spending` is filled in as it goes; `watch` is called after every batch.
+    """
+    while (batch := strategy.ask()) is not None and spending.fits(batch, allowance):
+        evaluations = evaluate(batch)
+        spending.add(batch)
+        strategy.tell(evaluations)
+        watch(Step(tuple(evaluations), spending, strategy.incumbent))
+    return strategy.incumbent

@@ -1,0 +1,89 @@
+"""Nothing already computed is computed again: evaluations by subnet and sequence, kept in a journal."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from ..space.evaluation import Evaluation, merged
+from ..space.genome import Genome
+from ..space.space import Space
+from .strategy import Batch
+
+
+class Evaluator(Protocol):
+    """Scores genomes on a range of sequences: one or more evaluations a genome, on adjacent ranges, as they finish."""
+
+    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]: ...
+
+
+class Journal(Protocol):
+    """The append-only record of evaluations."""
+
+    def evaluations(self) -> Iterable[Evaluation]: ...
+
+    def append(self, evaluation: Evaluation) -> None: ...
+
+
+class Memo:
+    """Answers batches from the journal where it can and from the evaluator where it must.
+
+    Every new evaluation is appended the moment it exists. A subnet that failed once is not tried again.
+    """
+
+    def __init__(self, space: Space, evaluator: Evaluator, journal: Journal) -> None:
+        self._space = space
+        self._evaluator = evaluator
+        self._journal = journal
+        self._parts: dict[str, list[Evaluation]] = {}
+        for evaluation in journal.evaluations():
+            self._parts.setdefault(evaluation.key, []).append(evaluation)
+
+    def __call__(self, batch: Batch) -> list[Evaluation]:
+        """Returns one evaluation a genome, in the order of the batch, on exactly its sequences."""
+        keys = [self._space.key(genome) for genome in batch.genomes]
+        missing: dict[range, dict[str, Genome]] = {}
+        for genome, key in zip(batch.genomes, keys, strict=True):
+            for gap in self._gaps(key, batch.sequences):
+                missing.setdefault(gap, {})[key] = genome
+        for gap, genomes in missing.items():
+            for evaluation in self._evaluator(list(genomes.values()), gap):
+                self._journal.append(evaluation)
+                self._parts.setdefault(evaluation.key, []).append(evaluation)
+        return [
+            self._answer(genome, key, batch.sequences) for genome, key in zip(batch.genomes, keys, strict=True)
+        ]
+
+    def _gaps(self, key: str, sequences: range) -> list[range]:
+        """What of `sequences` has not been scored yet, as maximal ranges."""
+        parts = self._parts.get(key, [])
+        if any(part.status == "failed" for part in parts):
+            return []
+        known = {index for part in parts for index in part.sequences}
+        gaps: list[range] = []
+        for index in sequences:
+            if index in known:
+                continue
+            if gaps and gaps[-1].stop == index:
+                gaps[-1] = range(gaps[-1].start, index + 1)
+            else:
+                gaps.append(range(index, index + 1))
+        return gaps
+
+    def _answer(self, genome: Genome, key: str, sequences: range) -> Evaluation:
+        parts = self._parts[key]
+        failed = next((part for part in parts if part.status == "failed"), None)
+        if failed is not None:
+            return replace(failed, genome=genome, sequences=sequences)
+        pieces = [piece for part in parts for piece in _overlap(part, sequences)]
+        pieces.sort(key=lambda piece: piece.sequences.start)
+        return replace(merged(pieces), genome=genome)
+
+
+def _overlap(part: Evaluation, sequences: range) -> list[Evaluation]:
+    """The part of an evaluation that lies within `sequences`."""
+    start, stop = max(part.sequences.start, sequences.start), min(part.sequences.stop, sequences.stop)
+    if start >= stop:
+        return []
+    inside = slice(start - part.sequences.start, stop - part.sequences.start)
+    losses = {name: values[inside] for name, values in part.losses.items()}
+    return [replace(part, sequences=range(start, stop), losses=losses)]

@@ -1,0 +1,87 @@
+"""What a strategy is: it asks for evaluations and is told them; it never evaluates.
+
+A strategy is written as a generator that yields a `Batch` and receives its evaluations, so that it reads from top to
+bottom; `Strategy` turns it into ask and tell and checks what comes back.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from ..space.errors import SecateurError
+from ..space.evaluation import Evaluation
+from ..space.genome import Genome
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The calibration text as a strategy sees it: how many shuffled sequences there are and how long each is."""
+
+    sequences: int
+    tokens_per_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Genomes to be scored on the same `sequences` of the pool; `incumbent` is the best answer before them."""
+
+    genomes: tuple[Genome, ...]
+    sequences: range
+    incumbent: Genome | None = None
+
+
+Steps = Generator[Batch, list[Evaluation], Genome | None]
+"""A strategy in the making: yields batches, receives their evaluations in order, returns its answer."""
+
+
+class Strategy:
+    """Ask and tell over `steps`.
+
+    Deterministic given the seed that went into `steps` and what it is told; its state is never stored but rebuilt by
+    telling it the same evaluations again.
+    """
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._pending: Batch | None = None
+        self._started = False
+        self._incumbent: Genome | None = None
+
+    @property
+    def incumbent(self) -> Genome | None:
+        """The best genome so far that keeps the budgets; None before there is one."""
+        return self._incumbent
+
+    def ask(self) -> Batch | None:
+        """The next batch, the same one until it is told; None when the strategy has finished."""
+        if not self._started:
+            self._started = True
+            self._advance(None)
+        return self._pending
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Takes the evaluations of the batch last asked, in its order.
+
+        Raises:
+            SecateurError: nothing was asked, or these are not the evaluations of what was asked.
+        """
+        if self._pending is None:
+            raise SecateurError("tell before ask: there is no batch to be told")
+        wanted = [(genome.levels, self._pending.sequences) for genome in self._pending.genomes]
+        got = [(evaluation.genome.levels, evaluation.sequences) for evaluation in evaluations]
+        if wanted != got:
+            raise SecateurError(f"told {len(got)} evaluations that are not those of the {len(wanted)} genomes asked")
+        self._advance(list(evaluations))
+
+    def _advance(self, evaluations: list[Evaluation] | None) -> None:
+        try:
+            self._pending = next(self._steps) if evaluations is None else self._steps.send(evaluations)
+            self._incumbent = self._pending.incumbent or self._incumbent
+        except StopIteration as end:
+            self._pending = None
+            self._incumbent = end.value or self._incumbent
+
+
+def best_of(evaluations: Sequence[Evaluation]) -> Evaluation | None:
+    """The evaluation with the lowest loss among those that can be a result; the earliest of equals."""
+    results = [evaluation for evaluation in evaluations if evaluation.status == "ok"]
+    return min(results, key=lambda evaluation: evaluation.loss) if results else None

@@ -1,0 +1,1 @@
+"""What can be tried, what does it cost, what is an evaluation?"""

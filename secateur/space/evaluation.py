@@ -1,0 +1,75 @@
+"""What is known of a genome after it was tried."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from .costs import Costs
+from .genome import Genome
+
+Status = Literal["ok", "infeasible", "failed"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Losses of one genome on a range of the shuffled sequences of a text.
+
+    Attributes:
+        genome: canonical.
+        key: of the subnet (`Space.key`).
+        sequences: which sequences of the pool were scored.
+        losses: for each score name, one loss per sequence in the order of `sequences`; nats per token for `kl` and
+            `cross_entropy`; lower is better. The first name is the one that search minimises.
+        status: `ok`; `infeasible`: scored (a sweep needs that) but over a budget, so that it can never be a result;
+            `failed`: could not be scored, see `reason`.
+        tokens: forwarded for this evaluation (shared prefixes count in full: what one-at-a-time would have cost).
+        layer_passes: blocks really executed, once for each sequence.
+        seconds: wall-clock, shared work divided among the candidates that shared it.
+    """
+
+    genome: Genome
+    key: str
+    sequences: range
+    losses: Mapping[str, tuple[float, ...]]
+    costs: Costs
+    status: Status = "ok"
+    reason: str = ""
+    tokens: int = 0
+    layer_passes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def primary(self) -> tuple[float, ...]:
+        """Per-sequence losses of the score that search minimises; empty when failed."""
+        return next(iter(self.losses.values()), ())
+
+    @property
+    def loss(self) -> float:
+        """Mean of the primary score over sequences; infinity when failed."""
+        values = self.primary
+        return sum(values) / len(values) if values and self.status != "failed" else math.inf
+
+    @property
+    def standard_error(self) -> float:
+        """Of `loss`, over sequences; 0 for a single sequence."""
+        values = self.primary
+        if len(values) < 2:
+            return 0.0
+        mean = self.loss
+        return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+
+
+def merged(parts: Sequence[Evaluation]) -> Evaluation:
+    """Joins evaluations of one genome on adjacent ranges, given in order; a failed part makes the whole failed."""
+    first = parts[0]
+    failed = next((part for part in parts if part.status == "failed"), None)
+    names = first.losses if failed is None else ()
+    return replace(
+        failed or first,
+        sequences=range(first.sequences.start, parts[-1].sequences.stop),
+        losses={name: tuple(loss for part in parts for loss in part.losses[name]) for name in names},
+        tokens=sum(part.tokens for part in parts),
+        layer_passes=sum(part.layer_passes for part in parts),
+        seconds=sum(part.seconds for part in parts),
+    )

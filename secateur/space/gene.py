@@ -1,0 +1,105 @@
+"""Genes: one decision each, with levels ordered from dense to smallest."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import SecateurError
+
+GeneKind = Literal["attention", "mlp", "block", "sparsity"]
+STEPS = 200
+"""Unstructured sparsity is counted in steps of 1/200, so that one byte says at which step a weight dies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sparsity:
+    """A share of zero weights in a linear: `steps` of half a per cent, or `keep` non-zeros of every `of` inputs."""
+
+    steps: int = 0
+    keep: int = 0
+    of: int = 0
+
+    @classmethod
+    def parse(cls, value: "float | int | str") -> "Sparsity":
+        """Reads 0.5, "50%" or "2:4".
+
+        Raises:
+            SecateurError: not a share in [0, 1) in steps of 0.005, nor an N:M pattern with 0 < N < M <= 16.
+        """
+        text = str(value).strip()
+        pattern = re.fullmatch(r"(\d+):(\d+)", text)
+        if pattern:
+            keep, of = int(pattern[1]), int(pattern[2])
+            if not 0 < keep < of <= 16:
+                raise SecateurError(f"sparsity pattern '{text}': N:M needs 0 < N < M <= 16, such as 2:4")
+            return cls(keep=keep, of=of)
+        try:
+            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            raise SecateurError(f"sparsity level '{text}': expected a share such as 0.5 or a pattern such as 2:4") from None
+        steps = round(share * STEPS)
+        if not 0 <= steps < STEPS or abs(share * STEPS - steps) > 1e-6:
+            raise SecateurError(f"sparsity level '{text}': shares go from 0 to 0.995 in steps of {1 / STEPS}")
+        return cls(steps=steps)
+
+    @property
+    def share(self) -> float:
+        """Of zero weights, in [0, 1)."""
+        return 1 - self.keep / self.of if self.of else self.steps / STEPS
+
+    def zeros(self, outputs: int, inputs: int) -> int:
+        """Exact number of zero weights in a linear: the same number in every output row."""
+        if self.of:
+            return outputs * inputs // self.of * (self.of - self.keep)
+        return outputs * zeros_per_row(self.steps, inputs)
+
+    def __bool__(self) -> bool:
+        return bool(self.steps or self.of)
+
+    def __str__(self) -> str:
+        return f"{self.keep}:{self.of}" if self.of else f"{self.steps / STEPS:.3f}"
+
+    def to_json(self) -> float | str:
+        return str(self) if self.of else self.steps / STEPS
+
+
+def zeros_per_row(steps: int, inputs: int) -> int:
+    """Zeros in a row of `inputs` weights at an unstructured sparsity of `steps`/200, rounded to the nearest."""
+    return (2 * steps * inputs + STEPS) // (2 * STEPS)
+
+
+DENSE = Sparsity()
+
+
+@dataclass(frozen=True, slots=True)
+class Gene:
+    """One decision: what it decides (`kind`), where (`site`), and its `levels` from dense (level 0) to smallest.
+
+    A level of a structured gene is the number kept (KV groups, channels, blocks), 0 meaning dropped; a level of a
+    `sparsity` gene is a `Sparsity`. `members` are the (block, linear) pairs that a sparsity gene covers and
+    (block, -1) for a structured gene.
+    """
+
+    kind: GeneKind
+    site: str
+    levels: tuple[int, ...] | tuple[Sparsity, ...]
+    members: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.levels) < 2:
+            raise SecateurError(f"gene {self.key}: needs at least two levels, got {len(self.levels)}")
+        sizes = [level.share if isinstance(level, Sparsity) else -level for level in self.levels]
+        if sizes != sorted(sizes) or len(set(self.levels)) != len(self.levels):
+            raise SecateurError(f"gene {self.key}: levels must differ and go from dense to smallest")
+        if self.kind == "sparsity" and self.levels[0] != DENSE:
+            raise SecateurError(f"gene {self.key}: the first sparsity level must be 0 (dense)")
+
+    @property
+    def key(self) -> str:
+        """Stable name, for example `sparsity@3.mlp.up_proj` or `attention@7`."""
+        return f"{self.kind}@{self.site}"
+
+    def label(self, level: int) -> float | int | str:
+        """The value of a level as written to JSON."""
+        value = self.levels[level]
+        return value.to_json() if isinstance(value, Sparsity) else value

@@ -1,0 +1,261 @@
+"""The space: its genes, and every question about genomes that needs no weights."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from .anatomy import Anatomy
+from .budget import Budget
+from .costs import BlockCosts, BlockState, Costs, block_costs, dense_state, total
+from .errors import SecateurError, suggest
+from .gene import Gene, Sparsity
+from .genome import Genome
+
+
+@dataclass(frozen=True)
+class Space:
+    """All genomes over `genes`, with the budgets they must keep.
+
+    `context` is the context length in tokens at which MACs are counted.
+    """
+
+    anatomy: Anatomy
+    genes: tuple[Gene, ...]
+    budgets: tuple[Budget, ...] = ()
+    context: int = 2048
+
+    def __post_init__(self) -> None:
+        if not self.genes:
+            raise SecateurError("the space has no genes; add at least one under 'genes'")
+        keys = [gene.key for gene in self.genes]
+        if len(set(keys)) != len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise SecateurError(f"gene {twice} is declared twice")
+        covered: dict[tuple[int, int], str] = {}
+        for gene in self.genes:
+            if gene.kind != "sparsity":
+                continue
+            for member in gene.members:
+                if member in covered:
+                    linear = self.anatomy.blocks[member[0]].linears[member[1]].name
+                    raise SecateurError(
+                        f"block {member[0]}, {linear}: covered by both {covered[member]} and {gene.key}; "
+                        "give each linear to one sparsity gene"
+                    )
+                covered[member] = gene.key
+
+    # -- genomes -------------------------------------------------------------------------------------------------
+
+    @property
+    def dense(self) -> Genome:
+        return Genome((0,) * len(self.genes))
+
+    @cached_property
+    def smallest(self) -> Genome:
+        """Every gene at its last level: the minimum of every cost at once, since no level raises any cost."""
+        return self.canonical(Genome(tuple(len(gene.levels) - 1 for gene in self.genes)))
+
+    @property
+    def size(self) -> int:
+        """Number of level combinations, before canonicalisation."""
+        return math.prod(len(gene.levels) for gene in self.genes)
+
+    def contains(self, genome: Genome) -> bool:
+        return len(genome.levels) == len(self.genes) and all(
+            0 <= level < len(gene.levels) for gene, level in zip(self.genes, genome.levels, strict=True)
+        )
+
+    def check(self, genome: Genome) -> None:
+        """Raises SecateurError unless the genome belongs to this space."""
+        if len(genome.levels) != len(self.genes):
+            raise SecateurError(f"genome has {len(genome.levels)} levels, the space has {len(self.genes)} genes")
+        for gene, level in zip(self.genes, genome.levels, strict=True):
+            if not 0 <= level < len(gene.levels):
+                raise SecateurError(f"gene {gene.key}: level {level} is outside 0..{len(gene.levels) - 1}")
+
+    def all(self) -> Iterator[Genome]:
+        """Every canonical genome once, in lexicographic order of its first appearance."""
+        seen = set()
+        levels = [0] * len(self.genes)
+        while True:
+            genome = self.canonical(Genome(tuple(levels)))
+            if genome not in seen:
+                seen.add(genome)
+                yield genome
+            for position in reversed(range(len(levels))):
+                levels[position] += 1
+                if levels[position] < len(self.genes[position].levels):
+                    break
+                levels[position] = 0
+            else:
+                return
+
+    # -- canonical form --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _structure(self) -> dict[tuple[str, int], int]:
+        """Index of the structured gene of a kind at a block."""
+        return {(g.kind, g.members[0][0]): i for i, g in enumerate(self.genes) if g.kind != "sparsity"}
+
+    def _kept(self, genome: Genome, kind: str, block: int) -> int | None:
+        """What the structured gene of `kind` keeps at `block`; None where there is no such gene."""
+        index = self._structure.get((kind, block))
+        if index is None:
+            return None
+        level = self.genes[index].levels[genome.levels[index]]
+        assert isinstance(level, int)
+        return level
+
+    def active(self, genome: Genome) -> tuple[bool, ...]:
+        """Which genes matter, given the others: a dropped MLP has no sparsity, a dropped block no attention.
+
+        In canonical form a gene that does not matter is at level 0.
+        """
+        gone: set[tuple[int, str]] = set()
+        blocks_gone: set[int] = set()
+        for block in range(len(self.anatomy.blocks)):
+            if self._kept(genome, "block", block) == 0:
+                blocks_gone.add(block)
+                gone |= {(block, "attention"), (block, "mlp")}
+                continue
+            gone |= {(block, kind) for kind in ("attention", "mlp") if self._kept(genome, kind, block) == 0}
+        flags = []
+        for gene in self.genes:
+            if gene.kind == "block":
+                flags.append(True)
+            elif gene.kind == "sparsity":
+                flags.append(any((b, self._sublayer_of(b, linear)) not in gone for b, linear in gene.members))
+            else:
+                flags.append(gene.members[0][0] not in blocks_gone)
+        return tuple(flags)
+
+    def _sublayer_of(self, block: int, linear: int) -> str:
+        return "attention" if linear < len(self.anatomy.blocks[block].attention.linears) else "mlp"
+
+    def canonical(self, genome: Genome) -> Genome:
+        """The one genome that stands for all genomes of the same subnet."""
+        levels = list(genome.levels)
+        for block in range(len(self.anatomy.blocks)):
+            index = self._structure.get(("block", block))
+            both = all(self._kept(genome, kind, block) == 0 for kind in ("attention", "mlp"))
+            if index is not None and both:
+                levels[index] = len(self.genes[index].levels) - 1
+        joined = Genome(tuple(levels))
+        active = self.active(joined)
+        return Genome(tuple(level if on else 0 for level, on in zip(levels, active, strict=True)))
+
+    # -- what a genome means ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def _touching(self) -> tuple[tuple[int, ...], ...]:
+        """For each block, the genes that have a say in it."""
+        touching: list[list[int]] = [[] for _ in self.anatomy.blocks]
+        for index, gene in enumerate(self.genes):
+            for block in {block for block, _ in gene.members}:
+                touching[block].append(index)
+        return tuple(tuple(indices) for indices in touching)
+
+    @cached_property
+    def _known_blocks(self) -> dict[tuple[int, ...], tuple[BlockState, BlockCosts]]:
+        return {}
+
+    def _block(self, genome: Genome, index: int) -> tuple[BlockState, BlockCosts]:
+        """State and costs of one block, remembered by the levels of the genes that touch it."""
+        memo = (index, *(genome.levels[gene] for gene in self._touching[index]))
+        if memo not in self._known_blocks:
+            block = self.anatomy.blocks[index]
+            state = self._state(genome, index)
+            self._known_blocks[memo] = (state, block_costs(block, state, self.context))
+        return self._known_blocks[memo]
+
+    def _state(self, genome: Genome, index: int) -> BlockState:
+        block = self.anatomy.blocks[index]
+        dense = dense_state(block)
+        kept = {}
+        for kind, count in (("attention", dense.attention), ("mlp", dense.mlp)):
+            gene = self._kept(genome, kind, index)
+            kept[kind] = 0 if self._kept(genome, "block", index) == 0 else count if gene is None else gene
+        sparsity = list(dense.sparsity)
+        for gene_index in self._touching[index]:
+            value = self.genes[gene_index].levels[genome.levels[gene_index]]
+            if isinstance(value, Sparsity):
+                for member_block, linear in self.genes[gene_index].members:
+                    if member_block == index and kept[self._sublayer_of(index, linear)]:
+                        sparsity[linear] = value
+        return BlockState(kept["attention"], kept["mlp"], tuple(sparsity))
+
+    def states(self, genome: Genome) -> tuple[BlockState, ...]:
+        """What becomes of each block."""
+        return tuple(self._block(genome, block.index)[0] for block in self.anatomy.blocks)
+
+    def costs(self, genome: Genome) -> Costs:
+        return total(self.anatomy, [self._block(genome, block.index)[1] for block in self.anatomy.blocks])
+
+    @cached_property
+    def dense_costs(self) -> Costs:
+        return self.costs(self.dense)
+
+    def feasible(self, genome: Genome) -> bool:
+        """Whether the genome keeps every budget."""
+        if not self.budgets:
+            return True
+        genome_costs = self.costs(genome)
+        return all(budget.allows(genome_costs) for budget in self.budgets)
+
+    def check_budgets(self) -> None:
+        """Raises SecateurError when no genome keeps every budget; says what would be feasible."""
+        least = self.costs(self.smallest)
+        for budget in self.budgets:
+            if not budget.allows(least):
+                reachable, dense = budget.of(least), budget.of(self.dense_costs)
+                raise SecateurError(
+                    f"budget {budget.cost} {budget.text}: the limit {budget.limit:,} is below {reachable:,} "
+                    f"({reachable / max(dense, 1):.4f}x of dense), the least this space can reach; raise the budget "
+                    "or add genes or deeper levels"
+                )
+
+    def with_budgets(self, budgets: tuple[Budget, ...]) -> "Space":
+        return replace(self, budgets=budgets)
+
+    def neighbours(self, genome: Genome) -> Iterator[Genome]:
+        """Canonical genomes one level away in one active gene; none equal to `genome`, none twice."""
+        seen = {self.canonical(genome)}
+        for index, (gene, on) in enumerate(zip(self.genes, self.active(genome), strict=True)):
+            for level in (genome.levels[index] - 1, genome.levels[index] + 1):
+                if on and 0 <= level < len(gene.levels):
+                    neighbour = self.canonical(genome.with_level(index, level))
+                    if neighbour not in seen:
+                        seen.add(neighbour)
+                        yield neighbour
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    def to_json(self, genome: Genome) -> dict[str, float | int | str]:
+        """The genes that are not dense, by key, with the value of their level."""
+        pairs = zip(self.genes, self.canonical(genome).levels, strict=True)
+        return {gene.key: gene.label(level) for gene, level in pairs if level}
+
+    def from_json(self, values: Mapping[str, float | int | str]) -> Genome:
+        """The inverse of `to_json`; raises SecateurError for a gene or level that this space does not have."""
+        index = {gene.key: i for i, gene in enumerate(self.genes)}
+        genome = self.dense
+        for key, value in values.items():
+            if key not in index:
+                raise SecateurError(f"unknown gene '{key}'; {suggest(key, index)}")
+            gene = self.genes[index[key]]
+            labels = [gene.label(level) for level in range(len(gene.levels))]
+            if value not in labels:
+                raise SecateurError(f"gene {key}: no level {value!r}; its levels are {labels}")
+            genome = genome.with_level(index[key], labels.index(value))
+        return genome
+
+    def key(self, genome: Genome) -> str:
+        """Sixteen hexadecimal digits that name the subnet; equal for equal subnets, in every space and process."""
+        rows = [
+            [state.attention, state.mlp, [level.to_json() for level in state.sparsity]]
+            for state in self.states(genome)
+        ]
+        return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]

@@ -1,0 +1,240 @@
+"""One suite for every strategy: legal, seeded, resumable, ask before tell, failures; and the known optimum."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from secateur.operators.baselines import uniform_sparsity
+from secateur.search.evopress import PUBLISHED, Schedule, evopress, sized
+from secateur.search.exhaustive import exhaustive
+from secateur.search.greedy import greedy
+from secateur.search.knapsack import knapsack
+from secateur.search.loop import Allowance, Spending, run
+from secateur.search.memo import Memo
+from secateur.search.random import random_search
+from secateur.search.strategy import Batch, Pool, Steps, Strategy
+from secateur.search.warm import warm_evopress
+from secateur.space.budget import parse_budgets
+from secateur.space.build import sparsity_genes
+from secateur.space.errors import SecateurError
+from secateur.space.evaluation import Evaluation
+from secateur.space.genome import Genome
+from secateur.space.space import Space
+from tests.tiny import LEVELS, ListJournal, TableEvaluator, anatomy_for, best_by_force, drop_space
+
+POOL = Pool(8, 16)
+SCHEDULE = Schedule(12, 8, (3, 1), (16, 64), first=4)
+
+STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
+    "random": lambda space, seed: random_search(space, POOL, seed, 2, batches=12),
+    "exhaustive": lambda space, seed: exhaustive(space, POOL, 2),  # noqa: ARG005
+    "knapsack": lambda space, seed: knapsack(space, POOL, 2),  # noqa: ARG005
+    "greedy": lambda space, seed: greedy(space, POOL, seed, 2, lazy=3),
+    "greedy, all": lambda space, seed: greedy(space, POOL, seed, 2, lazy=None),
+    "greedy, several at once": lambda space, seed: greedy(space, POOL, seed, 2, lazy=3, evaluations=20),
+    "evopress": lambda space, seed: evopress(space, POOL, seed, SCHEDULE),
+    "evopress, costs and nested": lambda space, seed: evopress(space, POOL, seed, SCHEDULE, "costs", fresh=False),
+    "evopress, warm": lambda space, seed: warm_evopress(
+        space, POOL, seed, 9000, "costs", False, [], [lambda: knapsack(space, POOL, 2)]
+    ),
+}
+
+
+def drops(ratio: str = "0.7x", layers: int = 4) -> Space:
+    space = drop_space(layers)
+    return space.with_budgets(parse_budgets({"block_parameters": ratio}, space.dense_costs))
+
+
+def sparse() -> Space:
+    shape = anatomy_for(num_hidden_layers=3)
+    space = Space(shape, sparsity_genes(shape, LEVELS[:3], range(3), "sublayer"))
+    return space.with_budgets(parse_budgets({"linear_weights": "0.6x"}, space.dense_costs))
+
+
+def trace(space: Space, steps: Steps, evaluator: TableEvaluator, journal: ListJournal) -> tuple[list[Batch], Genome | None]:
+    """All batches of a strategy and its answer."""
+    batches = []
+    strategy = Strategy(steps)
+    memo = Memo(space, evaluator, journal)
+    while (batch := strategy.ask()) is not None:
+        assert strategy.ask() is batch
+        batches.append(batch)
+        strategy.tell(memo(batch))
+    return batches, strategy.incumbent
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("make", [drops, sparse])
+class TestEveryStrategy:
+    def test_answers_within_the_budgets(self, name: str, make: Callable[[], Space]) -> None:
+        space = make()
+        batches, answer = trace(space, STRATEGIES[name](space, 0), TableEvaluator(space, 0.1, 0.2), ListJournal())
+        assert answer is not None
+        assert space.feasible(answer)
+        for batch in batches:
+            assert batch.sequences.stop <= POOL.sequences
+            assert batch.incumbent is None or space.feasible(batch.incumbent)
+            for genome in batch.genomes:
+                space.check(genome)
+                assert space.canonical(genome) == genome
+
+    def test_same_seed_same_batches(self, name: str, make: Callable[[], Space]) -> None:
+        space = make()
+        runs = [
+            trace(space, STRATEGIES[name](space, 5), TableEvaluator(space, 0.1, 0.2), ListJournal()) for _ in range(2)
+        ]
+        assert runs[0] == runs[1]
+
+    def test_replay_of_any_part_goes_on_the_same(self, name: str, make: Callable[[], Space]) -> None:
+        space = make()
+        journal = ListJournal()
+        whole, answer = trace(space, STRATEGIES[name](space, 1), TableEvaluator(space, 0.1, 0.2), journal)
+        for cut in range(0, len(journal.rows), max(1, len(journal.rows) // 6)):
+            evaluator, resumed = TableEvaluator(space, 0.1, 0.2), ListJournal(journal.rows[:cut])
+            again = trace(space, STRATEGIES[name](space, 1), evaluator, resumed)
+            assert again == (whole, answer)
+            known = {(row.key, index) for row in journal.rows[:cut] for index in row.sequences}
+            assert not known & set(evaluator.calls), "evaluated again"
+            assert len(set(evaluator.calls)) == len(evaluator.calls)
+
+    def test_survives_failures_everywhere(self, name: str, make: Callable[[], Space]) -> None:
+        space = make()
+        evaluator = TableEvaluator(space, broken=frozenset(space.all()))
+        try:
+            _, answer = trace(space, STRATEGIES[name](space, 0), evaluator, ListJournal())
+        except SecateurError as error:
+            assert "failed" in str(error)
+        else:
+            assert answer is None or space.feasible(answer)
+
+
+def test_tell_is_checked() -> None:
+    space = drops()
+    strategy = Strategy(random_search(space, POOL, 0, 2))
+    with pytest.raises(SecateurError, match="tell before ask"):
+        strategy.tell([])
+    batch = strategy.ask()
+    assert batch is not None
+    told = Memo(space, TableEvaluator(space), ListJournal())(batch)
+    with pytest.raises(SecateurError, match="not those of"):
+        strategy.tell(told[:-1])
+    with pytest.raises(SecateurError, match="not those of"):
+        strategy.tell([replace(told[0], sequences=range(1)), *told[1:]])
+
+
+@pytest.mark.parametrize("make", [drops, sparse])
+@pytest.mark.parametrize("seed", range(5))
+def test_exhaustive_finds_the_optimum(make: Callable[[], Space], seed: int) -> None:
+    space = make()
+    evaluator = TableEvaluator(space, interaction=0.3, seed=seed)
+    _, answer = trace(space, STRATEGIES["exhaustive"](space, 0), evaluator, ListJournal())
+    assert answer is not None
+    assert evaluator.loss(answer) == pytest.approx(best_by_force(space, evaluator)[0])
+
+
+@pytest.mark.parametrize("make", [drops, sparse])
+@pytest.mark.parametrize("seed", range(5))
+def test_knapsack_is_exact_when_losses_add_up(make: Callable[[], Space], seed: int) -> None:
+    space = make()
+    evaluator = TableEvaluator(space, seed=seed)
+    _, answer = trace(space, STRATEGIES["knapsack"](space, 0), evaluator, ListJournal())
+    assert answer is not None
+    assert evaluator.loss(answer) == pytest.approx(best_by_force(space, evaluator)[0])
+
+
+@pytest.mark.parametrize("make", [drops, sparse])
+def test_evopress_reaches_the_optimum_of_an_enumerated_space(make: Callable[[], Space]) -> None:
+    space = make()
+    for seed in range(3):
+        evaluator = TableEvaluator(space, interaction=0.05, seed=seed)
+        schedule = Schedule(40, 16, (4, 1), (16, 32), first=8)
+        _, answer = trace(space, evopress(space, POOL, seed, schedule, "costs"), evaluator, ListJournal())
+        assert answer is not None
+        assert evaluator.loss(answer) == pytest.approx(best_by_force(space, evaluator)[0])
+
+
+def test_evopress_works_as_published() -> None:
+    space = sparse()
+    starts = [uniform_sparsity(space)]
+    batches, _ = trace(space, evopress(space, POOL, 0, SCHEDULE, initial=starts), TableEvaluator(space), ListJournal())
+    assert batches[0].incumbent == starts[0]
+    for first, last in zip(batches[0::2], batches[1::2], strict=True):
+        assert len(first.genomes) <= SCHEDULE.offspring
+        assert len(first.sequences) == 1
+        # The parent competes in the last stage, and nowhere else.
+        assert last.genomes[-1] == last.incumbent
+        assert len(last.genomes) == SCHEDULE.survivors[0] + 1
+        assert first.incumbent not in first.genomes
+        assert len(last.sequences) == 4
+    assert len({batch.sequences for batch in batches[1::2]}) > 1, "fresh minibatches"
+    assert PUBLISHED["sparsity"].tokens_per_generation() == 64 * 2048 + 8 * 16384 + 3 * 65536
+
+
+def test_evopress_refuses_a_stage_longer_than_the_text() -> None:
+    schedule = Schedule(1, 4, (1,), (1000,))
+    with pytest.raises(SecateurError, match="calibration text has 128"):
+        next(evopress(sparse(), POOL, 0, schedule))
+
+
+@pytest.mark.parametrize(
+    ("survivors", "tokens"), [((2, 1), (16,)), ((1, 2), (16, 16)), ((2,), (16,)), ((20, 1), (16, 16))]
+)
+def test_schedules_that_make_no_sense(survivors: tuple[int, ...], tokens: tuple[int, ...]) -> None:
+    with pytest.raises(SecateurError, match="schedule"):
+        Schedule(1, 8, survivors, tokens)
+
+
+@pytest.mark.parametrize("tokens", [500, 20_000, 10_000_000])
+def test_the_default_schedule_spends_about_what_it_is_given(tokens: int) -> None:
+    schedule = sized(tokens, Pool(64, 16))
+    assert schedule.generations >= 1
+    spent = schedule.generations * schedule.tokens_per_generation()
+    assert spent <= max(tokens, schedule.tokens_per_generation())
+    assert spent > tokens / 2 or schedule.generations == 1
+
+
+def test_the_loop_never_exceeds_the_allowance() -> None:
+    space = drops(layers=6)
+    for allowance in (Allowance(tokens=1000), Allowance(evaluations=20)):
+        evaluator, spending = TableEvaluator(space), Spending(POOL.tokens_per_sequence)
+        memo = Memo(space, evaluator, ListJournal())
+        steps = []
+        answer = run(Strategy(random_search(space, POOL, 0, 2)), memo, spending, allowance, steps.append)
+        assert answer is not None
+        assert spending.tokens == len(evaluator.calls) * 16 <= (allowance.tokens or 10**9)
+        assert spending.evaluations <= (allowance.evaluations or 10**9)
+        assert len(steps) > 1
+
+
+def test_an_infeasible_candidate_never_becomes_the_answer() -> None:
+    """gptq-gguf-toolkit's elite stays over budget for whole runs; ours is refused at the door."""
+    space = drops()
+    with pytest.raises(SecateurError, match="breaks a budget"):
+        next(evopress(space, POOL, 0, SCHEDULE, initial=[space.dense]))
+
+
+def test_a_memo_scores_only_what_is_missing() -> None:
+    space = drops()
+    evaluator = TableEvaluator(space, noise=0.5)
+    memo = Memo(space, evaluator, ListJournal())
+    genome = space.smallest
+    first = memo(Batch((genome,), range(2, 4)))[0]
+    whole = memo(Batch((genome, genome), range(0, 6)))
+    assert whole[0].primary == whole[1].primary
+    assert whole[0].primary[2:4] == first.primary
+    assert len(evaluator.calls) == 6
+    assert memo(Batch((genome,), range(1, 3)))[0].primary == whole[0].primary[1:3]
+    assert len(evaluator.calls) == 6
+
+
+def test_failed_evaluations_are_not_tried_again() -> None:
+    space = drops()
+    evaluator = TableEvaluator(space, broken=frozenset([space.smallest]))
+    memo = Memo(space, evaluator, ListJournal())
+    told: list[Evaluation] = memo(Batch((space.smallest,), range(2))) + memo(Batch((space.smallest,), range(4)))
+    assert [(e.status, e.reason, e.sequences) for e in told] == [
+        ("failed", "broken on purpose", range(2)),
+        ("failed", "broken on purpose", range(4)),
+    ]
+    assert len(evaluator.calls) == 2

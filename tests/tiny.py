@@ -1,0 +1,203 @@
+"""Small stand-ins: random models of every family, spaces over them, and evaluators that need no model."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from secateur.space.anatomy import Anatomy
+from secateur.space.build import sparsity_genes, structured_genes
+from secateur.space.evaluation import Evaluation
+from secateur.space.families import FAMILIES, anatomy
+from secateur.space.gene import Gene, Sparsity
+from secateur.space.genome import Genome
+from secateur.space.space import Space
+
+VOCABULARY = 96
+COMMON: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+SPECIAL: dict[str, dict[str, Any]] = {
+    "llama": {"head_dim": 12},
+    "mistral": {"head_dim": 12, "sliding_window": 16},
+    "qwen3": {"head_dim": 12, "tie_word_embeddings": True},
+    "gemma2": {"head_dim": 12, "sliding_window": 8, "query_pre_attn_scalar": 12},
+    "gemma3_text": {"head_dim": 12, "sliding_window": 8, "query_pre_attn_scalar": 12, "sliding_window_pattern": 2},
+    "smollm3": {"no_rope_layer_interval": 2},
+    "granite": {"embedding_multiplier": 3.0, "residual_multiplier": 0.7, "logits_scaling": 2.0},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 24},
+    "gpt2": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_inner": 48, "n_positions": 64},
+}
+NO_GROUPS = ("opt", "gpt2", "gpt_neox")
+FAMILY_NAMES = tuple(sorted(FAMILIES))
+
+
+def config_of(family: str, **changes: Any) -> Any:
+    """A configuration of a tiny model."""
+    values = {**COMMON, **SPECIAL.get(family, {}), **changes}
+    if family in NO_GROUPS:
+        values.pop("num_key_value_heads", None)
+    if family == "gpt2":
+        for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
+            values.pop(name)
+        values.pop("max_position_embeddings")
+    return AutoConfig.for_model(family, **values)
+
+
+def model_of(family: str, seed: int = 0, **changes: Any) -> Any:
+    """A tiny random model whose norms are not all ones, so that forgetting one is seen."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config_of(family, **changes)).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def anatomy_for(family: str = "llama", **changes: Any) -> Anatomy:
+    return anatomy(config_of(family, **changes).to_dict())
+
+
+LEVELS = tuple(Sparsity.parse(level) for level in (0.25, 0.5, "2:4", 0.75))
+
+
+def mixed_genes(shape: Anatomy, levels: Sequence[Sparsity] = LEVELS, per: str = "sublayer") -> tuple[Gene, ...]:
+    """Genes of every kind over all layers."""
+    layers = range(len(shape.blocks))
+    return (
+        *structured_genes(shape, "attention", layers),
+        *structured_genes(shape, "mlp", layers),
+        *structured_genes(shape, "block", layers),
+        *sparsity_genes(shape, levels, layers, per),
+    )
+
+
+def drop_space(layers: int = 4, family: str = "llama") -> Space:
+    """Attention and MLP drops over a tiny model, no budget."""
+    shape = anatomy_for(family, num_hidden_layers=layers)
+    genes = structured_genes(shape, "attention", range(layers)) + structured_genes(shape, "mlp", range(layers))
+    return Space(shape, genes)
+
+
+@dataclass
+class TableEvaluator:
+    """Losses from a seeded table: additive over genes and levels, with pairwise interactions and noise per sequence.
+
+    `calls` counts (genome, sequence) pairs really scored; `broken` genomes fail.
+    """
+
+    space: Space
+    interaction: float = 0.0
+    noise: float = 0.0
+    seed: int = 0
+    length: int = 16
+    calls: list[tuple[str, int]] = field(default_factory=list)
+    broken: frozenset[Genome] = frozenset()
+
+    def loss(self, genome: Genome) -> float:
+        rng = np.random.default_rng(self.seed)
+        total = 0.0
+        for gene, level in zip(self.space.genes, genome.levels, strict=True):
+            weights = np.sort(rng.random(len(gene.levels) - 1))
+            total += float(weights[level - 1]) if level else 0.0
+        pairs = rng.random((len(genome.levels), len(genome.levels)))
+        changed = [index for index, level in enumerate(genome.levels) if level]
+        return total + self.interaction * sum(float(pairs[a, b]) for a in changed for b in changed if a < b)
+
+    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+        for genome in genomes:
+            key = self.space.key(genome)
+            self.calls += [(key, index) for index in sequences]
+            if genome in self.broken:
+                yield self._evaluation(genome, key, sequences, (), "failed", "broken on purpose")
+                continue
+            base = self.loss(genome)
+            values = tuple(base + self.noise * random.Random(f"{key} {index}").gauss(0.0, 1.0) for index in sequences)
+            status = "ok" if self.space.feasible(genome) else "infeasible"
+            yield self._evaluation(genome, key, sequences, values, status, "")
+
+    def _evaluation(
+        self, genome: Genome, key: str, sequences: range, values: tuple[float, ...], status: Any, reason: str
+    ) -> Evaluation:
+        return Evaluation(
+            genome,
+            key,
+            sequences,
+            {"kl": values} if values else {},
+            self.space.costs(genome),
+            status,
+            reason,
+            len(sequences) * self.length,
+            len(sequences) * len(self.space.anatomy.blocks),
+            0.001,
+        )
+
+
+class ListJournal:
+    """A journal in memory."""
+
+    def __init__(self, rows: Sequence[Evaluation] = ()) -> None:
+        self.rows = list(rows)
+
+    def evaluations(self) -> list[Evaluation]:
+        return list(self.rows)
+
+    def append(self, evaluation: Evaluation) -> None:
+        self.rows.append(evaluation)
+
+
+def best_by_force(space: Space, evaluator: TableEvaluator) -> tuple[float, Genome]:
+    """The true optimum of a small space."""
+    return min((evaluator.loss(genome), genome) for genome in space.all() if space.feasible(genome))
+
+
+WORDS = [f"word{index}" for index in range(VOCABULARY - 3)]
+
+
+def save_tiny(folder: Path, family: str = "llama", **changes: Any) -> Path:
+    """A checkpoint with a tokenizer of whole words, as a user would have it on disk."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {name: index for index, name in enumerate(["<pad>", "<s>", "</s>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    model_of(family, **changes).save_pretrained(folder)
+    wrapped.save_pretrained(folder)
+    return folder
+
+
+def save_text(path: Path, documents: int = 40, words: int = 60, seed: int = 0) -> Path:
+    """A text file of random words, documents separated by blank lines."""
+    rng = random.Random(seed)
+    path.write_text("\n\n".join(" ".join(rng.choices(WORDS, k=words)) for _ in range(documents)))
+    return path
+
+
+def tiny_recipe(model: Path, text: Path, held_out: Path | None = None, **changes: Any) -> dict[str, Any]:
+    """A recipe over a tiny checkpoint that runs in a second or two."""
+    recipe: dict[str, Any] = {
+        "model": {"path": str(model)},
+        "calibration": {"source": str(text), "sequences": 6, "length": 16, "windows_per_document": 3},
+        "genes": [{"kind": "attention"}, {"kind": "mlp"}],
+        "budgets": {"block_parameters": "<= 0.6x"},
+        "strategy": {"name": "greedy", "sequences": 2},
+        "baselines": [],
+        "seed": 0,
+    }
+    if held_out is not None:
+        recipe["held_out"] = [{"source": str(held_out), "sequences": 5, "length": 16, "windows_per_document": 2}]
+    return {**recipe, **changes}
