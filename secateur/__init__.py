@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from .space.errors import SecateurError
 
 if TYPE_CHECKING:
-    from .api import Run, describe, resume, search
+    from .api import Run, describe, resume, run
 
-__all__ = ["Run", "SecateurError", "describe", "resume", "search"]
+__all__ = ["Run", "SecateurError", "describe", "resume", "run"]
 
 try:
     __version__ = version("secateur")
@@ -18,7 +18,7 @@ except PackageNotFoundError:  # run from a checkout that is not installed
 
 def __getattr__(name: str) -> Any:
     """Loads the interface, and torch with it, only when it is asked for."""
-    if name in ("Run", "describe", "resume", "search"):
+    if name in ("Run", "describe", "resume", "run"):
         from . import api
 
         return getattr(api, name)

@@ -46,7 +46,7 @@ class Run:
             return export_run(folder, to, Path(out), pick)
 
 
-def search(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run:
+def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run:
     """Carries out a recipe (a YAML file, or its content as plain values) in the new folder `out`.
 
     Raises:
@@ -56,8 +56,9 @@ def search(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> 
         recipe = read_recipe(Path(recipe))
     elif not isinstance(recipe, Recipe):
         recipe = make_recipe(recipe)
-    with compose.start(recipe, Path(out)) as folder:
-        compose.execute(folder)
+    folder, bench = compose.start(recipe, Path(out))
+    with folder:
+        compose.execute(folder, bench=bench)
         report_run(folder)
     return Run(Path(out))
 

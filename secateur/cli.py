@@ -37,10 +37,11 @@ def search(
     from .runs.recipe import read_recipe
 
     wanted = read_recipe(recipe, settings or [])
-    folder = compose.start(wanted, out or _free_folder(recipe.stem))
+    with console.status("loading the model and its texts"):
+        folder, bench = compose.start(wanted, out or _free_folder(recipe.stem))
     with folder:
         console.print(f"run {folder.path}", markup=False, highlight=False)
-        _carry_out(folder)
+        _carry_out(folder, bench)
 
 
 @app.command()
@@ -94,8 +95,8 @@ def space(recipe: RecipeFile, settings: Settings = None) -> None:
     table.add_column("cost")
     for heading in ("dense", "smallest", "smallest of dense", "budget"):
         table.add_column(heading, justify="right")
-    for row in description.costs:
-        table.add_row(*row)
+    for cost in description.costs:
+        table.add_row(*cost)
     console.print(table)
     for line in description.lines:
         console.print(line, markup=False, highlight=False)
@@ -108,12 +109,12 @@ def _free_folder(name: str) -> Path:
     return path
 
 
-def _carry_out(folder: Any) -> None:
+def _carry_out(folder: Any, bench: Any = None) -> None:
     from . import compose
     from .progress import TerminalWatcher
 
     with TerminalWatcher(console) as watcher:
-        compose.execute(folder, watcher)
+        compose.execute(folder, watcher, bench)
     _report(folder)
 
 

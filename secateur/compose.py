@@ -13,10 +13,10 @@ from .fitness.cache import digest
 from .fitness.checkpoint import load_config
 from .fitness.level_store import needs_text
 from .operators.baselines import angular_window, erdos_renyi, last_blocks, owl, shortgpt, uniform_sparsity
-from .runs.folder import RunFolder
+from .runs.folder import RunFolder, check_free
 from .runs.journal import Choice, Turn
 from .runs.recipe import GreedySettings, KnapsackSettings, Recipe, TextSettings
-from .search.evopress import PUBLISHED, Schedule
+from .search.evopress import PUBLISHED, Schedule, stage_sequences
 from .search.exhaustive import exhaustive
 from .search.greedy import greedy
 from .search.knapsack import knapsack
@@ -30,7 +30,7 @@ from .space.build import parse_layers, sparsity_genes, structured_genes
 from .space.errors import SecateurError
 from .space.evaluation import Evaluation
 from .space.families import anatomy
-from .space.gene import Sparsity
+from .space.gene import Gene, Sparsity
 from .space.genome import Genome
 from .space.space import Space
 
@@ -71,7 +71,7 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None) -> Space:
     """
     config = config if config is not None else load_config(recipe.model.path, recipe.model.trust_remote_code)
     shape = anatomy(config, recipe.model.dtype)
-    genes = []
+    genes: list[Gene] = []
     for settings in recipe.genes:
         layers = parse_layers(settings.layers, len(shape.blocks))
         if settings.kind == "sparsity":
@@ -130,6 +130,8 @@ def make_steps(recipe: Recipe, settings: Any, space: Space, pool: Pool, tokens: 
     elif settings.schedule != "auto":
         schedule = Schedule(**settings.schedule.model_dump())
     assert schedule is not None
+    if isinstance(schedule, Schedule):
+        stage_sequences(schedule, pool)
     warm: list[Callable[[], Steps]] = []
     for name, kind in (("knapsack", KnapsackSettings), ("greedy", GreedySettings)):
         if name in settings.initial:
@@ -159,10 +161,11 @@ class Execution:
         return self.folder.recipe
 
 
-def execute(folder: RunFolder, watcher: Watcher | None = None) -> None:
+def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | None = None) -> None:
     """Carries a run through to its end from wherever it stands: search, baselines, confirmation on held-out text.
 
-    Everything already in the journal is answered from there, so that a killed run goes on where it was.
+    Everything already in the journal is answered from there, so that a killed run goes on where it was;
+    `bench` is what `start` has loaded already.
 
     Raises:
         SecateurError: anything that is the user's to mend; what was finished is kept.
@@ -171,8 +174,9 @@ def execute(folder: RunFolder, watcher: Watcher | None = None) -> None:
     recipe = folder.recipe
     config = folder.journal.fact("config") or load_config(recipe.model.path, recipe.model.trust_remote_code)
     space = build_space(recipe, config)
-    watcher.phase("loading the model and its texts", None)
-    bench = load_bench(recipe, space)
+    if bench is None:
+        watcher.phase("loading the model and its texts", None)
+        bench = load_bench(recipe, space)
     journal = folder.journal
     journal.settle("config", config, "the model's configuration")
     journal.settle("model", bench.digest, f"model {recipe.model.path}")
@@ -319,11 +323,15 @@ def confirm(execution: Execution) -> None:
         memo(Batch(tuple(dict.fromkeys(batch)), range(text.sequences)))
 
 
-def start(recipe: Recipe, path: Path) -> RunFolder:
-    """Begins a run in `path` after checking everything that can be checked without a model.
+def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
+    """Begins a run in `path`: checks all that can go wrong before any long work, and only then makes the folder.
 
     Raises:
-        SecateurError: the recipe does not fit the model, its budgets cannot be kept, or `path` is taken.
+        SecateurError: recipe, model, texts and budgets do not fit together, or `path` is taken.
     """
-    build_space(recipe)
-    return RunFolder.create(path, recipe)
+    check_free(path)
+    space = build_space(recipe)
+    pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
+    make_steps(recipe, recipe.strategy, space, pool, recipe.effort.tokens or 1)
+    bench = load_bench(recipe, space)
+    return RunFolder.create(path, recipe), bench

@@ -187,10 +187,10 @@ def save_text(path: Path, documents: int = 40, words: int = 60, seed: int = 0) -
     return path
 
 
-def tiny_recipe(model: Path, text: Path, held_out: Path | None = None, **changes: Any) -> dict[str, Any]:
+def tiny_recipe(folder: Path, text: Path, held_out: Path | None = None, **changes: Any) -> dict[str, Any]:
     """A recipe over a tiny checkpoint that runs in a second or two."""
     recipe: dict[str, Any] = {
-        "model": {"path": str(model)},
+        "model": {"path": str(folder)},
         "calibration": {"source": str(text), "sequences": 6, "length": 16, "windows_per_document": 3},
         "genes": [{"kind": "attention"}, {"kind": "mlp"}],
         "budgets": {"block_parameters": "<= 0.6x"},

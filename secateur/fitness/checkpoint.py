@@ -176,5 +176,5 @@ def model_digest(model: torch.nn.Module) -> str:
     total = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         total.update(json.dumps([name, list(parameter.shape), str(parameter.dtype)]).encode())
-        total.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+        total.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return total.hexdigest()[:16]

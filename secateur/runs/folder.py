@@ -35,6 +35,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise SecateurError(f"cannot write {path}: {error}") from error
 
 
+def check_free(path: Path) -> None:
+    """Raises SecateurError when there is something at `path` already."""
+    if (path / "recipe.yaml").exists():
+        raise SecateurError(f"{path} is a run already; 'secateur resume {path}' continues it, --out names another")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise SecateurError(f"{path} exists and is not empty; --out names another folder")
+
+
 class RunFolder:
     """An open run. One process at a time writes to it; the lock goes with the process, however that ends."""
 
@@ -48,10 +56,7 @@ class RunFolder:
         Raises:
             SecateurError: there is something already, or the folder cannot be written.
         """
-        if (path / "recipe.yaml").exists():
-            raise SecateurError(f"{path} is a run already; 'secateur resume {path}' continues it, --out names another")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise SecateurError(f"{path} exists and is not empty; --out names another folder")
+        check_free(path)
         write_text(path / "recipe.yaml", recipe.to_yaml())
         return cls.open(path)
 

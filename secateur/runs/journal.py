@@ -83,7 +83,7 @@ class Journal:
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
-            if new or not self._tables():
+            if new or not self._rows("SELECT 1 FROM sqlite_master"):
                 self._create()
             version = self.fact("schema_version")
         except sqlite3.Error as error:
@@ -94,8 +94,11 @@ class Journal:
                 "wrote it"
             )
 
-    def _tables(self) -> set[str]:
-        return {row[0] for row in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise SecateurError(f"journal {self._path}: cannot be read: {error}; restore it from a copy") from error
 
     def _create(self) -> None:
         guards = "".join(
@@ -123,8 +126,8 @@ class Journal:
 
     def fact(self, name: str) -> Any:
         """A value noted when the run began; None when it was not."""
-        row = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        rows = self._rows("SELECT value FROM facts WHERE name = ?", (name,))
+        return json.loads(rows[0][0]) if rows else None
 
     def settle(self, name: str, value: Any, what: str) -> None:
         """Notes a fact, or compares it with the one noted; raises SecateurError when they differ."""
@@ -166,7 +169,7 @@ class Journal:
             "SELECT text, key, genome, first, stop, losses, costs, status, reason, tokens, layer_passes, seconds "
             "FROM evaluations WHERE ? IS NULL OR text = ? ORDER BY id"
         )
-        for name, key, genome, first, stop, losses, costs, *rest in self._database.execute(query, (text, text)):
+        for name, key, genome, first, stop, losses, costs, *rest in self._rows(query, (text, text)):
             status, reason, tokens, layer_passes, seconds = rest
             yield name, Evaluation(
                 genome=Genome(tuple(json.loads(genome))),
@@ -196,7 +199,7 @@ class Journal:
 
     def choices(self) -> dict[str, Choice]:
         """By name, in the order in which they were made."""
-        rows = self._database.execute("SELECT name, genome, tokens, evaluations, seconds FROM choices ORDER BY rowid")
+        rows = self._rows("SELECT name, genome, tokens, evaluations, seconds FROM choices ORDER BY rowid")
         return {
             name: Choice(name, Genome(tuple(json.loads(genome))), tokens, evaluations, seconds)
             for name, genome, tokens, evaluations, seconds in rows
@@ -211,7 +214,7 @@ class Journal:
         )
 
     def turns(self, search: str) -> list[Turn]:
-        rows = self._database.execute(
+        rows = self._rows(
             "SELECT tokens, evaluations, incumbent FROM steps WHERE search = ? ORDER BY tokens, evaluations", (search,)
         )
         return [

@@ -63,7 +63,7 @@ class GeneSettings(_Frozen):
     def _fits_kind(self) -> "GeneSettings":
         if self.kind == "sparsity" and not self.levels:
             raise ValueError("sparsity genes need 'levels', such as [0.4, 0.5, 0.6] or ['2:4']")
-        if self.kind != "sparsity" and (self.levels or self.model_fields_set & {"per", "group"}):
+        if self.kind != "sparsity" and (self.levels or self.per != "linear" or self.group != 1):
             raise ValueError(f"'levels', 'per' and 'group' belong to sparsity genes, not to {self.kind}")
         if (self.per == "group") != (self.group > 1):
             raise ValueError("write per: group together with group: K, K at least 2")
@@ -229,7 +229,10 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(dict(values))
     except ValidationError as error:
-        problems = [_problem(dict(one)) for one in error.errors()]
+        # A list whose items are wrong is also reported as too short; the items say it better.
+        found = [dict(one) for one in error.errors()]
+        deeper = {tuple(one["loc"][:-1]) for one in found}
+        problems = [_problem(one) for one in found if one["type"] != "too_short" or tuple(one["loc"]) not in deeper]
         raise SecateurError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error
 
 

@@ -76,6 +76,16 @@ def sized(tokens: int, pool: Pool) -> Schedule:
     return replace(schedule, generations=max(1, generations))
 
 
+def stage_sequences(schedule: Schedule, pool: Pool) -> tuple[int, ...]:
+    """Sequences of each stage; raises SecateurError when a stage asks for more text than the pool has."""
+    if max(schedule.tokens) > pool.sequences * pool.tokens_per_sequence:
+        raise SecateurError(
+            f"schedule: a stage wants {max(schedule.tokens):,} tokens, the calibration text has "
+            f"{pool.sequences * pool.tokens_per_sequence:,}; lower the stage or raise calibration.sequences"
+        )
+    return tuple(-(-tokens // pool.tokens_per_sequence) for tokens in schedule.tokens)
+
+
 def evopress(
     space: Space,
     pool: Pool,
@@ -90,12 +100,7 @@ def evopress(
     Raises:
         SecateurError: a stage asks for more text than the pool has, or `initial` breaks a budget.
     """
-    stages = tuple(-(-tokens // pool.tokens_per_sequence) for tokens in schedule.tokens)
-    if max(stages) > pool.sequences:
-        raise SecateurError(
-            f"schedule: a stage wants {max(schedule.tokens):,} tokens, the calibration text has "
-            f"{pool.sequences * pool.tokens_per_sequence:,}; lower the stage or raise calibration.sequences"
-        )
+    stages = stage_sequences(schedule, pool)
     for genome in initial:
         if not space.feasible(genome):
             raise SecateurError("evopress: an initial genome breaks a budget; bring it onto the budgets first")

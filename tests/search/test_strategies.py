@@ -10,7 +10,7 @@ from secateur.search.evopress import PUBLISHED, Schedule, evopress, sized
 from secateur.search.exhaustive import exhaustive
 from secateur.search.greedy import greedy
 from secateur.search.knapsack import knapsack
-from secateur.search.loop import Allowance, Spending, run
+from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo
 from secateur.search.random import random_search
 from secateur.search.strategy import Batch, Pool, Steps, Strategy
@@ -199,7 +199,7 @@ def test_the_loop_never_exceeds_the_allowance() -> None:
     for allowance in (Allowance(tokens=1000), Allowance(evaluations=20)):
         evaluator, spending = TableEvaluator(space), Spending(POOL.tokens_per_sequence)
         memo = Memo(space, evaluator, ListJournal())
-        steps = []
+        steps: list[Step] = []
         answer = run(Strategy(random_search(space, POOL, 0, 2)), memo, spending, allowance, steps.append)
         assert answer is not None
         assert spending.tokens == len(evaluator.calls) * 16 <= (allowance.tokens or 10**9)

@@ -9,7 +9,9 @@ matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from ...space.evaluation import Evaluation
 from ...space.genome import Genome
 from ...space.space import Space
 from ..folder import RunFolder
@@ -52,7 +54,7 @@ def profile(space: Space, plans: Sequence[tuple[str, Genome]]) -> bytes:
     return _png(figure)
 
 
-def _kept_shares(space: Space, genome: Genome) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+def _kept_shares(space: Space, genome: Genome) -> NDArray[np.float64]:
     shares = np.zeros((2, len(space.anatomy.blocks)))
     for column, (block, state) in enumerate(zip(space.anatomy.blocks, space.states(genome), strict=True)):
         position = 0
@@ -66,12 +68,12 @@ def _kept_shares(space: Space, genome: Genome) -> "np.ndarray[tuple[int, ...], n
 
 def progress(folder: RunFolder, space: Space) -> bytes | None:
     """Calibration loss of the incumbent against tokens and evaluations, for every search of the run."""
-    parts: dict[str, list[object]] = {}
+    parts: dict[str, list[Evaluation]] = {}
     losses = {}
     for _, evaluation in folder.journal.evaluations(CALIBRATION):
         parts.setdefault(evaluation.key, []).append(evaluation)
-    for key, evaluations in parts.items():
-        whole = joined(evaluations)  # type: ignore[arg-type]
+    for key, found in parts.items():
+        whole = joined(found)
         if whole is not None:
             losses[key] = whole.loss
     figure = Figure(figsize=(10, 3.6), layout="constrained")

@@ -1,0 +1,164 @@
+"""Shared prefixes change nothing but the number of layer passes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from secateur.fitness import evaluator as evaluator_module
+from secateur.fitness.blocks import Blocks
+from secateur.fitness.checkpoint import anatomy_of, model_digest
+from secateur.fitness.evaluator import SubnetEvaluator
+from secateur.fitness.level_store import LevelStore
+from secateur.fitness.prepare import prepare
+from secateur.fitness.scores import SCORES
+from secateur.fitness.subnet import Subnet
+from secateur.fitness.teacher import Teacher
+from secateur.fitness.text import Sequences
+from secateur.operators.sampling import uniform
+from secateur.space.genome import Genome
+from secateur.space.space import Space
+from tests.tiny import LEVELS, VOCABULARY, mixed_genes, model_of
+
+MODEL = model_of("llama")
+SHAPE = anatomy_of(MODEL)
+SPACE = Space(SHAPE, mixed_genes(SHAPE))
+TEXT = Sequences("random", torch.randint(3, VOCABULARY, (6, 16), generator=torch.Generator().manual_seed(0)), frozenset())
+
+
+def make(folder: Path, scores: tuple[str, ...] = ("kl",), model: Any = MODEL) -> SubnetEvaluator:
+    blocks = Blocks(model, SHAPE)
+    prepare(blocks, "magnitude", LEVELS, range(4), None, folder / "levels")
+    store = LevelStore(folder / "levels", "magnitude", SHAPE, blocks.modules)
+    return SubnetEvaluator(SPACE, Subnet(blocks, store), Teacher(blocks, TEXT, model_digest(model)), scores)
+
+
+@pytest.fixture(scope="module")
+def evaluate(tmp_path_factory: pytest.TempPathFactory) -> SubnetEvaluator:
+    patch = pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("trie")
+    patch.setenv("SECATEUR_CACHE", str(folder))
+    made = make(folder, tuple(SCORES))
+    made.teacher.prepare(range(6))
+    patch.undo()
+    return made
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10_000), st.integers(1, 7), st.integers(0, 4))
+def test_equal_to_one_at_a_time_with_one_pass_per_prefix(
+    evaluate: SubnetEvaluator, seed: int, count: int, start: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    population = [uniform(SPACE, rng) for _ in range(count)] + [SPACE.dense]
+    sequences = range(start, 6)
+    evaluate.layer_passes = 0
+    together = {e.key: e for e in evaluate(population, sequences)}
+    prefixes = {
+        states[: depth + 1]
+        for states in map(SPACE.states, population)
+        for depth in range(4)
+        if not states[depth].removed
+    }
+    assert evaluate.layer_passes == len(prefixes) * len(sequences)
+    assert sum(e.layer_passes for e in evaluate(population, sequences)) == len(prefixes) * len(sequences)
+    for genome in population:
+        alone = next(evaluate([genome], sequences))
+        assert alone.losses == together[alone.key].losses
+        assert alone.status == "ok"
+
+
+def test_dense_costs_nothing_and_cross_entropy_is_the_models_own(evaluate: SubnetEvaluator) -> None:
+    dense = next(evaluate([SPACE.dense], range(6)))
+    for name in ("kl", "kl_full", "hidden_error"):
+        assert max(map(abs, dense.losses[name])) < 1e-5
+    with torch.no_grad():
+        expected = [float(MODEL(row[None], labels=row[None]).loss) for row in TEXT.ids]
+    assert dense.losses["cross_entropy"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_top_and_tail_is_a_lower_bound_of_the_full_kl(evaluate: SubnetEvaluator) -> None:
+    rng = np.random.default_rng(0)
+    for one in evaluate([uniform(SPACE, rng) for _ in range(6)], range(6)):
+        pairs = zip(one.losses["kl"], one.losses["kl_full"], strict=True)
+        assert all(0 <= low <= full + 1e-5 for low, full in pairs)
+
+
+def test_more_sequences_than_fit_are_evaluated_in_turns(
+    evaluate: SubnetEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genomes = [SPACE.dense, SPACE.smallest]
+    whole = list(evaluate(genomes, range(6)))
+    monkeypatch.setattr(evaluate, "_at_once", 4)
+    parts = list(evaluate(genomes, range(1, 6)))
+    assert [part.sequences for part in parts] == [range(1, 4)] * 2 + [range(4, 6)] * 2
+    joined = {p.key: p.losses["kl"] + q.losses["kl"] for p, q in zip(parts[:2], parts[2:], strict=True)}
+    assert joined == {e.key: e.losses["kl"][1:] for e in whole}
+
+
+class Fault(nn.Module):
+    """An MLP that goes wrong."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self.what == "nan":
+            return hidden * float("nan")
+        if self.what == "inf":
+            return hidden * float("inf")
+        if self.what == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        raise RuntimeError("shapes do not match")
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("nan", "kl is not finite"),
+        ("inf", "kl is not finite"),
+        ("memory", "OutOfMemoryError: CUDA out of memory"),
+        ("bug", "RuntimeError: shapes do not match"),
+    ],
+)
+def test_a_failing_candidate_is_an_outcome(what: str, reason: str, tmp_path: Path) -> None:
+    model = model_of("llama")
+    made = make(tmp_path, model=model)
+    made.teacher.prepare(range(2))
+    model.model.layers[2].mlp = Fault(what)
+    bad = SPACE.dense
+    good = [SPACE.from_json({"mlp@2": 0}), SPACE.from_json({"mlp@2": 0, "mlp@3": 0})]
+    told = {e.genome: e for e in made([good[0], bad, good[1]], range(2))}
+    assert told[bad].status == "failed"
+    assert told[bad].reason == reason
+    assert told[bad].losses == {}
+    assert all(told[genome].status == "ok" for genome in good)
+    assert made.subnet.states == list(SPACE.states(SPACE.dense)), "the model is dense again"
+
+
+def test_an_interrupted_population_leaves_the_model_dense(evaluate: SubnetEvaluator) -> None:
+    started = evaluate([SPACE.smallest, SPACE.dense, SPACE.from_json({"mlp@1": 0})], range(2))
+    next(started)
+    started.close()  # type: ignore[attr-defined]
+    assert evaluate.subnet.states == list(SPACE.states(SPACE.dense))
+    assert torch.equal(
+        evaluate.teacher.blocks.model(TEXT.ids[:1]).logits, model_of("llama")(TEXT.ids[:1]).logits
+    )
+
+
+def test_one_candidate_error_list_for_all() -> None:
+    assert issubclass(torch.OutOfMemoryError, evaluator_module.CANDIDATE_ERRORS)
+
+
+def test_genome_order_does_not_matter(evaluate: SubnetEvaluator) -> None:
+    rng = np.random.default_rng(3)
+    population: list[Genome] = [uniform(SPACE, rng) for _ in range(5)]
+    forward = {e.key: e.losses for e in evaluate(population, range(3))}
+    backward = {e.key: e.losses for e in evaluate(population[::-1], range(3))}
+    assert forward == backward

@@ -1,0 +1,319 @@
+"""The command line end to end on a tiny model: what works, and what is refused with one message and nothing left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+import secateur
+from secateur.runs.plan import SCHEMA_FILE, read_plan, schema
+from secateur.space.errors import SecateurError
+from tests.tiny import save_tiny, tiny_recipe
+
+
+def command(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "secateur", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "200", **environment},
+        check=False,
+    )
+
+
+def write(path: Path, recipe: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+MIXED = [
+    {"kind": "attention"},
+    {"kind": "mlp"},
+    {"kind": "block"},
+    {"kind": "sparsity", "per": "sublayer", "levels": [0.25, 0.5, "2:4"]},
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run over every kind of gene, with every baseline."""
+    folder = tmp_path_factory.mktemp("finished")
+    recipe = tiny_recipe(
+        tiny / "model",
+        tiny / "calibration.txt",
+        tiny / "held.txt",
+        genes=MIXED,
+        budgets={"linear_weights": "0.7x", "block_parameters": "0.9x"},
+        strategy={"name": "evopress", "initial": ["knapsack"], "warm": {"name": "knapsack", "sequences": 2}},
+        effort={"tokens": 6000},
+        baselines="all",
+    )
+    result = command("search", write(folder / "r.yaml", recipe), "--out", folder / "run", SECATEUR_CACHE=str(folder / "c"))
+    assert result.returncode == 0, result.stderr
+    first = result.stdout.splitlines()[1]
+    assert first.startswith("The found plan"), result.stdout
+    return folder
+
+
+def test_a_run_leaves_report_plans_and_journal(finished: Path) -> None:
+    run = finished / "run"
+    assert {path.name for path in run.iterdir()} == {".lock", "journal.sqlite", "plans", "recipe.yaml", "report"}
+    names = {path.stem for path in (run / "plans").iterdir()}
+    assert {"found", "knapsack", "greedy", "random"} <= names
+    html = (run / "report" / "index.html").read_text()
+    assert html.count("data:image/png;base64,") == 4
+    assert "http://" not in html
+    assert "https://" not in html, "self-contained"
+    assert all((run / "report" / f"{name}.png").stat().st_size > 1000 for name in ("profile", "search", "comparison", "costs"))
+
+
+def test_plans_keep_the_budgets_and_the_published_schema(finished: Path) -> None:
+    assert json.loads(SCHEMA_FILE.read_text()) == schema(), "run python -m secateur.runs.plan"
+    for path in (finished / "run" / "plans").iterdir():
+        values = json.loads(path.read_text())
+        jsonschema.validate(values, schema())
+        assert all(values["costs"][cost] <= limit for cost, limit in values["budgets"].items())
+        plan = read_plan(path)
+        assert plan.scores["held"]["kl"].sequences == 5
+        assert sum(layer.removed for layer in plan.layers) == sum(
+            not layer.attention.kept and not layer.mlp.kept for layer in plan.layers
+        )
+
+
+def test_report_can_be_rebuilt_without_the_model(finished: Path) -> None:
+    page = finished / "run" / "report" / "index.html"
+    before = page.read_text()
+    page.unlink()
+    (finished / "model-gone").mkdir(exist_ok=True)
+    result = command("report", finished / "run", SECATEUR_CACHE=str(finished / "empty"))
+    assert result.returncode == 0, result.stderr
+    assert page.read_text() == before
+
+
+def test_resuming_a_finished_run_evaluates_nothing(finished: Path) -> None:
+    before = (finished / "run" / "journal.sqlite").read_bytes()
+    result = command("resume", finished / "run", SECATEUR_CACHE=str(finished / "c"))
+    assert result.returncode == 0, result.stderr
+    assert (finished / "run" / "journal.sqlite").read_bytes() == before
+
+
+LOAD = """
+import sys, torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=sys.argv[2] == "remote").eval()
+ids = torch.arange(3, 15)[None]
+with torch.no_grad():
+    logits = model(ids).logits
+    cached = model.generate(ids, max_new_tokens=5, do_sample=False)
+    plain = model.generate(ids, max_new_tokens=5, do_sample=False, use_cache=False)
+assert torch.equal(cached, plain)
+model.save_pretrained(sys.argv[1] + "-again")
+torch.save(logits, sys.argv[3])
+print(type(model).__name__, sum(p.numel() for p in model.parameters()))
+"""
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "opt", "gpt2", "gpt_neox", "qwen3", "phi3", "olmo2"])
+@pytest.mark.parametrize("drops", ["blocks", "sublayers"])
+def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, tmp_path: Path) -> None:
+    from secateur.fitness.checkpoint import anatomy_of, load_model, load_tokenizer
+    from secateur.fitness.materialise import materialised
+    from secateur.runs.export.hf import export_hf
+    from secateur.runs.plan import Plan, layers
+    from secateur.space.space import Space
+    from tests.tiny import mixed_genes
+
+    save_tiny(tmp_path / "model", family)
+    model = load_model(str(tmp_path / "model"))
+    shape = anatomy_of(model)
+    space = Space(shape, mixed_genes(shape))
+    genome = space.from_json({"block@1": 0} if drops == "blocks" else {"attention@2": 0, "mlp@0": 0, "block@1": 0})
+    states = space.states(genome)
+    plan = Plan.model_validate(
+        {
+            "name": "test",
+            "model": {"path": "m", "family": family, "digest": "d", "dtype": "float32", "layers": 4},
+            "pruner": None,
+            "layers": [layer.model_dump() for layer in layers(space, genome)],
+            "costs": space.costs(genome).to_json(),
+            "dense_costs": space.dense_costs.to_json(),
+            "budgets": {},
+            "scores": {},
+            "texts": {},
+            "genome": space.to_json(genome),
+            "seed": 0,
+            "recipe_digest": "r",
+            "recipe": {},
+        }
+    )
+    out = tmp_path / "out"
+    export_hf(plan, model, load_tokenizer(str(tmp_path / "model")), shape, None, out)
+    mode = "plain" if drops == "blocks" else "remote"
+    result = subprocess.run(
+        [sys.executable, "-c", LOAD, str(out), mode, str(tmp_path / "logits.pt")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")},
+    )
+    assert result.returncode == 0, result.stderr
+    name, count = result.stdout.split()
+    assert int(count) == space.costs(genome).parameters
+    assert name.startswith("Secateur") == (drops == "sublayers")
+    expected = materialised(model, shape, states, None)(torch.arange(3, 15)[None]).logits
+    assert torch.equal(torch.load(tmp_path / "logits.pt", weights_only=True), expected)
+    config = json.loads((out / "config.json").read_text())
+    if drops == "sublayers":
+        assert config["model_type"] == f"secateur_{family}"
+        assert config["per_layer_config"] == {"0": {"skip": ["mlp"]}, "1": {"skip": ["attention"]}}
+        with pytest.raises((ValueError, KeyError, OSError)):
+            AutoModelForCausalLM.from_pretrained(out, trust_remote_code=False)
+    assert "| 1 | removed | removed |" in (out / "README.md").read_text()
+    assert read_plan(out / "plan.json") == plan
+
+
+def test_export_of_a_run(finished: Path, tmp_path: Path) -> None:
+    cache = str(finished / "c")
+    result = command("export", finished / "run", "--to", "hf", "--out", tmp_path / "hf", SECATEUR_CACHE=cache)
+    assert result.returncode == 0, result.stderr
+    plan = read_plan(tmp_path / "hf" / "plan.json")
+    weights: dict[str, torch.Tensor] = {}
+    from safetensors.torch import load_file
+
+    for file in (tmp_path / "hf").glob("*.safetensors"):
+        weights |= load_file(file)
+    inside = [tensor for name, tensor in weights.items() if ".layers." in name and tensor.dim() == 2]
+    assert sum(int((tensor != 0).sum()) for tensor in inside) == plan.costs["linear_weights"]
+    result = command("export", finished / "run", "--to", "plan", "--pick", "greedy", "--out", tmp_path / "p")
+    assert result.returncode == 0, result.stderr
+    assert read_plan(tmp_path / "p" / "plan.json").name == "greedy"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to", "gguf", "--out", "x"], "--to gguf; known: hf, plan"),
+        (["--to", "plan", "--out", "x", "--pick", "fond"], "--pick fond: this run has no such plan; did you mean 'found'?"),
+        (["--to", "plan", "--out", "run"], "run exists; --out names another folder"),
+    ],
+)
+def test_refused_exports(arguments: list[str], message: str, finished: Path) -> None:
+    result = command("export", finished / "run", *arguments, cwd=finished)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_space_needs_no_weights(tiny: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_text((tiny / "model" / "config.json").read_text())
+    recipe = write(tmp_path / "r.yaml", tiny_recipe(bare, tiny / "calibration.txt", genes=MIXED, strategy={"name": "knapsack"}))
+    result = command("space", recipe)
+    assert result.returncode == 0, result.stderr
+    for wanted in ("18 genes", "attention", "0.25, 0.5, 2:4", "Budgets can be kept.", "kv_bytes", "Estimated time", "tokens"):
+        assert wanted in result.stdout
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"budget": {}}, "budget: unknown key; did you mean 'budgets'?"),
+    ({"budgets": {"block_parameters": "0.01x"}}, "the least this space can reach"),
+    ({"budgets": {"flops": "0.5x"}}, "unknown cost 'flops'"),
+    ({"model": {"path": "./nowhere"}}, "there is no such folder"),
+    ({"model": {"path": "package:no-such-package"}}, "is not installed"),
+    ({"calibration": {"source": "gone.txt"}}, "there is no such file"),
+    ({"calibration": {"source": "TEXT", "sequences": 5000, "length": 16}}, "too short: 5000 sequences"),
+    ({"calibration": {"source": "TEXT", "sequences": 2, "length": 128}}, "more than the model's 64 positions"),
+    ({"genes": [{"kind": "mlp", "layers": "3-7"}]}, "there is no layer 4"),
+    ({"pruner": "wandaa"}, "did you mean 'wanda'?"),
+    ({"model": {"path": "MODEL", "device": "cuda"}}, "torch sees no such device"),
+    ({"strategy": {"name": "evopress", "schedule": "published-depth"}}, "a stage wants 32,768 tokens"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[message[:30] for _, message in BAD])
+def test_bad_input_is_one_message_and_leaves_nothing(
+    changes: dict[str, Any], message: str, tiny: Path, tmp_path: Path
+) -> None:
+    if "cuda" in str(changes) and torch.cuda.is_available():
+        changes, message = {"model": {"path": "./nowhere"}}, "there is no such folder"
+    recipe = tiny_recipe(tiny / "model", tiny / "calibration.txt", **changes)
+    text = yaml.safe_dump(recipe).replace("TEXT", str(tiny / "calibration.txt")).replace("MODEL", str(tiny / "model"))
+    (tmp_path / "r.yaml").write_text(text)
+    result = command("search", tmp_path / "r.yaml", "--out", tmp_path / "run", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("secateur: ")
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert not (tmp_path / "run").exists(), "nothing half-written"
+
+
+def test_unknown_family_names_the_known_ones(tmp_path: Path, tiny: Path) -> None:
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}')
+    result = command("space", write(tmp_path / "r.yaml", tiny_recipe(folder, tiny / "calibration.txt")))
+    assert result.returncode == 2
+    assert "unknown model family 'bert'" in result.stderr
+    assert "gpt_neox" in result.stderr
+
+
+def test_a_truncated_level_store_is_named(tiny: Path, tmp_path: Path) -> None:
+    genes = [{"kind": "sparsity", "levels": [0.5]}]
+    recipe = tiny_recipe(tiny / "model", tiny / "calibration.txt", genes=genes, budgets={"linear_weights": "0.8x"})
+    file = write(tmp_path / "r.yaml", recipe)
+    cache = {"SECATEUR_CACHE": str(tmp_path / "cache")}
+    assert command("search", file, "--out", tmp_path / "one", **cache).returncode == 0
+    victim = next((tmp_path / "cache" / "levels").glob("*/block-001.steps.safetensors"))
+    victim.write_bytes(victim.read_bytes()[:-7])
+    result = command("search", file, "--out", tmp_path / "two", **cache)
+    assert result.returncode == 2
+    assert "block-001.steps.safetensors is missing, truncated or damaged" in result.stderr
+    victim.unlink()
+    assert command("resume", tmp_path / "two", **cache).returncode == 0
+
+
+def test_a_read_only_folder(tiny: Path, tmp_path: Path) -> None:
+    """A file in the folder's place: root may write anywhere else."""
+    (tmp_path / "taken").write_text("")
+    recipe = write(tmp_path / "r.yaml", tiny_recipe(tiny / "model", tiny / "calibration.txt"))
+    for out in (tmp_path / "taken" / "run", Path("/proc/secateur-run")):
+        result = command("search", recipe, "--out", out)
+        assert result.returncode == 2
+        assert "cannot write" in result.stderr or "exists and is not empty" in result.stderr
+    result = command("search", recipe, "--out", tmp_path / "run", SECATEUR_CACHE="/proc/none")
+    assert result.returncode == 2
+    assert "SECATEUR_CACHE" in result.stderr
+
+
+def test_progress_is_silent_where_there_is_no_terminal(finished: Path) -> None:
+    result = command("resume", finished / "run", SECATEUR_CACHE=str(finished / "c"))
+    assert result.stderr == ""
+    assert "\x1b" not in result.stdout
+    assert "%" not in result.stdout.split("95 %")[0].replace("95 %", "")
+
+
+def test_from_python_in_ten_lines(tiny: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny / "model", tiny / "calibration.txt", tiny / "held.txt", baselines=["random"])
+    run = secateur.run(recipe, out=tmp_path / "run")
+    assert run.summary.finished
+    assert run.plan().costs["block_parameters"] <= 0.6 * run.plan().dense_costs["block_parameters"]
+    assert run.export(to="hf", out=tmp_path / "smaller").is_dir()
+    assert secateur.resume(tmp_path / "run").summary.verdict == run.summary.verdict
+    with pytest.raises(SecateurError, match="is a run already"):
+        secateur.run(recipe, out=tmp_path / "run")
+
+
+def test_import_is_light() -> None:
+    program = "import secateur, sys; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
