@@ -1,7 +1,7 @@
 """The composition: from a recipe to a finished run; sees space, search, fitness and runs at once."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from .fitness.level_store import needs_text
 from .operators.baselines import angular_window, erdos_renyi, last_blocks, owl, shortgpt, uniform_sparsity
 from .runs.folder import RunFolder, check_free
 from .runs.journal import Choice, Turn
-from .runs.recipe import GreedySettings, KnapsackSettings, Recipe, TextSettings
+from .runs.recipe import DEPTH_BASELINES, SPARSITY_BASELINES, GreedySettings, KnapsackSettings, Recipe, TextSettings
 from .search.evopress import PUBLISHED, Schedule, stage_sequences
 from .search.exhaustive import exhaustive
 from .search.greedy import greedy
@@ -37,7 +37,7 @@ from .space.space import Space
 CALIBRATION = "calibration"
 HELD_OUT_SCORES = ("kl", "cross_entropy")
 FOUND = "found"
-FIDELITY = 4
+FIDELITY = 2
 """Sequences on which searches that serve as baselines score, where the recipe's strategy does not say."""
 
 
@@ -112,8 +112,10 @@ def _request(text: TextSettings, title: str) -> TextRequest:
     )
 
 
-def make_steps(recipe: Recipe, settings: Any, space: Space, pool: Pool, tokens: int | None) -> Steps:
-    """The strategy that `settings` describes, `tokens` being what a schedule is sized from."""
+def make_steps(
+    recipe: Recipe, settings: Any, space: Space, pool: Pool, tokens: int | None, initial: Sequence[Genome] = ()
+) -> Steps:
+    """The strategy that `settings` describes: `tokens` is what a schedule is sized from, `initial` where to start."""
     seed = recipe.seed
     match settings.name:
         case "random":
@@ -137,7 +139,6 @@ def make_steps(recipe: Recipe, settings: Any, space: Space, pool: Pool, tokens: 
         if name in settings.initial:
             chosen = settings.warm if isinstance(settings.warm, kind) else kind.model_validate({"name": name})
             warm.append(lambda chosen=chosen: make_steps(recipe, chosen, space, pool, None))  # type: ignore[misc]
-    initial = [uniform_sparsity(space)] if "uniform" in settings.initial else []
     fresh = settings.minibatches == "fresh"
     return warm_evopress(space, pool, seed, schedule, settings.mutation, fresh, initial, warm)
 
@@ -251,7 +252,9 @@ def search_found(execution: Execution) -> None:
             journal.settle("tokens", min(measured, tokens or measured), "the tokens for the given minutes")
         tokens = journal.fact("tokens")
     allowance = Allowance(tokens, recipe.effort.evaluations)
-    steps = make_steps(recipe, recipe.strategy, execution.space, execution.pool, tokens)
+    wanted = getattr(recipe.strategy, "initial", ())
+    initial = [_rule(execution, name) for name in wanted if name in (*DEPTH_BASELINES, *SPARSITY_BASELINES)]
+    steps = make_steps(recipe, recipe.strategy, execution.space, execution.pool, tokens, initial)
     _search(execution, FOUND, f"searching with {recipe.strategy.name}", steps, allowance)
 
 

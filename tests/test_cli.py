@@ -57,7 +57,9 @@ def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         effort={"tokens": 6000},
         baselines="all",
     )
-    result = command("search", write(folder / "r.yaml", recipe), "--out", folder / "run", SECATEUR_CACHE=str(folder / "c"))
+    result = command(
+        "search", write(folder / "r.yaml", recipe), "--out", folder / "run", SECATEUR_CACHE=str(folder / "c")
+    )
     assert result.returncode == 0, result.stderr
     first = result.stdout.splitlines()[1]
     assert first.startswith("The found plan"), result.stdout
@@ -73,7 +75,9 @@ def test_a_run_leaves_report_plans_and_journal(finished: Path) -> None:
     assert html.count("data:image/png;base64,") == 4
     assert "http://" not in html
     assert "https://" not in html, "self-contained"
-    assert all((run / "report" / f"{name}.png").stat().st_size > 1000 for name in ("profile", "search", "comparison", "costs"))
+    assert all(
+        (run / "report" / f"{name}.png").stat().st_size > 1000 for name in ("profile", "search", "comparison", "costs")
+    )
 
 
 def test_plans_keep_the_budgets_and_the_published_schema(finished: Path) -> None:
@@ -202,7 +206,10 @@ def test_export_of_a_run(finished: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--to", "gguf", "--out", "x"], "--to gguf; known: hf, plan"),
-        (["--to", "plan", "--out", "x", "--pick", "fond"], "--pick fond: this run has no such plan; did you mean 'found'?"),
+        (
+            ["--to", "plan", "--out", "x", "--pick", "fond"],
+            "--pick fond: this run has no such plan; did you mean 'found'?",
+        ),
         (["--to", "plan", "--out", "run"], "run exists; --out names another folder"),
     ],
 )
@@ -217,10 +224,20 @@ def test_space_needs_no_weights(tiny: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "config.json").write_text((tiny / "model" / "config.json").read_text())
-    recipe = write(tmp_path / "r.yaml", tiny_recipe(bare, tiny / "calibration.txt", genes=MIXED, strategy={"name": "knapsack"}))
+    recipe = write(
+        tmp_path / "r.yaml", tiny_recipe(bare, tiny / "calibration.txt", genes=MIXED, strategy={"name": "knapsack"})
+    )
     result = command("space", recipe)
     assert result.returncode == 0, result.stderr
-    for wanted in ("18 genes", "attention", "0.25, 0.5, 2:4", "Budgets can be kept.", "kv_bytes", "Estimated time", "tokens"):
+    for wanted in (
+        "18 genes",
+        "attention",
+        "0.25, 0.5, 2:4",
+        "Budgets can be kept.",
+        "kv_bytes",
+        "Estimated time",
+        "tokens",
+    ):
         assert wanted in result.stdout
 
 

@@ -17,6 +17,7 @@ SEARCH_BASELINES = ("greedy", "knapsack", "random")
 BASELINES = (*DEPTH_BASELINES, *SPARSITY_BASELINES, *SEARCH_BASELINES)
 
 Positive = Annotated[int, Field(ge=1)]
+Initial = Literal["random", "uniform", "owl", "er", "last-k", "shortgpt", "angular", "knapsack", "greedy"]
 ScoreName = Literal["kl", "kl_full", "cross_entropy", "hidden_error"]
 
 
@@ -117,15 +118,15 @@ class EvopressSettings(_Frozen):
 
     `schedule`: `auto` (sized from the effort), `published-depth`, `published-sparsity`, or explicit numbers.
     `minibatches`: `fresh` at every stage, as published, or `nested` prefixes of the pool. `initial`: where to start;
-    `random` is the published choice for depth, `uniform` for sparsity; `knapsack` and `greedy` run those first, with the
-    settings in `warm`, and their tokens count.
+    `random` is the published choice for depth, `uniform` for sparsity; so may any other rule of the baselines be;
+    `knapsack` and `greedy` run those first, with the settings in `warm`, and their tokens count.
     """
 
     name: Literal["evopress"]
     schedule: Literal["auto", "published-depth", "published-sparsity"] | ScheduleSettings = "auto"
     mutation: Literal["levels", "costs"] = "costs"
     minibatches: Literal["fresh", "nested"] = "nested"
-    initial: tuple[Literal["uniform", "random", "knapsack", "greedy"], ...] = ("random",)
+    initial: tuple[Initial, ...] = ("random",)
     warm: KnapsackSettings | GreedySettings | None = None
 
     @model_validator(mode="after")

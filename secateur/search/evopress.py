@@ -7,6 +7,7 @@ the pool instead (`fresh=False`), so that nothing is computed twice and the pare
 exact cost units (`mutation="costs"`), so that attention is traded for MLP; the first parent may be given.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -24,6 +25,7 @@ from .strategy import Batch, Pool, Steps, best_of
 Mutation = Literal["levels", "costs"]
 MUTATIONS = {"levels": switch_levels, "costs": switch_costs}
 TRIES = 20
+GENERATIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,16 @@ class Schedule:
         if min(self.generations, self.first, *self.tokens) < 1:
             raise SecateurError("schedule: generations, first and tokens must be at least 1")
 
-    def tokens_per_generation(self) -> int:
-        """Forwarded by one generation, the parent in the last stage included."""
+    def tokens_per_generation(self, fresh: bool = True) -> int:
+        """Forwarded by one generation, the parent in the last stage included.
+
+        With nested minibatches a survivor pays only for what a stage adds, and the parent for nothing.
+        """
         entrants = (self.offspring, *self.survivors[:-1])
-        return sum(n * t for n, t in zip(entrants, self.tokens, strict=True)) + self.tokens[-1]
+        if fresh:
+            return sum(n * t for n, t in zip(entrants, self.tokens, strict=True)) + self.tokens[-1]
+        added = (self.tokens[0], *(late - early for early, late in itertools.pairwise(self.tokens)))
+        return sum(n * max(0, t) for n, t in zip(entrants, added, strict=True))
 
 
 PUBLISHED = {
@@ -61,17 +69,18 @@ PUBLISHED = {
 """The settings of the published scripts (Apache-2.0, commit 50888a0188); depth is for 12 of 32 blocks."""
 
 
-def sized(tokens: int, pool: Pool) -> Schedule:
+def sized(tokens: int, pool: Pool, fresh: bool = True) -> Schedule:
     """The default schedule for a search of about `tokens` forwarded tokens on `pool`.
 
-    16 children, 4 of them scored again on four times the text: shares that keep most of the tokens on candidates. As
-    many sequences a stage as still leave 20 generations, as few as one.
+    16 children, the best 4 of them scored again on six times the text, so that most tokens go to candidates and the
+    choice between the parent and the best child rests on many. As many sequences a stage, of 8, 4, 2 and 1, as leave
+    `GENERATIONS` generations.
     """
     for sequences in (8, 4, 2, 1):
-        per_stage = (min(sequences, pool.sequences), min(4 * sequences, pool.sequences))
+        per_stage = (min(sequences, pool.sequences), min(6 * sequences, pool.sequences))
         schedule = Schedule(1, 16, (4, 1), tuple(n * pool.tokens_per_sequence for n in per_stage))
-        generations = tokens // schedule.tokens_per_generation()
-        if generations >= 20 or sequences == 1:
+        generations = tokens // schedule.tokens_per_generation(fresh)
+        if generations >= GENERATIONS:
             break
     return replace(schedule, generations=max(1, generations))
 

@@ -31,7 +31,7 @@ def warm_evopress(
         if answer is not None:
             starts.append(answer)
     if isinstance(schedule, int):
-        schedule = sized(schedule - spending.tokens, pool)
+        schedule = sized(schedule - spending.tokens, pool, fresh)
     return (yield from evopress(space, pool, seed, schedule, mutation, fresh, starts))
 
 

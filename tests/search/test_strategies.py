@@ -187,11 +187,21 @@ def test_schedules_that_make_no_sense(survivors: tuple[int, ...], tokens: tuple[
 
 @pytest.mark.parametrize("tokens", [500, 20_000, 10_000_000])
 def test_the_default_schedule_spends_about_what_it_is_given(tokens: int) -> None:
-    schedule = sized(tokens, Pool(64, 16))
-    assert schedule.generations >= 1
-    spent = schedule.generations * schedule.tokens_per_generation()
-    assert spent <= max(tokens, schedule.tokens_per_generation())
-    assert spent > tokens / 2 or schedule.generations == 1
+    for fresh in (True, False):
+        schedule = sized(tokens, Pool(64, 16), fresh)
+        spent = schedule.generations * schedule.tokens_per_generation(fresh)
+        assert spent <= max(tokens, schedule.tokens_per_generation(fresh))
+        assert spent > tokens / 2 or schedule.generations == 1
+
+
+def test_nested_minibatches_cost_what_the_schedule_says() -> None:
+    space = sparse()
+    schedule = Schedule(5, 8, (3, 1), (16, 64))
+    evaluator = TableEvaluator(space, 0.1, 0.2)
+    first = uniform_sparsity(space)
+    trace(space, evopress(space, POOL, 0, schedule, "costs", False, [first]), evaluator, ListJournal())
+    parent = 4 * 16
+    assert len(evaluator.calls) * 16 <= 5 * schedule.tokens_per_generation(fresh=False) + parent
 
 
 def test_the_loop_never_exceeds_the_allowance() -> None:

