@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import torch
 from rich.table import Table
 
 from benchmarks.setup import console, trained_folder
@@ -28,8 +29,6 @@ from secateur.space.build import structured_genes
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
 from secateur.space.space import Space
-
-import torch
 
 BLOCKS, DROPPED, SEQUENCES, LENGTH, SEEDS, LIMIT = 16, 6, 4, 64, 10, 5005
 
@@ -89,7 +88,7 @@ def main() -> None:
     optimum = min(table.values(), key=lambda one: one.loss).genome
     console.print(
         f"{len(masks):,} masks, {evaluator.layer_passes // SEQUENCES:,} layer passes a sequence for "
-        f"{sum(BLOCKS - DROPPED for _ in masks):,} one at a time; KL best {losses[0]:.4f}, median {np.median(losses):.4f}"
+        f"{(BLOCKS - DROPPED) * len(masks):,} one at a time; KL best {losses[0]:.4f}, median {np.median(losses):.4f}"
     )
     lookup = Lookup(evaluator, table)
     pool = Pool(SEQUENCES, LENGTH)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import compose
+from .execution import execute, start
 from .fitness.speed import matrix_speed
 from .runs.export.hf import export_hf
 from .runs.folder import RunFolder
@@ -56,9 +57,9 @@ def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run
         recipe = read_recipe(Path(recipe))
     elif not isinstance(recipe, Recipe):
         recipe = make_recipe(recipe)
-    folder, bench = compose.start(recipe, Path(out))
+    folder, bench = start(recipe, Path(out))
     with folder:
-        compose.execute(folder, bench=bench)
+        execute(folder, bench=bench)
         report_run(folder)
     return Run(Path(out))
 
@@ -66,7 +67,7 @@ def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run
 def resume(path: str | Path) -> Run:
     """Continues a run from wherever it was stopped; raises SecateurError when `path` is no run."""
     with RunFolder.open(Path(path)) as folder:
-        compose.execute(folder)
+        execute(folder)
         report_run(folder)
     return Run(Path(path))
 

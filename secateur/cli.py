@@ -16,7 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Searches for non-uniform compression plans of transformer models: which layer keeps how much.",
 )
-console = Console()
+# Reports are tables: where there is no terminal to ask, they get the room they need.
+console = Console() if sys.stdout.isatty() else Console(width=140)
 errors = Console(stderr=True)
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
@@ -33,12 +34,12 @@ def search(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME-N by default.")] = None,
 ) -> None:
     """Search, compare with the baselines, confirm on held-out text, and write the report."""
-    from . import compose
+    from .execution import start
     from .runs.recipe import read_recipe
 
     wanted = read_recipe(recipe, settings or [])
     with console.status("loading the model and its texts"):
-        folder, bench = compose.start(wanted, out or _free_folder(recipe.stem))
+        folder, bench = start(wanted, out or _free_folder(recipe.stem))
     with folder:
         console.print(f"run {folder.path}", markup=False, highlight=False)
         _carry_out(folder, bench)
@@ -110,11 +111,11 @@ def _free_folder(name: str) -> Path:
 
 
 def _carry_out(folder: Any, bench: Any = None) -> None:
-    from . import compose
+    from .execution import execute
     from .progress import TerminalWatcher
 
     with TerminalWatcher(console) as watcher:
-        compose.execute(folder, watcher, bench)
+        execute(folder, watcher, bench)
     _report(folder)
 
 

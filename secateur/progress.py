@@ -5,7 +5,24 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .compose import Watcher
+
+class Watcher:
+    """Told what a run is doing; this one keeps quiet."""
+
+    def phase(self, title: str, total: int | None) -> None:
+        """A new phase of `total` units of work (tokens, blocks); None when that is not known."""
+
+    def advance(self, amount: int) -> None:
+        """Work done within the phase."""
+
+    def at(self, completed: int, best: float | None) -> None:
+        """Work done so far in the phase, and the best loss."""
+
+    def blocks(self, done: int, total: int) -> None:
+        """Blocks prepared, of how many."""
+
+    def say(self, message: str) -> None:
+        """A line worth keeping."""
 
 
 class TerminalWatcher(Watcher):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 import secateur
+from secateur.cli import main
 from secateur.runs.plan import SCHEMA_FILE, read_plan, schema
 from secateur.space.errors import SecateurError
 from tests.tiny import save_tiny, tiny_recipe
@@ -28,6 +30,21 @@ def command(*arguments: object, cwd: Path | None = None, **environment: str) -> 
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "200", **environment},
         check=False,
     )
+
+
+@dataclass(frozen=True)
+class Refusal:
+    returncode: int
+    stderr: str
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> Refusal:
+    """The command line in this process, for the many ways to be refused."""
+    monkeypatch.setattr(sys, "argv", ["secateur", *map(str, arguments)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main()
+    return Refusal(int(end.value.code or 0), capsys.readouterr().err)
 
 
 def write(path: Path, recipe: dict[str, Any]) -> Path:
@@ -259,14 +276,20 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changes", "message"), BAD, ids=[message[:30] for _, message in BAD])
 def test_bad_input_is_one_message_and_leaves_nothing(
-    changes: dict[str, Any], message: str, tiny: Path, tmp_path: Path
+    changes: dict[str, Any],
+    message: str,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if "cuda" in str(changes) and torch.cuda.is_available():
         changes, message = {"model": {"path": "./nowhere"}}, "there is no such folder"
     recipe = tiny_recipe(tiny / "model", tiny / "calibration.txt", **changes)
     text = yaml.safe_dump(recipe).replace("TEXT", str(tiny / "calibration.txt")).replace("MODEL", str(tiny / "model"))
     (tmp_path / "r.yaml").write_text(text)
-    result = command("search", tmp_path / "r.yaml", "--out", tmp_path / "run", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result = refused(monkeypatch, capsys, "search", tmp_path / "r.yaml", "--out", tmp_path / "run")
     assert result.returncode == 2
     assert result.stderr.startswith("secateur: ")
     assert message in result.stderr
@@ -288,15 +311,15 @@ def test_a_truncated_level_store_is_named(tiny: Path, tmp_path: Path) -> None:
     genes = [{"kind": "sparsity", "levels": [0.5]}]
     recipe = tiny_recipe(tiny / "model", tiny / "calibration.txt", genes=genes, budgets={"linear_weights": "0.8x"})
     file = write(tmp_path / "r.yaml", recipe)
-    cache = {"SECATEUR_CACHE": str(tmp_path / "cache")}
-    assert command("search", file, "--out", tmp_path / "one", **cache).returncode == 0
+    cache = str(tmp_path / "cache")
+    assert command("search", file, "--out", tmp_path / "one", SECATEUR_CACHE=cache).returncode == 0
     victim = next((tmp_path / "cache" / "levels").glob("*/block-001.steps.safetensors"))
     victim.write_bytes(victim.read_bytes()[:-7])
-    result = command("search", file, "--out", tmp_path / "two", **cache)
+    result = command("search", file, "--out", tmp_path / "two", SECATEUR_CACHE=cache)
     assert result.returncode == 2
     assert "block-001.steps.safetensors is missing, truncated or damaged" in result.stderr
     victim.unlink()
-    assert command("resume", tmp_path / "two", **cache).returncode == 0
+    assert command("resume", tmp_path / "two", SECATEUR_CACHE=cache).returncode == 0
 
 
 def test_a_read_only_folder(tiny: Path, tmp_path: Path) -> None:

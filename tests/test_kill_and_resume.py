@@ -21,7 +21,7 @@ from tests.tiny import tiny_recipe
 KILLS = 20
 FORKS = multiprocessing.get_context("forkserver")
 """Processes of their own that start with the imports done, so that kills land in the run and not before it."""
-FORKS.set_forkserver_preload(["secateur.api", "secateur.cli", "secateur.progress", "tests.test_kill_and_resume"])
+FORKS.set_forkserver_preload(["secateur.api", "secateur.cli", "secateur.execution", "tests.test_kill_and_resume"])
 
 
 def command(arguments: list[str], cache: str) -> None:
@@ -36,7 +36,7 @@ def command(arguments: list[str], cache: str) -> None:
         time.sleep(0.02)
         return passed(*arguments)
 
-    SubnetEvaluator._losses = slower  # type: ignore[method-assign]
+    SubnetEvaluator._losses = slower  # type: ignore[method-assign, assignment]
     sys.argv = ["secateur", *arguments]
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     main()

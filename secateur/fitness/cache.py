@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..space.errors import SecateurError
+from ..space.errors import SecateurError, StorageError
 
 
 def cache_folder() -> Path:
@@ -41,7 +41,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         finally:
             Path(temporary).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        raise SecateurError(f"cannot write {path}: {error}; free some space or set SECATEUR_CACHE") from error
+        raise StorageError(f"cannot write {path}: {error}; free some space or set SECATEUR_CACHE") from error
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import yaml
 
-from ..space.errors import SecateurError
+from ..space.errors import SecateurError, StorageError
 from .journal import Journal
 from .recipe import Recipe, make_recipe
 
@@ -32,7 +32,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise SecateurError(f"cannot write {path}: {error}") from error
+        raise StorageError(f"cannot write {path}: {error}") from error
 
 
 def check_free(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..space.costs import Costs
-from ..space.errors import SecateurError
+from ..space.errors import SecateurError, StorageError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 
@@ -117,7 +117,7 @@ class Journal:
         try:
             self._database.execute(statement, values)
         except sqlite3.Error as error:
-            raise SecateurError(
+            raise StorageError(
                 f"journal {self._path}: cannot be written: {error}; everything before this is kept, make room and "
                 "resume the run"
             ) from error

@@ -231,7 +231,7 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         return Recipe.model_validate(dict(values))
     except ValidationError as error:
         # A list whose items are wrong is also reported as too short; the items say it better.
-        found = [dict(one) for one in error.errors()]
+        found: list[dict[str, Any]] = [dict(one) for one in error.errors()]
         deeper = {tuple(one["loc"][:-1]) for one in found}
         problems = [_problem(one) for one in found if one["type"] != "too_short" or tuple(one["loc"]) not in deeper]
         raise SecateurError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error

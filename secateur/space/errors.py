@@ -8,6 +8,10 @@ class SecateurError(Exception):
     """What was wrong, where, and what would work; the command line prints it and exits with status 2."""
 
 
+class StorageError(SecateurError):
+    """The disk is full or cannot be written: ends whatever is going on; what was written before is kept."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Names the closest of `known`, or lists them all: the second half of an unknown-name message."""
     names = sorted(known)

@@ -121,6 +121,7 @@ def comparison(summary: Summary) -> bytes:
         if d is not None:
             axes[-1].errorbar(d.mean, place, xerr=[[d.mean - d.low], [d.high - d.mean]], fmt="s", color="k", capsize=3)
     axes[-1].axvline(0, color="k", linewidth=0.6)
+    axes[-1].set_xscale("symlog", linthresh=0.1)
     axes[-1].set_xlabel("found minus this, paired 95 %")
     axes[0].set_yticks(list(places), [row.name for row in rows])
     axes[0].invert_yaxis()

@@ -8,18 +8,21 @@ from rich.table import Table
 from .summary import Summary
 
 
+def _perplexity(nats: float) -> str:
+    value = math.exp(min(nats, 700.0))
+    return f"{value:.1f}" if value < 10_000 else f"{value:.1e}"
+
+
 def print_summary(console: Console, summary: Summary, budgets: list[str], cost: str) -> None:
     """Prints verdict and comparison; `cost` is the cost shown relative to dense."""
     console.print(summary.verdict, style="bold", markup=False, highlight=False)
     table = Table(title=f"Budget: {', '.join(budgets) or 'none'}", title_justify="left")
-    table.add_column("plan")
-    table.add_column(f"{cost} (of dense)", justify="right")
+    headings = ["plan", f"{cost}\nof dense"]
     for text in summary.held_out:
-        table.add_column(f"{text} KL", justify="right")
-        table.add_column("perplexity", justify="right")
-    table.add_column("found minus this, 95 %", justify="right")
-    table.add_column("search tokens", justify="right")
-    table.add_column("evaluations", justify="right")
+        headings += [f"{text}\nKL", "\nppl"]
+    headings += ["found minus this\n95 % interval", "search\ntokens"]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "plan" else "right", no_wrap=True)
     for row in summary.rows:
         cells = [row.name, f"{row.costs[cost] / max(1, summary.dense_costs[cost]):.4f}"]
         for text in summary.held_out:
@@ -28,10 +31,10 @@ def print_summary(console: Console, summary: Summary, budgets: list[str], cost: 
                 cells += ["", ""]
                 continue
             kl = scores["kl"]
-            cells += [f"{kl.mean:.4f} ± {kl.standard_error:.4f}", f"{math.exp(scores['cross_entropy'].mean):.2f}"]
+            cells += [f"{kl.mean:.3f} ± {kl.standard_error:.3f}", _perplexity(scores["cross_entropy"].mean)]
         d = row.against
         cells.append(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" if d else "")
-        cells += [f"{row.tokens:,}" if row.tokens else "", f"{row.evaluations:,}" if row.evaluations else ""]
+        cells.append(f"{row.tokens:,}" if row.tokens else "")
         table.add_row(*cells, style="bold" if row.name == "found" else "")
     console.print(table)
     for name, reason in summary.skipped.items():

