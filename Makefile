@@ -32,5 +32,10 @@ format: setup
 	$(BIN)/ruff format secateur tests benchmarks
 	$(BIN)/ruff check --fix secateur tests benchmarks
 
+benchmarks: setup
+	$(BIN)/python -m benchmarks.corpora
+	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.optimum
+
 clean:
 	rm -rf .venv runs-local

@@ -11,10 +11,10 @@ from .fitness.speed import matrix_speed
 from .runs.export.hf import export_hf
 from .runs.folder import RunFolder
 from .runs.plan import Plan
-from .runs.recipe import EvopressSettings, Recipe, make_recipe, read_recipe
+from .runs.recipe import SEARCH_BASELINES, EvopressSettings, Recipe, make_recipe, read_recipe
 from .runs.report.summary import Summary, make_plan, summarise
 from .runs.report.write import write_report
-from .search.evopress import PUBLISHED
+from .search.evopress import PUBLISHED, Schedule
 from .space.costs import COSTS
 from .space.errors import SecateurError, suggest
 from .space.space import Space
@@ -103,6 +103,10 @@ def export_run(folder: RunFolder, to: str, out: Path, pick: str) -> Path:
     bench = compose.load_bench(folder.recipe, space)
     if bench.digest != plan.model.digest:
         raise SecateurError(f"model {plan.model.path} is not the one the run was made with; put that one back")
+    journal_texts = folder.journal.fact("texts")
+    for title, text in bench.texts.items():
+        if text.digest != journal_texts[title]["digest"]:
+            raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
     bench.prepare(space)
     export_hf(plan, bench.model, bench.tokenizer, bench.anatomy, bench.store, out)
     return out
@@ -158,12 +162,13 @@ def _estimate(recipe: Recipe, space: Space) -> list[str]:
     if tokens is None:
         return ["Search: its length depends on what it finds; limit it with 'effort'."]
     held_out = sum(text.sequences * text.length for text in recipe.held_out) * (len(recipe.wanted_baselines()) + 2)
-    random = tokens if "random" in recipe.wanted_baselines() else 0
-    total = (tokens + random + held_out) / speed / 60
+    searched = sum(name in recipe.wanted_baselines() and name != recipe.strategy.name for name in SEARCH_BASELINES)
+    total = (tokens * (1 + searched) + held_out) / speed / 60
     return [
-        f"Search: about {tokens:,} tokens; random baseline {random:,}; confirmation about {held_out:,}.",
+        f"Search: about {tokens:,} tokens; {searched} searched baselines with at most as many each; confirmation about "
+        f"{held_out:,}.",
         f"Estimated time on this machine: {total:.1f} minutes at {speed:,.0f} dense tokens per second, shared prefixes "
-        "not counted.",
+        "and the preparation of sparsity levels not counted.",
     ]
 
 
@@ -178,9 +183,8 @@ def expected_tokens(recipe: Recipe, space: Space) -> int | None:
         if isinstance(strategy.schedule, str):
             schedule = PUBLISHED[strategy.schedule.removeprefix("published-")]
             return schedule.generations * schedule.tokens_per_generation()
-        s = strategy.schedule
-        entrants = (s.offspring, *s.survivors[:-1])
-        return s.generations * (sum(n * t for n, t in zip(entrants, s.tokens, strict=True)) + s.tokens[-1])
+        explicit = Schedule(**strategy.schedule.model_dump())
+        return explicit.generations * explicit.tokens_per_generation(strategy.minibatches == "fresh")
     if strategy.name == "exhaustive":
         return space.size * strategy.sequences * length
     if strategy.name == "random":

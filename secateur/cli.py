@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -31,7 +32,7 @@ Settings = Annotated[
 def search(
     recipe: RecipeFile,
     settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME-N by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs-local/NAME-N by default.")] = None,
 ) -> None:
     """Search, compare with the baselines, confirm on held-out text, and write the report."""
     from .execution import start
@@ -132,10 +133,13 @@ def _report(folder: Any) -> None:
 def main() -> None:
     """Runs the command line; exits with 2 after an error of the user's, with 130 when interrupted."""
     try:
-        app()
+        app(standalone_mode=False)
+    except click.exceptions.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except SecateurError as error:
         errors.print(f"secateur: {error}", markup=False, highlight=False, style="red", soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.exceptions.Abort):
         errors.print("secateur: interrupted; 'secateur resume RUN' goes on from here", markup=False)
         sys.exit(130)

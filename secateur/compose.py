@@ -1,15 +1,15 @@
 """The composition, first half: from a recipe to the space, the model with its texts, and the strategy."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from .fitness.bench import Bench, TextRequest, open_bench
 from .fitness.checkpoint import load_config
 from .fitness.level_store import needs_text
 from .runs.folder import RunFolder
-from .runs.recipe import GreedySettings, KnapsackSettings, Recipe, TextSettings
-from .search.evopress import PUBLISHED, Schedule, stage_sequences
-from .search.exhaustive import exhaustive
+from .runs.recipe import DEPTH_BASELINES, SPARSITY_BASELINES, GreedySettings, KnapsackSettings, Recipe, TextSettings
+from .search.evopress import PUBLISHED, Mutation, Schedule, stage_sequences
+from .search.exhaustive import check_size, exhaustive
 from .search.greedy import greedy
 from .search.knapsack import knapsack
 from .search.random import random_search
@@ -17,12 +17,14 @@ from .search.strategy import Pool, Steps
 from .search.warm import warm_evopress
 from .space.budget import parse_budgets
 from .space.build import parse_layers, sparsity_genes, structured_genes
+from .space.errors import SecateurError
 from .space.families import anatomy
 from .space.gene import Gene, Sparsity
 from .space.genome import Genome
 from .space.space import Space
 
 CALIBRATION = "calibration"
+PUBLISHED_NAMES = tuple(f"published-{name}" for name in PUBLISHED)
 
 
 def build_space(recipe: Recipe, config: dict[str, Any] | None = None) -> Space:
@@ -77,29 +79,78 @@ def _request(text: TextSettings, title: str) -> TextRequest:
 def make_steps(
     recipe: Recipe, settings: Any, space: Space, pool: Pool, tokens: int | None, initial: Sequence[Genome] = ()
 ) -> Steps:
-    """The strategy that `settings` describes: `tokens` is what a schedule is sized from, `initial` where to start."""
-    seed = recipe.seed
+    """The strategy that `settings` describes: `tokens` is what it may spend, `initial` where to start.
+
+    Raises:
+        SecateurError: the strategy cannot run on this space, this text or these tokens.
+    """
+    seed, length = recipe.seed, pool.tokens_per_sequence
+    sequences = min(getattr(settings, "sequences", 1), pool.sequences)
+    affordable = None if tokens is None else tokens // (sequences * length)
+    if recipe.effort.evaluations is not None:
+        affordable = min(affordable or recipe.effort.evaluations, recipe.effort.evaluations)
     match settings.name:
         case "random":
-            return random_search(space, pool, seed, settings.sequences)
+            return random_search(space, pool, seed, sequences, min(8, affordable or 8))
         case "exhaustive":
-            return exhaustive(space, pool, settings.sequences)
+            check_size(space)
+            return exhaustive(space, pool, sequences)
         case "knapsack":
-            return knapsack(space, pool, settings.sequences, settings.anchors)
+            return knapsack(space, pool, sequences, _anchors(settings, space, affordable, length))
         case "greedy":
-            return greedy(space, pool, seed, settings.sequences, settings.lazy, settings.anchors, settings.evaluations)
+            most = settings.evaluations or affordable
+            return greedy(
+                space, pool, seed, sequences, settings.lazy, _anchors(settings, space, affordable, length), most
+            )
     schedule: Schedule | int | None = tokens
-    if settings.schedule in ("published-depth", "published-sparsity"):
+    published = settings.schedule in PUBLISHED_NAMES
+    if published:
         schedule = PUBLISHED[settings.schedule.removeprefix("published-")]
     elif settings.schedule != "auto":
         schedule = Schedule(**settings.schedule.model_dump())
     assert schedule is not None
     if isinstance(schedule, Schedule):
         stage_sequences(schedule, pool)
+    _check_initial(settings.initial, space)
     warm: list[Callable[[], Steps]] = []
     for name, kind in (("knapsack", KnapsackSettings), ("greedy", GreedySettings)):
         if name in settings.initial:
             chosen = settings.warm if isinstance(settings.warm, kind) else kind.model_validate({"name": name})
-            warm.append(lambda chosen=chosen: make_steps(recipe, chosen, space, pool, None))  # type: ignore[misc]
-    fresh = settings.minibatches == "fresh"
-    return warm_evopress(space, pool, seed, schedule, settings.mutation, fresh, initial, warm)
+            # Half for the start, the rest for evolution.
+            half = tokens and tokens // 2 if chosen is not settings.warm else tokens
+            warm.append(lambda c=chosen, t=half: make_steps(recipe, c, space, pool, t))  # type: ignore[misc]
+            warm[-1]()  # so that what cannot run is refused now
+    mutation: Mutation = settings.mutation or ("levels" if published else "costs")
+    fresh = (settings.minibatches or ("fresh" if published else "nested")) == "fresh"
+    return warm_evopress(space, pool, seed, schedule, mutation, fresh, initial, warm)
+
+
+def _anchors(settings: Any, space: Space, affordable: int | None, length: int) -> int | None:
+    """How many levels of each gene a sweep scores: what is set, or as many as are affordable.
+
+    Raises:
+        SecateurError: not even one level of each gene is.
+    """
+    if affordable is None:
+        return cast(int | None, settings.anchors)
+    wanted = settings.anchors or max(1, (affordable - 2) // len(space.genes))
+    singles = 2 + sum(min(wanted, len(gene.levels) - 1) for gene in space.genes)
+    if singles > affordable:
+        raise SecateurError(
+            f"effort: {settings.name} needs {singles} evaluations for its sweep of single changes, "
+            f"{singles * settings.sequences * length:,} tokens at {settings.sequences} sequences each; raise 'effort', "
+            "or lower 'sequences' or 'anchors'"
+        )
+    return min(wanted, max(len(gene.levels) for gene in space.genes))
+
+
+def _check_initial(names: Sequence[str], space: Space) -> None:
+    """Raises SecateurError for a rule whose kind of gene the space does not have."""
+    kinds = {gene.kind for gene in space.genes}
+    for name in names:
+        if name in SPARSITY_BASELINES and "sparsity" not in kinds:
+            raise SecateurError(
+                f"strategy.initial: '{name}' makes a sparsity profile; the recipe has no sparsity genes"
+            )
+        if name in DEPTH_BASELINES and not kinds - {"sparsity"}:
+            raise SecateurError(f"strategy.initial: '{name}' drops blocks; the recipe has only sparsity genes")

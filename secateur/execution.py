@@ -35,6 +35,7 @@ from .space.space import Space
 
 HELD_OUT_SCORES = ("kl", "cross_entropy")
 FOUND = "found"
+NO_LIMIT = 10**18
 FIDELITY = 2
 """Sequences on which searches that serve as baselines score, where the recipe's strategy does not say."""
 
@@ -66,7 +67,7 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     """
     watcher = watcher or Watcher()
     recipe = folder.recipe
-    config = folder.journal.fact("config") or load_config(recipe.model.path, recipe.model.trust_remote_code)
+    config = load_config(recipe.model.path, recipe.model.trust_remote_code)
     space = build_space(recipe, config)
     if bench is None:
         watcher.phase("loading the model and its texts", None)
@@ -118,10 +119,14 @@ def _search(execution: Execution, name: str, title: str, steps: Steps, allowance
     execution.watcher.phase(title, allowance.tokens)
     seconds = 0.0
     known: dict[Genome, float] = {}
+    timed: set[tuple[Genome, range]] = set()
 
     def watch(step: Step) -> None:
         nonlocal seconds
-        seconds += sum(evaluation.seconds for evaluation in step.evaluations)
+        for evaluation in step.evaluations:
+            if (evaluation.genome, evaluation.sequences) not in timed:
+                timed.add((evaluation.genome, evaluation.sequences))
+                seconds += evaluation.seconds
         known.update((evaluation.genome, evaluation.loss) for evaluation in step.evaluations)
         journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, step.incumbent))
         best = known.get(step.incumbent) if step.incumbent is not None else None
@@ -172,25 +177,20 @@ def baseline(execution: Execution, name: str) -> None:
 
 
 def _search_baseline(execution: Execution, name: str) -> None:
-    """Greedy, knapsack or random search with no more tokens than the search had (a sweep needs its minimum)."""
+    """Greedy, knapsack or random search with no more tokens than the search had."""
     recipe, space, pool = execution.recipe, execution.space, execution.pool
-    found = execution.folder.journal.choices()[FOUND]
+    tokens = execution.folder.journal.choices()[FOUND].tokens
     settings: Any = getattr(recipe.strategy, "warm", None) or recipe.strategy
-    fidelity = min(getattr(settings, "sequences", FIDELITY), pool.sequences)
-    affordable = found.tokens // (fidelity * pool.tokens_per_sequence)
-    anchors = getattr(settings, "anchors", None) or max(1, (affordable - 2) // len(space.genes))
-    chosen: Any
-    if name == "random":
-        chosen, allowance = RandomSettings(name="random", sequences=fidelity), Allowance(tokens=found.tokens)
-    elif name == "knapsack":
-        chosen, allowance = KnapsackSettings(name="knapsack", sequences=fidelity, anchors=anchors), Allowance()
-    else:
-        most = max(1, affordable)
-        chosen = GreedySettings(name="greedy", sequences=fidelity, anchors=anchors, evaluations=most)
-        allowance = Allowance()
-    if settings.name == name:
-        chosen = settings
-    _search(execution, name, f"baseline {name}", make_steps(recipe, chosen, space, pool, None), allowance)
+    if settings.name != name:
+        sequences = getattr(settings, "sequences", FIDELITY)
+        if name == "random":
+            settings = RandomSettings(name="random", sequences=sequences)
+        elif name == "knapsack":
+            settings = KnapsackSettings(name="knapsack", sequences=sequences)
+        else:
+            settings = GreedySettings(name="greedy", sequences=sequences)
+    steps = make_steps(recipe, settings, space, pool, tokens)
+    _search(execution, name, f"baseline {name}", steps, Allowance(tokens=tokens))
 
 
 def _rule(execution: Execution, name: str) -> Genome:
@@ -231,6 +231,6 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     check_free(path)
     space = build_space(recipe)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
-    make_steps(recipe, recipe.strategy, space, pool, recipe.effort.tokens or 1)
+    make_steps(recipe, recipe.strategy, space, pool, recipe.effort.tokens or NO_LIMIT)
     bench = load_bench(recipe, space)
     return RunFolder.create(path, recipe), bench

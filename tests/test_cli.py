@@ -157,7 +157,7 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
     model = load_model(str(tmp_path / "model"))
     shape = anatomy_of(model)
     space = Space(shape, mixed_genes(shape))
-    genome = space.from_json({"block@1": 0} if drops == "blocks" else {"attention@2": 0, "mlp@0": 0, "block@1": 0})
+    genome = space.from_json({"block@3": 0} if drops == "blocks" else {"attention@2": 0, "mlp@0": 0, "block@3": 0})
     states = space.states(genome)
     plan = Plan.model_validate(
         {
@@ -195,10 +195,10 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
     config = json.loads((out / "config.json").read_text())
     if drops == "sublayers":
         assert config["model_type"] == f"secateur_{family}"
-        assert config["per_layer_config"] == {"0": {"skip": ["mlp"]}, "1": {"skip": ["attention"]}}
+        assert config["per_layer_config"] == {"0": {"skip": ["mlp"]}, "2": {"skip": ["attention"]}}
         with pytest.raises((ValueError, KeyError, OSError)):
             AutoModelForCausalLM.from_pretrained(out, trust_remote_code=False)
-    assert "| 1 | removed | removed |" in (out / "README.md").read_text()
+    assert "| 3 | removed | removed |" in (out / "README.md").read_text()
     assert read_plan(out / "plan.json") == plan
 
 
@@ -237,6 +237,18 @@ def test_refused_exports(arguments: list[str], message: str, finished: Path) -> 
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_export_of_a_sparse_plan_needs_the_text_it_was_scored_with(tiny: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text((tiny / "calibration.txt").read_text())
+    genes = [{"kind": "sparsity", "per": "block", "levels": [0.5]}]
+    recipe = tiny_recipe(tiny / "model", text, genes=genes, budgets={"linear_weights": "0.8x"})
+    made = secateur.run(recipe, out=tmp_path / "run")
+    text.write_text((tiny / "held.txt").read_text())
+    with pytest.raises(SecateurError, match="is not the one the run was made with"):
+        made.export(to="hf", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_space_needs_no_weights(tiny: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -271,6 +283,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"pruner": "wandaa"}, "did you mean 'wanda'?"),
     ({"model": {"path": "MODEL", "device": "cuda"}}, "torch sees no such device"),
     ({"strategy": {"name": "evopress", "schedule": "published-depth"}}, "a stage wants 32,768 tokens"),
+    ({"strategy": {"name": "evopress", "initial": ["owl"]}, "effort": {"tokens": 9000}}, "has no sparsity genes"),
+    ({"strategy": {"name": "knapsack"}, "effort": {"tokens": 90}}, "for its sweep of single changes"),
+    ({"held_out": [{"source": "calibration.txt"}]}, "'calibration' is the name of the calibration text"),
 ]
 
 
@@ -285,7 +300,7 @@ def test_bad_input_is_one_message_and_leaves_nothing(
 ) -> None:
     if "cuda" in str(changes) and torch.cuda.is_available():
         changes, message = {"model": {"path": "./nowhere"}}, "there is no such folder"
-    recipe = tiny_recipe(tiny / "model", tiny / "calibration.txt", **changes)
+    recipe = {**tiny_recipe(tiny / "model", tiny / "calibration.txt"), **changes}
     text = yaml.safe_dump(recipe).replace("TEXT", str(tiny / "calibration.txt")).replace("MODEL", str(tiny / "model"))
     (tmp_path / "r.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)

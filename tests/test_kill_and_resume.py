@@ -111,7 +111,7 @@ def test_killed_at_twenty_random_moments(tiny: Path, tmp_path: Path) -> None:
     run, cache = tmp_path / "killed", tmp_path / "cache-killed"
     arguments = ["search", str(recipe), "--out", str(run)]
     rows = set()
-    share = 2 * count(tmp_path / "whole") // KILLS
+    share = max(2, count(tmp_path / "whole") // KILLS)
     for kill in range(KILLS):
         process = start(arguments, cache)
         if kill < 4:

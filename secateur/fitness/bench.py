@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+import transformers
 
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
@@ -50,6 +51,7 @@ class Bench:
     pruner: str | None
     store_folder: Path | None
     _store: LevelStore | None = field(default=None)
+    _importance: dict[tuple[int, bool], Importance] = field(default_factory=dict)
 
     @cached_property
     def blocks(self) -> Blocks:
@@ -93,11 +95,15 @@ class Bench:
             "levels": f"{VERSION} {self.store_folder.name}" if self.store_folder else "",
             "scores": sorted(scores),
             "device": self.blocks.device.type,
+            "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
             "machine": platform.machine(),
         }
 
     def importance(self, sequences: int, outliers: bool) -> Importance:
-        return importance(self.blocks, self.calibration, sequences, outliers)
+        """Statistics of the dense model on the calibration text, measured once."""
+        if (sequences, outliers) not in self._importance:
+            self._importance[sequences, outliers] = importance(self.blocks, self.calibration, sequences, outliers)
+        return self._importance[sequences, outliers]
 
     def tokens_per_second(self, sequences: int = 3) -> float:
         """Speed of one dense evaluation on this machine, measured on a few calibration sequences."""

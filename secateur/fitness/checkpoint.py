@@ -80,8 +80,13 @@ def load_config(path: str, trust_remote_code: bool = False) -> dict[str, Any]:
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code, **extra)
     except (OSError, ValueError, KeyError) as error:
         raise SecateurError(f"model '{path}': cannot read its configuration: {error}") from error
+    return _meaning(config)
+
+
+def _meaning(config: Any) -> dict[str, Any]:
+    """What of a configuration says how the model computes: not where it came from or which version wrote it."""
     values: dict[str, Any] = config.to_dict()
-    return values
+    return {name: value for name, value in values.items() if name not in ("_name_or_path", "transformers_version")}
 
 
 def _local_folder(path: str) -> str:
@@ -172,8 +177,9 @@ def file_digest(path: Path) -> str:
 
 
 def model_digest(model: torch.nn.Module) -> str:
-    """Names the weights: SHA-256 over every parameter's name, shape, dtype and bytes."""
-    total = hashlib.sha256()
+    """Names the model: SHA-256 over its configuration and every parameter's name, shape, dtype and bytes."""
+    config: Any = model.config
+    total = hashlib.sha256(json.dumps(_meaning(config), sort_keys=True, default=str).encode())
     for name, parameter in sorted(model.named_parameters()):
         total.update(json.dumps([name, list(parameter.shape), str(parameter.dtype)]).encode())
         total.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)

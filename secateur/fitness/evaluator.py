@@ -38,10 +38,13 @@ class SubnetEvaluator:
         """Yields evaluations as they are finished: every genome on a first part of `sequences`, then on the next."""
         chunk = self._at_once
         # Aligned, so that the parts of an evaluation do not depend on where it was interrupted.
-        start = sequences.start
+        start, failed = sequences.start, set()
         while start < sequences.stop:
             stop = min((start // chunk + 1) * chunk, sequences.stop)
-            yield from self._on(genomes, range(start, stop))
+            for evaluation in self._on([g for g in genomes if g not in failed], range(start, stop)):
+                if evaluation.status == "failed":
+                    failed.add(evaluation.genome)
+                yield evaluation
             start = stop
 
     def _on(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:

@@ -42,21 +42,22 @@ def importance(blocks: Blocks, text: Sequences, sequences: int, outliers: bool) 
             shares.append(_outlier_share(blocks, index, hidden))
         hidden = [blocks.run(index, states) for states in hidden]
         boundaries.append(hidden)
-    influence = tuple(1 - _cosine(boundaries[i], boundaries[i + 1], last_only=False) for i in range(count))
+    influence = tuple(1 - _cosines(boundaries[i], boundaries[i + 1], last_only=False).mean().item() for i in range(count))
     angular = tuple(
-        tuple(_angle(_cosine(boundaries[start], boundaries[start + n], last_only=True)) for start in range(count - n + 1))
+        tuple(_angle(_cosines(boundaries[start], boundaries[start + n], last_only=True)) for start in range(count - n + 1))
         for n in range(count + 1)
     )
     return Importance(influence, angular, tuple(shares))
 
 
-def _cosine(first: list[torch.Tensor], second: list[torch.Tensor], last_only: bool) -> float:
+def _cosines(first: list[torch.Tensor], second: list[torch.Tensor], last_only: bool) -> torch.Tensor:
+    """Of every token, or of the last of each sequence."""
     a, b = (torch.cat([one[0, -1:] if last_only else one[0] for one in states]).float() for states in (first, second))
-    return float(torch.nn.functional.cosine_similarity(a, b, dim=-1).mean())
+    return torch.nn.functional.cosine_similarity(a, b, dim=-1)
 
 
-def _angle(cosine: float) -> float:
-    return float(torch.arccos(torch.tensor(cosine).clamp(-1, 1)) / torch.pi)
+def _angle(cosines: torch.Tensor) -> float:
+    return float((torch.arccos(cosines.clamp(-1, 1)) / torch.pi).mean())
 
 
 def _outlier_share(blocks: Blocks, index: int, hidden: list[torch.Tensor]) -> float:

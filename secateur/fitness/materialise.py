@@ -105,7 +105,7 @@ def drop_sublayers(model: nn.Module, anatomy: Anatomy, skipped: Mapping[int, Seq
 def materialised(
     model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], store: LevelStore | None
 ) -> nn.Module:
-    """The subnet as a model that shares nothing but unchanged tensors with the dense one.
+    """The subnet as a model of its own that shares nothing with the dense one.
 
     Raises:
         SecateurError: no block is left.
@@ -113,7 +113,19 @@ def materialised(
     dense: Any = model
     smaller: nn.Module = type(dense)(smaller_config(dense.config, states))
     drop_sublayers(smaller, anatomy, skips(states))
-    first = next(model.parameters())
-    smaller.to(dtype=first.dtype, device=first.device)
-    smaller.load_state_dict(smaller_weights(model, anatomy, states, store), strict=True)
+    fill(smaller, dense, smaller_weights(model, anatomy, states, store))
     return smaller.eval().requires_grad_(False)
+
+
+def fill(smaller: Any, dense: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Loads weights into a freshly built model, in the dense model's dtype and with its generation settings.
+
+    Parameters only: buffers such as rotary frequencies stay in float32, as they are in a loaded model.
+    """
+    first = next(dense.parameters())
+    for parameter in smaller.parameters():
+        parameter.data = parameter.data.to(dtype=first.dtype)
+    smaller.to(device=first.device)
+    smaller.load_state_dict(weights, strict=True)
+    if getattr(dense, "generation_config", None) is not None:
+        smaller.generation_config = copy.deepcopy(dense.generation_config)

@@ -39,7 +39,7 @@ def ria(weight: torch.Tensor, statistics: Statistics | None) -> torch.Tensor:
     """Relative importance and activations, exponent 1/2 (Zhang et al. 2024, ICLR, "Plug-and-Play", eq. 4).
 
     |W| relative to its row's sum and its column's sum, times the square root of the input feature's norm; compared over
-    the whole matrix.
+    the whole matrix. The paper's channel permutation for N:M patterns is not done.
     """
     size = weight.abs()
     relative = size / size.sum(dim=0, keepdim=True).clamp_min(1e-12) + size / size.sum(dim=1, keepdim=True).clamp_min(1e-12)

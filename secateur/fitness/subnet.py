@@ -37,16 +37,18 @@ class Subnet:
         if self.states[index] == state:
             return
         module, block = self._blocks.modules[index], self._blocks.anatomy.blocks[index]
-        for path, original in reversed(self._replaced.pop(index, [])):
-            parent_path, _, name = path.rpartition(".")
-            setattr(module.get_submodule(parent_path) if parent_path else module, name, original)
+        # All that can fail (memory, a damaged store) comes before the first change.
+        weights = {}
         for position, (linear, level) in enumerate(zip(block.linears, state.sparsity, strict=True)):
             if level != self.states[index].sparsity[position]:
                 if self._store is None:
                     raise ValueError("a sparse state needs a level store")
-                parameter = module.get_parameter(f"{linear.name}.weight")
-                dense = self._store.dense(index, position)
-                parameter.data = self._store.weight(index, position, level) if level else dense
+                weights[linear.name] = self._store.weight(index, position, level)
+        for path, original in reversed(self._replaced.pop(index, [])):
+            parent_path, _, name = path.rpartition(".")
+            setattr(module.get_submodule(parent_path) if parent_path else module, name, original)
+        for name, weight in weights.items():
+            module.get_parameter(f"{name}.weight").data = weight
         replaced = []
         for sublayer, kept in zip(block.sublayers, (state.attention, state.mlp), strict=True):
             if not kept:

@@ -43,9 +43,16 @@ def _package_folder(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SecateurError(f"text {path}: cannot be read: {error}") from error
+
+
 def _json_lines(path: Path, field: str) -> list[str]:
     texts = []
-    for number, line in enumerate(path.read_text(encoding="utf8").splitlines(), 1):
+    for number, line in enumerate(_content(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -96,7 +103,7 @@ def _read(source: str, field: str, split: str) -> Iterable[str]:
         if not path.is_file():
             raise SecateurError(f"text '{source}': there is no such file")
         if path.suffix == ".txt":
-            return path.read_text(encoding="utf8").split(SEPARATOR)
+            return _content(path).split(SEPARATOR)
         if path.suffix == ".jsonl":
             return _json_lines(path, field)
         return _dataset("parquet", field, "train", data_files=str(path))
@@ -110,7 +117,7 @@ def _dataset(name: str, field: str, split: str, **options: Any) -> list[str]:
         raise SecateurError(f"text '{name}': needs the datasets library; pip install 'secateur[datasets]'") from error
     try:
         rows = datasets.load_dataset(name, split=split, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise SecateurError(f"text '{name}': cannot be loaded: {error}") from error
     if field not in rows.column_names:
         raise SecateurError(f"text '{name}': no column '{field}'; columns: {', '.join(rows.column_names)}")

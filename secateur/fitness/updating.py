@@ -7,7 +7,7 @@ import torch
 from ..space.gene import Sparsity
 from .nested import Statistics, pattern_ranks
 
-DAMPING = 0.01
+DAMPING, ADMM_DAMPING = 0.01, 0.1
 BLOCK = 128
 ITERATIONS, GRADUAL = 20, 15
 
@@ -15,29 +15,28 @@ ITERATIONS, GRADUAL = 20, 15
 def sparsegpt(weight: torch.Tensor, statistics: Statistics, level: Sparsity) -> torch.Tensor:
     """One pass of optimal brain surgery over the columns (Frantar and Alistarh 2023, arXiv 2301.00774, algorithm 1).
 
-    Masks are chosen in blocks of 128 columns as published; each block's share of zeros is rounded so that the whole
-    matrix has exactly `level.zeros` of them. Returns the pruned weight (outputs, inputs) in float32.
+    Masks are chosen in blocks of 128 columns as published, those of a pattern when its group of columns is reached. Two
+    differences, so that the whole matrix has exactly `level.zeros` zeros: each block's share is rounded to that end, and
+    columns whose input is always zero are pruned like others. Returns the weight (outputs, inputs) in float32.
     """
     pruned = weight.double().clone()
     outputs, inputs = pruned.shape
     upper = _inverse_factor(statistics)
-    dead = statistics.square_sum == 0
-    pruned[:, dead] = 0
     total = level.zeros(outputs, inputs)
-    for start in range(0, inputs, BLOCK):
-        stop = min(start + BLOCK, inputs)
+    width = BLOCK // level.of * level.of if level.of else BLOCK
+    for start in range(0, inputs, width):
+        stop = min(start + width, inputs)
         block = pruned[:, start:stop].clone()
         errors = torch.zeros_like(block)
         factor = upper[start:stop, start:stop]
-        saliency = block**2 / factor.diagonal() ** 2
-        if level.of:
-            mask = pattern_ranks(saliency, level.of) < level.of - level.keep
-        else:
-            count = total * stop // inputs - total * start // inputs
-            mask = torch.zeros(block.numel(), dtype=torch.bool, device=block.device)
-            mask[saliency.reshape(-1).argsort(stable=True)[:count]] = True
-            mask = mask.reshape(block.shape)
+        scale = factor.diagonal() ** 2
+        mask = torch.zeros_like(block, dtype=torch.bool)
+        if not level.of:
+            mask = _smallest(block**2 / scale, level, total * stop // inputs - total * start // inputs)
         for column in range(stop - start):
+            if level.of and column % level.of == 0:
+                group = slice(column, column + level.of)
+                mask[:, group] = _smallest(block[:, group] ** 2 / scale[group], level, 0)
             value = block[:, column]
             quantised = torch.where(mask[:, column], 0.0, value)
             error = (value - quantised) / factor[column, column]
@@ -64,14 +63,15 @@ def _inverse_factor(statistics: Statistics) -> torch.Tensor:
 def admm(weight: torch.Tensor, statistics: Statistics, level: Sparsity) -> torch.Tensor:
     """ADMM with gradual pruning (Boza 2024, "Fast and Effective Weight Update", arXiv 2401.02938, algorithms 1 and 2).
 
-    Columns are scaled by their input norms first, 20 iterations, sparsity on a cubic schedule over the first 15, penalty
-    1. Returns the pruned weight (outputs, inputs) in float32.
+    Columns are scaled by their input norms first, damping 0.1 of the mean diagonal, 20 iterations, sparsity on a cubic
+    schedule over the first 15, penalty 1. Differently from the authors' code, a pattern N:M is in force from the first
+    iteration. Returns the pruned weight (outputs, inputs) in float32.
     """
     assert statistics.gram is not None
     outputs, inputs = weight.shape
     scale = statistics.square_sum.sqrt().clamp_min(1e-8)
     gram = statistics.gram / scale[:, None] / scale[None]
-    gram = gram + DAMPING * torch.eye(inputs, dtype=gram.dtype, device=gram.device) * gram.diagonal().mean()
+    gram = gram + ADMM_DAMPING * torch.eye(inputs, dtype=gram.dtype, device=gram.device) * gram.diagonal().mean()
     target = weight.double() * scale
     product = target @ gram
     inverse = torch.cholesky_inverse(

@@ -6,11 +6,9 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-import yaml
-
 from ..space.errors import SecateurError, StorageError
 from .journal import Journal
-from .recipe import Recipe, make_recipe
+from .recipe import Recipe, read_recipe
 
 
 def write_text(path: Path, text: str) -> None:
@@ -28,6 +26,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
         if temporary:
@@ -39,7 +38,8 @@ def check_free(path: Path) -> None:
     """Raises SecateurError when there is something at `path` already."""
     if (path / "recipe.yaml").exists():
         raise SecateurError(f"{path} is a run already; 'secateur resume {path}' continues it, --out names another")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    # A kill while the recipe was being written leaves a hidden temporary file and nothing else.
+    if path.exists() and (not path.is_dir() or any(not file.name.startswith(".recipe.yaml.") for file in path.iterdir())):
         raise SecateurError(f"{path} exists and is not empty; --out names another folder")
 
 
@@ -70,13 +70,18 @@ class RunFolder:
         file = path / "recipe.yaml"
         if not file.is_file():
             raise SecateurError(f"{path} is no run: it has no recipe.yaml")
-        recipe = make_recipe(yaml.safe_load(file.read_text(encoding="utf8")), f"{file}")
-        lock = _locked(path) if writing else None
+        recipe = read_recipe(file)
         if not writing and not (path / "journal.sqlite").is_file():
             raise SecateurError(f"{path} has no journal yet; 'secateur resume {path}' starts it")
-        journal = Journal(path / "journal.sqlite")
-        if writing or journal.fact("recipe") is not None:
-            journal.settle("recipe", recipe.digest(), f"{file}")
+        lock = _locked(path) if writing else None
+        try:
+            journal = Journal(path / "journal.sqlite")
+            if writing or journal.fact("recipe") is not None:
+                journal.settle("recipe", recipe.digest(), f"{file}")
+        except SecateurError:
+            if lock is not None:
+                os.close(lock)
+            raise
         return cls(path, recipe, journal, lock)
 
     def close(self) -> None:

@@ -190,8 +190,15 @@ class Journal:
         return TextJournal(self, text, digest)
 
     def choose(self, choice: Choice) -> None:
-        """Notes a choice once; a resumed run that comes to the same point finds it there."""
-        if choice.name not in self.choices():
+        """Notes a choice once; a resumed run that comes to the same point finds it there.
+
+        Raises:
+            SecateurError: it has come to another point, so that replay is not what it should be.
+        """
+        noted = self.choices().get(choice.name)
+        if noted is not None and noted.genome != choice.genome:
+            raise SecateurError(f"journal {self._path}: replay of '{choice.name}' gave another plan; start a new run")
+        if noted is None:
             self._add(
                 "INSERT INTO choices VALUES (?, ?, ?, ?, ?)",
                 (choice.name, json.dumps(choice.genome.levels), choice.tokens, choice.evaluations, choice.seconds),

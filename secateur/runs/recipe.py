@@ -117,15 +117,16 @@ class EvopressSettings(_Frozen):
     """(1 + lambda) evolution by level switches.
 
     `schedule`: `auto` (sized from the effort), `published-depth`, `published-sparsity`, or explicit numbers.
-    `minibatches`: `fresh` at every stage, as published, or `nested` prefixes of the pool. `initial`: where to start;
+    `minibatches`: `fresh` at every stage or `nested` prefixes of the pool; `mutation`: switches in `levels` or in `costs`;
+    by default fresh and levels with a published schedule, nested and costs otherwise. `initial`: where to start;
     `random` is the published choice for depth, `uniform` for sparsity; so may any other rule of the baselines be;
     `knapsack` and `greedy` run those first, with the settings in `warm`, and their tokens count.
     """
 
     name: Literal["evopress"]
     schedule: Literal["auto", "published-depth", "published-sparsity"] | ScheduleSettings = "auto"
-    mutation: Literal["levels", "costs"] = "costs"
-    minibatches: Literal["fresh", "nested"] = "nested"
+    mutation: Literal["levels", "costs"] | None = None
+    minibatches: Literal["fresh", "nested"] | None = None
     initial: tuple[Initial, ...] = ("random",)
     warm: KnapsackSettings | GreedySettings | None = None
 
@@ -178,6 +179,10 @@ class Recipe(_Frozen):
                 if name not in BASELINES:
                     raise ValueError(f"baselines: unknown '{name}'; {suggest(name, BASELINES)}")
         titles = [text.title for text in self.held_out]
+        if "calibration" in titles:
+            raise ValueError("held_out: 'calibration' is the name of the calibration text; set 'name' to another")
+        if any(text.sequences < 2 for text in self.held_out):
+            raise ValueError("held_out: an interval needs at least 2 sequences of each text")
         if len(set(titles)) != len(titles):
             raise ValueError("held_out: two texts have the same name; set 'name' on one of them")
         effort = self.effort

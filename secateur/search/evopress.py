@@ -2,7 +2,9 @@
 
 As published: one parent, `offspring` children a generation, each made by min(U{1..3}, U{1..3}) level switches; several
 selection stages, each with more tokens for fewer survivors; the parent competes in the last stage; every stage draws a
-fresh random minibatch that all its candidates share. Differences, each an option: minibatches may be nested prefixes of
+fresh random minibatch that all its candidates share. Here a minibatch is a random run of whole sequences of the shuffled
+pool, switches pair genes of one kind, and the random start of a depth search has any mix of attention and MLP (upstream:
+as many of each). Further differences, each an option: minibatches may be nested prefixes of
 the pool instead (`fresh=False`), so that nothing is computed twice and the parent's losses are free; switches may be in
 exact cost units (`mutation="costs"`), so that attention is traded for MLP; the first parent may be given.
 """
@@ -118,23 +120,26 @@ def evopress(
         dict.fromkeys(on_budget(space, rng) for _ in range(schedule.first))
     )
     parent = starts[0]
+    proven: Genome | None = None
     if len(starts) > 1:
-        told = yield Batch(starts, _minibatch(pool, stages[0] if not initial else stages[-1], fresh, rng), parent)
+        told = yield Batch(starts, _minibatch(pool, stages[0] if not initial else stages[-1], fresh, rng))
         chosen = best_of(told)
-        parent = chosen.genome if chosen else parent
+        parent, proven = (chosen.genome, chosen.genome) if chosen else (parent, None)
     for generation in range(1, schedule.generations + 1):
         rng = np.random.default_rng((seed, generation))
         candidates = _children(space, parent, schedule.offspring, mutation, rng)
         if not candidates:
-            return parent
+            break
         for stage, (survivors, count) in enumerate(zip(schedule.survivors, stages, strict=True)):
             last = stage == len(stages) - 1
             # By stage and not by number of survivors: upstream compares values and lets the parent in too early.
             entrants = (*candidates, parent) if last else candidates
-            told = yield Batch(entrants, _minibatch(pool, count, fresh, rng), parent)
-            candidates = _selected(told, survivors) or (parent,)
-        parent = candidates[0]
-    return parent
+            told = yield Batch(entrants, _minibatch(pool, count, fresh, rng), proven)
+            candidates = _selected(told, survivors)
+        # Where all have failed, the parent among them, the search goes on from it but does not answer with it.
+        parent = candidates[0] if candidates else parent
+        proven = parent if candidates else None
+    return proven
 
 
 def _minibatch(pool: Pool, count: int, fresh: bool, rng: np.random.Generator) -> range:

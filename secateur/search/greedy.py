@@ -6,11 +6,14 @@ saved cost so that attention, MLP and sparsity compete, and only the `lazy` gene
 tried again (Minoux 1978, accelerated greedy).
 """
 
+import heapq
+import math
 from collections.abc import Generator
 
 import numpy as np
 
 from ..operators.repair import tighten
+from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.space import Space
@@ -29,16 +32,17 @@ def greedy(
 ) -> Steps:
     """Sweeps single changes on the first `sequences` of the pool, then walks from dense until the budgets hold.
 
-    `lazy`: genes tried again at each step, None for all, as the papers do. `evaluations`: about how many the whole walk
-    may take; when one change a step would take more, a step makes several, of those known to be best.
+    `lazy`: genes tried again at each step, None for all, as the papers do. `evaluations`: how many the whole walk
+    may take at most; when one change a step would take more, a step makes several, of those known to be best, and when
+    not even one step is left the rest is done by what is known.
     """
     used = range(min(sequences, pool.sequences))
     table = yield from sweep(space, used, anchors)
     spent = 1 + sum(min(anchors or len(gene.levels), len(gene.levels) - 1) for gene in space.genes)
-    left = None if evaluations is None else max(1, evaluations - spent)
+    left = None if evaluations is None else max(0, evaluations - spent - 2)
     walked = yield from walk(space, table, used, lazy, left)
     candidates = tuple(dict.fromkeys((walked, tighten(walked, space, np.random.default_rng(seed)))))
-    told = yield Batch(candidates, used, walked)
+    told = yield Batch(candidates, used)
     best = best_of(told)
     return best.genome if best else None
 
@@ -46,64 +50,96 @@ def greedy(
 def walk(
     space: Space, table: Table, used: range, lazy: int | None, evaluations: int | None
 ) -> Generator[Batch, list[Evaluation], Genome]:
-    """From dense to the first genome that keeps the budgets; `table` gives the first guess at every marginal."""
+    """From dense to the first genome that keeps the budgets; `table` gives the first guess at every loss.
+
+    Raises:
+        SecateurError: the budgets cannot be kept.
+    """
     space.check_budgets()
     genome, loss = space.dense, table.dense
-    known: dict[tuple[int, int], float] = {
-        (index, level): row[level] - row[level - 1]
-        for index, row in enumerate(table.added)
-        for level in range(1, len(row))
-    }
+    known = {(index, level): value for index, row in enumerate(table.added) for level, value in enumerate(row)}
     while not space.feasible(genome):
-        ranked = _ranked(space, genome, known)
+        ranked = [index for _, index in _moves(space, genome, known)]
         tried = ranked if lazy is None else ranked[:lazy]
-        moves = _moves_now(space, genome, known, len(tried), evaluations)
+        planned = len(_planned(space, genome, known)) if evaluations is not None else 1
+        if evaluations is not None and evaluations <= len(tried):
+            for index in _planned(space, genome, known):
+                genome = _deeper(space, genome, index)
+            return genome
+        moves = 1 if evaluations is None else -(-planned // (evaluations // (len(tried) + 1)))
         told = yield Batch((genome, *(_deeper(space, genome, index) for index in tried)), used)
         loss = told[0].loss if told[0].status != "failed" else loss
         for index, evaluation in zip(tried, told[1:], strict=True):
-            known[index, genome.levels[index] + 1] = evaluation.loss - loss
+            level = _next_level(space, genome, index)
+            assert level is not None
+            added = evaluation.loss - loss
+            known[index, level] = known[index, genome.levels[index]] + added if math.isfinite(added) else math.inf
         if evaluations is not None:
-            evaluations = max(0, evaluations - len(tried) - (moves > 1))
-        for _ in range(moves):
-            index = _ranked(space, genome, known)[0]
+            evaluations -= len(tried) + 1
+        for index in _planned(space, genome, known)[:moves]:
             genome = _deeper(space, genome, index)
-            if space.feasible(genome):
-                break
     return genome
 
 
-def _deeper(space: Space, genome: Genome, index: int) -> Genome:
-    return space.canonical(genome.with_level(index, genome.levels[index] + 1))
+def _next_level(space: Space, genome: Genome, index: int) -> int | None:
+    """The next deeper level of a gene that saves something of what is still over budget; None where there is none.
 
-
-def _ranked(space: Space, genome: Genome, known: dict[tuple[int, int], float]) -> list[int]:
-    """Genes that can go a level deeper and save something that is needed, least loss per saved cost first."""
+    Levels can save nothing: 2:4 has as many zeros as 0.5.
+    """
     before = space.costs(genome)
-    broken = [budget for budget in space.budgets if not budget.allows(before)]
-    scores = []
-    for index, on in enumerate(space.active(genome)):
-        if not on or genome.levels[index] == len(space.genes[index].levels) - 1:
+    for level in range(genome.levels[index] + 1, len(space.genes[index].levels)):
+        after = space.costs(space.canonical(genome.with_level(index, level)))
+        if any(budget.of(after) < budget.of(before) for budget in space.budgets if not budget.allows(before)):
+            return level
+    return None
+
+
+def _deeper(space: Space, genome: Genome, index: int) -> Genome:
+    level = _next_level(space, genome, index)
+    assert level is not None
+    return space.canonical(genome.with_level(index, level))
+
+
+def _score(space: Space, genome: Genome, index: int, known: dict[tuple[int, int], float]) -> float | None:
+    """Added loss per saved cost of the gene's next level; None where nothing is saved."""
+    level = _next_level(space, genome, index)
+    if level is None:
+        return None
+    before, after = space.costs(genome), space.costs(space.canonical(genome.with_level(index, level)))
+    # More than what is missing does not count, so that the last step does not overshoot for nothing.
+    saved = sum(
+        min(budget.of(before) - budget.of(after), budget.of(before) - budget.limit)
+        / max(1, budget.of(space.dense_costs))
+        for budget in space.budgets
+        if not budget.allows(before)
+    )
+    added = known[index, level]
+    return (added - known[index, genome.levels[index]]) / saved if math.isfinite(added) else math.inf
+
+
+def _moves(space: Space, genome: Genome, known: dict[tuple[int, int], float]) -> list[tuple[float, int]]:
+    """Genes that can go deeper, with their scores, best first."""
+    active = space.active(genome)
+    scores = [(_score(space, genome, index, known), index) for index in range(len(space.genes)) if active[index]]
+    return sorted((score, index) for score, index in scores if score is not None)
+
+
+def _planned(space: Space, genome: Genome, known: dict[tuple[int, int], float]) -> list[int]:
+    """The changes that would follow if what is known now stayed true, until the budgets hold.
+
+    Scores are kept in a heap and only those of the gene just changed are computed again.
+    """
+    heap = _moves(space, genome, known)
+    planned = []
+    while not space.feasible(genome):
+        if not heap:
+            raise SecateurError("greedy: no change is left that brings the genome closer to its budgets")
+        _, index = heapq.heappop(heap)
+        if not space.active(genome)[index] or _next_level(space, genome, index) is None:
             continue
-        after = space.costs(_deeper(space, genome, index))
-        # More than what is missing does not count, so that the last step does not overshoot for nothing.
-        saved = sum(
-            min(budget.of(before) - budget.of(after), budget.of(before) - budget.limit)
-            / max(1, budget.of(space.dense_costs))
-            for budget in broken
-        )
-        if saved > 0:
-            scores.append((known[index, genome.levels[index] + 1] / saved, index))
-    return [index for _, index in sorted(scores)]
-
-
-def _moves_now(
-    space: Space, genome: Genome, known: dict[tuple[int, int], float], tried: int, evaluations: int | None
-) -> int:
-    """How many changes this step makes so that the walk ends within `evaluations`."""
-    if evaluations is None:
-        return 1
-    moves, ahead = 0, genome
-    while not space.feasible(ahead):
-        ahead = _deeper(space, ahead, _ranked(space, ahead, known)[0])
-        moves += 1
-    return -(-moves // max(1, evaluations // max(1, tried + 1)))
+        genome = _deeper(space, genome, index)
+        planned.append(index)
+        score = _score(space, genome, index, known) if space.active(genome)[index] else None
+        if score is not None:
+            heapq.heappush(heap, (score, index))
+    return planned

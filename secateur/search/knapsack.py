@@ -30,7 +30,7 @@ def knapsack(space: Space, pool: Pool, sequences: int, anchors: int | None = Non
     used = range(min(sequences, pool.sequences))
     table = yield from sweep(space, used, anchors)
     genome = solve(space, table)
-    told = yield Batch((genome,), used, genome)
+    told = yield Batch((genome,), used)
     best = best_of(told)
     return best.genome if best else None
 

@@ -27,7 +27,8 @@ class Journal(Protocol):
 class Memo:
     """Answers batches from the journal where it can and from the evaluator where it must.
 
-    Every new evaluation is appended the moment it exists. A subnet that failed once is not tried again.
+    Every new evaluation is appended the moment it exists. A subnet that failed on some sequences is not tried on them
+    again, and fails every batch that has one of them; what it answered on others stays as it was.
     """
 
     def __init__(self, space: Space, evaluator: Evaluator, journal: Journal) -> None:
@@ -56,7 +57,7 @@ class Memo:
     def _gaps(self, key: str, sequences: range) -> list[range]:
         """What of `sequences` has not been scored yet, as maximal ranges."""
         parts = self._parts.get(key, [])
-        if any(part.status == "failed" for part in parts):
+        if any(part.status == "failed" and _meet(part.sequences, sequences) for part in parts):
             return []
         known = {index for part in parts for index in part.sequences}
         gaps: list[range] = []
@@ -71,12 +72,16 @@ class Memo:
 
     def _answer(self, genome: Genome, key: str, sequences: range) -> Evaluation:
         parts = self._parts[key]
-        failed = next((part for part in parts if part.status == "failed"), None)
+        failed = next((p for p in parts if p.status == "failed" and _meet(p.sequences, sequences)), None)
         if failed is not None:
             return replace(failed, genome=genome, sequences=sequences)
         pieces = [piece for part in parts for piece in _overlap(part, sequences)]
         pieces.sort(key=lambda piece: piece.sequences.start)
         return replace(merged(pieces), genome=genome)
+
+
+def _meet(first: range, second: range) -> bool:
+    return first.start < second.stop and second.start < first.stop
 
 
 def _overlap(part: Evaluation, sequences: range) -> list[Evaluation]:
@@ -86,4 +91,14 @@ def _overlap(part: Evaluation, sequences: range) -> list[Evaluation]:
         return []
     inside = slice(start - part.sequences.start, stop - part.sequences.start)
     losses = {name: values[inside] for name, values in part.losses.items()}
-    return [replace(part, sequences=range(start, stop), losses=losses)]
+    share = (stop - start) / len(part.sequences)
+    return [
+        replace(
+            part,
+            sequences=range(start, stop),
+            losses=losses,
+            tokens=round(part.tokens * share),
+            layer_passes=round(part.layer_passes * share),
+            seconds=part.seconds * share,
+        )
+    ]

@@ -50,12 +50,25 @@ def _anchor_levels(gene: Gene, anchors: int | None) -> Sequence[int]:
 
 
 def _filled(gene: Gene, scored: dict[int, float]) -> tuple[float, ...]:
-    """All levels from the scored ones, linear in the share removed."""
-    sizes = [level.share if isinstance(level, Sparsity) else -float(level) for level in gene.levels]
-    known = sorted(scored)
-    guessed = np.interp(sizes, [sizes[level] for level in known], [min(scored[level], 1e30) for level in known])
+    """All levels from the scored ones: a power law of the share removed between two scored levels.
+
+    Loss grows much faster than the share, so that a straight line would make light pruning look far too dear; below the
+    first scored level the law of the first two goes on. Where losses are not positive the line is straight.
+    """
+    dense = float(gene.levels[0]) if isinstance(gene.levels[0], int) else 1.0
+    removed = [level.share if isinstance(level, Sparsity) else 1 - level / dense for level in gene.levels]
+    known = sorted(level for level in scored if level)
+    finite = [level for level in known if 0 < scored[level] < math.inf]
+    if len(finite) > 1 and len(finite) == len(known) and removed[finite[0]] < removed[finite[-1]]:
+        x, y = np.log([removed[level] for level in finite]), np.log([scored[level] for level in finite])
+        slope = max(1.0, (y[1] - y[0]) / max(x[1] - x[0], 1e-9))
+        shares = np.log(np.maximum(removed, 1e-9))
+        below = y[0] + slope * (shares - x[0])
+        guessed = np.exp(np.where(shares < x[0], below, np.interp(shares, x, y)))
+    else:
+        values = [min(scored[level], 1e30) for level in (0, *known)]
+        guessed = np.interp(removed, [removed[level] for level in (0, *known)], values)
     # Two levels may remove the same share (0.5 and 2:4); a scored one keeps its own score.
-    values = [scored.get(level, guess) for level, guess in enumerate(guessed.tolist())]
+    row = [scored.get(level, guess) for level, guess in enumerate(guessed.tolist())]
     # Noise on a few sequences can make a deeper level look better; a plan must not be lured by that.
-    row = np.maximum.accumulate(values)
-    return tuple(math.inf if value >= 1e30 else float(value) for value in row)
+    return tuple(math.inf if value >= 1e30 else float(value) for value in np.maximum.accumulate(row))

@@ -14,12 +14,15 @@ def structured_genes(
 ) -> tuple[Gene, ...]:
     """Genes `attention`, `mlp` or `block` with the levels kept and dropped, one for each of `layers`.
 
-    Layer 0 keeps its attention unless `keep_first_attention` is false: caches and llama.cpp read sizes from it.
+    Layer 0 keeps its attention unless `keep_first_attention` is false: caches and llama.cpp read sizes from it. Where
+    layers with and without a sliding window alternate, so does the first layer of each sort.
     """
     genes = []
+    windows = [block.window for block in anatomy.blocks]
+    firsts = {windows.index(window) for window in windows}
     for index in layers:
         block = anatomy.blocks[index]
-        if index == 0 and kind != "mlp" and keep_first_attention:
+        if index in firsts and kind != "mlp" and keep_first_attention:
             continue
         dense = {"attention": block.kv_heads, "mlp": block.channels, "block": 1}[kind]
         genes.append(Gene(kind, str(index), (dense, 0), ((index, -1),)))

@@ -176,7 +176,7 @@ def test_depth_only_checkpoints_load_with_plain_transformers(family: str, tmp_pa
     model = model_of(family)
     shape = anatomy_of(model)
     space = Space(shape, mixed_genes(shape))
-    states = space.states(space.from_json({"block@1": 0, "block@2": 0}))
+    states = space.states(space.from_json({"block@2": 0, "block@3": 0}))
     smaller: Any = materialised(model, shape, states, None)
     smaller.save_pretrained(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
@@ -227,6 +227,28 @@ def test_first_attention_dropped_only_where_a_recipe_insists() -> None:
     with Subnet(Blocks(model, shape)) as subnet:
         subnet.apply(space.states(space.smallest))
         assert close(through_blocks(subnet._blocks, subnet), smaller(IDS).logits[0])
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text"])
+def test_the_first_layer_of_each_sort_keeps_its_attention(family: str) -> None:
+    """Caches read the length of a chunked sequence off the first layer of each sort of window."""
+    model = model_of(family)
+    shape = anatomy_of(model)
+    space = Space(shape, mixed_genes(shape))
+    kept = {shape.blocks.index(block) for block in shape.blocks} - {
+        gene.members[0][0] for gene in space.genes if gene.kind == "attention"
+    }
+    assert kept == {0, 1}
+    smaller: Any = materialised(model, shape, space.states(space.from_json({"attention@2": 0, "attention@3": 0})), None)
+    cache = DynamicCache(config=smaller.config)
+    first = smaller(IDS[:, :7], past_key_values=cache, use_cache=True).logits
+    second = smaller(IDS[:, 7:], past_key_values=cache, use_cache=True).logits
+    assert close(torch.cat([first, second], 1), smaller(IDS).logits)
+
+
+def test_gpt2_that_counts_its_layers_is_refused() -> None:
+    with pytest.raises(SecateurError, match="scale_attn_by_inverse_layer_idx"):
+        anatomy(config_of("gpt2", scale_attn_by_inverse_layer_idx=True).to_dict())
 
 
 def test_nothing_left_is_no_model() -> None:

@@ -152,6 +152,50 @@ def test_an_interrupted_population_leaves_the_model_dense(evaluate: SubnetEvalua
     )
 
 
+def test_a_store_that_fails_half_way_leaves_the_block_as_it_was(
+    evaluate: SubnetEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genome = SPACE.from_json({"sparsity@1.attention": 0.5, "sparsity@1.mlp": 0.75, "mlp@2": 0})
+    store = evaluate.subnet._store
+    assert store is not None
+    passed, calls = store.weight, iter(range(100))
+
+    def failing(*arguments: Any) -> torch.Tensor:
+        if next(calls) == 3:
+            raise MemoryError("no room")
+        return passed(*arguments)
+
+    monkeypatch.setattr(store, "weight", failing)
+    one = next(evaluate([genome], range(2)))
+    assert (one.status, one.reason) == ("failed", "MemoryError: no room")
+    monkeypatch.undo()
+    dense = next(evaluate([SPACE.dense], range(2)))
+    assert max(map(abs, dense.losses["kl"])) < 1e-5
+    assert next(evaluate([genome], range(2))).status == "ok"
+
+
+def test_a_candidate_that_failed_is_left_out_of_later_turns(
+    evaluate: SubnetEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "_at_once", 2)
+    passed = evaluate._losses
+
+    def failing(states: Any, path: Any, sequences: range) -> Any:
+        return ({}, "on purpose") if states == SPACE.states(SPACE.smallest) else passed(states, path, sequences)
+
+    monkeypatch.setattr(evaluate, "_losses", failing)
+    told = list(evaluate([SPACE.smallest, SPACE.dense], range(6)))
+    assert [e.sequences for e in told if e.status == "failed"] == [range(2)]
+    assert [e.sequences for e in told if e.status == "ok"] == [range(2), range(2, 4), range(4, 6)]
+
+
+def test_the_digest_names_the_whole_model() -> None:
+    other = model_of("llama")
+    assert model_digest(other) == model_digest(MODEL)
+    other.config.rms_norm_eps *= 2
+    assert model_digest(other) != model_digest(MODEL)
+
+
 def test_one_candidate_error_list_for_all() -> None:
     assert issubclass(torch.OutOfMemoryError, evaluator_module.CANDIDATE_ERRORS)
 

@@ -73,7 +73,9 @@ def test_facts_choices_and_turns_are_settled_once(tmp_path: Path) -> None:
     with pytest.raises(SecateurError, match="the model is not what this run began with"):
         journal.settle("model", {"a": 2}, "the model")
     journal.choose(Choice("found", SPACE.dense, 1, 2, 3.0))
-    journal.choose(Choice("found", SPACE.smallest, 9, 9, 9.0))
+    journal.choose(Choice("found", SPACE.dense, 1, 2, 9.0))
+    with pytest.raises(SecateurError, match="gave another plan"):
+        journal.choose(Choice("found", SPACE.smallest, 9, 9, 9.0))
     assert journal.choices() == {"found": Choice("found", SPACE.dense, 1, 2, 3.0)}
     for _ in range(2):
         journal.turn(Turn("found", 10, 1, SPACE.dense))

@@ -106,7 +106,7 @@ class TestEveryStrategy:
         except SecateurError as error:
             assert "failed" in str(error)
         else:
-            assert answer is None or space.feasible(answer)
+            assert answer is None, "a genome that failed is no answer"
 
 
 def test_tell_is_checked() -> None:
@@ -158,14 +158,15 @@ def test_evopress_works_as_published() -> None:
     space = sparse()
     starts = [uniform_sparsity(space)]
     batches, _ = trace(space, evopress(space, POOL, 0, SCHEDULE, initial=starts), TableEvaluator(space), ListJournal())
-    assert batches[0].incumbent == starts[0]
+    assert batches[0].incumbent is None, "nothing is an answer before it has been scored"
+    assert batches[1].genomes[-1] == starts[0]
     for first, last in zip(batches[0::2], batches[1::2], strict=True):
         assert len(first.genomes) <= SCHEDULE.offspring
         assert len(first.sequences) == 1
         # The parent competes in the last stage, and nowhere else.
-        assert last.genomes[-1] == last.incumbent
+        assert last.incumbent in (None, last.genomes[-1])
         assert len(last.genomes) == SCHEDULE.survivors[0] + 1
-        assert first.incumbent not in first.genomes
+        assert last.genomes[-1] not in first.genomes
         assert len(last.sequences) == 4
     assert len({batch.sequences for batch in batches[1::2]}) > 1, "fresh minibatches"
     assert PUBLISHED["sparsity"].tokens_per_generation() == 64 * 2048 + 8 * 16384 + 3 * 65536
@@ -236,6 +237,34 @@ def test_a_memo_scores_only_what_is_missing() -> None:
     assert len(evaluator.calls) == 6
     assert memo(Batch((genome,), range(1, 3)))[0].primary == whole[0].primary[1:3]
     assert len(evaluator.calls) == 6
+
+
+def test_a_failure_on_some_sequences_leaves_others_as_they_were() -> None:
+    """Else a replay would see a candidate fail in a stage that it had passed."""
+    space = drops()
+    evaluator = TableEvaluator(space)
+    genome = space.smallest
+    rows = list(evaluator([genome], range(2)))
+    rows += list(TableEvaluator(space, broken=frozenset([genome]))([genome], range(2, 6)))
+    evaluator.calls.clear()
+    memo = Memo(space, evaluator, ListJournal(rows))
+    assert memo(Batch((genome,), range(2)))[0].status == "ok"
+    assert memo(Batch((genome,), range(1, 4)))[0].status == "failed"
+    assert memo(Batch((genome,), range(8)))[0].status == "failed"
+    assert not evaluator.calls
+
+
+def test_greedy_passes_over_levels_that_save_nothing() -> None:
+    shape = anatomy_for(num_hidden_layers=3)
+    space = Space(shape, sparsity_genes(shape, LEVELS, range(3), "block"))
+    space = space.with_budgets(parse_budgets({"linear_weights": "0.35x"}, space.dense_costs))
+    for evaluations in (None, 15, 30):
+        evaluator = TableEvaluator(space, 0.1)
+        steps = greedy(space, POOL, 0, 2, lazy=3, evaluations=evaluations)
+        _, answer = trace(space, steps, evaluator, ListJournal())
+        assert answer is not None
+        assert space.feasible(answer)
+        assert evaluations is None or len({key for key, _ in evaluator.calls}) <= evaluations
 
 
 def test_failed_evaluations_are_not_tried_again() -> None:

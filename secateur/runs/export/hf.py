@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
 from ...fitness import dropped
 from ...fitness.level_store import LevelStore
-from ...fitness.materialise import kept_blocks, materialised, skips, smaller_config, smaller_weights
+from ...fitness.materialise import fill, kept_blocks, materialised, skips, smaller_config, smaller_weights
 from ...space.anatomy import Anatomy
 from ...space.costs import BlockState
 from ...space.errors import SecateurError
@@ -55,7 +56,7 @@ def export_hf(
         (temporary / "README.md").write_text(_card(plan, states), encoding="utf8")
         temporary.chmod(0o755)
         os.replace(temporary, out)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise SecateurError(f"cannot write {out}: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -75,9 +76,7 @@ def _save_skipping(
     per_layer = {f"{index:0{width}d}": {"skip": names} for index, names in skips(states).items()}
     config = classes.Config(**values, per_layer_config=per_layer)
     smaller = classes.Model(config)
-    first = next(model.parameters())
-    smaller.to(dtype=first.dtype)
-    smaller.load_state_dict(smaller_weights(model, anatomy, states, store), strict=True)
+    fill(smaller, model, smaller_weights(model, anatomy, states, store))
     smaller.save_pretrained(folder)
     file = folder / "config.json"
     written = json.loads(file.read_text())

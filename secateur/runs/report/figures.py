@@ -96,7 +96,7 @@ def progress(folder: RunFolder, space: Space) -> bytes | None:
         by_evaluations.step(evaluations, values, where="post", marker=".", label=choice.name)
     by_tokens.set_xlabel("tokens, one candidate at a time")
     by_evaluations.set_xlabel("distinct genomes evaluated")
-    by_tokens.set_ylabel(f"calibration {folder.recipe.score} of the incumbent")
+    by_tokens.set_ylabel(f"calibration {folder.recipe.score} of the incumbent\n(all sequences it was scored on)")
     if not drawn:
         return None
     by_evaluations.legend(fontsize=8)

@@ -69,5 +69,5 @@ def page(
         ],
         costs=list(summary.rows[0].costs.items()) if summary.rows else [],
         recipe=recipe,
-        exp=math.exp,
+        exp=lambda nats: math.exp(min(nats, 700.0)),
     )

@@ -98,7 +98,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         tokens=sum(e.tokens for e in every),
         layer_passes=sum(e.layer_passes for e in every),
         seconds=sum(e.seconds for e in every),
-        finished=found is not None and all(len(row.scores) > len(held_out) - 1 for row in rows) and bool(held_out),
+        finished=found is not None and all(text in row.scores for row in rows for text in held_out),
     )
 
 
@@ -183,7 +183,7 @@ def _verdict(rows: list[Row], held_out: tuple[str, ...]) -> str:
     baselines = [row for row in rows if row.name not in (FOUND, "dense")]
     if not math.isfinite(_mean_held_out(rows[0], held_out)):
         return "Not confirmed yet: the found plan has not been scored on held-out text."
-    scored = [row for row in baselines if math.isfinite(_mean_held_out(row, held_out))]
+    scored = [row for row in baselines if row.against is not None]
     if not scored:
         return "Not compared: the run has no baseline that was scored on held-out text."
     best = min(scored, key=lambda row: _mean_held_out(row, held_out))
