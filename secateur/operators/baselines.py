@@ -73,7 +73,10 @@ def _dropped(space: Space, genome: Genome, indices: Iterable[int]) -> Genome:
 
 
 def uniform_sparsity(space: Space) -> Genome:
-    """Every sparsity gene at the same share: the densest level that keeps the budgets."""
+    """Every sparsity gene at the same share: the densest level that keeps the budgets.
+
+    Uniform means uniform: where no level lies on the budget, what is left over is not given back.
+    """
     shares = sorted({level.share for _, gene in _sparse(space) for level in gene.levels if isinstance(level, Sparsity)})
     for share in shares:
         levels = [nearest_level(g, share) if g.kind == "sparsity" else 0 for g in space.genes]

@@ -25,7 +25,7 @@ class Evaluation:
             `failed`: could not be scored, see `reason`.
         tokens: forwarded for this evaluation (shared prefixes count in full: what one-at-a-time would have cost).
         layer_passes: blocks really executed, once for each sequence.
-        seconds: wall-clock, shared work divided among the candidates that shared it.
+        seconds: wall-clock; work shared through a prefix is charged to the candidate that came first.
     """
 
     genome: Genome
