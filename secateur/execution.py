@@ -182,13 +182,14 @@ def _search_baseline(execution: Execution, name: str) -> None:
     tokens = execution.folder.journal.choices()[FOUND].tokens
     settings: Any = getattr(recipe.strategy, "warm", None) or recipe.strategy
     if settings.name != name:
-        sequences = getattr(settings, "sequences", FIDELITY)
+        # The fidelity and levels of the recipe's own sweep, where it has one, so that evaluations are shared.
+        sequences, anchors = getattr(settings, "sequences", FIDELITY), getattr(settings, "anchors", None)
         if name == "random":
             settings = RandomSettings(name="random", sequences=sequences)
         elif name == "knapsack":
-            settings = KnapsackSettings(name="knapsack", sequences=sequences)
+            settings = KnapsackSettings(name="knapsack", sequences=sequences, anchors=anchors)
         else:
-            settings = GreedySettings(name="greedy", sequences=sequences)
+            settings = GreedySettings(name="greedy", sequences=sequences, anchors=anchors)
     steps = make_steps(recipe, settings, space, pool, tokens)
     _search(execution, name, f"baseline {name}", steps, Allowance(tokens=tokens))
 
