@@ -95,7 +95,7 @@ def main() -> None:
     full = SEQUENCES * LENGTH
     strategies: dict[str, Callable[[int], Steps]] = {
         "random": lambda seed: random_search(space, pool, seed, SEQUENCES),
-        "knapsack": lambda seed: knapsack(space, pool, SEQUENCES),  # noqa: ARG005
+        "knapsack": lambda seed: knapsack(space, pool, SEQUENCES),
         "greedy, 8 lazily": lambda seed: greedy(space, pool, seed, SEQUENCES, lazy=8),
         "greedy, all": lambda seed: greedy(space, pool, seed, SEQUENCES, lazy=None),
         "evopress (64 random, 32 children)": lambda seed: evopress(

@@ -154,9 +154,7 @@ def open_bench(
 
 def _read(request: TextRequest, tokenizer: Any, seed: int, without: frozenset[str]) -> Sequences:
     if request.source.endswith(".npy"):
-        return from_token_file(
-            Path(request.source), request.sequences, request.length, len(tokenizer), seed, without
-        )
+        return from_token_file(Path(request.source), request.sequences, request.length, len(tokenizer), seed, without)
     return pack(
         request.source,
         documents(request.source, request.field, request.split),

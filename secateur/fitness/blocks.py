@@ -5,6 +5,7 @@ forward: its list of blocks is exchanged for probes that note what the model pas
 put in. So no family's forward is written a second time here.
 """
 
+import contextlib
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ class _HandOver(nn.Module):
 
 
 class Blocks:
-    """A model as embedding, blocks and head. Sequences go through one at a time: hidden states are (1, time, hidden)."""
+    """A model as embedding, blocks and head; one sequence at a time: hidden states are (1, time, hidden)."""
 
     def __init__(self, model: nn.Module, anatomy: Anatomy) -> None:
         parent, _, self._name = anatomy.blocks_path.rpartition(".")
@@ -70,10 +71,8 @@ class Blocks:
         """What the first block receives for token ids (1, time)."""
         notes: list[tuple[torch.Tensor, tuple[Any, ...], dict[str, Any]]] = []
         count = len(self.modules)
-        try:
+        with contextlib.suppress(_CaughtError):
             self._forward(ids.to(self.device), [_Note(notes, index == count - 1) for index in range(count)])
-        except _CaughtError:
-            pass
         # Masks and positions depend on the length alone.
         self._arguments[ids.shape[1]] = [(args, kwargs) for _, args, kwargs in notes]
         return notes[0][0]

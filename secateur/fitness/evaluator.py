@@ -58,7 +58,9 @@ class SubnetEvaluator:
                 before = self.layer_passes
                 losses, reason = self._losses(states[index], path, sequences)
                 now = time.perf_counter()
-                yield self._evaluation(genomes[index], sequences, losses, reason, self.layer_passes - before, now - started)
+                yield self._evaluation(
+                    genomes[index], sequences, losses, reason, self.layer_passes - before, now - started
+                )
                 started = time.perf_counter()
 
     def _losses(

@@ -42,9 +42,13 @@ def importance(blocks: Blocks, text: Sequences, sequences: int, outliers: bool) 
             shares.append(_outlier_share(blocks, index, hidden))
         hidden = [blocks.run(index, states) for states in hidden]
         boundaries.append(hidden)
-    influence = tuple(1 - _cosines(boundaries[i], boundaries[i + 1], last_only=False).mean().item() for i in range(count))
+    influence = tuple(
+        1 - _cosines(boundaries[i], boundaries[i + 1], last_only=False).mean().item() for i in range(count)
+    )
     angular = tuple(
-        tuple(_angle(_cosines(boundaries[start], boundaries[start + n], last_only=True)) for start in range(count - n + 1))
+        tuple(
+            _angle(_cosines(boundaries[start], boundaries[start + n], last_only=True)) for start in range(count - n + 1)
+        )
         for n in range(count + 1)
     )
     return Importance(influence, angular, tuple(shares))

@@ -48,7 +48,9 @@ def as_matrix(linear: Linear, weight: torch.Tensor) -> torch.Tensor:
 
 
 class LevelStore:
-    """Reads weights at a level, for a model that is dense when the store is opened. Assembled tensors are kept up to `cache_bytes`, least recently used out first."""
+    """Reads weights at a level, for a model that is dense when the store is opened.
+
+    Assembled tensors are kept up to `cache_bytes`, least recently used out first."""
 
     def __init__(
         self, folder: Path, pruner: str, anatomy: Anatomy, modules: list[nn.Module], cache_bytes: int = 2**29

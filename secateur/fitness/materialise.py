@@ -68,7 +68,9 @@ def smaller_weights(
         index = int(number)
         if index not in new_index or _is_dropped(anatomy, states[index], index, inside):
             continue
-        weights[f"{prefix}{new_index[index]}.{inside}"] = _at_level(anatomy, states[index], index, inside, store, tensor)
+        weights[f"{prefix}{new_index[index]}.{inside}"] = _at_level(
+            anatomy, states[index], index, inside, store, tensor
+        )
     return weights
 
 

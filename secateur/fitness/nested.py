@@ -42,7 +42,9 @@ def ria(weight: torch.Tensor, statistics: Statistics | None) -> torch.Tensor:
     the whole matrix. The paper's channel permutation for N:M patterns is not done.
     """
     size = weight.abs()
-    relative = size / size.sum(dim=0, keepdim=True).clamp_min(1e-12) + size / size.sum(dim=1, keepdim=True).clamp_min(1e-12)
+    relative = size / size.sum(dim=0, keepdim=True).clamp_min(1e-12) + size / size.sum(dim=1, keepdim=True).clamp_min(
+        1e-12
+    )
     return relative * _norms(statistics).sqrt()
 
 

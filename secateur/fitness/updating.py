@@ -15,8 +15,8 @@ ITERATIONS, GRADUAL = 20, 15
 def sparsegpt(weight: torch.Tensor, statistics: Statistics, level: Sparsity) -> torch.Tensor:
     """One pass of optimal brain surgery over the columns (Frantar and Alistarh 2023, arXiv 2301.00774, algorithm 1).
 
-    Masks are chosen in blocks of 128 columns as published, those of a pattern when its group of columns is reached. Two
-    differences, so that the whole matrix has exactly `level.zeros` zeros: each block's share is rounded to that end, and
+    Masks are chosen in blocks of 128 columns as published, those of a pattern when its group is reached. Two
+    differences, so that the matrix has exactly `level.zeros` zeros: each block's share is rounded to that end, and
     columns whose input is always zero are pruned like others. Returns the weight (outputs, inputs) in float32.
     """
     pruned = weight.double().clone()

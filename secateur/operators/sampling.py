@@ -45,5 +45,6 @@ def nearest_level(gene: Gene, share: float) -> int:
 
 def _dense(gene: Gene) -> int:
     first = gene.levels[0]
-    assert isinstance(first, int) and first > 0
+    assert isinstance(first, int)
+    assert first > 0
     return first

@@ -39,7 +39,9 @@ def check_free(path: Path) -> None:
     if (path / "recipe.yaml").exists():
         raise SecateurError(f"{path} is a run already; 'secateur resume {path}' continues it, --out names another")
     # A kill while the recipe was being written leaves a hidden temporary file and nothing else.
-    if path.exists() and (not path.is_dir() or any(not file.name.startswith(".recipe.yaml.") for file in path.iterdir())):
+    if path.exists() and (
+        not path.is_dir() or any(not file.name.startswith(".recipe.yaml.") for file in path.iterdir())
+    ):
         raise SecateurError(f"{path} exists and is not empty; --out names another folder")
 
 

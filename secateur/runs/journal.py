@@ -160,7 +160,9 @@ class Journal:
             evaluation.layer_passes,
             evaluation.seconds,
         )
-        columns = "text, provenance, key, genome, first, stop, losses, costs, status, reason, tokens, layer_passes, seconds"
+        columns = (
+            "text, provenance, key, genome, first, stop, losses, costs, status, reason, tokens, layer_passes, seconds"
+        )
         self._add(f"INSERT INTO evaluations ({columns}) VALUES ({','.join('?' * len(row))})", row)
 
     def evaluations(self, text: str | None = None) -> Iterator[tuple[str, Evaluation]]:
@@ -171,17 +173,20 @@ class Journal:
         )
         for name, key, genome, first, stop, losses, costs, *rest in self._rows(query, (text, text)):
             status, reason, tokens, layer_passes, seconds = rest
-            yield name, Evaluation(
-                genome=Genome(tuple(json.loads(genome))),
-                key=key,
-                sequences=range(first, stop),
-                losses={score: tuple(values) for score, values in json.loads(losses).items()},
-                costs=Costs(**json.loads(costs)),
-                status=status,
-                reason=reason,
-                tokens=tokens,
-                layer_passes=layer_passes,
-                seconds=seconds,
+            yield (
+                name,
+                Evaluation(
+                    genome=Genome(tuple(json.loads(genome))),
+                    key=key,
+                    sequences=range(first, stop),
+                    losses={score: tuple(values) for score, values in json.loads(losses).items()},
+                    costs=Costs(**json.loads(costs)),
+                    status=status,
+                    reason=reason,
+                    tokens=tokens,
+                    layer_passes=layer_passes,
+                    seconds=seconds,
+                ),
             )
 
     def view(self, text: str, provenance: Mapping[str, Any], digest: str) -> "TextJournal":

@@ -117,7 +117,7 @@ class EvopressSettings(_Frozen):
     """(1 + lambda) evolution by level switches.
 
     `schedule`: `auto` (sized from the effort), `published-depth`, `published-sparsity`, or explicit numbers.
-    `minibatches`: `fresh` at every stage or `nested` prefixes of the pool; `mutation`: switches in `levels` or in `costs`;
+    `minibatches`: `fresh` at every stage or `nested` prefixes of the pool; `mutation`: switches in `levels` or `costs`;
     by default fresh and levels with a published schedule, nested and costs otherwise. `initial`: where to start;
     `random` is the published choice for depth, `uniform` for sparsity; so may any other rule of the baselines be;
     `knapsack` and `greedy` run those first, with the settings in `warm`, and their tokens count.
@@ -224,7 +224,9 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
         raise SecateurError(f"recipe {path}: cannot be read: {error}") from error
     values = _parsed(text, f"recipe {path}")
     if not isinstance(values, dict):
-        raise SecateurError(f"recipe {path}: expected settings such as 'model:' and 'genes:', got {type(values).__name__}")
+        raise SecateurError(
+            f"recipe {path}: expected settings such as 'model:' and 'genes:', got {type(values).__name__}"
+        )
     for setting in settings:
         _apply(values, setting)
     return make_recipe(values, f"recipe {path}")

@@ -2,9 +2,9 @@
 
 As published: one parent, `offspring` children a generation, each made by min(U{1..3}, U{1..3}) level switches; several
 selection stages, each with more tokens for fewer survivors; the parent competes in the last stage; every stage draws a
-fresh random minibatch that all its candidates share. Here a minibatch is a random run of whole sequences of the shuffled
-pool, switches pair genes of one kind, and the random start of a depth search has any mix of attention and MLP (upstream:
-as many of each). Further differences, each an option: minibatches may be nested prefixes of
+fresh random minibatch that all its candidates share. Here a minibatch is a random run of whole sequences of the
+shuffled pool, switches pair genes of one kind, and the random start of a depth search has any mix of attention and MLP
+(upstream: as many of each). Further differences, each an option: minibatches may be nested prefixes of
 the pool instead (`fresh=False`), so that nothing is computed twice and the parent's losses are free; switches may be in
 exact cost units (`mutation="costs"`), so that attention is traded for MLP; the first parent may be given.
 """
@@ -116,9 +116,7 @@ def evopress(
         if not space.feasible(genome):
             raise SecateurError("evopress: an initial genome breaks a budget; bring it onto the budgets first")
     rng = np.random.default_rng((seed, 0))
-    starts = tuple(dict.fromkeys(initial)) or tuple(
-        dict.fromkeys(on_budget(space, rng) for _ in range(schedule.first))
-    )
+    starts = tuple(dict.fromkeys(initial)) or tuple(dict.fromkeys(on_budget(space, rng) for _ in range(schedule.first)))
     parent = starts[0]
     proven: Genome | None = None
     if len(starts) > 1:

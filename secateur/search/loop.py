@@ -64,7 +64,7 @@ def run(
     strategy: Strategy,
     evaluate: Callable[[Batch], list[Evaluation]],
     spending: Spending,
-    allowance: Allowance = Allowance(),  # noqa: B008 - frozen
+    allowance: Allowance = Allowance(),
     watch: Callable[[Step], None] = lambda step: None,
 ) -> Genome | None:
     """Runs a strategy to its end or until its next batch would exceed `allowance`; returns its incumbent.

@@ -50,9 +50,7 @@ class Memo:
             for evaluation in self._evaluator(list(genomes.values()), gap):
                 self._journal.append(evaluation)
                 self._parts.setdefault(evaluation.key, []).append(evaluation)
-        return [
-            self._answer(genome, key, batch.sequences) for genome, key in zip(batch.genomes, keys, strict=True)
-        ]
+        return [self._answer(genome, key, batch.sequences) for genome, key in zip(batch.genomes, keys, strict=True)]
 
     def _gaps(self, key: str, sequences: range) -> list[range]:
         """What of `sequences` has not been scored yet, as maximal ranges."""

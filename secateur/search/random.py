@@ -10,7 +10,9 @@ from .strategy import Batch, Pool, Steps, best_of
 TRIES = 50
 
 
-def random_search(space: Space, pool: Pool, seed: int, sequences: int, batch: int = 8, batches: int | None = None) -> Steps:
+def random_search(
+    space: Space, pool: Pool, seed: int, sequences: int, batch: int = 8, batches: int | None = None
+) -> Steps:
     """Scores random genomes on the budget, each once, on the first `sequences` of the pool; keeps the best.
 
     Ends after `batches` batches of `batch` genomes (None: when the allowance does), or when new genomes have become

@@ -218,8 +218,8 @@ def _gpt2(config: Config, size: int) -> Anatomy:
         raise SecateurError("gpt2 with cross-attention is not a causal language model; use one without")
     if config.get("scale_attn_by_inverse_layer_idx"):
         raise SecateurError(
-            "gpt2 with scale_attn_by_inverse_layer_idx computes differently in every layer position, so that removing a "
-            "block changes the others; use a model without it"
+            "gpt2 with scale_attn_by_inverse_layer_idx computes differently in every layer position, so that removing "
+            "a block changes the others; use a model without it"
         )
     hidden = config["n_embd"]
     channels = config.get("n_inner") or 4 * hidden

@@ -36,7 +36,9 @@ class Sparsity:
         try:
             share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
         except ValueError:
-            raise SecateurError(f"sparsity level '{text}': expected a share such as 0.5 or a pattern such as 2:4") from None
+            raise SecateurError(
+                f"sparsity level '{text}': expected a share such as 0.5 or a pattern such as 2:4"
+            ) from None
         steps = round(share * STEPS)
         if not 0 <= steps < STEPS or abs(share * STEPS - steps) > 1e-6:
             raise SecateurError(f"sparsity level '{text}': shares go from 0 to 0.995 in steps of {1 / STEPS}")

@@ -255,7 +255,6 @@ class Space:
     def key(self, genome: Genome) -> str:
         """Sixteen hexadecimal digits that name the subnet; equal for equal subnets, in every space and process."""
         rows = [
-            [state.attention, state.mlp, [level.to_json() for level in state.sparsity]]
-            for state in self.states(genome)
+            [state.attention, state.mlp, [level.to_json() for level in state.sparsity]] for state in self.states(genome)
         ]
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]

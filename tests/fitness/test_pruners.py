@@ -22,12 +22,16 @@ from secateur.space.errors import SecateurError
 from secateur.space.gene import Sparsity
 from tests.tiny import LEVELS, VOCABULARY, model_of
 
-TEXT = Sequences("random", torch.randint(3, VOCABULARY, (6, 16), generator=torch.Generator().manual_seed(0)), frozenset())
+TEXT = Sequences(
+    "random", torch.randint(3, VOCABULARY, (6, 16), generator=torch.Generator().manual_seed(0)), frozenset()
+)
 
 
 def statistics_of(inputs: int, seed: int = 0) -> tuple[Statistics, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(200, inputs, generator=generator) @ torch.randn(inputs, inputs, generator=generator) / inputs**0.5
+    rows = (
+        torch.randn(200, inputs, generator=generator) @ torch.randn(inputs, inputs, generator=generator) / inputs**0.5
+    )
     rows = rows.double()
     return Statistics((rows**2).sum(0), len(rows), rows.T @ rows), rows
 
@@ -152,8 +156,10 @@ def test_statistics_are_those_of_each_linears_own_input() -> None:
     got = block_statistics(blocks, blocks.anatomy.blocks[0], hidden, gram=True)
     for linear in blocks.anatomy.blocks[0].linears:
         rows: list[torch.Tensor] = []
-        handle = blocks.modules[0].get_submodule(linear.name).register_forward_pre_hook(
-            lambda module, inputs, rows=rows: rows.append(inputs[0][0].double())  # noqa: ARG005
+        handle = (
+            blocks.modules[0]
+            .get_submodule(linear.name)
+            .register_forward_pre_hook(lambda module, inputs, rows=rows: rows.append(inputs[0][0].double()))
         )
         for states in hidden:
             blocks.run(0, states)
@@ -190,7 +196,7 @@ def test_a_preparation_goes_on_at_the_first_missing_file(tmp_path: Path) -> None
         for path in victims:
             path.unlink()
         done: list[tuple[int, int]] = []
-        prepare(blocks, pruner, LEVELS[:2], range(4), TEXT, cut, lambda now, total: done.append((now, total)))
+        prepare(blocks, pruner, LEVELS[:2], range(4), TEXT, cut, lambda *progress, done=done: done.append(progress))
         assert done == [(0, 2), (1, 2), (2, 2)]
         for path in whole.iterdir():
             assert path.read_bytes() == (cut / path.name).read_bytes()
@@ -221,7 +227,8 @@ from secateur.fitness.prepare import prepare
 model = model_of("llama")
 print("ready", flush=True)
 for number in range(1000):
-    prepare(Blocks(model, anatomy_of(model)), "sparsegpt", LEVELS[:2], range(4), TEXT, Path({str(tmp_path)!r}) / str(number))
+    folder = Path({str(tmp_path)!r}) / str(number)
+    prepare(Blocks(model, anatomy_of(model)), "sparsegpt", LEVELS[:2], range(4), TEXT, folder)
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

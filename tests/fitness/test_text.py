@@ -94,7 +94,14 @@ def test_calibration_and_held_out_share_no_document(tiny: Path) -> None:
         return TextRequest(title, str(tiny / "calibration.txt"), "text", "train", 8, 16, 1)
 
     bench = open_bench(
-        str(tiny / "model"), "float32", "cpu", False, request("calibration"), [request("held"), request("more")], 0, None
+        str(tiny / "model"),
+        "float32",
+        "cpu",
+        False,
+        request("calibration"),
+        [request("held"), request("more")],
+        0,
+        None,
     )
     first, second, third = (text.documents for text in bench.texts.values())
     assert not first & second

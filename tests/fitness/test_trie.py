@@ -28,7 +28,9 @@ from tests.tiny import LEVELS, VOCABULARY, mixed_genes, model_of
 MODEL = model_of("llama")
 SHAPE = anatomy_of(MODEL)
 SPACE = Space(SHAPE, mixed_genes(SHAPE))
-TEXT = Sequences("random", torch.randint(3, VOCABULARY, (6, 16), generator=torch.Generator().manual_seed(0)), frozenset())
+TEXT = Sequences(
+    "random", torch.randint(3, VOCABULARY, (6, 16), generator=torch.Generator().manual_seed(0)), frozenset()
+)
 
 
 def make(folder: Path, scores: tuple[str, ...] = ("kl",), model: Any = MODEL) -> SubnetEvaluator:
@@ -147,9 +149,7 @@ def test_an_interrupted_population_leaves_the_model_dense(evaluate: SubnetEvalua
     next(started)
     started.close()  # type: ignore[attr-defined]
     assert evaluate.subnet.states == list(SPACE.states(SPACE.dense))
-    assert torch.equal(
-        evaluate.teacher.blocks.model(TEXT.ids[:1]).logits, model_of("llama")(TEXT.ids[:1]).logits
-    )
+    assert torch.equal(evaluate.teacher.blocks.model(TEXT.ids[:1]).logits, model_of("llama")(TEXT.ids[:1]).logits)
 
 
 def test_a_store_that_fails_half_way_leaves_the_block_as_it_was(

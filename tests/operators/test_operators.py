@@ -25,10 +25,22 @@ FREE = {
     "groups": Space(SHAPE, sparsity_genes(SHAPE, LEVELS, range(4), "group", 2)),
     "mixed": Space(SHAPE, mixed_genes(SHAPE)),
 }
-COST = {"drops": "block_parameters", "sparsity": "linear_weights", "groups": "linear_weights", "mixed": "linear_weights"}
+COST = {
+    "drops": "block_parameters",
+    "sparsity": "linear_weights",
+    "groups": "linear_weights",
+    "mixed": "linear_weights",
+}
 
 Rng = np.random.Generator
-MUTATIONS: list[Callable[[Genome, Space, Rng], Genome]] = [switch_levels, switch_costs, swap_drops, compress, repair, tighten]
+MUTATIONS: list[Callable[[Genome, Space, Rng], Genome]] = [
+    switch_levels,
+    switch_costs,
+    swap_drops,
+    compress,
+    repair,
+    tighten,
+]
 CROSSOVERS: list[Callable[[Genome, Genome, Space, Rng], Genome]] = [
     crossover.uniform,
     crossover.one_point,

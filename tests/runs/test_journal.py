@@ -59,7 +59,7 @@ def test_rows_are_only_ever_added(tmp_path: Path) -> None:
     journal.settle("model", "abc", "the model")
     database = sqlite3.connect(tmp_path / "j.sqlite")
     for table in ("evaluations", "choices", "facts"):
-        for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET rowid = rowid + 1"):  # noqa: S608
+        for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET rowid = rowid + 1"):
             with pytest.raises(sqlite3.DatabaseError, match="append-only"):
                 database.execute(statement)
     database.close()

@@ -38,7 +38,10 @@ def with_changes(**changes: Any) -> dict[str, Any]:
         ({"calibration": {"source": "x", "sequences": 0}}, r"calibration\.sequences: .*greater than or equal to 1"),
         ({"strategy": {"name": "random"}}, r"effort: random search has no end"),
         ({"strategy": {"name": "evopress"}}, r"effort: schedule 'auto'"),
-        ({"strategy": {"name": "evopress", "warm": {"name": "greedy"}}, "effort": {"tokens": 5}}, r"'warm' has settings"),
+        (
+            {"strategy": {"name": "evopress", "warm": {"name": "greedy"}}, "effort": {"tokens": 5}},
+            r"'warm' has settings",
+        ),
         ({"baselines": ["greedy", "ovl"]}, r"baselines: unknown 'ovl'; did you mean 'owl'\?"),
         ({"held_out": [{"source": "a.txt"}, {"source": "b/a.txt"}]}, r"held_out: two texts have the same name"),
         ({"seed": -1}, r"seed"),
@@ -64,7 +67,9 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
 
 def test_settings_override(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(GOOD))
-    recipe = read_recipe(tmp_path / "r.yaml", ["seed=7", "genes.0.layers=1-2", "effort.tokens=500", "strategy.lazy=null"])
+    recipe = read_recipe(
+        tmp_path / "r.yaml", ["seed=7", "genes.0.layers=1-2", "effort.tokens=500", "strategy.lazy=null"]
+    )
     assert recipe.seed == 7
     assert recipe.genes[0].layers == "1-2"
     assert recipe.effort.tokens == 500
@@ -95,7 +100,11 @@ def test_baselines_follow_the_kinds_of_genes() -> None:
     assert make_recipe(with_changes(baselines=["random"])).wanted_baselines() == ("random",)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
 def test_any_value_is_a_recipe_or_one_clear_error(values: object) -> None:
     if isinstance(values, dict):
         try:

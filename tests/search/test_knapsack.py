@@ -97,7 +97,7 @@ def test_a_sweep_scores_every_single_change_and_interpolates_the_rest() -> None:
         assert len(batch.genomes) == 1 + 2 * scored
         assert batch.genomes[0] == space.dense
         try:
-            steps.send([e for e in evaluator(batch.genomes, batch.sequences)])
+            steps.send(list(evaluator(batch.genomes, batch.sequences)))
         except StopIteration as end:
             table = end.value
         for index, row in enumerate(table.added):

@@ -28,8 +28,8 @@ SCHEDULE = Schedule(12, 8, (3, 1), (16, 64), first=4)
 
 STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
     "random": lambda space, seed: random_search(space, POOL, seed, 2, batches=12),
-    "exhaustive": lambda space, seed: exhaustive(space, POOL, 2),  # noqa: ARG005
-    "knapsack": lambda space, seed: knapsack(space, POOL, 2),  # noqa: ARG005
+    "exhaustive": lambda space, seed: exhaustive(space, POOL, 2),
+    "knapsack": lambda space, seed: knapsack(space, POOL, 2),
     "greedy": lambda space, seed: greedy(space, POOL, seed, 2, lazy=3),
     "greedy, all": lambda space, seed: greedy(space, POOL, seed, 2, lazy=None),
     "greedy, several at once": lambda space, seed: greedy(space, POOL, seed, 2, lazy=3, evaluations=20),
@@ -52,7 +52,9 @@ def sparse() -> Space:
     return space.with_budgets(parse_budgets({"linear_weights": "0.6x"}, space.dense_costs))
 
 
-def trace(space: Space, steps: Steps, evaluator: TableEvaluator, journal: ListJournal) -> tuple[list[Batch], Genome | None]:
+def trace(
+    space: Space, steps: Steps, evaluator: TableEvaluator, journal: ListJournal
+) -> tuple[list[Batch], Genome | None]:
     """All batches of a strategy and its answer."""
     batches = []
     strategy = Strategy(steps)
@@ -231,7 +233,7 @@ def test_a_memo_scores_only_what_is_missing() -> None:
     memo = Memo(space, evaluator, ListJournal())
     genome = space.smallest
     first = memo(Batch((genome,), range(2, 4)))[0]
-    whole = memo(Batch((genome, genome), range(0, 6)))
+    whole = memo(Batch((genome, genome), range(6)))
     assert whole[0].primary == whole[1].primary
     assert whole[0].primary[2:4] == first.primary
     assert len(evaluator.calls) == 6

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +15,6 @@ from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.space import Space
 from tests.tiny import LEVELS, anatomy_for, drop_space, mixed_genes
-
-import numpy as np
 
 SHAPE = anatomy_for()
 SPACE = Space(SHAPE, mixed_genes(SHAPE))
@@ -70,9 +69,7 @@ def test_every_subnet_once() -> None:
 
 def test_a_key_is_the_same_in_another_process_and_another_space() -> None:
     genome = SPACE.from_json({"mlp@2": 0})
-    program = (
-        "from tests.tiny import drop_space; s = drop_space(); print(s.key(s.from_json({'mlp@2': 0})))"
-    )
+    program = "from tests.tiny import drop_space; s = drop_space(); print(s.key(s.from_json({'mlp@2': 0})))"
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == SPACE.key(genome)
 
@@ -92,7 +89,8 @@ def test_layer_0_keeps_its_attention_unless_told() -> None:
 
 def test_granularities() -> None:
     counts = {
-        per: len(sparsity_genes(SHAPE, LEVELS, range(4), per, group=3)) for per in ("linear", "sublayer", "block", "group")
+        per: len(sparsity_genes(SHAPE, LEVELS, range(4), per, group=3))
+        for per in ("linear", "sublayer", "block", "group")
     }
     assert counts == {"linear": 28, "sublayer": 8, "block": 4, "group": 2}
 

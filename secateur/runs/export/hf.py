@@ -1,8 +1,8 @@
 """The smaller checkpoint: a folder that transformers loads.
 
-Whole blocks gone (and zeros from sparsity): the stock architecture, renumbered. Single sublayers gone: the schema that
-transformers itself has for this (`per_layer_config` with `skip`), under a `model_type` of its own so that no stock class
-loads it with random blocks in the gaps, with a short modeling file in the folder.
+Whole blocks gone (and zeros from sparsity): the stock architecture, renumbered. Single sublayers gone: the schema
+that transformers itself has for this (`per_layer_config` with `skip`), under a `model_type` of its own so that no stock
+class loads it with random blocks in the gaps, with a short modeling file in the folder.
 """
 
 import importlib.util

@@ -64,9 +64,7 @@ def page(
         cost=cost,
         dense_cost=max(1, summary.dense_costs[cost]),
         summary=summary,
-        pictures=[
-            (HEADINGS[name], base64.b64encode(pictures[name]).decode()) for name in HEADINGS if name in pictures
-        ],
+        pictures=[(HEADINGS[name], base64.b64encode(pictures[name]).decode()) for name in HEADINGS if name in pictures],
         costs=list(summary.rows[0].costs.items()) if summary.rows else [],
         recipe=recipe,
         exp=lambda nats: math.exp(min(nats, 700.0)),

@@ -81,7 +81,10 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
     choices = folder.journal.choices()
     found = choices.get(FOUND)
     names = [FOUND, *(name for name in choices if name != FOUND)] if found else list(choices)
-    rows = [_row(name, choices[name].genome, folder, space, losses, held_out, found.genome if found else None) for name in names]
+    rows = [
+        _row(name, choices[name].genome, folder, space, losses, held_out, found.genome if found else None)
+        for name in names
+    ]
     rows.append(_row("dense", space.dense, folder, space, losses, held_out, None))
     return Summary(
         verdict=_verdict(rows, held_out),
