@@ -7,6 +7,7 @@ from .fitness.bench import Bench, TextRequest, open_bench
 from .fitness.checkpoint import load_config
 from .fitness.level_store import needs_text
 from .runs.folder import RunFolder
+from .runs.journal import CALIBRATION
 from .runs.recipe import DEPTH_BASELINES, SPARSITY_BASELINES, GreedySettings, KnapsackSettings, Recipe, TextSettings
 from .search.evopress import PUBLISHED, Mutation, Schedule, stage_sequences
 from .search.exhaustive import check_size, exhaustive
@@ -23,7 +24,6 @@ from .space.gene import Gene, Sparsity
 from .space.genome import Genome
 from .space.space import Space
 
-CALIBRATION = "calibration"
 PUBLISHED_NAMES = tuple(f"published-{name}" for name in PUBLISHED)
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from .compose import CALIBRATION, build_space, load_bench, make_steps
+from .compose import build_space, load_bench, make_steps
 from .fitness.bench import Bench
 from .fitness.cache import digest
 from .fitness.checkpoint import load_config
 from .operators.baselines import angular_window, erdos_renyi, last_blocks, owl, shortgpt, uniform_sparsity
 from .progress import Watcher
 from .runs.folder import RunFolder, check_free
-from .runs.journal import Choice, Turn
+from .runs.journal import CALIBRATION, FOUND, Choice, Turn
 from .runs.recipe import (
     DEPTH_BASELINES,
     SEARCH_BASELINES,
@@ -34,7 +34,6 @@ from .space.genome import Genome
 from .space.space import Space
 
 HELD_OUT_SCORES = ("kl", "cross_entropy")
-FOUND = "found"
 NO_LIMIT = 10**18
 FIDELITY = 2
 """Sequences on which searches that serve as baselines score, where the recipe's strategy does not say."""

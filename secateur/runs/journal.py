@@ -13,6 +13,8 @@ from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 
 SCHEMA_VERSION = 1
+CALIBRATION, FOUND = "calibration", "found"
+"""The name of the calibration text, and of the choice that the search asked for has made."""
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE evaluations (

@@ -15,7 +15,8 @@ from ...space.evaluation import Evaluation
 from ...space.genome import Genome
 from ...space.space import Space
 from ..folder import RunFolder
-from .summary import CALIBRATION, FOUND, Summary, joined
+from ..journal import CALIBRATION, FOUND
+from .summary import Summary, joined
 
 
 def figures(folder: RunFolder, space: Space, summary: Summary) -> dict[str, bytes]:

@@ -10,11 +10,10 @@ from ...space.evaluation import Evaluation, merged
 from ...space.genome import Genome
 from ...space.space import Space
 from ..folder import RunFolder
+from ..journal import CALIBRATION, FOUND
 from ..plan import ModelIdentity, Plan, Score, TextIdentity, layers
 
 CONFIDENCE = 0.95
-FOUND = "found"
-CALIBRATION = "calibration"
 
 
 @dataclass(frozen=True, slots=True)
