@@ -26,8 +26,6 @@ def smollm2(sequences: int, length: int, pruner: str | None = None) -> Bench:
 def interleaved(first: Callable[[], Any], second: Callable[[], Any], repeats: int) -> tuple[list[float], list[float]]:
     """Seconds of each, taken in turns so that a drifting machine slows both."""
     times: tuple[list[float], list[float]] = ([], [])
-    first()
-    second()
     for _ in range(repeats):
         for action, record in zip((first, second), times, strict=True):
             started = time.perf_counter()
@@ -70,5 +68,7 @@ def trained_folder(blocks: int, steps: int = 400, seed: int = 0) -> Path:
         schedule.step()
     folder = Path(mkdtemp(prefix="secateur-benchmark-"))
     model.save_pretrained(folder)
-    console.print(f"small model: {blocks} blocks, {steps} steps, training loss {float(loss):.3f} nats per byte")
+    console.print(
+        f"small model: {blocks} blocks, {steps} steps, training loss {float(loss.detach()):.3f} nats per byte"
+    )
     return folder
