@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import secateur
@@ -129,6 +130,7 @@ def test_resuming_a_finished_run_evaluates_nothing(finished: Path) -> None:
 
 LOAD = """
 import sys, torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=sys.argv[2] == "remote").eval()
 ids = torch.arange(3, 15)[None]
@@ -138,7 +140,7 @@ with torch.no_grad():
     plain = model.generate(ids, max_new_tokens=5, do_sample=False, use_cache=False)
 assert torch.equal(cached, plain)
 model.save_pretrained(sys.argv[1] + "-again")
-torch.save(logits, sys.argv[3])
+save_file({"logits": logits}, sys.argv[3])
 print(type(model).__name__, sum(p.numel() for p in model.parameters()))
 """
 
@@ -180,7 +182,7 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
     export_hf(plan, model, load_tokenizer(str(tmp_path / "model")), shape, None, out)
     mode = "plain" if drops == "blocks" else "remote"
     result = subprocess.run(
-        [sys.executable, "-c", LOAD, str(out), mode, str(tmp_path / "logits.pt")],
+        [sys.executable, "-c", LOAD, str(out), mode, str(tmp_path / "logits.safetensors")],
         capture_output=True,
         text=True,
         check=False,
@@ -191,7 +193,7 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
     assert int(count) == space.costs(genome).parameters
     assert name.startswith("Secateur") == (drops == "sublayers")
     expected = materialised(model, shape, states, None)(torch.arange(3, 15)[None]).logits
-    assert torch.equal(torch.load(tmp_path / "logits.pt", weights_only=True), expected)
+    assert torch.equal(load_file(tmp_path / "logits.safetensors")["logits"], expected)
     config = json.loads((out / "config.json").read_text())
     if drops == "sublayers":
         assert config["model_type"] == f"secateur_{family}"
@@ -208,8 +210,6 @@ def test_export_of_a_run(finished: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     plan = read_plan(tmp_path / "hf" / "plan.json")
     weights: dict[str, torch.Tensor] = {}
-    from safetensors.torch import load_file
-
     for file in (tmp_path / "hf").glob("*.safetensors"):
         weights |= load_file(file)
     inside = [tensor for name, tensor in weights.items() if ".layers." in name and tensor.dim() == 2]

@@ -76,7 +76,7 @@ def walk(
             known[index, level] = known[index, genome.levels[index]] + added if math.isfinite(added) else math.inf
         if evaluations is not None:
             evaluations -= len(tried) + 1
-        for index in _planned(space, genome, known)[:moves]:
+        for index in _planned(space, genome, known, moves):
             genome = _deeper(space, genome, index)
     return genome
 
@@ -124,14 +124,14 @@ def _moves(space: Space, genome: Genome, known: dict[tuple[int, int], float]) ->
     return sorted((score, index) for score, index in scores if score is not None)
 
 
-def _planned(space: Space, genome: Genome, known: dict[tuple[int, int], float]) -> list[int]:
-    """The changes that would follow if what is known now stayed true, until the budgets hold.
+def _planned(space: Space, genome: Genome, known: dict[tuple[int, int], float], most: int | None = None) -> list[int]:
+    """The changes that would follow if what is known now stayed true, until the budgets hold; the first `most`.
 
     Scores are kept in a heap and only those of the gene just changed are computed again.
     """
     heap = _moves(space, genome, known)
-    planned = []
-    while not space.feasible(genome):
+    planned: list[int] = []
+    while not space.feasible(genome) and (most is None or len(planned) < most):
         if not heap:
             raise SecateurError("greedy: no change is left that brings the genome closer to its budgets")
         _, index = heapq.heappop(heap)
