@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from .registration import register_when_imported
 from .space.errors import SecateurError
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ try:
     __version__ = version("secateur")
 except PackageNotFoundError:  # run from a checkout that is not installed
     __version__ = "0+unknown"
+
+
+register_when_imported()
 
 
 def __getattr__(name: str) -> Any:

@@ -83,10 +83,11 @@ def report_run(folder: RunFolder) -> tuple[Space, Summary]:
 def pick_plan(folder: RunFolder, pick: str) -> Plan:
     """The plan of a choice; raises SecateurError when the run has none of that name."""
     space = compose.space_of(folder)
-    rows = {row.name: row for row in summarise(folder, space).rows if row.name != "dense"}
+    summary = summarise(folder, space)
+    rows = {row.name: row for row in summary.rows if row.name != "dense"}
     if pick not in rows:
         raise SecateurError(f"--pick {pick}: this run has no such plan; {suggest(pick, rows)}")
-    return make_plan(folder, space, rows[pick])
+    return make_plan(folder, space, summary, rows[pick])
 
 
 def export_run(folder: RunFolder, to: str, out: Path, pick: str) -> Path:
@@ -108,7 +109,7 @@ def export_run(folder: RunFolder, to: str, out: Path, pick: str) -> Path:
         if text.digest != journal_texts[title]["digest"]:
             raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
     bench.prepare(space)
-    export_hf(plan, bench.model, bench.tokenizer, bench.anatomy, bench.store, out)
+    export_hf(plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, out)
     return out
 
 
@@ -187,6 +188,8 @@ def expected_tokens(recipe: Recipe, space: Space) -> int | None:
         return explicit.generations * explicit.tokens_per_generation(strategy.minibatches == "fresh")
     if strategy.name == "exhaustive":
         return space.size * strategy.sequences * length
+    if strategy.name == "multipruner":
+        return strategy.evaluations * strategy.sequences * length if strategy.evaluations else None
     if strategy.name == "random":
         return (recipe.effort.evaluations or 0) * strategy.sequences * length or None
     singles = 1 + sum(min(strategy.anchors or len(g.levels), len(g.levels) - 1) for g in space.genes)

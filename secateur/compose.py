@@ -6,18 +6,29 @@ from typing import Any, cast
 from .fitness.bench import Bench, TextRequest, open_bench
 from .fitness.checkpoint import load_config
 from .fitness.level_store import needs_text
+from .fitness.widths import WidthSettings
 from .runs.folder import RunFolder
 from .runs.journal import CALIBRATION
-from .runs.recipe import DEPTH_BASELINES, SPARSITY_BASELINES, GreedySettings, KnapsackSettings, Recipe, TextSettings
+from .runs.recipe import (
+    DEPTH_BASELINES,
+    SPARSITY_BASELINES,
+    WIDTH_BASELINES,
+    GreedySettings,
+    KnapsackSettings,
+    Recipe,
+    TextSettings,
+)
 from .search.evopress import PUBLISHED, Mutation, Schedule, stage_sequences
 from .search.exhaustive import check_size, exhaustive
 from .search.greedy import greedy
 from .search.knapsack import knapsack
+from .search.multipruner import multipruner
 from .search.random import random_search
 from .search.strategy import Pool, Steps
 from .search.warm import warm_evopress
 from .space.budget import parse_budgets
-from .space.build import parse_layers, sparsity_genes, structured_genes
+from .space.build import hidden_gene, parse_layers, sparsity_genes, structured_genes
+from .space.costs import Additions
 from .space.errors import SecateurError
 from .space.families import anatomy
 from .space.gene import Gene, Sparsity
@@ -39,11 +50,19 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None) -> Space:
     for settings in recipe.genes:
         layers = parse_layers(settings.layers, len(shape.blocks))
         if settings.kind == "sparsity":
-            levels = [Sparsity.parse(level) for level in settings.levels]
+            levels = [Sparsity.parse(level) for level in settings.levels if not isinstance(level, tuple)]
             genes += sparsity_genes(shape, levels, layers, settings.per, settings.group)
+        elif settings.kind == "hidden":
+            genes.append(hidden_gene(shape, settings.levels, settings.multiple_of, recipe.widths.hidden))
         else:
-            genes += structured_genes(shape, settings.kind, layers, recipe.keep_first_attention)
-    space = Space(shape, tuple(genes), context=recipe.context)
+            first = recipe.keep_first_attention
+            genes += structured_genes(shape, settings.kind, layers, first, settings.levels, settings.multiple_of)
+    narrows = any(gene.narrows and gene.kind != "hidden" for gene in genes)
+    additions = Additions(
+        bias=narrows and recipe.widths.repair == "bias",
+        projection=recipe.widths.hidden == "pca" and shape.tied and any(gene.kind == "hidden" for gene in genes),
+    )
+    space = Space(shape, tuple(genes), context=recipe.context, additions=additions)
     space = space.with_budgets(parse_budgets(recipe.budgets, space.dense_costs))
     needs_text(recipe.pruner)
     space.check_budgets()
@@ -58,6 +77,10 @@ def space_of(folder: RunFolder) -> Space:
 def load_bench(recipe: Recipe, space: Space) -> Bench:
     """Loads what scoring needs; raises SecateurError when a text or the model is not to be had."""
     sparse = any(gene.kind == "sparsity" for gene in space.genes)
+    hidden = any(gene.kind == "hidden" for gene in space.genes)
+    widths = None
+    if any(gene.narrows for gene in space.genes):
+        widths = WidthSettings(recipe.widths.order, recipe.widths.repair, recipe.widths.hidden if hidden else None)
     return open_bench(
         recipe.model.path,
         recipe.model.dtype,
@@ -67,6 +90,7 @@ def load_bench(recipe: Recipe, space: Space) -> Bench:
         [_request(text, text.title) for text in recipe.held_out],
         recipe.seed,
         recipe.pruner if sparse else None,
+        widths,
     )
 
 
@@ -102,6 +126,8 @@ def make_steps(
             return greedy(
                 space, pool, seed, sequences, settings.lazy, _anchors(settings, space, affordable, length), most
             )
+        case "multipruner":
+            return multipruner(space, pool, seed, sequences, settings.evaluations or affordable)
     schedule: Schedule | int | None = tokens
     published = settings.schedule in PUBLISHED_NAMES
     if published:
@@ -152,5 +178,7 @@ def _check_initial(names: Sequence[str], space: Space) -> None:
             raise SecateurError(
                 f"strategy.initial: '{name}' makes a sparsity profile; the recipe has no sparsity genes"
             )
-        if name in DEPTH_BASELINES and not kinds - {"sparsity"}:
-            raise SecateurError(f"strategy.initial: '{name}' drops blocks; the recipe has only sparsity genes")
+        if name in DEPTH_BASELINES and not any(gene.drops for gene in space.genes):
+            raise SecateurError(f"strategy.initial: '{name}' drops blocks; the recipe has no genes that drop")
+        if name in WIDTH_BASELINES and not any(gene.narrows for gene in space.genes):
+            raise SecateurError(f"strategy.initial: '{name}' narrows sublayers; the recipe has no widths")

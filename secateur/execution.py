@@ -12,7 +12,16 @@ from .compose import build_space, load_bench, make_steps
 from .fitness.bench import Bench
 from .fitness.cache import digest
 from .fitness.checkpoint import load_config
-from .operators.baselines import angular_window, erdos_renyi, last_blocks, owl, shortgpt, uniform_sparsity
+from .operators.baselines import (
+    angular_window,
+    erdos_renyi,
+    flap,
+    last_blocks,
+    owl,
+    shortgpt,
+    uniform_sparsity,
+    uniform_width,
+)
 from .progress import Watcher
 from .runs.folder import RunFolder, check_free
 from .runs.journal import CALIBRATION, FOUND, Choice, Turn
@@ -20,8 +29,10 @@ from .runs.recipe import (
     DEPTH_BASELINES,
     SEARCH_BASELINES,
     SPARSITY_BASELINES,
+    WIDTH_BASELINES,
     GreedySettings,
     KnapsackSettings,
+    MultiprunerSettings,
     RandomSettings,
     Recipe,
 )
@@ -82,8 +93,9 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
         },
         "the text",
     )
-    watcher.phase("preparing sparsity levels", None)
     bench.prepare(space, watcher.blocks)
+    if bench.orders:
+        journal.settle("orders", bench.kept_orders(), "the importance order of heads and channels")
     memo = _memo(folder, space, bench, CALIBRATION, (recipe.score,), watcher)
     execution = Execution(
         folder, space, bench, watcher, memo, Pool(recipe.calibration.sequences, recipe.calibration.length)
@@ -150,7 +162,9 @@ def search_found(execution: Execution) -> None:
         tokens = journal.fact("tokens")
     allowance = Allowance(tokens, recipe.effort.evaluations)
     wanted = getattr(recipe.strategy, "initial", ())
-    initial = [_rule(execution, name) for name in wanted if name in (*DEPTH_BASELINES, *SPARSITY_BASELINES)]
+    initial = [
+        _rule(execution, name) for name in wanted if name in (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES)
+    ]
     steps = make_steps(recipe, recipe.strategy, execution.space, execution.pool, tokens, initial)
     _search(execution, FOUND, f"searching with {recipe.strategy.name}", steps, allowance)
 
@@ -187,6 +201,8 @@ def _search_baseline(execution: Execution, name: str) -> None:
             settings = RandomSettings(name="random", sequences=sequences)
         elif name == "knapsack":
             settings = KnapsackSettings(name="knapsack", sequences=sequences, anchors=anchors)
+        elif name == "multipruner":
+            settings = MultiprunerSettings(name="multipruner", sequences=sequences)
         else:
             settings = GreedySettings(name="greedy", sequences=sequences, anchors=anchors)
     steps = make_steps(recipe, settings, space, pool, tokens)
@@ -206,6 +222,10 @@ def _rule(execution: Execution, name: str) -> Genome:
             return owl(space, bench.importance(sequences, outliers=True).outliers, rng)
         case "last-k":
             return last_blocks(space)
+        case "uniform-width":
+            return uniform_width(space)
+        case "flap":
+            return flap(space, bench.fluctuations(sequences))
         case "shortgpt":
             return shortgpt(space, bench.importance(sequences, outliers=False).influence)
     return angular_window(space, bench.importance(sequences, outliers=False).angular)

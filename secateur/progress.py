@@ -18,8 +18,8 @@ class Watcher:
     def at(self, completed: int, best: float | None) -> None:
         """Work done so far in the phase, and the best loss."""
 
-    def blocks(self, done: int, total: int) -> None:
-        """Blocks prepared, of how many."""
+    def blocks(self, title: str, done: int, total: int) -> None:
+        """Blocks done in the phase `title`, of how many."""
 
     def say(self, message: str) -> None:
         """A line worth keeping."""
@@ -55,9 +55,11 @@ class TerminalWatcher(Watcher):
             note = "" if best is None else f"best {best:.4f}"
             self._progress.update(self._task, completed=completed, best=note)
 
-    def blocks(self, done: int, total: int) -> None:
-        if self._task is not None:
-            self._progress.update(self._task, completed=done, total=total)
+    def blocks(self, title: str, done: int, total: int) -> None:
+        if self._task is None or self._progress.tasks[self._task].description != title:
+            self.phase(title, total)
+        assert self._task is not None
+        self._progress.update(self._task, completed=done, total=total)
 
     def say(self, message: str) -> None:
         if not self._progress.disable:

@@ -13,7 +13,6 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
 
 import secateur
 from secateur.cli import main
@@ -148,8 +147,10 @@ print(type(model).__name__, sum(p.numel() for p in model.parameters()))
 @pytest.mark.parametrize("family", ["llama", "gemma2", "opt", "gpt2", "gpt_neox", "qwen3", "phi3", "olmo2"])
 @pytest.mark.parametrize("drops", ["blocks", "sublayers"])
 def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, tmp_path: Path) -> None:
+    from secateur.fitness.blocks import Blocks
     from secateur.fitness.checkpoint import anatomy_of, load_model, load_tokenizer
     from secateur.fitness.materialise import materialised
+    from secateur.fitness.weights import Weights
     from secateur.runs.export.hf import export_hf
     from secateur.runs.plan import Plan, layers
     from secateur.space.space import Space
@@ -166,7 +167,7 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
             "name": "test",
             "model": {"path": "m", "family": family, "digest": "d", "dtype": "float32", "layers": 4},
             "pruner": None,
-            "layers": [layer.model_dump() for layer in layers(space, genome)],
+            "layers": [layer.model_dump() for layer in layers(space, genome, None)],
             "costs": space.costs(genome).to_json(),
             "dense_costs": space.dense_costs.to_json(),
             "budgets": {},
@@ -179,7 +180,7 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
         }
     )
     out = tmp_path / "out"
-    export_hf(plan, model, load_tokenizer(str(tmp_path / "model")), shape, None, out)
+    export_hf(plan, model, load_tokenizer(str(tmp_path / "model")), shape, Weights(Blocks(model, shape)), out)
     mode = "plain" if drops == "blocks" else "remote"
     result = subprocess.run(
         [sys.executable, "-c", LOAD, str(out), mode, str(tmp_path / "logits.safetensors")],
@@ -192,15 +193,14 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
     name, count = result.stdout.split()
     assert int(count) == space.costs(genome).parameters
     assert name.startswith("Secateur") == (drops == "sublayers")
-    expected = materialised(model, shape, states, None)(torch.arange(3, 15)[None]).logits
+    expected = materialised(model, shape, states, Weights(Blocks(model, shape)))(torch.arange(3, 15)[None]).logits
     assert torch.equal(load_file(tmp_path / "logits.safetensors")["logits"], expected)
     config = json.loads((out / "config.json").read_text())
     if drops == "sublayers":
         assert config["model_type"] == f"secateur_{family}"
         assert config["per_layer_config"] == {"0": {"skip": ["mlp"]}, "2": {"skip": ["attention"]}}
-        with pytest.raises((ValueError, KeyError, OSError)):
-            AutoModelForCausalLM.from_pretrained(out, trust_remote_code=False)
-    assert "| 3 | removed | removed |" in (out / "README.md").read_text()
+        assert config["auto_map"]["AutoModelForCausalLM"].startswith("modeling_secateur.Secateur")
+    assert "| 3 | removed | | removed | |" in (out / "README.md").read_text()
     assert read_plan(out / "plan.json") == plan
 
 
@@ -313,12 +313,12 @@ def test_bad_input_is_one_message_and_leaves_nothing(
 
 
 def test_unknown_family_names_the_known_ones(tmp_path: Path, tiny: Path) -> None:
-    folder = tmp_path / "bert"
+    folder = tmp_path / "t5"
     folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}')
+    (folder / "config.json").write_text('{"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}')
     result = command("space", write(tmp_path / "r.yaml", tiny_recipe(folder, tiny / "calibration.txt")))
     assert result.returncode == 2
-    assert "unknown model family 'bert'" in result.stderr
+    assert "unknown model family 't5'" in result.stderr
     assert "gpt_neox" in result.stderr
 
 

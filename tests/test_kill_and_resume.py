@@ -111,11 +111,11 @@ def test_killed_at_twenty_random_moments(tiny: Path, tmp_path: Path) -> None:
     run, cache = tmp_path / "killed", tmp_path / "cache-killed"
     arguments = ["search", str(recipe), "--out", str(run)]
     rows = set()
-    share = max(2, count(tmp_path / "whole") // KILLS)
+    share = max(2, count(tmp_path / "whole") // (2 * KILLS))
     for kill in range(KILLS):
         process = start(arguments, cache)
         if kill < 4:
-            process.join(rng.uniform(0.0, 3.0))  # while it starts and loads
+            process.join(rng.uniform(0.0, 1.5))  # while it starts and loads
         else:
             wanted = count(run) + rng.randrange(share)
             while process.is_alive() and count(run) < wanted:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 from secateur.space.anatomy import Anatomy
-from secateur.space.build import sparsity_genes, structured_genes
+from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
 from secateur.space.evaluation import Evaluation
-from secateur.space.families import FAMILIES, anatomy
+from secateur.space.families import ENCODERS, FAMILIES, anatomy
 from secateur.space.gene import Gene, Sparsity
 from secateur.space.genome import Genome
 from secateur.space.space import Space
@@ -40,10 +40,13 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "smollm3": {"no_rope_layer_interval": 2},
     "granite": {"embedding_multiplier": 3.0, "residual_multiplier": 0.7, "logits_scaling": 2.0},
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 24},
+    "bert": {"max_position_embeddings": 64, "type_vocab_size": 2},
+    "roberta": {"max_position_embeddings": 66, "type_vocab_size": 1},
     "gpt2": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_inner": 48, "n_positions": 64},
 }
-NO_GROUPS = ("opt", "gpt2", "gpt_neox")
+NO_GROUPS = ("opt", "gpt2", "gpt_neox", "bert", "roberta")
 FAMILY_NAMES = tuple(sorted(FAMILIES))
+CAUSAL_NAMES = tuple(name for name in FAMILY_NAMES if name not in ENCODERS)
 
 
 def config_of(family: str, **changes: Any) -> Any:
@@ -61,7 +64,8 @@ def config_of(family: str, **changes: Any) -> Any:
 def model_of(family: str, seed: int = 0, **changes: Any) -> Any:
     """A tiny random model whose norms are not all ones, so that forgetting one is seen."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config_of(family, **changes)).eval().requires_grad_(False)
+    auto = AutoModelForMaskedLM if family in ENCODERS else AutoModelForCausalLM
+    model = auto.from_config(config_of(family, **changes)).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.1)
     return model
@@ -83,6 +87,23 @@ def mixed_genes(shape: Anatomy, levels: Sequence[Sparsity] = LEVELS, per: str = 
         *structured_genes(shape, "block", layers),
         *sparsity_genes(shape, levels, layers, per),
     )
+
+
+def all_genes(shape: Anatomy, hidden: str | None = None) -> tuple[Gene, ...]:
+    """Genes of every kind with widths, over all layers; `hidden`: the order of the residual width, if searched."""
+    layers = range(len(shape.blocks))
+    block = shape.blocks[0]
+    genes = [
+        *structured_genes(shape, "attention", layers, levels=tuple(range(block.kv_heads, -1, -1))),
+        *structured_genes(shape, "mlp", layers, levels="4 levels", multiple_of=4),
+        *structured_genes(shape, "block", layers),
+        *sparsity_genes(shape, LEVELS, layers, "sublayer"),
+    ]
+    if block.queries > 1:
+        genes += structured_genes(shape, "queries", layers, levels=(block.queries, 1))
+    if hidden is not None:
+        genes.append(hidden_gene(shape, (32, 24, 20), 4, hidden))
+    return tuple(genes)
 
 
 def drop_space(layers: int = 4, family: str = "llama") -> Space:

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,15 +15,28 @@ from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
 from ..space.gene import Sparsity
 from ..space.space import Space
+from .axes import Order
 from .blocks import Blocks
+from .cache import digest
 from .checkpoint import anatomy_of, load_model, load_tokenizer, model_digest
 from .evaluator import SubnetEvaluator
 from .importance import Importance, importance
 from .level_store import VERSION, LevelStore
 from .prepare import prepare, store_folder
+from .rotation import Basis, find_basis
 from .subnet import Subnet
 from .teacher import Teacher
-from .text import Sequences, documents, from_token_file, pack
+from .text import Sequences, documents, from_token_file, masked, pack
+from .weights import Repairs, Weights
+from .widths import (
+    WidthSettings,
+    find_orders,
+    fluctuations,
+    narrower_sublayers,
+    permute_model,
+    prepare_repairs,
+    width_folder,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,11 @@ class TextRequest:
 
 @dataclass
 class Bench:
-    """A loaded model with its texts. `texts` maps titles to sequences; the first is the calibration text."""
+    """A loaded model with its texts. `texts` maps titles to sequences; the first is the calibration text.
+
+    `pruner` makes sparsity levels, `widths` says how narrower sublayers are made; None where the space has no such
+    genes.
+    """
 
     model: torch.nn.Module
     tokenizer: Any
@@ -49,8 +66,9 @@ class Bench:
     digest: str
     texts: Mapping[str, Sequences]
     pruner: str | None
-    store_folder: Path | None
-    _store: LevelStore | None = field(default=None)
+    widths: WidthSettings | None = None
+    orders: list[Order] = field(default_factory=list)
+    basis: Basis | None = None
     _importance: dict[tuple[int, bool], Importance] = field(default_factory=dict)
 
     @cached_property
@@ -59,32 +77,98 @@ class Bench:
 
     @cached_property
     def subnet(self) -> Subnet:
-        return Subnet(self.blocks, self.store)
+        return Subnet(self.blocks, self.weights)
 
-    @property
+    @cached_property
+    def weights(self) -> Weights:
+        """The weights of every state; the model must be dense, and permuted by `prepare` where widths are searched."""
+        repairs = None
+        if self.widths is not None and self.widths.repair is not None:
+            repairs = Repairs(self.width_folder, self.widths.repair)
+        return Weights(self.blocks, self.store, repairs, self.basis)
+
+    @cached_property
     def store(self) -> LevelStore | None:
         """The level store; None when the space has no sparsity genes."""
-        if self._store is None and self.pruner is not None and self.store_folder is not None:
-            self._store = LevelStore(self.store_folder, self.pruner, self.anatomy, self.blocks.modules)
-        return self._store
+        if self.pruner is None:
+            return None
+        return LevelStore(self.store_folder, self.pruner, self.anatomy, self.blocks.modules)
+
+    @property
+    def width_folder(self) -> Path:
+        assert self.widths is not None
+        return width_folder(self.digest, self.widths, self.calibration)
+
+    @property
+    def store_folder(self) -> Path:
+        assert self.pruner is not None
+        return store_folder(self.prepared_digest, self.pruner, self.calibration)
+
+    @property
+    def prepared_digest(self) -> str:
+        """Names the dense model as it is scored: its weights, and the order they were put in."""
+        return self.digest if self.widths is None else digest(self.digest, self.width_folder.name)
 
     @property
     def calibration(self) -> Sequences:
         return next(iter(self.texts.values()))
 
-    def prepare(self, space: Space, watch: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Fills the level store with every level of the space and checks it; raises SecateurError when damaged."""
-        if self.pruner is None or self.store_folder is None:
+    def prepare(self, space: Space, watch: Callable[[str, int, int], None] = lambda what, done, total: None) -> None:
+        """Makes ready what every level of the space needs; once, before anything is scored.
+
+        Measures importance and puts heads, channels and residual features in that order, repairs every width, and fills
+        the level store. `watch` is told what is being prepared, and how many blocks of how many are done.
+
+        Raises:
+            SecateurError: a file in the cache is damaged, or cannot be written.
+        """
+        if self.widths is not None:
+            self._prepare_widths(self.widths, space, partial(watch, "measuring the importance of heads and channels"))
+            if self.widths.repair is not None:
+                wanted = narrower_sublayers(space)
+                told = partial(watch, f"preparing repairs ({self.widths.repair})")
+                prepare_repairs(self.blocks, self.widths.repair, wanted, self.calibration, self.width_folder, told)
+        if self.pruner is not None:
+            levels = {level for gene in space.genes for level in gene.levels if isinstance(level, Sparsity)}
+            layers = {block for gene in space.genes if gene.kind == "sparsity" for block, _ in gene.members}
+            rotation = self.basis.rotation if self.basis is not None else None
+            told = partial(watch, "preparing sparsity levels")
+            narrower = self.widths is not None
+            prepare(
+                self.blocks, self.pruner, levels, layers, self.calibration, self.store_folder, told, narrower, rotation
+            )
+            assert self.store is not None
+            self.store.check(levels, layers, narrower)
+
+    def _prepare_widths(self, settings: WidthSettings, space: Space, watch: Callable[[int, int], None]) -> None:
+        """Measures, then permutes the model in place; does nothing the second time."""
+        if self.orders:
             return
-        levels = {level for gene in space.genes for level in gene.levels if isinstance(level, Sparsity)}
-        layers = {block for gene in space.genes if gene.kind == "sparsity" for block, _ in gene.members}
-        prepare(self.blocks, self.pruner, levels, layers, self.calibration, self.store_folder, watch)
-        assert self.store is not None
-        self.store.check(levels, layers)
+        if settings.hidden is not None:
+            self.basis = find_basis(self.blocks, settings.hidden, self.calibration, self.width_folder)
+        self.orders = find_orders(self.blocks, settings.order, self.calibration, self.width_folder, watch)
+        permute_model(self.blocks, self.orders, self.basis.order if self.basis is not None else None)
+
+    def kept_orders(self) -> dict[str, Any]:
+        """The importance orders as plain lists, by their names in a plan; indices are those of the dense model."""
+        hidden = self.basis.order if self.basis is not None else None
+        return {
+            "groups": [order.groups.tolist() for order in self.orders],
+            "queries": [order.queries.tolist() for order in self.orders],
+            "channels": [order.channels.tolist() for order in self.orders],
+            "hidden": hidden.tolist() if hidden is not None else None,
+        }
+
+    def fluctuations(self, sequences: int) -> list[tuple[list[float], list[float]]]:
+        """FLAP's standardised scores of each block's KV groups and channels; see `widths.fluctuations`."""
+        pairs = fluctuations(self.blocks, self.calibration, sequences)
+        return [(groups.tolist(), channels.tolist()) for groups, channels in pairs]
 
     def evaluator(self, space: Space, title: str, scores: tuple[str, ...]) -> SubnetEvaluator:
         """Scores genomes of `space` on one of the texts."""
-        return SubnetEvaluator(space, self.subnet, Teacher(self.blocks, self.texts[title], self.digest), scores)
+        return SubnetEvaluator(
+            space, self.subnet, Teacher(self.blocks, self.texts[title], self.prepared_digest), scores
+        )
 
     def provenance(self, title: str, scores: Iterable[str]) -> dict[str, Any]:
         """What makes evaluations on a text comparable."""
@@ -92,7 +176,8 @@ class Bench:
             "model": self.digest,
             "text": self.texts[title].digest,
             "pruner": self.pruner or "",
-            "levels": f"{VERSION} {self.store_folder.name}" if self.store_folder else "",
+            "levels": f"{VERSION} {self.store_folder.name}" if self.pruner else "",
+            **({"widths": f"{self.width_folder.name} {self.widths.repair or 'unrepaired'}"} if self.widths else {}),
             "scores": sorted(scores),
             "device": self.blocks.device.type,
             "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
@@ -127,6 +212,7 @@ def open_bench(
     held_out: Iterable[TextRequest],
     seed: int,
     pruner: str | None,
+    widths: WidthSettings | None = None,
 ) -> Bench:
     """Reads the texts, then loads the model; texts are disjoint by document.
 
@@ -143,13 +229,13 @@ def open_bench(
         used |= texts[request.title].documents
     model = load_model(path, dtype, device, trust_remote_code)
     anatomy = anatomy_of(model, dtype)
+    if not anatomy.causal:
+        texts = {title: masked(text, tokenizer, seed) for title, text in texts.items()}
     positions = getattr(model.config, "max_position_embeddings", None)
     for title, text in texts.items():
         if positions is not None and text.length > positions:
             raise SecateurError(f"text '{title}': length {text.length} is more than the model's {positions} positions")
-    digest = model_digest(model)
-    folder = store_folder(digest, pruner, texts[calibration.title]) if pruner else None
-    return Bench(model, tokenizer, anatomy, digest, texts, pruner, folder)
+    return Bench(model, tokenizer, anatomy, model_digest(model), texts, pruner, widths)
 
 
 def _read(request: TextRequest, tokenizer: Any, seed: int, without: frozenset[str]) -> Sequences:

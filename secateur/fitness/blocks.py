@@ -1,4 +1,4 @@
-"""Running a causal language model block by block, whatever its family.
+"""Running a language model block by block, whatever its family.
 
 What lies around the blocks (embeddings, masks, positions, scaling, final norm, head, soft-capping) is the model's own
 forward: its list of blocks is exchanged for probes that note what the model passes to each block and hand back what we
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..space.anatomy import Anatomy
+from .text import NOT_MASKED
 
 
 class _CaughtError(Exception):
@@ -83,6 +84,12 @@ class Blocks:
         args, kwargs = self._arguments[hidden.shape[1]][index]
         result: torch.Tensor = self.modules[index](hidden, *args, **kwargs)
         return result
+
+    def loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of the whole model for ids and targets (1, time), as in `scores.predicted`; differentiable."""
+        known = targets[0] != NOT_MASKED
+        logits = self.model(input_ids=ids.to(self.device), use_cache=False).logits[0].float()
+        return torch.nn.functional.cross_entropy(logits[known], targets[0][known].to(self.device))
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

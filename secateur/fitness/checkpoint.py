@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
-from ..space.families import anatomy
+from ..space.families import ENCODERS, anatomy
 from .cache import cache_folder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -124,7 +124,7 @@ def _local_folder(path: str) -> str:
 def load_model(
     path: str, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
 ) -> torch.nn.Module:
-    """Loads a causal language model in evaluation mode, safetensors or GGUF only.
+    """Loads a language model in evaluation mode, safetensors or GGUF only; an encoder with its masked-token head.
 
     Raises:
         SecateurError: it cannot be loaded.
@@ -134,7 +134,9 @@ def load_model(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = AutoModelForCausalLM.from_pretrained(
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            auto = AutoModelForMaskedLM if config.model_type in ENCODERS else AutoModelForCausalLM
+            model = auto.from_pretrained(
                 folder, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code
             )
     except (OSError, ValueError) as error:

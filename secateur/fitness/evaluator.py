@@ -52,7 +52,7 @@ class SubnetEvaluator:
         states = [self.space.states(genome) for genome in genomes]
         order = sorted(range(len(genomes)), key=lambda index: [state.sort_key() for state in states[index]])
         started = time.perf_counter()
-        path = _Path([self.teacher.blocks.embed(self.teacher.text.ids[index][None]) for index in sequences])
+        path = _Path()
         with self.subnet:
             for index in order:
                 before = self.layer_passes
@@ -68,6 +68,10 @@ class SubnetEvaluator:
     ) -> tuple[dict[str, tuple[float, ...]], str]:
         """Per-sequence losses, or none and the reason."""
         try:
+            if path.width != states[0].hidden:
+                self.subnet.set_hidden(states[0].hidden)
+                ids = [self.teacher.text.ids[index][None] for index in sequences]
+                path.begin([self.teacher.blocks.embed(row) for row in ids], states[0].hidden)
             for depth in range(path.keep_common(states), len(states)):
                 self.subnet.set_block(depth, states[depth])
                 hidden = [self.subnet.run(depth, one) for one in path.top()]
@@ -75,7 +79,7 @@ class SubnetEvaluator:
                     self.layer_passes += len(sequences)
                 path.push(states[depth], hidden)
             rows = [
-                score(self.scores, hidden, self.teacher.text.ids[index], index, self.teacher)
+                score(self.scores, hidden, index, self.teacher)
                 for index, hidden in zip(sequences, path.top(), strict=True)
             ]
         except CANDIDATE_ERRORS as error:
@@ -113,9 +117,14 @@ class SubnetEvaluator:
 class _Path:
     """The current path of the trie: hidden states of all sequences before and after each block on it."""
 
-    def __init__(self, embedded: list[torch.Tensor]) -> None:
-        self._hidden = [embedded]
+    def __init__(self) -> None:
+        self._hidden: list[list[torch.Tensor]] = []
         self._states: list[BlockState] = []
+        self.width = 0
+
+    def begin(self, embedded: list[torch.Tensor], width: int) -> None:
+        """Starts over from embedded sequences, at a residual width."""
+        self._hidden, self._states, self.width = [embedded], [], width
 
     def top(self) -> list[torch.Tensor]:
         return self._hidden[-1]

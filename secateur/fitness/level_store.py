@@ -7,6 +7,7 @@ all patterns N:M of one M (`of-4`); for pruners that update weights it is one le
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,10 +17,13 @@ from ..space.anatomy import Anatomy, Linear
 from ..space.errors import SecateurError, suggest
 from ..space.gene import Sparsity
 from .cache import read_tensors
-from .nested import NESTED, kept
+from .nested import NESTED, Statistics, plane
+from .nested import kept as survivors
 from .updating import UPDATING, unpack_survivors
 
 PRUNERS = (*NESTED, *UPDATING)
+INPUTS = "inputs"
+"""The plane with the squared norms of the linears' inputs, by which narrower linears are pruned."""
 VERSION = 1
 """Part of every store's address: raise it when a pruner's result changes."""
 
@@ -47,6 +51,15 @@ def as_matrix(linear: Linear, weight: torch.Tensor) -> torch.Tensor:
     return weight.T if linear.transposed else weight
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The rows and columns of a dense matrix that a narrower one keeps; `values`: it has their weights unchanged."""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    values: bool
+
+
 class LevelStore:
     """Reads weights at a level, for a model that is dense when the store is opened.
 
@@ -65,12 +78,13 @@ class LevelStore:
             for position, linear in enumerate(block.linears)
         }
 
-    def check(self, levels: Iterable[Sparsity], blocks: Iterable[int]) -> None:
+    def check(self, levels: Iterable[Sparsity], blocks: Iterable[int], inputs: bool = False) -> None:
         """Opens every file that will be needed; raises SecateurError when one is missing, truncated or damaged."""
         planes = {plane_name(self.pruner, level) for level in levels if level}
+        planes |= {INPUTS} if inputs and needs_text(self.pruner) else set()
         for block in blocks:
-            for plane in planes:
-                self._plane(block, plane)
+            for name in planes:
+                self._plane(block, name)
 
     def dense(self, block: int, linear: int) -> torch.Tensor:
         """The weight that the model had when the store was opened."""
@@ -93,6 +107,36 @@ class LevelStore:
             self._bytes -= old.numel() * old.element_size()
         return weight
 
+    def masked(
+        self, block: int, linear: int, weight: torch.Tensor, level: Sparsity, kept: Kept, rotated: bool
+    ) -> torch.Tensor:
+        """A narrower linear's weight (outputs, inputs) at `level`, with exactly `level.zeros` of its shape zeros.
+
+        Nested pruners score the narrower matrix itself, by the norms of the inputs it still has. Of pruners that update
+        weights the survivors are taken where the matrix was not repaired; as their number in a part of the matrix is
+        not exact, the smallest go, or the largest of the dense weights come back, until it is.
+
+        Args:
+            weight: as it is before pruning.
+            kept: the positions of its rows and columns in the dense matrix.
+            rotated: whether the columns are rotated residual features.
+        """
+        shape = self.anatomy.blocks[block].linears[linear]
+        if self.pruner in NESTED:
+            nested = NESTED[self.pruner]
+            statistics = None
+            if nested.needs_text:
+                norms = self._plane(block, INPUTS)[f"{shape.name}@rotated" if rotated else shape.name]
+                statistics = Statistics(norms.to(weight.device)[kept.columns], 0)
+            score, group = nested.score(weight.float(), statistics), nested.group
+        else:
+            alive = self._survivors(block, linear, level)[kept.rows][:, kept.columns].to(weight.device)
+            if kept.values:
+                weight = torch.where(alive != 0, alive.to(weight.dtype), weight)
+            score = weight.abs() + (alive != 0) * weight.abs().max()
+            group = "matrix"
+        return weight * survivors(plane(score, group, level.of), level)
+
     def _plane(self, block: int, plane: str) -> dict[str, torch.Tensor]:
         if (block, plane) not in self._planes:
             self._planes[block, plane] = read_tensors(plane_file(self.folder, block, plane))
@@ -101,11 +145,16 @@ class LevelStore:
     def _assemble(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
         dense = self.dense(block, linear)
         shape = self.anatomy.blocks[block].linears[linear]
-        tensors = self._plane(block, plane_name(self.pruner, level))
         if self.pruner in NESTED:
-            mask = kept(as_matrix(shape, tensors[shape.name].to(dense.device)), level)
+            tensors = self._plane(block, plane_name(self.pruner, level))
+            mask = survivors(as_matrix(shape, tensors[shape.name].to(dense.device)), level)
             return dense * as_matrix(shape, mask)
-        matrix = unpack_survivors(
-            tensors[f"{shape.name}.values"], tensors[f"{shape.name}.bits"], (shape.outputs, shape.inputs)
-        )
+        matrix = self._survivors(block, linear, level)
         return as_matrix(shape, matrix).to(device=dense.device, dtype=dense.dtype).contiguous()
+
+    def _survivors(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
+        """(outputs, inputs), what an updating pruner left."""
+        shape = self.anatomy.blocks[block].linears[linear]
+        tensors = self._plane(block, plane_name(self.pruner, level))
+        values, bits = tensors[f"{shape.name}.values"], tensors[f"{shape.name}.bits"]
+        return unpack_survivors(values, bits, (shape.outputs, shape.inputs))

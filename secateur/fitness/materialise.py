@@ -10,8 +10,8 @@ from torch import nn
 from ..space.anatomy import Anatomy
 from ..space.costs import BlockState
 from ..space.errors import SecateurError
-from .dropped import stand_in
-from .level_store import LevelStore
+from .surgery import add_projection, narrow, stand_in
+from .weights import Weights
 
 PER_LAYER_LISTS = ("layer_types", "no_rope_layers")
 """Configuration entries with one value per layer; unsliced they fail transformers' validation."""
@@ -26,14 +26,14 @@ def skips(states: Sequence[BlockState]) -> dict[int, list[str]]:
     """Dropped sublayers by *new* block index, for blocks that keep the other one."""
     result = {}
     for new, old in enumerate(kept_blocks(states)):
-        dropped = [n for n, kept in (("attention", states[old].attention), ("mlp", states[old].mlp)) if not kept]
+        dropped = [name for name, kept in zip(("attention", "mlp"), states[old].kept, strict=True) if not kept]
         if dropped:
             result[new] = dropped
     return result
 
 
-def smaller_config(config: Any, states: Sequence[BlockState]) -> Any:
-    """A copy of a Hugging Face configuration for the blocks that are left.
+def smaller_config(config: Any, anatomy: Anatomy, states: Sequence[BlockState]) -> Any:
+    """A copy of a Hugging Face configuration for the blocks that are left, at their residual width.
 
     Raises:
         SecateurError: no block is left.
@@ -47,75 +47,105 @@ def smaller_config(config: Any, states: Sequence[BlockState]) -> Any:
         values = getattr(config, name, None)
         if values is not None:
             setattr(smaller, name, [values[index] for index in kept])
+    if anatomy.explicit_head_dim and (states[0].hidden < anatomy.hidden_size or widths(anatomy, states)):
+        # Otherwise it would be derived again from what is left of the heads and the residual width.
+        smaller.head_dim = anatomy.blocks[0].head_dim
+        smaller.hidden_size = states[0].hidden
     return smaller
 
 
+def widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[int, dict[str, int]]:
+    """Configuration entries that differ from the dense ones, by *new* block index."""
+    result = {}
+    for new, old in enumerate(kept_blocks(states)):
+        block, state = anatomy.blocks[old], states[old]
+        narrowed = dict(zip(("attention", "mlp"), state.narrowed(block), strict=True))
+        sizes = state.sizes(block)
+        entry = {}
+        for size, name in anatomy.config_names:
+            kind = "mlp" if size == "channel" else "attention"
+            if size != "hidden" and narrowed[kind] and sizes[size] != block.dense_sizes[size]:
+                entry[name] = sizes[size]
+        if entry:
+            result[new] = entry
+    return result
+
+
 def smaller_weights(
-    model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], store: LevelStore | None
+    model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], weights: Weights
 ) -> dict[str, torch.Tensor]:
     """The state dict of the materialised model: renumbered, dropped parameters left out, sparse weights with zeros.
 
     The model must be dense. Tensors that do not change are shared with it.
     """
-    new_index = {old: new for new, old in enumerate(kept_blocks(states))}
     prefix = f"{anatomy.blocks_path}."
-    weights = {}
-    for name, tensor in model.state_dict().items():
-        if not name.startswith(prefix):
-            weights[name] = tensor
-            continue
-        number, _, inside = name.removeprefix(prefix).partition(".")
-        index = int(number)
-        if index not in new_index or _is_dropped(anatomy, states[index], index, inside):
-            continue
-        weights[f"{prefix}{new_index[index]}.{inside}"] = _at_level(
-            anatomy, states[index], index, inside, store, tensor
-        )
-    return weights
+    outside = weights.outside(states[0].hidden)
+    known = {tensor.name for tensor in anatomy.outside}
+    result = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefix)}
+    # A tied head stands in the state dict under a name that the anatomy does not list again.
+    tied = {name: tensor.data_ptr() for name, tensor in result.items() if name not in known}
+    twins = {model.get_parameter(name).data_ptr(): name for name in known}
+    result = {name: tensor for name, tensor in result.items() if name not in known} | outside
+    result |= {name: outside[twins[pointer]] for name, pointer in tied.items() if twins.get(pointer) in outside}
+    for new, old in enumerate(kept_blocks(states)):
+        for name, tensor in weights.block(old, states[old]).items():
+            result[f"{prefix}{new}.{name}"] = tensor
+    return result
 
 
-def _is_dropped(anatomy: Anatomy, state: BlockState, index: int, inside: str) -> bool:
-    block = anatomy.blocks[index]
-    for sublayer, kept in zip(block.sublayers, (state.attention, state.mlp), strict=True):
-        if not kept and any(inside == path or inside.startswith(f"{path}.") for path, _ in sublayer.stand_ins):
-            return True
-    return False
+def added_biases(anatomy: Anatomy, weights: Mapping[str, torch.Tensor]) -> dict[int, list[str]]:
+    """Linears, by new block index, that have a bias among `weights` and none in the dense model."""
+    prefix = f"{anatomy.blocks_path}."
+    dense = {linear.name for linear in anatomy.blocks[0].linears if not linear.bias}
+    result: dict[int, list[str]] = {}
+    for name in weights:
+        if name.startswith(prefix) and name.endswith(".bias"):
+            number, _, inside = name.removeprefix(prefix).removesuffix(".bias").partition(".")
+            if inside in dense:
+                result.setdefault(int(number), []).append(inside)
+    return result
 
 
-def _at_level(
-    anatomy: Anatomy, state: BlockState, index: int, inside: str, store: LevelStore | None, dense: torch.Tensor
-) -> torch.Tensor:
-    for position, (linear, level) in enumerate(zip(anatomy.blocks[index].linears, state.sparsity, strict=True)):
-        if inside == f"{linear.name}.weight" and level:
-            if store is None:
-                raise SecateurError("a sparse plan needs its level store to be written out")
-            return store.weight(index, position, level)
-    return dense
+def tables(anatomy: Anatomy) -> dict[str, Any]:
+    """The description of a family that `surgery` reads."""
+    block = anatomy.blocks[0]
+    return {
+        "blocks": anatomy.blocks_path,
+        "branches": {sublayer.kind: [list(pair) for pair in sublayer.stand_ins] for sublayer in block.sublayers},
+        "parameters": {
+            tensor.name: [list(axis) for axis in tensor.axes]
+            for sublayer in block.sublayers
+            for tensor in sublayer.parameters()
+            if any(tensor.axes)
+        },
+        "attributes": [list(entry) for sublayer in block.sublayers for entry in sublayer.attributes],
+        "config_names": dict(anatomy.config_names),
+        "norm": anatomy.norm,
+    }
 
 
-def drop_sublayers(model: nn.Module, anatomy: Anatomy, skipped: Mapping[int, Sequence[str]]) -> None:
-    """Puts stand-ins for dropped sublayers into a model that has only the kept blocks."""
-    blocks = model.get_submodule(anatomy.blocks_path)
-    for index, kinds in skipped.items():
-        # All blocks of a family are built alike, so any block's anatomy will do.
-        for sublayer in anatomy.blocks[index].sublayers:
-            if sublayer.kind in kinds:
-                for path, role in sublayer.stand_ins:
-                    stand_in(blocks.get_submodule(str(index)), path, role)
-
-
-def materialised(
-    model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], store: LevelStore | None
-) -> nn.Module:
+def materialised(model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], weights: Weights) -> nn.Module:
     """The subnet as a model of its own that shares nothing with the dense one.
 
     Raises:
         SecateurError: no block is left.
     """
     dense: Any = model
-    smaller: nn.Module = type(dense)(smaller_config(dense.config, states))
-    drop_sublayers(smaller, anatomy, skips(states))
-    fill(smaller, dense, smaller_weights(model, anatomy, states, store))
+    smaller: nn.Module = type(dense)(smaller_config(dense.config, anatomy, states))
+    values = smaller_weights(model, anatomy, states, weights)
+    biases = added_biases(anatomy, values)
+    description, dropped = tables(anatomy), skips(states)
+    blocks = list(smaller.get_submodule(anatomy.blocks_path).children())
+    for new, old in enumerate(kept_blocks(states)):
+        kinds = [kind for kind in ("attention", "mlp") if kind not in dropped.get(new, ())]
+        narrow(blocks[new], description, states[old].sizes(anatomy.blocks[old]), kinds, biases.get(new, ()))
+        for sublayer in anatomy.blocks[old].sublayers:
+            if sublayer.kind not in kinds:
+                for path, role in sublayer.stand_ins:
+                    stand_in(blocks[new], path, role)
+    if f"{anatomy.norm}.1.weight" in values:
+        add_projection(smaller, anatomy.norm, states[0].hidden)
+    fill(smaller, dense, values)
     return smaller.eval().requires_grad_(False)
 
 

@@ -17,12 +17,13 @@ NEVER = 255
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of a linear's input: `square_sum` (inputs,) float64 of each feature over `count` tokens; `gram` (inputs, inputs)
-    float64 is the sum of x x^T where a pruner needs it."""
+    """Of a linear's input: `square_sum` and `total` (inputs,) float64, sums of squares and of values of each feature
+    over `count` tokens; `gram` (inputs, inputs) float64 is the sum of x x^T where it is needed."""
 
     square_sum: torch.Tensor
     count: int
     gram: torch.Tensor | None = None
+    total: torch.Tensor | None = None
 
 
 def magnitude(weight: torch.Tensor, statistics: Statistics | None) -> torch.Tensor:  # noqa: ARG001 - one signature

@@ -1,18 +1,19 @@
 """Filling the level store: block by block over the calibration text, one file at a time, from where it stopped."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from ..space.anatomy import Block
+from ..space.anatomy import Block, Linear
 from ..space.gene import Sparsity
 from .blocks import Blocks
 from .cache import cache_folder, digest, write_tensors
-from .level_store import VERSION, as_matrix, needs_text, plane_file, plane_name
+from .level_store import INPUTS, VERSION, as_matrix, needs_text, plane_file, plane_name
 from .nested import NESTED, Statistics, plane
+from .rotation import norm_before
 from .text import Sequences
 from .updating import UPDATING, pack_survivors
 
@@ -31,8 +32,11 @@ def prepare(
     text: Sequences | None,
     folder: Path,
     watch: Callable[[int, int], None] = lambda done, total: None,
+    inputs: bool = False,
+    rotation: torch.Tensor | None = None,
 ) -> None:
-    """Writes what is missing of the planes of `levels` for the blocks `layers`.
+    """Writes what is missing of the planes of `levels` for the blocks `layers`; with `inputs`, also what narrower
+    linears are pruned by: the squared norms of their inputs, and those seen through `rotation` (see `rotation.py`).
 
     Statistics are taken on the dense model's activations, so that one preparation serves every profile. Memory: the
     hidden states of the text, and one block's statistics. A killed preparation goes on at the first missing file.
@@ -41,7 +45,7 @@ def prepare(
     Raises:
         SecateurError: the folder cannot be written.
     """
-    wanted: dict[str, list[Sparsity]] = {}
+    wanted: dict[str, list[Sparsity]] = {INPUTS: []} if inputs and needs_text(pruner) else {}
     for level in sorted({level for level in levels if level}, key=str):
         wanted.setdefault(plane_name(pruner, level), []).append(level)
     missing = {
@@ -55,13 +59,34 @@ def prepare(
     for index in range(todo[-1] + 1):
         anatomy = blocks.anatomy.blocks[index]
         if index in todo:
-            statistics = block_statistics(blocks, anatomy, hidden, gram=pruner in UPDATING) if hidden else {}
+            gram = pruner in UPDATING or rotation is not None
+            statistics = block_statistics(blocks, anatomy, hidden, gram) if hidden else {}
             for name in missing[index]:
-                tensors = _tensors(blocks.modules[index], anatomy, pruner, wanted[name], statistics)
+                if name == INPUTS:
+                    tensors = input_norms(blocks.modules[index], anatomy, statistics, rotation)
+                else:
+                    tensors = _tensors(blocks.modules[index], anatomy, pruner, wanted[name], statistics)
                 write_tensors(plane_file(folder, index, name), tensors)
             watch(todo.index(index) + 1, len(todo))
         if index < todo[-1]:
             hidden = [blocks.run(index, states) for states in hidden]
+
+
+def input_norms(
+    module: nn.Module, block: Block, statistics: dict[str, Statistics], rotation: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
+    """Squared norms (inputs,) of each linear's input features, and `NAME@rotated` where a rotation changes them."""
+    tensors = {name: one.square_sum.float().cpu() for name, one in statistics.items()}
+    if rotation is None:
+        return tensors
+    for sublayer in block.sublayers:
+        weight = module.get_parameter(norm_before(sublayer).name).data.double().cpu()
+        for linear in sublayer.linears[:-1]:
+            gram = statistics[linear.name].gram
+            assert gram is not None
+            seen = rotation.double() / weight[:, None]
+            tensors[f"{linear.name}@rotated"] = ((gram.cpu() @ seen) * seen).sum(dim=0).float()
+    return tensors
 
 
 def _tensors(
@@ -86,9 +111,13 @@ def _tensors(
 
 
 @torch.inference_mode()
-def block_statistics(blocks: Blocks, block: Block, hidden: list[torch.Tensor], gram: bool) -> dict[str, Statistics]:
-    """Of the input of each linear of a block; linears that read the same tensor share one Gram matrix."""
+def block_statistics(
+    blocks: Blocks, block: Block, hidden: list[torch.Tensor], gram: bool, linears: Sequence[Linear] | None = None
+) -> dict[str, Statistics]:
+    """Of the input of each linear of a block, or of `linears`; those that read one tensor share one Gram matrix."""
     module = blocks.modules[block.index]
+    wanted = block.linears if linears is None else linears
+    totals: dict[str, torch.Tensor] = {}
     squares: dict[str, torch.Tensor] = {}
     grams: dict[str, torch.Tensor] = {}
     counts: dict[str, int] = {}
@@ -106,20 +135,21 @@ def block_statistics(blocks: Blocks, block: Block, hidden: list[torch.Tensor], g
             counts[name] = counts.get(name, 0) + rows.shape[0]
             wide = rows.double()
             squares[name] = squares.get(name, 0) + (wide**2).sum(dim=0)
+            totals[name] = totals.get(name, 0) + wide.sum(dim=0)
             if gram:
                 grams[name] = grams.get(name, 0) + wide.T @ wide
 
         return hook
 
     with ExitStack() as stack:
-        for linear in block.linears:
+        for linear in wanted:
             handle = module.get_submodule(linear.name).register_forward_pre_hook(note(linear.name))
             stack.callback(handle.remove)
         for states in hidden:
             seen.clear()
             blocks.run(block.index, states)
     return {
-        linear.name: Statistics(squares[twin], counts[twin], grams.get(twin))
-        for linear in block.linears
+        linear.name: Statistics(squares[twin], counts[twin], grams.get(twin), totals[twin])
+        for linear in wanted
         for twin in [same[linear.name]]
     }

@@ -3,6 +3,7 @@
 import torch
 
 from .teacher import Teacher
+from .text import NOT_MASKED, Sequences
 
 SCORES = {
     "kl": "KL to the dense model over its top tokens and one bucket for all others; never above the full KL",
@@ -15,41 +16,51 @@ CHUNK = 128
 
 
 @torch.inference_mode()
-def score(
-    names: tuple[str, ...], hidden: torch.Tensor, ids: torch.Tensor, sequence: int, teacher: Teacher
-) -> dict[str, float]:
+def score(names: tuple[str, ...], hidden: torch.Tensor, sequence: int, teacher: Teacher) -> dict[str, float]:
     """Scores one sequence.
 
     Args:
         names: of `SCORES`.
         hidden: (1, time, hidden), what the last block returned.
-        ids: (time,), the tokens of the sequence.
         sequence: its index in the teacher's text.
         teacher: the dense model's answers.
 
     Returns:
-        For each name the mean over positions (over predicted tokens for `cross_entropy`), nats per token.
+        For each name the mean over positions (over predicted tokens for `cross_entropy`), nats per token; for an
+        encoder over the masked positions.
     """
-    length = hidden.shape[1]
+    positions, targets = predicted(teacher.text, sequence)
+    positions, targets = positions.to(hidden.device), targets.to(hidden.device)
     totals = dict.fromkeys(names, 0.0)
     if names != ("hidden_error",):
-        for start in range(0, length, CHUNK):
-            part = slice(start, min(start + CHUNK, length))
+        for part in torch.split(positions, CHUNK):
             logits = teacher.blocks.logits(hidden[:, part])
             if "cross_entropy" in names:
-                targets = ids[part.start + 1 : part.stop + 1].to(logits.device)
-                totals["cross_entropy"] += cross_entropy(logits[: len(targets)], targets) / (length - 1)
+                known = targets[part] != NOT_MASKED
+                value = cross_entropy(logits[known], targets[part][known])
+                totals["cross_entropy"] += value / int((targets != NOT_MASKED).sum())
             if "kl_full" in names:
                 dense = teacher.blocks.logits(teacher.hidden(sequence)[:, part])
-                totals["kl_full"] += kl_full(dense, logits) / length
+                totals["kl_full"] += kl_full(dense, logits) / len(positions)
             if "kl" in names:
                 top = teacher.top(sequence)
                 value = kl_top(top.log_probabilities[part], top.tokens[part], top.log_tail[part], logits)
-                totals["kl"] += value / length
+                totals["kl"] += value / len(positions)
     if "hidden_error" in names:
         dense = teacher.hidden(sequence).float()
         totals["hidden_error"] = float(((hidden.float() - dense) ** 2).sum() / (dense**2).sum())
     return totals
+
+
+def predicted(text: Sequences, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(positions scored,), and for every position (time,) the token to be predicted there or `NOT_MASKED`.
+
+    A causal model is scored at every position and predicts the next token, where there is one.
+    """
+    ids = text.ids[sequence]
+    if text.targets is None:
+        return torch.arange(len(ids)), torch.cat([ids[1:], ids.new_full((1,), NOT_MASKED)])
+    return (text.targets[sequence] != NOT_MASKED).nonzero().reshape(-1), text.targets[sequence]
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> float:

@@ -14,15 +14,27 @@ import torch
 from ..space.errors import SecateurError, suggest
 
 SEPARATOR = "\n\n"
+NOT_MASKED = -100
+MASKED_SHARE = 0.15
+"""Of the tokens of a sequence for an encoder (Devlin et al. 2019, arXiv 1810.04805, sec. 3.1)."""
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """A shuffled pool: `ids` is (sequences, length) int64; `digest` names the tokens, `documents` the texts used."""
+    """A shuffled pool.
+
+    Attributes:
+        ids: (sequences, length) int64, what the model is given.
+        documents: names of the texts used.
+        targets: (sequences, length) int64 for an encoder: the token that was masked, `NOT_MASKED` elsewhere. None for
+            a causal model, which predicts each next token.
+        digest: names the tokens.
+    """
 
     name: str
     ids: torch.Tensor
     documents: frozenset[str]
+    targets: torch.Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -30,7 +42,10 @@ class Sequences:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(f"{tuple(self.ids.shape)}".encode() + self.ids.numpy().tobytes()).hexdigest()[:16]
+        total = hashlib.sha256(f"{tuple(self.ids.shape)}".encode() + self.ids.numpy().tobytes())
+        if self.targets is not None:
+            total.update(self.targets.numpy().tobytes())
+        return total.hexdigest()[:16]
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -193,6 +208,32 @@ def from_token_file(
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def masked(text: Sequences, tokenizer: Any, seed: int) -> Sequences:
+    """A text for an encoder: its own first and last tokens around every window, and 15 % of the others masked.
+
+    Every chosen token is masked; BERT's training also leaves or exchanges some, which a measurement does not need.
+
+    Raises:
+        SecateurError: the tokenizer has no mask token.
+    """
+    if tokenizer.mask_token_id is None:
+        raise SecateurError("the model is an encoder, but its tokenizer has no mask token")
+    rng = np.random.default_rng(seed)
+    ids, targets = text.ids.clone(), torch.full_like(text.ids, NOT_MASKED)
+    first = 0 if tokenizer.cls_token_id is None else 1
+    last = text.length - (0 if tokenizer.sep_token_id is None else 1)
+    if first:
+        ids[:, 0] = tokenizer.cls_token_id
+    if last < text.length:
+        ids[:, -1] = tokenizer.sep_token_id
+    count = max(1, round(MASKED_SHARE * (last - first)))
+    for row in range(len(text)):
+        places = torch.from_numpy(first + rng.permutation(last - first)[:count])
+        targets[row, places] = ids[row, places]
+        ids[row, places] = tokenizer.mask_token_id
+    return Sequences(text.name, ids, text.documents, targets)
 
 
 def windows_after_a_third(texts: Iterable[str], tokenizer: Any, count: int, length: int) -> Iterator[torch.Tensor]:

@@ -54,7 +54,7 @@ def drop_blocks(space: Space, order: Iterable[int]) -> Genome:
     for block in order:
         if space.feasible(genome):
             break
-        whole = [i for i, g in enumerate(space.genes) if g.kind != "sparsity" and g.members[0][0] == block]
+        whole = [i for i, g in enumerate(space.genes) if g.drops and g.members[0][0] == block]
         # The cheapest sufficient part of the last block, so that the rule removes no more than a search has to.
         parts = [_dropped(space, genome, [index]) for index in whole]
         sufficient = [part for part in parts if space.feasible(part)]
@@ -84,6 +84,70 @@ def uniform_sparsity(space: Space) -> Genome:
         if space.feasible(genome):
             return genome
     raise SecateurError("no uniform sparsity level keeps the budgets")
+
+
+def uniform_width(space: Space) -> Genome:
+    """Every layer as narrow as every other: the largest share of heads, channels and residual width on the budgets.
+
+    Levels nearest to the share, never dropped; nothing is given back.
+    """
+    for share in np.arange(1.0, 0.0, -0.005).tolist():
+        genome = space.canonical(Genome(tuple(_width_level(gene, share) for gene in space.genes)))
+        if space.feasible(genome):
+            return genome
+    raise SecateurError("no uniform width keeps the budgets")
+
+
+def _width_level(gene: Gene, share: float) -> int:
+    """The level that keeps nearest to `share`, dropped not among them; dense for genes that do not narrow."""
+    if not gene.narrows:
+        return 0
+    kept = [int(level) / _full(gene) for level in gene.levels if isinstance(level, int) and level]
+    return min(range(len(kept)), key=lambda level: (abs(kept[level] - share), level))
+
+
+def _full(gene: Gene) -> int:
+    first = gene.levels[0]
+    assert isinstance(first, int)
+    return first
+
+
+FlapScores = Sequence[tuple[Sequence[float], Sequence[float]]]
+
+
+def flap(space: Space, scores: FlapScores) -> Genome:
+    """FLAP's allocation (An et al. 2024, arXiv 2312.11983, sec. 4.2): one threshold for all heads and channels.
+
+    `scores`: for each block the standardised scores of its KV groups and of its channels. Every unit under the
+    threshold goes, and the lowest threshold at which the budgets hold is taken; counts are rounded up to levels. A
+    sublayer keeps its smallest level above nothing at least, as in the authors' code.
+    """
+    thresholds = sorted({one for row in scores for part in row for one in part})
+    low, high = 0, len(thresholds) - 1
+    found: Genome | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        genome = _over_threshold(space, scores, thresholds[middle])
+        if space.feasible(genome):
+            found, high = genome, middle - 1
+        else:
+            low = middle + 1
+    if found is None:
+        raise SecateurError("no threshold of FLAP's scores keeps the budgets")
+    return found
+
+
+def _over_threshold(space: Space, scores: FlapScores, threshold: float) -> Genome:
+    levels = []
+    for gene in space.genes:
+        if gene.kind not in ("attention", "mlp") or not gene.narrows:
+            levels.append(0)
+            continue
+        row = scores[gene.members[0][0]][gene.kind == "mlp"]
+        kept = [int(level) for level in gene.levels if isinstance(level, int) and level]
+        enough = [index for index, level in enumerate(kept) if level >= sum(one >= threshold for one in row)]
+        levels.append(enough[-1])
+    return space.canonical(Genome(tuple(levels)))
 
 
 def owl(space: Space, outliers: Sequence[float], rng: np.random.Generator) -> Genome:

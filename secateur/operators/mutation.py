@@ -92,7 +92,7 @@ def swap_drops(genome: Genome, space: Space, rng: np.random.Generator) -> Genome
     Keeps every budget; returns `genome` (canonical) where nothing is dropped.
     """
     genome = space.canonical(genome)
-    structured = [index for index, gene in enumerate(space.genes) if gene.kind != "sparsity"]
+    structured = [index for index, gene in enumerate(space.genes) if gene.drops]
     dropped = [index for index in structured if genome.levels[index] == len(space.genes[index].levels) - 1]
     if not dropped:
         return genome

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..space.anatomy import Anatomy
+from ..space.anatomy import Anatomy, Block
 from ..space.costs import BlockState
 from ..space.errors import SecateurError
 from ..space.gene import Sparsity
@@ -27,21 +27,35 @@ class _Value(BaseModel):
 
 
 class Kept(_Value):
-    """How much of a sublayer is kept: `kept` of `of` KV groups (attention) or channels (MLP); 0 is dropped."""
+    """How much is kept: `kept` of `of`; 0 is dropped. `indices` are the units of the dense model that are kept, in the
+    order in which the smaller model has them; absent where nothing or all is kept, or the stream is rotated."""
 
     kept: int = Field(ge=0)
     of: int = Field(ge=1)
+    indices: tuple[int, ...] | None = None
 
 
 class Layer(_Value):
-    """One layer of the dense model. `removed`: neither sublayer is kept. `sparsity`: share of zeros, or "N:M", of each
-    linear that is kept and not dense, by its name inside the layer."""
+    """One layer of the dense model.
+
+    `removed`: neither sublayer is kept. `attention`: KV groups; `queries`: query heads in each of them, absent where
+    all are kept, with `indices` over all heads of the dense model; `mlp`: channels. `sparsity`: share of zeros, or
+    "N:M", of each linear that is kept and not dense, by its name inside the layer."""
 
     index: int = Field(ge=0)
     removed: bool
     attention: Kept
+    queries: Kept | None = None
     mlp: Kept
     sparsity: dict[str, float | str] = Field(default_factory=dict)
+
+
+class WidthIdentity(_Value):
+    """How narrower sublayers were made: importance `order`, `repair` of what is left, order of the residual width."""
+
+    order: str
+    repair: str | None
+    hidden: str | None
 
 
 class ModelIdentity(_Value):
@@ -72,18 +86,22 @@ class Score(_Value):
 
 
 class Plan(_Value):
-    """A compression plan."""
+    """A compression plan. `hidden`: residual width, absent where all is kept; `scores` by text and score, those of the
+    baselines and the dense model in `compared`, by name."""
 
     format: Literal["secateur-plan"] = "secateur-plan"
     version: Literal[1] = 1
     name: str
     model: ModelIdentity
     pruner: str | None
+    widths: WidthIdentity | None = None
+    hidden: Kept | None = None
     layers: tuple[Layer, ...]
     costs: dict[str, int]
     dense_costs: dict[str, int]
     budgets: dict[str, int]
     scores: dict[str, dict[str, Score]]
+    compared: dict[str, dict[str, dict[str, Score]]] = Field(default_factory=dict)
     texts: dict[str, TextIdentity]
     genome: dict[str, float | int | str]
     seed: int
@@ -101,21 +119,36 @@ class Plan(_Value):
             if unknown:
                 raise SecateurError(f"plan, layer {layer.index}: no linear '{unknown[0]}'; linears: {', '.join(names)}")
             levels = tuple(Sparsity.parse(layer.sparsity.get(name, 0.0)) for name in names)
-            states.append(BlockState(layer.attention.kept, layer.mlp.kept, levels))
+            queries = layer.queries.kept if layer.queries else block.queries
+            for what, kept, full in (
+                ("attention", layer.attention.kept, block.kv_heads),
+                ("queries", queries, block.queries),
+                ("mlp", layer.mlp.kept, block.channels),
+            ):
+                if kept > full:
+                    raise SecateurError(f"plan, layer {layer.index}: {what} keeps {kept}, but the model has {full}")
+            hidden = self.hidden.kept if self.hidden else block.hidden
+            groups = layer.attention.kept
+            states.append(BlockState(groups, queries if groups else 0, layer.mlp.kept, hidden, levels))
         return tuple(states)
 
     def write(self, path: Path) -> None:
         write_text(path, json.dumps(self.model_dump(mode="json"), indent=1) + "\n")
 
 
-def layers(space: Space, genome: Genome) -> tuple[Layer, ...]:
+Orders = Mapping[str, Any]
+"""Importance orders as the journal has them: "groups", "queries" and "channels" by block, and "hidden"."""
+
+
+def layers(space: Space, genome: Genome, orders: Orders | None) -> tuple[Layer, ...]:
     """The layers of a plan for `genome`."""
     return tuple(
         Layer(
             index=block.index,
             removed=state.removed,
-            attention=Kept(kept=state.attention, of=block.kv_heads),
-            mlp=Kept(kept=state.mlp, of=block.channels),
+            attention=_kept(state.attention, block.kv_heads, orders["groups"][block.index] if orders else None),
+            queries=_queries(block, state, orders) if 0 < state.queries < block.queries else None,
+            mlp=_kept(state.mlp, block.channels, orders["channels"][block.index] if orders else None),
             sparsity={
                 linear.name: level.to_json()
                 for linear, level in zip(block.linears, state.sparsity, strict=True)
@@ -124,6 +157,26 @@ def layers(space: Space, genome: Genome) -> tuple[Layer, ...]:
         )
         for block, state in zip(space.anatomy.blocks, space.states(genome), strict=True)
     )
+
+
+def residual(space: Space, genome: Genome, orders: Orders | None) -> Kept | None:
+    """The residual width of a plan; None where all of it is kept."""
+    kept, hidden = space.states(genome)[0].hidden, space.anatomy.hidden_size
+    return None if kept == hidden else _kept(kept, hidden, orders["hidden"] if orders else None)
+
+
+def _kept(kept: int, of: int, order: list[int] | None) -> Kept:
+    indices = tuple(order[:kept]) if order is not None and 0 < kept < of else None
+    return Kept(kept=kept, of=of, indices=indices)
+
+
+def _queries(block: Block, state: BlockState, orders: Orders | None) -> Kept:
+    indices = None
+    if orders is not None:
+        groups = orders["groups"][block.index][: state.attention]
+        heads = orders["queries"][block.index]
+        indices = tuple(group * block.queries + head for group in groups for head in heads[group][: state.queries])
+    return Kept(kept=state.queries, of=block.queries, indices=indices)
 
 
 def read_plan(path: Path) -> Plan:

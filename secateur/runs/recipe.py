@@ -13,11 +13,14 @@ from ..space.errors import SecateurError, suggest
 
 DEPTH_BASELINES = ("last-k", "shortgpt", "angular")
 SPARSITY_BASELINES = ("uniform", "owl", "er")
-SEARCH_BASELINES = ("greedy", "knapsack", "random")
-BASELINES = (*DEPTH_BASELINES, *SPARSITY_BASELINES, *SEARCH_BASELINES)
+WIDTH_BASELINES = ("uniform-width", "flap")
+SEARCH_BASELINES = ("greedy", "multipruner", "knapsack", "random")
+BASELINES = (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES, *SEARCH_BASELINES)
 
 Positive = Annotated[int, Field(ge=1)]
-Initial = Literal["random", "uniform", "owl", "er", "last-k", "shortgpt", "angular", "knapsack", "greedy"]
+Initial = Literal[
+    "random", "uniform", "owl", "er", "last-k", "shortgpt", "angular", "uniform-width", "flap", "knapsack", "greedy"
+]
 ScoreName = Literal["kl", "kl_full", "cross_entropy", "hidden_error"]
 
 
@@ -51,24 +54,61 @@ class TextSettings(_Frozen):
         return self.name or Path(self.source.split(":")[-1]).stem
 
 
-class GeneSettings(_Frozen):
-    """Genes of one kind over `layers`; `levels`, `per` and `group` are for sparsity."""
+Level = int | float | str
 
-    kind: Literal["attention", "mlp", "block", "sparsity"]
+
+class GeneSettings(_Frozen):
+    """Genes of one kind over `layers`.
+
+    `levels`: for sparsity, shares of zeros and patterns; for `attention` (KV groups), `queries` (query heads per KV
+    group), `mlp` (channels) and `hidden` (residual width, one gene for the model), what is kept: counts, shares, 0 for
+    dropped, or a text such as "step 128" or "5 levels to 0.25"; one list for all layers or one for each. Attention and
+    MLP without levels are kept or dropped. `multiple_of` rounds kept shares. `per` and `group` are for sparsity.
+    """
+
+    kind: Literal["attention", "queries", "mlp", "block", "hidden", "sparsity"]
     layers: str | tuple[int, ...] = "all"
-    levels: tuple[float | str, ...] = ()
+    levels: str | tuple[Level | tuple[Level, ...], ...] = ()
+    multiple_of: Positive = 1
     per: Literal["linear", "sublayer", "block", "group"] = "linear"
     group: Positive = 1
 
     @model_validator(mode="after")
     def _fits_kind(self) -> "GeneSettings":
-        if self.kind == "sparsity" and not self.levels:
-            raise ValueError("sparsity genes need 'levels', such as [0.4, 0.5, 0.6] or ['2:4']")
-        if self.kind != "sparsity" and (self.levels or self.per != "linear" or self.group != 1):
-            raise ValueError(f"'levels', 'per' and 'group' belong to sparsity genes, not to {self.kind}")
+        if self.kind == "sparsity" and (not self.levels or isinstance(self.levels, str)):
+            raise ValueError("sparsity genes need a list of 'levels', such as [0.4, 0.5, 0.6] or ['2:4']")
+        if self.kind == "sparsity" and any(isinstance(level, tuple) for level in self.levels):
+            raise ValueError("sparsity genes take one list of 'levels'; give layers that differ genes of their own")
+        if self.kind in ("queries", "hidden") and not self.levels:
+            raise ValueError(f"{self.kind} genes need 'levels', such as [1.0, 0.75, 0.5]")
+        if self.kind == "block" and self.levels:
+            raise ValueError("a block is kept or dropped: genes of kind block take no 'levels'")
+        if self.kind == "hidden" and self.layers != "all":
+            raise ValueError("the residual width is one gene for the model: genes of kind hidden take no 'layers'")
+        if self.kind in ("sparsity", "block") and self.multiple_of != 1:
+            raise ValueError(f"'multiple_of' belongs to widths, not to {self.kind}")
+        if self.kind != "sparsity" and (self.per != "linear" or self.group != 1):
+            raise ValueError(f"'per' and 'group' belong to sparsity genes, not to {self.kind}")
         if (self.per == "group") != (self.group > 1):
             raise ValueError("write per: group together with group: K, K at least 2")
         return self
+
+    @property
+    def narrows(self) -> bool:
+        """Whether it can ask for narrower sublayers or a narrower residual stream."""
+        return self.kind != "sparsity" and bool(self.levels)
+
+
+class WidthsSettings(_Frozen):
+    """How narrower sublayers are made.
+
+    `order`: by what heads and channels are kept; `repair`: what is done about those that are gone; `hidden`: how the
+    residual stream is narrowed.
+    """
+
+    order: Literal["magnitude", "taylor", "wanda-sp", "flap", "output-error", "obs"] = "output-error"
+    repair: Literal["bias", "mask", "least-squares", "admm"] | None = "least-squares"
+    hidden: Literal["pca", "magnitude"] = "pca"
 
 
 class ScheduleSettings(_Frozen):
@@ -113,6 +153,14 @@ class GreedySettings(_Frozen):
     evaluations: Positive | None = None
 
 
+class MultiprunerSettings(_Frozen):
+    """Greedily sublayers, then channels, then heads; `evaluations` at most (null: one change a step, as published)."""
+
+    name: Literal["multipruner"]
+    sequences: Positive = 4
+    evaluations: Positive | None = None
+
+
 class EvopressSettings(_Frozen):
     """(1 + lambda) evolution by level switches.
 
@@ -138,7 +186,7 @@ class EvopressSettings(_Frozen):
 
 
 StrategySettings = Annotated[
-    RandomSettings | ExhaustiveSettings | KnapsackSettings | GreedySettings | EvopressSettings,
+    RandomSettings | ExhaustiveSettings | KnapsackSettings | GreedySettings | MultiprunerSettings | EvopressSettings,
     Field(discriminator="name"),
 ]
 
@@ -166,6 +214,7 @@ class Recipe(_Frozen):
     context: Positive = 2048
     keep_first_attention: bool = True
     pruner: str = "wanda"
+    widths: WidthsSettings = WidthsSettings()
     score: ScoreName = "kl"
     strategy: StrategySettings
     effort: Effort = Effort()
@@ -185,6 +234,11 @@ class Recipe(_Frozen):
             raise ValueError("held_out: an interval needs at least 2 sequences of each text")
         if len(set(titles)) != len(titles):
             raise ValueError("held_out: two texts have the same name; set 'name' on one of them")
+        kinds = {gene.kind for gene in self.genes}
+        if self.score == "hidden_error" and "hidden" in kinds:
+            raise ValueError("score: hidden_error compares residual streams of one width; the recipe has a hidden gene")
+        if self.pruner in ("sparsegpt", "admm") and {"sparsity", "hidden"} <= kinds:
+            raise ValueError(f"pruner: {self.pruner} updates weights at full residual width; use wanda with hidden")
         effort = self.effort
         unlimited = effort.tokens is None and effort.evaluations is None and effort.minutes is None
         if self.strategy.name == "random" and unlimited:
@@ -198,11 +252,13 @@ class Recipe(_Frozen):
         """Those that apply to the kinds of genes the recipe has."""
         kinds = {gene.kind for gene in self.genes}
         apply: list[str] = []
-        if kinds - {"sparsity"}:
+        if kinds & {"attention", "mlp", "block"}:
             apply += DEPTH_BASELINES
+        if any(gene.narrows for gene in self.genes):
+            apply += WIDTH_BASELINES
         if "sparsity" in kinds:
             apply += SPARSITY_BASELINES
-        apply += SEARCH_BASELINES
+        apply += [name for name in SEARCH_BASELINES if name != "multipruner" or any(g.narrows for g in self.genes)]
         return tuple(name for name in apply if self.baselines == "all" or name in self.baselines)
 
     def digest(self) -> str:
@@ -278,7 +334,7 @@ def _problem(error: dict[str, Any]) -> str:
     """One pydantic error as `where: what`, with a suggestion for an unknown key."""
     location = [part for part in error["loc"] if not (isinstance(part, str) and part.endswith("Settings"))]
     # The tag of a discriminated union stands in the path like a key.
-    tags = {"random", "exhaustive", "knapsack", "greedy", "evopress"}
+    tags = {"random", "exhaustive", "knapsack", "greedy", "multipruner", "evopress"}
     path = ".".join(str(part) for part in location if part not in tags) or "recipe"
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"])
@@ -293,11 +349,13 @@ _CLASSES: dict[str, type[BaseModel]] = {
     "calibration": TextSettings,
     "held_out": TextSettings,
     "genes": GeneSettings,
+    "widths": WidthsSettings,
     "effort": Effort,
     "random": RandomSettings,
     "exhaustive": ExhaustiveSettings,
     "knapsack": KnapsackSettings,
     "greedy": GreedySettings,
+    "multipruner": MultiprunerSettings,
     "evopress": EvopressSettings,
     "schedule": ScheduleSettings,
 }

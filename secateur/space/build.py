@@ -1,32 +1,142 @@
 """Makes genes from what a recipe asks for: kinds, levels and layers."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from .anatomy import Anatomy
 from .errors import SecateurError, suggest
 from .gene import Gene, GeneKind, Sparsity
 
+WidthLevels = str | Sequence[float | int | str | Sequence[float | int | str]]
 GRANULARITIES = ("linear", "sublayer", "block", "group")
 
 
 def structured_genes(
-    anatomy: Anatomy, kind: GeneKind, layers: Sequence[int], keep_first_attention: bool = True
+    anatomy: Anatomy,
+    kind: GeneKind,
+    layers: Sequence[int],
+    keep_first_attention: bool = True,
+    levels: WidthLevels = (),
+    multiple_of: int = 1,
 ) -> tuple[Gene, ...]:
-    """Genes `attention`, `mlp` or `block` with the levels kept and dropped, one for each of `layers`.
+    """Genes `attention`, `queries`, `mlp` or `block`, one for each of `layers`.
 
-    Layer 0 keeps its attention unless `keep_first_attention` is false: caches and llama.cpp read sizes from it. Where
-    layers with and without a sliding window alternate, so does the first layer of each sort.
+    `levels`: as `width_levels` reads them, or one such list for each of `layers`; nothing: kept and dropped. Layer 0
+    keeps some attention unless `keep_first_attention` is false: caches and llama.cpp read sizes from it. Where layers
+    with and without a sliding window alternate, so does the first layer of each sort.
+
+    Raises:
+        SecateurError: a level that does not fit the layer, or lists that do not fit the layers.
     """
+    lists = _per_layer(kind, levels, layers)
     genes = []
     windows = [block.window for block in anatomy.blocks]
     firsts = {windows.index(window) for window in windows}
-    for index in layers:
+    for index, wanted in zip(layers, lists, strict=True):
         block = anatomy.blocks[index]
-        if index in firsts and kind != "mlp" and keep_first_attention:
-            continue
-        dense = {"attention": block.kv_heads, "mlp": block.channels, "block": 1}[kind]
-        genes.append(Gene(kind, str(index), (dense, 0), ((index, -1),)))
+        dense = {"attention": block.kv_heads, "queries": block.queries, "mlp": block.channels, "block": 1}[kind]
+        where = f"{kind}, layer {index}"
+        if kind == "queries" and dense == 1:
+            raise SecateurError(
+                f"{where}: one query head per KV group, as many KV groups as heads: use kind 'attention' for them"
+            )
+        kept = width_levels(where, UNITS[kind], dense, wanted, multiple_of) if wanted else (dense, 0)
+        if kind == "queries" or (index in firsts and kind != "mlp" and keep_first_attention):
+            kept = tuple(level for level in kept if level)
+        if len(kept) > 1:
+            genes.append(Gene(kind, str(index), kept, ((index, -1),)))
     return tuple(genes)
+
+
+def hidden_gene(anatomy: Anatomy, levels: WidthLevels, multiple_of: int, order: str) -> Gene:
+    """The gene of the residual width.
+
+    Raises:
+        SecateurError: the family does not allow it, or a level does not fit.
+    """
+    if order not in anatomy.hidden_orders:
+        possible = suggest(order, anatomy.hidden_orders) if anatomy.hidden_orders else f"it is for {HIDDEN_FAMILIES}"
+        raise SecateurError(f"hidden: order '{order}' is not possible for family {anatomy.family}; {possible}")
+    if not levels or (not isinstance(levels, str) and any(isinstance(level, list | tuple) for level in levels)):
+        raise SecateurError("hidden: needs one list of 'levels' for the whole model, such as [1.0, 0.9, 0.8]")
+    kept = width_levels("hidden", UNITS["hidden"], anatomy.hidden_size, levels, multiple_of)
+    if 0 in kept:
+        raise SecateurError("hidden: a residual width of 0 is no model; end the levels above it")
+    if len(kept) < 2:
+        raise SecateurError("hidden: needs a level below the full width")
+    return Gene("hidden", "model", kept, tuple((block.index, -1) for block in anatomy.blocks))
+
+
+UNITS = {
+    "attention": "KV groups (query heads go with their group; kind 'queries' is for heads within a group)",
+    "queries": "query heads per KV group (the same number is kept in every group)",
+    "mlp": "channels",
+    "block": "block",
+    "hidden": "of the residual width",
+}
+HIDDEN_FAMILIES = "llama, mistral, qwen2, qwen3, phi3, smollm3, granite and, with order magnitude, olmo2"
+
+
+def _per_layer(kind: str, levels: WidthLevels, layers: Sequence[int]) -> list[WidthLevels]:
+    """One list of levels for each layer."""
+    if isinstance(levels, str) or not any(isinstance(level, list | tuple) for level in levels):
+        return [levels] * len(layers)
+    if len(levels) != len(layers) or not all(isinstance(level, list | tuple) for level in levels):
+        raise SecateurError(
+            f"{kind}: {len(levels)} entries in 'levels' for {len(layers)} layers; write one list for all layers, or "
+            "one list for each of them"
+        )
+    return [tuple(level) for level in levels if not isinstance(level, float | int | str)]
+
+
+def width_levels(where: str, unit: str, dense: int, levels: WidthLevels, multiple_of: int = 1) -> tuple[int, ...]:
+    """Numbers kept, from `dense` down.
+
+    `levels`: counts (1024), shares (0.75, "75%", 1.0), or one text, "step 128" or "5 levels", evenly down to nothing,
+    or as in "step 128 to 0.25" down to a count or share. 0 is dropped. Shares are rounded to `multiple_of`; counts must
+    be multiples.
+
+    Raises:
+        SecateurError: a level that cannot be read, is too large, or is no multiple; `multiple_of` leaves none.
+    """
+    if multiple_of > 1 and multiple_of >= dense:
+        raise SecateurError(
+            f"{where}: multiple_of {multiple_of} leaves no width between {dense} {unit} and none; make it smaller"
+        )
+
+    def rounded(count: float) -> int:
+        return min(dense, max(multiple_of, round(count / multiple_of) * multiple_of)) if count > 0 else 0
+
+    def one(level: float | int | str) -> int:
+        text = str(level).strip()
+        share = re.fullmatch(r"([0-9.]+)%", text)
+        try:
+            value = float(share[1]) / 100 if share else float(text)
+        except ValueError:
+            raise SecateurError(f"{where}: cannot read level '{level}'; write a count, a share or 0") from None
+        if share or "." in text:
+            if not 0 <= value <= 1:
+                raise SecateurError(f"{where}: a share goes from 0 to 1, got {level}; counts are whole numbers")
+            return rounded(value * dense)
+        if not 0 <= value <= dense:
+            raise SecateurError(f"{where}: level {level}, but there are {dense} {unit}")
+        if int(value) % multiple_of and int(value) != dense:
+            raise SecateurError(f"{where}: level {level} is no multiple of multiple_of {multiple_of}")
+        return int(value)
+
+    if isinstance(levels, str):
+        match = re.fullmatch(r"(?:step (\d+)|(\d+) levels)(?: to ([0-9.]+%?))?", levels.strip())
+        if match is None or "0" in (match[1], match[2]) or match[2] == "1":
+            raise SecateurError(f"{where}: cannot read levels '{levels}'; write 'step 128', '5 levels' or a list")
+        last = one(match[3]) if match[3] else 0
+        if match[1]:
+            kept = [rounded(count) for count in range(dense - int(match[1]), last, -int(match[1]))]
+        else:
+            kept = [rounded(dense - (dense - last) * i / (int(match[2]) - 1)) for i in range(1, int(match[2]) - 1)]
+        kept.append(last)
+    else:
+        kept = [one(level) for level in levels if isinstance(level, float | int | str)]
+    return tuple(sorted({dense, *kept}, reverse=True))
 
 
 def sparsity_genes(

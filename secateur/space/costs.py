@@ -11,24 +11,61 @@ from .gene import DENSE, Sparsity
 class BlockState:
     """What a genome makes of one block: the part of it that models, costs and plans read.
 
-    `attention` and `mlp` are the KV groups and channels kept (0: the sublayer is dropped; both 0: the block is
-    removed); `sparsity` has one entry for each linear of the block in module order, dense for those dropped.
+    Attributes:
+        attention: KV groups kept; 0: the sublayer is dropped.
+        queries: query heads kept in each of them; 0 where attention is dropped.
+        mlp: channels kept; 0: the sublayer is dropped. Both dropped: the block is removed.
+        hidden: residual width, the same in every block.
+        sparsity: one entry for each linear of the block in module order, dense for those dropped.
     """
 
     attention: int
+    queries: int
     mlp: int
+    hidden: int
     sparsity: tuple[Sparsity, ...]
 
     @property
     def removed(self) -> bool:
         return not self.attention and not self.mlp
 
+    @property
+    def kept(self) -> tuple[int, int]:
+        """Of the attention and of the MLP; 0 is dropped."""
+        return self.attention, self.mlp
+
     def sort_key(self) -> tuple[object, ...]:
-        return (-self.attention, -self.mlp, tuple((s.share, s.of, s.keep) for s in self.sparsity))
+        sparsity = tuple((s.share, s.of, s.keep) for s in self.sparsity)
+        return (-self.hidden, -self.attention, -self.queries, -self.mlp, sparsity)
+
+    def sizes(self, block: Block) -> dict[str, int]:
+        """Lengths of the segments along the block's dimensions."""
+        return block.sizes(self.attention, self.queries, self.mlp, self.hidden)
+
+    def narrowed(self, block: Block) -> tuple[bool, bool]:
+        """Whether attention and MLP are kept, but not at full width."""
+        attention = 0 < self.attention * self.queries < block.heads
+        return attention, 0 < self.mlp < block.channels
 
 
 def dense_state(block: Block) -> BlockState:
-    return BlockState(block.kv_heads, block.channels, (DENSE,) * len(block.linears))
+    return BlockState(block.kv_heads, block.queries, block.channels, block.hidden, (DENSE,) * len(block.linears))
+
+
+@dataclass(frozen=True, slots=True)
+class Additions:
+    """Parameters that narrower models have and the dense one has not.
+
+    Attributes:
+        bias: the repair gives the last linear of every narrowed sublayer a bias, where it has none.
+        projection: a rotated residual stream needs a square matrix between the final norm and a tied head.
+    """
+
+    bias: bool = False
+    projection: bool = False
+
+
+NONE_ADDED = Additions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +74,13 @@ class Costs:
 
     Attributes:
         parameters: of the materialised model; tied ones once; zeros from sparsity still count.
-        block_parameters: the same, blocks only (no embeddings, head or final norm).
+        block_parameters: the same, blocks only (no embeddings, head, final norm or projection).
         nonzero_parameters: `parameters` less the weights that sparsity sets to zero.
         linear_weights: non-zero weights of the linears in the blocks; what "50 % sparsity" is measured on.
         macs: multiply-accumulates per token with a full context, attention scores included. Zeros in a dense matrix
             are multiplied like any number, so that unstructured sparsity does not lower this.
         weight_bytes: of all parameters in the model's dtype, as safetensors holds them.
-        kv_bytes: of the KV cache per token, in the model's dtype.
+        kv_bytes: of the KV cache per token, in the model's dtype; an encoder has none.
     """
 
     parameters: int
@@ -72,38 +109,47 @@ class BlockCosts:
     kv: int
 
 
-def block_costs(block: Block, state: BlockState, context: int) -> BlockCosts:
+def block_costs(block: Block, state: BlockState, context: int, additions: Additions) -> BlockCosts:
     """Returns what a block costs in a given state, MACs per token at a context length of `context` tokens."""
     parameters = weights = zeros = macs = kv = 0
     position = 0
-    for sublayer, kept in zip(block.sublayers, (state.attention, state.mlp), strict=True):
+    sizes = state.sizes(block)
+    for sublayer, kept, narrowed in zip(block.sublayers, state.kept, state.narrowed(block), strict=True):
         levels = state.sparsity[position : position + len(sublayer.linears)]
         position += len(sublayer.linears)
-        if kept:
-            parameters += sublayer.parameters
-            weights += sublayer.weights
-            macs += sublayer.weights
-            zeros += sum(
-                level.zeros(linear.outputs, linear.inputs)
-                for linear, level in zip(sublayer.linears, levels, strict=True)
-            )
+        if not kept:
+            continue
+        parameters += sum(tensor.parameters(sizes) for tensor in sublayer.parameters())
+        if narrowed and additions.bias and not sublayer.linears[-1].bias:
+            parameters += sublayer.linears[-1].shape(sizes)[0]
+        for linear, level in zip(sublayer.linears, levels, strict=True):
+            outputs, inputs = linear.shape(sizes)
+            weights += outputs * inputs
+            zeros += level.zeros(outputs, inputs)
+    macs = weights
     if state.attention:
-        macs += 2 * block.heads * block.head_dim * min(context, block.window or context)
-        kv = 2 * block.kv_heads * block.head_dim
+        macs += 2 * sizes["heads"] * block.head_dim * min(context, block.window or context)
+        kv = 2 * state.attention * block.head_dim
     return BlockCosts(parameters, zeros, weights, macs, kv)
 
 
-def total(anatomy: Anatomy, blocks: Sequence[BlockCosts]) -> Costs:
-    """Adds up the blocks of a subnet and what lies outside them."""
+def total(anatomy: Anatomy, blocks: Sequence[BlockCosts], hidden: int, additions: Additions) -> Costs:
+    """Adds up the blocks of a subnet of residual width `hidden` and what lies outside them."""
     block_parameters = sum(block.parameters for block in blocks)
     zeros = sum(block.zeros for block in blocks)
-    parameters = block_parameters + sum(tensor.parameters for tensor in anatomy.outside)
+    parameters = block_parameters + sum(tensor.parameters({"hidden": hidden}) for tensor in anatomy.outside)
+    head_macs = anatomy.head_macs
+    if hidden < anatomy.hidden_size:
+        projection = hidden**2 if additions.projection else 0
+        parameters += projection
+        head_macs = head_macs * hidden // anatomy.hidden_size + projection
+    kv = sum(block.kv for block in blocks) if anatomy.causal else 0
     return Costs(
         parameters=parameters,
         block_parameters=block_parameters,
         nonzero_parameters=parameters - zeros,
         linear_weights=sum(block.weights for block in blocks) - zeros,
-        macs=sum(block.macs for block in blocks) + anatomy.head_macs,
+        macs=sum(block.macs for block in blocks) + head_macs,
         weight_bytes=parameters * anatomy.bytes_per_parameter,
-        kv_bytes=sum(block.kv for block in blocks) * anatomy.bytes_per_parameter,
+        kv_bytes=kv * anatomy.bytes_per_parameter,
     )

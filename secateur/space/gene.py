@@ -6,7 +6,7 @@ from typing import Literal
 
 from .errors import SecateurError
 
-GeneKind = Literal["attention", "mlp", "block", "sparsity"]
+GeneKind = Literal["attention", "queries", "mlp", "block", "hidden", "sparsity"]
 STEPS = 200
 """Unstructured sparsity is counted in steps of 1/200, so that one byte says at which step a weight dies."""
 
@@ -77,9 +77,9 @@ DENSE = Sparsity()
 class Gene:
     """One decision: what it decides (`kind`), where (`site`), and its `levels` from dense (level 0) to smallest.
 
-    A level of a structured gene is the number kept (KV groups, channels, blocks), 0 meaning dropped; a level of a
-    `sparsity` gene is a `Sparsity`. `members` are the (block, linear) pairs that a sparsity gene covers and
-    (block, -1) for a structured gene.
+    A level of a structured gene is the number kept (KV groups, query heads in each of them, channels, blocks, residual
+    width), 0 meaning dropped; a level of a `sparsity` gene is a `Sparsity`. `members` are the (block, linear) pairs
+    that a sparsity gene covers and (block, -1) for each block that a structured gene touches.
     """
 
     kind: GeneKind
@@ -100,6 +100,16 @@ class Gene:
     def key(self) -> str:
         """Stable name, for example `sparsity@3.mlp.up_proj` or `attention@7`."""
         return f"{self.kind}@{self.site}"
+
+    @property
+    def drops(self) -> bool:
+        """Whether its last level removes what it is about."""
+        return self.kind in ("attention", "mlp", "block") and self.levels[-1] == 0
+
+    @property
+    def narrows(self) -> bool:
+        """Whether one of its levels keeps a part, but not all."""
+        return self.kind != "sparsity" and any(level and level != self.levels[0] for level in self.levels)
 
     def label(self, level: int) -> float | int | str:
         """The value of a level as written to JSON."""

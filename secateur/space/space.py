@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from .anatomy import Anatomy
+from .anatomy import Anatomy, Axis
 from .budget import Budget
-from .costs import BlockCosts, BlockState, Costs, block_costs, dense_state, total
+from .costs import NONE_ADDED, Additions, BlockCosts, BlockState, Costs, block_costs, dense_state, total
 from .errors import SecateurError, suggest
 from .gene import Gene, Sparsity
 from .genome import Genome
@@ -19,13 +19,15 @@ from .genome import Genome
 class Space:
     """All genomes over `genes`, with the budgets they must keep.
 
-    `context` is the context length in tokens at which MACs are counted.
+    `context` is the context length in tokens at which MACs are counted; `additions` are the parameters that repairs
+    and rotations add to narrower models.
     """
 
     anatomy: Anatomy
     genes: tuple[Gene, ...]
     budgets: tuple[Budget, ...] = ()
     context: int = 2048
+    additions: Additions = NONE_ADDED
 
     def __post_init__(self) -> None:
         if not self.genes:
@@ -46,6 +48,49 @@ class Space:
                         "give each linear to one sparsity gene"
                     )
                 covered[member] = gene.key
+        self._check_patterns()
+        self._check_hidden()
+
+    def _check_patterns(self) -> None:
+        """Raises SecateurError where a pattern N:M would not fit the narrower inputs of a linear."""
+        for gene in self.genes:
+            for level in gene.levels:
+                if not isinstance(level, Sparsity) or not level.of:
+                    continue
+                for index, linear in gene.members:
+                    columns = self.anatomy.blocks[index].linears[linear].columns
+                    for size in self._input_sizes(index, columns):
+                        if size % level.of:
+                            name = self.anatomy.blocks[index].linears[linear].name
+                            raise SecateurError(
+                                f"block {index}, {name}: the pattern {level} does not fit a width of {size} inputs; "
+                                f"set 'multiple_of' to a multiple of {level.of}, or leave the pattern out"
+                            )
+
+    def _input_sizes(self, index: int, columns: Axis) -> set[int]:
+        """The lengths that `columns` can take in runs that stay together: whole heads, channels, residual width."""
+        block = self.anatomy.blocks[index]
+        if columns == ("query",):
+            narrows = ("attention", index) in self._structure or ("queries", index) in self._structure
+            return {block.head_dim} if narrows else {block.heads * block.head_dim}
+        kind = "mlp" if columns == ("channel",) else "hidden" if columns == ("hidden",) else ""
+        gene = self._structure.get((kind, index))
+        return (
+            {int(level) for level in self.genes[gene].levels if isinstance(level, int)} if gene is not None else set()
+        )
+
+    def _check_hidden(self) -> None:
+        """Raises SecateurError where the projection that a rotation adds outweighs what a level removes."""
+        index = next((i for i, gene in enumerate(self.genes) if gene.kind == "hidden"), None)
+        if index is None or not self.additions.projection:
+            return
+        dense, first = self.dense_costs, self.costs(self.dense.with_level(index, 1))
+        if first.parameters > dense.parameters or first.macs > dense.macs:
+            raise SecateurError(
+                f"hidden: level {self.genes[index].levels[1]} would cost more than the full width "
+                f"{self.anatomy.hidden_size}, since a rotated residual stream with tied embeddings needs a projection "
+                "before the head; begin with a smaller level"
+            )
 
     # -- genomes -------------------------------------------------------------------------------------------------
 
@@ -98,7 +143,7 @@ class Space:
     @cached_property
     def _structure(self) -> dict[tuple[str, int], int]:
         """Index of the structured gene of a kind at a block."""
-        return {(g.kind, g.members[0][0]): i for i, g in enumerate(self.genes) if g.kind != "sparsity"}
+        return {(g.kind, block): i for i, g in enumerate(self.genes) if g.kind != "sparsity" for block, _ in g.members}
 
     def _kept(self, genome: Genome, kind: str, block: int) -> int | None:
         """What the structured gene of `kind` keeps at `block`; None where there is no such gene."""
@@ -124,8 +169,10 @@ class Space:
             gone |= {(block, kind) for kind in ("attention", "mlp") if self._kept(genome, kind, block) == 0}
         flags = []
         for gene in self.genes:
-            if gene.kind == "block":
+            if gene.kind in ("block", "hidden"):
                 flags.append(True)
+            elif gene.kind == "queries":
+                flags.append((gene.members[0][0], "attention") not in gone)
             elif gene.kind == "sparsity":
                 flags.append(any((b, self._sublayer_of(b, linear)) not in gone for b, linear in gene.members))
             else:
@@ -168,31 +215,37 @@ class Space:
         if memo not in self._known_blocks:
             block = self.anatomy.blocks[index]
             state = self._state(genome, index)
-            self._known_blocks[memo] = (state, block_costs(block, state, self.context))
+            self._known_blocks[memo] = (state, block_costs(block, state, self.context, self.additions))
         return self._known_blocks[memo]
 
     def _state(self, genome: Genome, index: int) -> BlockState:
         block = self.anatomy.blocks[index]
         dense = dense_state(block)
-        kept = {}
-        for kind, count in (("attention", dense.attention), ("mlp", dense.mlp)):
+        removed = self._kept(genome, "block", index) == 0
+
+        def kept(kind: str, count: int) -> int:
             gene = self._kept(genome, kind, index)
-            kept[kind] = 0 if self._kept(genome, "block", index) == 0 else count if gene is None else gene
+            return count if gene is None else gene
+
+        attention = 0 if removed else kept("attention", dense.attention)
+        mlp = 0 if removed else kept("mlp", dense.mlp)
+        queries = kept("queries", dense.queries) if attention else 0
         sparsity = list(dense.sparsity)
         for gene_index in self._touching[index]:
             value = self.genes[gene_index].levels[genome.levels[gene_index]]
             if isinstance(value, Sparsity):
                 for member_block, linear in self.genes[gene_index].members:
-                    if member_block == index and kept[self._sublayer_of(index, linear)]:
+                    if member_block == index and {"attention": attention, "mlp": mlp}[self._sublayer_of(index, linear)]:
                         sparsity[linear] = value
-        return BlockState(kept["attention"], kept["mlp"], tuple(sparsity))
+        return BlockState(attention, queries, mlp, kept("hidden", dense.hidden), tuple(sparsity))
 
     def states(self, genome: Genome) -> tuple[BlockState, ...]:
         """What becomes of each block."""
         return tuple(self._block(genome, block.index)[0] for block in self.anatomy.blocks)
 
     def costs(self, genome: Genome) -> Costs:
-        return total(self.anatomy, [self._block(genome, block.index)[1] for block in self.anatomy.blocks])
+        blocks = [self._block(genome, block.index) for block in self.anatomy.blocks]
+        return total(self.anatomy, [costs for _, costs in blocks], blocks[0][0].hidden, self.additions)
 
     @cached_property
     def dense_costs(self) -> Costs:
@@ -254,7 +307,9 @@ class Space:
 
     def key(self, genome: Genome) -> str:
         """Sixteen hexadecimal digits that name the subnet; equal for equal subnets, in every space and process."""
-        rows = [
-            [state.attention, state.mlp, [level.to_json() for level in state.sparsity]] for state in self.states(genome)
-        ]
+        rows: list[list[object]] = []
+        for block, state in zip(self.anatomy.blocks, self.states(genome), strict=True):
+            rows.append([state.attention, state.mlp, [level.to_json() for level in state.sparsity]])
+            if state.hidden < block.hidden or 0 < state.queries < block.queries:
+                rows[-1] += [state.queries, state.hidden]
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]

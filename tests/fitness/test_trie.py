@@ -20,6 +20,7 @@ from secateur.fitness.scores import SCORES
 from secateur.fitness.subnet import Subnet
 from secateur.fitness.teacher import Teacher
 from secateur.fitness.text import Sequences
+from secateur.fitness.weights import Weights
 from secateur.operators.sampling import uniform
 from secateur.space.genome import Genome
 from secateur.space.space import Space
@@ -37,7 +38,9 @@ def make(folder: Path, scores: tuple[str, ...] = ("kl",), model: Any = MODEL) ->
     blocks = Blocks(model, SHAPE)
     prepare(blocks, "magnitude", LEVELS, range(4), None, folder / "levels")
     store = LevelStore(folder / "levels", "magnitude", SHAPE, blocks.modules)
-    return SubnetEvaluator(SPACE, Subnet(blocks, store), Teacher(blocks, TEXT, model_digest(model)), scores)
+    return SubnetEvaluator(
+        SPACE, Subnet(blocks, Weights(blocks, store)), Teacher(blocks, TEXT, model_digest(model)), scores
+    )
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +159,7 @@ def test_a_store_that_fails_half_way_leaves_the_block_as_it_was(
     evaluate: SubnetEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     genome = SPACE.from_json({"sparsity@1.attention": 0.5, "sparsity@1.mlp": 0.75, "mlp@2": 0})
-    store = evaluate.subnet._store
+    store = evaluate.subnet._weights._store
     assert store is not None
     passed, calls = store.weight, iter(range(100))
 

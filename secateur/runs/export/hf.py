@@ -1,8 +1,9 @@
 """The smaller checkpoint: a folder that transformers loads.
 
-Whole blocks gone (and zeros from sparsity): the stock architecture, renumbered. Single sublayers gone: the schema
-that transformers itself has for this (`per_layer_config` with `skip`), under a `model_type` of its own so that no stock
-class loads it with random blocks in the gaps, with a short modeling file in the folder.
+Where what is left is a stock model (whole blocks gone, the same widths everywhere, zeros from sparsity): the stock
+architecture, renumbered. Otherwise the schema that transformers itself has for layers that differ (`per_layer_config`),
+under a `model_type` of its own so that no stock class loads it with random blocks in the gaps, with a short modeling
+file in the folder; `import secateur` registers the same classes.
 """
 
 import importlib.util
@@ -11,27 +12,37 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from ...fitness import dropped
-from ...fitness.level_store import LevelStore
-from ...fitness.materialise import fill, kept_blocks, materialised, skips, smaller_config, smaller_weights
+from ...fitness import surgery
+from ...fitness.materialise import (
+    added_biases,
+    fill,
+    kept_blocks,
+    materialised,
+    skips,
+    smaller_config,
+    smaller_weights,
+    tables,
+    widths,
+)
+from ...fitness.weights import Weights
 from ...space.anatomy import Anatomy
 from ...space.costs import BlockState
 from ...space.errors import SecateurError
 from ..plan import Plan
+from .card import card
 
 MODELING = "modeling_secateur"
 
 
-def export_hf(
-    plan: Plan, model: nn.Module, tokenizer: Any, anatomy: Anatomy, store: LevelStore | None, out: Path
-) -> None:
+def export_hf(plan: Plan, model: nn.Module, tokenizer: Any, anatomy: Anatomy, weights: Weights, out: Path) -> None:
     """Writes checkpoint, tokenizer, plan and model card to `out`, which must not exist; whole or not at all.
 
     Raises:
@@ -46,14 +57,10 @@ def export_hf(
     except OSError as error:
         raise SecateurError(f"cannot write {out}: {error}") from error
     try:
-        if skips(states):
-            _save_skipping(model, anatomy, states, store, temporary)
-        else:
-            smaller: Any = materialised(model, anatomy, states, store)
-            smaller.save_pretrained(temporary)
+        own_class = save(model, anatomy, states, weights, temporary)
         tokenizer.save_pretrained(temporary)
         plan.write(temporary / "plan.json")
-        (temporary / "README.md").write_text(_card(plan, states), encoding="utf8")
+        (temporary / "README.md").write_text(card(plan, own_class, anatomy.causal), encoding="utf8")
         temporary.chmod(0o755)
         os.replace(temporary, out)
     except (OSError, SafetensorError) as error:
@@ -62,68 +69,89 @@ def export_hf(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _save_skipping(
-    model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], store: LevelStore | None, folder: Path
-) -> None:
+def save(
+    model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], weights: Weights, folder: Path
+) -> str | None:
+    """Writes configuration and weights; returns the model type where it is not the stock one."""
+    stock = stock_widths(anatomy, states)
+    values = smaller_weights(model, anatomy, states, weights)
+    biases = added_biases(anatomy, values)
+    if stock is None or biases or f"{anatomy.norm}.1.weight" in values:
+        return _save_own_class(model, anatomy, states, values, biases, folder)
+    smaller: Any = materialised(model, anatomy, states, weights)
+    for name, value in stock.items():
+        setattr(smaller.config, name, value)
+    smaller.save_pretrained(folder)
+    return None
+
+
+def stock_widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[str, int] | None:
+    """Configuration entries under which the stock class is the subnet; None where there are none."""
+    if skips(states):
+        return None
+    found = widths(anatomy, states)
+    entries = [found.get(new, {}) for new in range(len(kept_blocks(states)))]
+    # Families without an explicit head_dim derive it from the number of heads, which must then stay.
+    same = all(entry == entries[0] for entry in entries)
+    heads = dict(anatomy.config_names)["heads"]
+    return entries[0] if same and (anatomy.explicit_head_dim or heads not in entries[0]) else None
+
+
+def _save_own_class(
+    model: nn.Module,
+    anatomy: Anatomy,
+    states: Sequence[BlockState],
+    weights: Mapping[str, torch.Tensor],
+    biases: Mapping[int, list[str]],
+    folder: Path,
+) -> str:
     dense: Any = model
     source = modeling_source(anatomy, type(dense.config).__name__, type(dense).__name__)
     (folder / f"{MODELING}.py").write_text(source, encoding="utf8")
     classes = _imported(folder / f"{MODELING}.py")
-    values = smaller_config(dense.config, states).to_dict()
+    values = smaller_config(dense.config, anatomy, states).to_dict()
     for name in ("model_type", "architectures", "transformers_version"):
         values.pop(name, None)
-    width = len(str(len(kept_blocks(states)) - 1))
-    per_layer = {f"{index:0{width}d}": {"skip": names} for index, names in skips(states).items()}
-    config = classes.Config(**values, per_layer_config=per_layer)
+    digits = len(str(len(kept_blocks(states)) - 1))
+    per_layer: dict[str, dict[str, Any]] = {}
+    for index, entry in widths(anatomy, states).items():
+        per_layer.setdefault(f"{index:0{digits}d}", {}).update(entry)
+    for index, names in skips(states).items():
+        per_layer.setdefault(f"{index:0{digits}d}", {})["skip"] = names
+    if per_layer:
+        values |= {"per_layer_config": per_layer, "allow_global_per_layer_attribute_access": True}
+    if biases:
+        values["secateur_biases"] = {str(index): list(names) for index, names in biases.items()}
+    if f"{anatomy.norm}.1.weight" in weights:
+        values["secateur_projection"] = True
+    config = classes.Config(**values)
     smaller = classes.Model(config)
-    fill(smaller, model, smaller_weights(model, anatomy, states, store))
+    fill(smaller, model, weights)
     smaller.save_pretrained(folder)
     file = folder / "config.json"
     written = json.loads(file.read_text())
+    auto = "AutoModelForCausalLM" if anatomy.causal else "AutoModelForMaskedLM"
     written["architectures"] = [classes.Model.__name__]
     written["auto_map"] = {
         "AutoConfig": f"{MODELING}.{classes.Config.__name__}",
-        "AutoModelForCausalLM": f"{MODELING}.{classes.Model.__name__}",
+        auto: f"{MODELING}.{classes.Model.__name__}",
     }
     file.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
+    return str(written["model_type"])
 
 
 def modeling_source(anatomy: Anatomy, config_class: str, model_class: str) -> str:
-    """The modeling file of a family: the stand-ins that search used, and two small classes around the stock ones."""
-    branches = {sublayer.kind: list(sublayer.stand_ins) for sublayer in anatomy.blocks[0].sublayers}
-    return f'''{Path(dropped.__file__).read_text(encoding="utf8")}
+    """The modeling file of a family: what search used to narrow and drop, and two classes around the stock ones."""
+    description = json.dumps(tables(anatomy), indent=1)
+    return f'''{Path(surgery.__file__).read_text(encoding="utf8")}
 
 # -- what follows is specific to {anatomy.family}; written by secateur --
 
 from transformers import {config_class}, {model_class}  # noqa: E402
 
-BLOCKS = "{anatomy.blocks_path}"
-BRANCHES = {branches!r}
-
-
-def skipped(config, index):
-    """Names of the sublayers that layer `index` does without; transformers before 5.14 keeps a plain dictionary."""
-    entries = getattr(config, "per_layer_config", None)
-    if isinstance(entries, dict):
-        return next((entry.get("skip", []) for key, entry in entries.items() if int(key) == index), [])
-    return list(entries[index].skip) if entries is not None else []
-
-
-class Secateur{config_class}({config_class}):
-    model_type = "secateur_{anatomy.family}"
-
-
-class Secateur{model_class}({model_class}):
-    config_class = Secateur{config_class}
-
-    def __init__(self, config):
-        super().__init__(config)
-        for index, block in enumerate(self.get_submodule(BLOCKS)):
-            for kind in skipped(config, index):
-                for path, role in BRANCHES[kind]:
-                    stand_in(block, path, role)
-
-
+TABLES = {description}
+Secateur{config_class} = config_class({config_class}, "{anatomy.family}")
+Secateur{model_class} = model_class({model_class}, Secateur{config_class}, lambda config: TABLES)
 Config, Model = Secateur{config_class}, Secateur{model_class}
 '''
 
@@ -143,63 +171,3 @@ def _imported(path: Path) -> Any:
     finally:
         sys.dont_write_bytecode = writes
     return module
-
-
-def _card(plan: Plan, states: Sequence[BlockState]) -> str:
-    removed = [layer.index for layer in plan.layers if layer.removed]
-    rows = []
-    for layer in plan.layers:
-        if layer.removed:
-            rows.append(f"| {layer.index} | removed | removed | |")
-            continue
-        parts = [("dropped" if not part.kept else f"{part.kept}/{part.of}") for part in (layer.attention, layer.mlp)]
-        sparsity = ", ".join(f"{name} {value}" for name, value in layer.sparsity.items())
-        rows.append(f"| {layer.index} | {parts[0]} | {parts[1]} | {sparsity} |")
-    costs = [f"| {n} | {v:,} | {v / max(1, plan.dense_costs[n]):.4f}x |" for n, v in plan.costs.items()]
-    scores = [
-        f"| {text} | {name} | {score.mean:.4f} ± {score.standard_error:.4f} | {score.sequences} |"
-        for text, row in plan.scores.items()
-        for name, score in row.items()
-    ]
-    remote = bool(skips(states))
-    note = (
-        "Sublayers are missing, so the modeling file in this folder is needed: `trust_remote_code=True`.\n"
-        if remote
-        else "Plain transformers loads it.\n"
-    )
-    zeros = "Sparse weights are stored as zeros: the file is no smaller for them.\n" if plan.pruner else ""
-    argument = ", trust_remote_code=True" if remote else ""
-    return "\n".join(
-        [
-            f"# {Path(plan.model.path).name}, compressed by Secateur (plan '{plan.name}')",
-            "",
-            f"Made from `{plan.model.path}` ({plan.model.family}, weights {plan.model.digest}). "
-            f"Removed layers: {removed or 'none'}. {zeros}{note}",
-            "```python",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
-            f'model = AutoModelForCausalLM.from_pretrained("."{argument})',
-            'tokenizer = AutoTokenizer.from_pretrained(".")',
-            "```",
-            "",
-            "## Costs",
-            "",
-            "| cost | value | of dense |",
-            "|---|---|---|",
-            *costs,
-            "",
-            "## Scores (mean ± standard error over sequences; lower is better)",
-            "",
-            "| text | score | value | sequences |",
-            "|---|---|---|---|",
-            *scores,
-            "",
-            "## Layers (indices of the dense model)",
-            "",
-            "| layer | attention | mlp | sparsity |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            f"Recipe digest {plan.recipe_digest}, seed {plan.seed}; the recipe is in plan.json.",
-            "",
-        ]
-    )

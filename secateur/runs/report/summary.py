@@ -11,7 +11,7 @@ from ...space.genome import Genome
 from ...space.space import Space
 from ..folder import RunFolder
 from ..journal import CALIBRATION, FOUND
-from ..plan import ModelIdentity, Plan, Score, TextIdentity, layers
+from ..plan import ModelIdentity, Plan, Score, TextIdentity, WidthIdentity, layers, residual
 
 CONFIDENCE = 0.95
 
@@ -199,9 +199,13 @@ def _verdict(rows: list[Row], held_out: tuple[str, ...]) -> str:
     return f"The found plan does NOT beat the best baseline ({best.name}) on held-out text: KL {numbers}."
 
 
-def make_plan(folder: RunFolder, space: Space, row: Row) -> Plan:
+def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Plan:
     """The neutral plan of one row of the comparison."""
     recipe, journal = folder.recipe, folder.journal
+    orders = journal.fact("orders")
+    widths = WidthIdentity(**recipe.widths.model_dump()) if orders is not None else None
+    if widths is not None and not any(gene.kind == "hidden" for gene in space.genes):
+        widths = widths.model_copy(update={"hidden": None})
     sparse = any(gene.kind == "sparsity" for gene in space.genes)
     return Plan(
         name=row.name,
@@ -213,11 +217,18 @@ def make_plan(folder: RunFolder, space: Space, row: Row) -> Plan:
             layers=len(space.anatomy.blocks),
         ),
         pruner=recipe.pruner if sparse else None,
-        layers=layers(space, row.genome),
+        widths=widths,
+        hidden=residual(space, row.genome, orders),
+        layers=layers(space, row.genome, orders),
         costs=dict(row.costs),
         dense_costs=space.dense_costs.to_json(),
         budgets={budget.cost: budget.limit for budget in space.budgets},
         scores={text: dict(scores) for text, scores in row.scores.items()},
+        compared={
+            other.name: {text: dict(scores) for text, scores in other.scores.items()}
+            for other in summary.rows
+            if other.name != row.name and other.scores
+        },
         texts={title: TextIdentity(**values) for title, values in journal.fact("texts").items()},
         genome=space.to_json(row.genome),
         seed=recipe.seed,

@@ -38,5 +38,5 @@ def write_report(folder: RunFolder, space: Space) -> Summary:
     write_text(report / "index.html", html)
     for row in summary.rows:
         if row.name != "dense":
-            make_plan(folder, space, row).write(folder.path / "plans" / f"{row.name}.json")
+            make_plan(folder, space, summary, row).write(folder.path / "plans" / f"{row.name}.json")
     return summary

@@ -1,0 +1,197 @@
+"""The parameters of a block in a given state: slices of the dense ones, or what was prepared for that state."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..space.anatomy import Block, Linear, Sublayer, Tensor
+from ..space.costs import BlockState, dense_state
+from .axes import sliced
+from .blocks import Blocks
+from .cache import read_tensors
+from .level_store import Kept, LevelStore, as_matrix
+from .rotation import Basis, narrower_bias, narrower_linear, narrower_norm, narrower_outside, norm_before
+from .widths import repair_file
+
+
+@dataclass(frozen=True, slots=True)
+class Repairs:
+    """Where the repaired last linears are, and which repair it is."""
+
+    folder: Path
+    name: str
+
+
+class Weights:
+    """Gives the parameters of any state of a model that is dense (and permuted by importance) when this is made.
+
+    What is a slice shares memory with the dense model; what has to be assembled is kept up to `cache_bytes`, least
+    recently used out first.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        store: LevelStore | None = None,
+        repairs: Repairs | None = None,
+        basis: Basis | None = None,
+        cache_bytes: int = 2**29,
+    ) -> None:
+        self.blocks, self.anatomy = blocks, blocks.anatomy
+        self._store, self._repairs, self._basis = store, repairs, basis
+        self._dense = [
+            {t.name: module.get_parameter(t.name).data for sub in block.sublayers for t in sub.parameters()}
+            for block, module in zip(self.anatomy.blocks, blocks.modules, strict=True)
+        ]
+        self._outside = {t.name: blocks.model.get_parameter(t.name).data for t in self.anatomy.outside}
+        self._narrower: tuple[int, dict[str, torch.Tensor]] | None = None
+        self._read: dict[Path, dict[str, torch.Tensor]] = {}
+        self._assembled: OrderedDict[tuple[object, ...], torch.Tensor] = OrderedDict()
+        self._bytes, self._limit = 0, cache_bytes
+
+    def dense(self, index: int) -> Mapping[str, torch.Tensor]:
+        """The parameters of the dense block, by their name in it."""
+        return self._dense[index]
+
+    def block(self, index: int, state: BlockState) -> dict[str, torch.Tensor]:
+        """The parameters of the sublayers that `state` keeps, by their name in the block; added biases included."""
+        block, result, position = self.anatomy.blocks[index], {}, 0
+        sizes = state.sizes(block)
+        dense = state == dense_state(block)
+        for sublayer, kept, narrowed in zip(block.sublayers, state.kept, state.narrowed(block), strict=True):
+            levels = state.sparsity[position : position + len(sublayer.linears)]
+            if kept:
+                for tensor in sublayer.parameters():
+                    values = self._dense[index][tensor.name]
+                    result[tensor.name] = values if dense else sliced(tensor, values, block, sizes)
+                if state.hidden < block.hidden:
+                    self._narrow_norms(block, sublayer, state, result)
+                for number, (linear, level) in enumerate(zip(sublayer.linears, levels, strict=True)):
+                    if level or state.hidden < block.hidden or (narrowed and linear is sublayer.linears[-1]):
+                        name = f"{linear.name}.weight"
+                        result[name] = self._linear(block, sublayer, number, position + number, state)
+                if narrowed:
+                    self._repair_bias(block, sublayer, state, result)
+            position += len(sublayer.linears)
+        return result
+
+    def outside(self, hidden: int) -> dict[str, torch.Tensor]:
+        """The parameters outside the blocks for a residual width, by the names they have in a model of that width."""
+        if hidden == self.anatomy.hidden_size:
+            return self._outside
+        if self._narrower is None or self._narrower[0] != hidden:
+            assert self._basis is not None
+            changed = narrower_outside(self._basis, self.anatomy, self._outside, hidden)
+            same = {t.name for t in self.anatomy.outside if all(not axis for axis in t.axes)}
+            self._narrower = hidden, {**{name: self._outside[name] for name in same}, **changed}
+        return self._narrower[1]
+
+    def _narrow_norms(
+        self, block: Block, sublayer: Sublayer, state: BlockState, result: dict[str, torch.Tensor]
+    ) -> None:
+        assert self._basis is not None
+        norm = norm_before(sublayer)
+        number = 2 * block.index + (sublayer.kind == "mlp")
+        result[norm.name] = narrower_norm(self._basis, self._dense[block.index][norm.name], number, state.hidden)
+        for linear in sublayer.linears:
+            if linear.bias and linear.rows == ("hidden",):
+                name = f"{linear.name}.bias"
+                result[name] = narrower_bias(self._basis, self._dense[block.index][name], state.hidden)
+
+    def _repair(self, block: Block, sublayer: Sublayer, state: BlockState) -> dict[str, torch.Tensor] | None:
+        if self._repairs is None:
+            return None
+        widths = (state.attention, state.queries) if sublayer.kind == "attention" else (state.mlp, 0)
+        path = repair_file(self._repairs.folder, block.index, sublayer.kind, widths, self._repairs.name)
+        if path not in self._read:
+            self._read[path] = read_tensors(path)
+        return self._read[path]
+
+    def _repair_bias(
+        self, block: Block, sublayer: Sublayer, state: BlockState, result: dict[str, torch.Tensor]
+    ) -> None:
+        repair = self._repair(block, sublayer, state)
+        if repair is None or "bias" not in repair:
+            return
+        linear = sublayer.linears[-1]
+        name = f"{linear.name}.bias"
+        weight = self._dense[block.index][f"{linear.name}.weight"]
+        bias = repair["bias"].to(device=weight.device, dtype=weight.dtype)
+        if state.hidden < block.hidden:
+            assert self._basis is not None
+            bias = narrower_bias(self._basis, bias, state.hidden)
+        result[name] = result[name] + bias if name in result else bias
+
+    def _linear(self, block: Block, sublayer: Sublayer, number: int, position: int, state: BlockState) -> torch.Tensor:
+        linear, level, sizes = sublayer.linears[number], state.sparsity[position], state.sizes(block)
+        shape = linear.shape(sizes)
+        repaired = number == len(sublayer.linears) - 1 and state.narrowed(block)[sublayer.kind == "mlp"]
+        repair = self._repair(block, sublayer, state) if repaired else None
+        if shape == (linear.outputs, linear.inputs):
+            if self._store is not None:
+                return self._store.weight(block.index, position, level)
+            if level:
+                raise ValueError("a sparse state needs a level store")
+            return self._dense[block.index][f"{linear.name}.weight"]
+        narrow_hidden = state.hidden < block.hidden
+        if not level and repair is None and not (narrow_hidden and self._basis and self._basis.rotation is not None):
+            weight = next(linear.tensors())
+            return sliced(weight, self._dense[block.index][weight.name], block, sizes)
+        parts = tuple(sizes[segment] for segment in (*linear.rows, *linear.columns))
+        key = (block.index, position, parts, state.attention * state.queries if repaired else 0, level)
+        return self._cached(
+            key, lambda: self._assemble(block, sublayer, number, position, state, repair["weight"] if repair else None)
+        )
+
+    def _assemble(
+        self,
+        block: Block,
+        sublayer: Sublayer,
+        number: int,
+        position: int,
+        state: BlockState,
+        repaired: torch.Tensor | None,
+    ) -> torch.Tensor:
+        linear, level = sublayer.linears[number], state.sparsity[position]
+        inner = state.sizes(block) | {"hidden": block.hidden}
+        weight = next(linear.tensors())
+        dense = self._dense[block.index][weight.name]
+        if repaired is not None:
+            matrix = repaired.to(device=dense.device, dtype=dense.dtype)
+        else:
+            matrix = as_matrix(linear, sliced(weight, dense, block, inner))
+        rotated = False
+        if state.hidden < block.hidden:
+            assert self._basis is not None
+            norm = self._dense[block.index][norm_before(sublayer).name]
+            matrix = narrower_linear(self._basis, linear, norm, matrix, state.hidden)
+            rotated = self._basis.rotation is not None
+        if level:
+            if self._store is None:
+                raise ValueError("a sparse state needs a level store")
+            kept = self._kept(block, linear, state, repaired is None and not rotated)
+            matrix = self._store.masked(
+                block.index, position, matrix, level, kept, rotated and linear.columns == ("hidden",)
+            )
+        return as_matrix(linear, matrix).contiguous()
+
+    def _kept(self, block: Block, linear: Linear, state: BlockState, values: bool) -> Kept:
+        sizes = state.sizes(block)
+        rows = sliced(Tensor("", (linear.outputs,), (linear.rows,)), torch.arange(linear.outputs), block, sizes)
+        columns = sliced(Tensor("", (linear.inputs,), (linear.columns,)), torch.arange(linear.inputs), block, sizes)
+        return Kept(rows, columns, values)
+
+    def _cached(self, key: tuple[object, ...], make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        if key in self._assembled:
+            self._assembled.move_to_end(key)
+            return self._assembled[key]
+        made = make()
+        self._assembled[key] = made
+        self._bytes += made.numel() * made.element_size()
+        while self._bytes > self._limit and len(self._assembled) > 1:
+            _, old = self._assembled.popitem(last=False)
+            self._bytes -= old.numel() * old.element_size()
+        return made

@@ -1,0 +1,126 @@
+"""The model card of an exported checkpoint: what was removed where, what it costs, how it scores, how to load it."""
+
+from pathlib import Path
+
+from ..plan import Kept, Layer, Plan, Score
+
+
+def card(plan: Plan, own_class: str | None, causal: bool) -> str:
+    """Markdown; `own_class` is the model's type where no stock class loads it."""
+    auto = "AutoModelForCausalLM" if causal else "AutoModelForMaskedLM"
+    removed = [layer.index for layer in plan.layers if layer.removed]
+    return "\n".join(
+        [
+            f"# {Path(plan.model.path).name}, compressed by Secateur (plan '{plan.name}')",
+            "",
+            f"Made from `{plan.model.path}` ({plan.model.family}, {plan.model.dtype}, weights {plan.model.digest}).",
+            f"Removed layers: {', '.join(map(str, removed)) or 'none'}. {' '.join(_how(plan))}",
+            "",
+            "## Loading",
+            "",
+            *_loading(own_class, auto),
+            "",
+            "## Costs",
+            "",
+            "| cost | value | of dense |",
+            "|---|---|---|",
+            *(f"| {n} | {v:,} | {v / max(1, plan.dense_costs[n]):.4f}x |" for n, v in plan.costs.items()),
+            "",
+            "## Scores",
+            "",
+            "Mean ± standard error over sequences; lower is better. `calibration` is what the search saw; all other "
+            "texts are held out.",
+            "",
+            "| plan | text | score | value | sequences |",
+            "|---|---|---|---|---|",
+            *_scores(plan),
+            "",
+            "## Data",
+            "",
+            "| text | source | sequences | tokens each | digest |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {title} | {text.source} | {text.sequences} | {text.length} | {text.digest} |"
+                for title, text in plan.texts.items()
+            ),
+            "",
+            "## Layers (indices of the dense model; kept of all)",
+            "",
+            "| layer | KV groups | query heads in each | MLP channels | sparsity |",
+            "|---|---|---|---|---|",
+            *(_layer(layer) for layer in plan.layers),
+            "",
+            f"## Recipe (digest {plan.recipe_digest}, seed {plan.seed})",
+            "",
+            "In full in `plan.json`, with the indices of every head and channel that was kept.",
+            "",
+        ]
+    )
+
+
+def _how(plan: Plan) -> list[str]:
+    lines = []
+    if plan.hidden is not None:
+        lines.append(f"Residual width {plan.hidden.kept} of {plan.hidden.of}.")
+    if plan.widths is not None:
+        repair = plan.widths.repair or "no"
+        lines.append(f"Heads and channels chosen by {plan.widths.order}, {repair} repair of what is left.")
+        if plan.hidden is not None:
+            lines.append(f"Residual features by {plan.widths.hidden}.")
+    if plan.pruner:
+        lines.append(f"Sparse weights by {plan.pruner}, stored as zeros: the file is no smaller for them.")
+    return lines
+
+
+def _loading(own_class: str | None, auto: str) -> list[str]:
+    if own_class is None:
+        return [
+            "Plain transformers loads it:",
+            "",
+            "```python",
+            f"from transformers import {auto}, AutoTokenizer",
+            "",
+            f'model = {auto}.from_pretrained("FOLDER")',
+            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
+            "```",
+        ]
+    return [
+        f"Its layers differ in size, so no stock class fits: its type is `{own_class}`. With Secateur installed:",
+        "",
+        "```python",
+        "import secateur  # registers the type with transformers",
+        f"from transformers import {auto}, AutoTokenizer",
+        "",
+        f'model = {auto}.from_pretrained("FOLDER")',
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
+        "```",
+        "",
+        "Without it, the modeling file in this folder does the same, if you trust it:",
+        f'`{auto}.from_pretrained("FOLDER", trust_remote_code=True)`.',
+    ]
+
+
+def _scores(plan: Plan) -> list[str]:
+    rows = {plan.name: plan.scores, **plan.compared}
+    return [
+        f"| {name} | {text} | {score} | {_value(value)} | {value.sequences} |"
+        for name, texts in rows.items()
+        for text, scores in texts.items()
+        for score, value in scores.items()
+    ]
+
+
+def _value(score: Score) -> str:
+    return f"{score.mean:.4f} ± {score.standard_error:.4f}"
+
+
+def _layer(layer: Layer) -> str:
+    if layer.removed:
+        return f"| {layer.index} | removed | | removed | |"
+    sparsity = ", ".join(f"{name} {value}" for name, value in layer.sparsity.items())
+    queries = _kept(layer.queries) if layer.queries else "all" if layer.attention.kept else ""
+    return f"| {layer.index} | {_kept(layer.attention)} | {queries} | {_kept(layer.mlp)} | {sparsity} |"
+
+
+def _kept(kept: Kept) -> str:
+    return f"{kept.kept}/{kept.of}" if kept.kept else "dropped"

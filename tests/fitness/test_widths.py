@@ -1,0 +1,212 @@
+"""Every family, all genes at once: applied, masked by hand, materialised and reloaded are the same model."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache
+
+from secateur.fitness.bench import Bench
+from secateur.fitness.materialise import materialised
+from secateur.fitness.widths import WidthSettings
+from secateur.operators.sampling import uniform
+from secateur.runs.export.hf import save
+from secateur.space.genome import Genome
+from secateur.space.space import Space
+from tests.fitness.prepared import CONTEXT, IDS, prepared, through_blocks
+from tests.tiny import FAMILY_NAMES
+
+GENOMES = 50
+REPAIRS = (None, "least-squares", "bias", "mask", "admm")
+ORDERS = ("wanda-sp", "flap", "output-error", "obs", "magnitude", "taylor")
+
+
+def settings_of(family: str) -> WidthSettings:
+    """Different for each family, so that together they try every order, repair and narrowing of the stream."""
+    number = FAMILY_NAMES.index(family)
+    hidden = {"llama": "pca", "olmo2": "magnitude", "qwen3": "pca", "phi3": "pca", "qwen2": "pca"}
+    hidden |= {"mistral": "magnitude", "smollm3": "pca", "granite": "magnitude"}
+    return WidthSettings(ORDERS[number % 6], REPAIRS[number % 5], hidden.get(family))
+
+
+def close(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return bool(torch.allclose(first, second, rtol=1e-3, atol=2e-4))
+
+
+def genomes(space: Space) -> list[Genome]:
+    rng = np.random.default_rng(0)
+    found: list[Genome] = []
+    while len(found) < GENOMES:
+        genome = uniform(space, rng)
+        if any(not state.removed for state in space.states(genome)):
+            found.append(genome)
+    return found
+
+
+RELOAD = """
+import json, sys, torch
+import secateur
+from pathlib import Path
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoConfig
+folder, remote, rows = Path(sys.argv[1]), sys.argv[2] == "remote", {}
+ids = torch.tensor(json.loads((folder / "ids.json").read_text()))
+for path in sorted(folder.glob("genome-*")):
+    extra = {"trust_remote_code": True} if remote else {}
+    causal = "MaskedLM" not in json.loads((path / "config.json").read_text())["architectures"][0]
+    auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
+    model, info = auto.from_pretrained(path, output_loading_info=True, **extra)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"], (path, info)
+    rows[path.name] = model.eval()(ids).logits[0].detach().float().contiguous()
+    if causal:
+        options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+        with_cache = model.generate(ids, use_cache=True, **options)
+        assert torch.equal(with_cache, model.generate(ids, use_cache=False, **options)), path
+        # Two chunks over one cache: what layer 0 and each sort of window must keep their attention for.
+        first = model(ids[:, :7], use_cache=True)
+        second = model(ids[:, 7:], past_key_values=first.past_key_values, use_cache=True)
+        both = torch.cat([first.logits, second.logits], dim=1)[0]
+        assert torch.allclose(both, rows[path.name], rtol=1e-3, atol=2e-4), path
+save_file(rows, folder / "logits.safetensors")
+"""
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_applied_is_materialised_is_reloaded(family: str, tmp_path: Path) -> None:
+    bench, space = prepared(family, settings_of(family))
+    before = {name: (p.data_ptr(), p.clone()) for name, p in bench.model.named_parameters()}
+    modules = dict(bench.model.named_modules())
+    (tmp_path / "ids.json").write_text(json.dumps(IDS.tolist()))
+    applied = {}
+    for number, genome in enumerate(genomes(space)):
+        states = space.states(genome)
+        name = f"genome-{number:02d}"
+        applied[name] = through_blocks(bench, states)
+        assert {n: p.data_ptr() for n, p in bench.model.named_parameters()} == {n: b[0] for n, b in before.items()}
+        smaller = materialised(bench.model, space.anatomy, states, bench.weights)
+        assert close(applied[name], smaller(IDS).logits[0].float()), space.to_json(genome)
+        check_costs(space, genome, smaller)
+        (tmp_path / name).mkdir()
+        save(bench.model, space.anatomy, states, bench.weights, tmp_path / name)
+    assert all(torch.equal(p, before[name][1]) for name, p in bench.model.named_parameters())
+    assert dict(bench.model.named_modules()) == modules
+    command = [sys.executable, "-W", "ignore", "-c", RELOAD, str(tmp_path), "local"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    reloaded = load_file(tmp_path / "logits.safetensors")
+    assert applied.keys() == reloaded.keys()
+    for name, logits in applied.items():
+        assert close(logits, reloaded[name]), name
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILY_NAMES if name != "olmo2"])
+def test_a_narrower_model_is_the_dense_one_with_zeros(family: str) -> None:
+    """The slow obvious twin: a deep copy at full size that hears nothing of what was removed.
+
+    Not olmo2, whose norm over all heads counts the removed ones.
+    """
+    bench, space = prepared(family, WidthSettings("wanda-sp"))
+    rng = np.random.default_rng(1)
+    for _ in range(15):
+        genome = uniform(space, rng)
+        for index, gene in enumerate(space.genes):
+            if gene.kind == "sparsity":
+                genome = genome.with_level(index, 0)
+        states = space.states(genome)
+        assert close(through_blocks(bench, states), masked_by_hand(bench, states)), space.to_json(genome)
+
+
+def masked_by_hand(bench: Bench, states: Any) -> torch.Tensor:
+    twin: Any = copy.deepcopy(bench.model)
+    blocks: Any = twin.get_submodule(bench.anatomy.blocks_path)
+    for block, state in reversed(list(zip(bench.anatomy.blocks, states, strict=True))):
+        if state.removed:
+            del blocks[block.index]
+            continue
+        for sublayer, kept in zip(block.sublayers, state.kept, strict=True):
+            last = sublayer.linears[-1]
+            module: Any = blocks[block.index].get_submodule(last.name)
+            weight = module.weight.data.T if last.transposed else module.weight.data
+            if sublayer.kind == "attention":
+                heads = weight.reshape(len(weight), block.kv_heads, block.queries, block.head_dim)
+                heads[:, state.attention :] = 0
+                heads[:, :, state.queries :] = 0
+                weight.copy_(heads.reshape(weight.shape))
+            else:
+                weight[:, state.mlp :] = 0
+            if not kept and bench.anatomy.causal:
+                module.bias = None if module.bias is None else torch.nn.Parameter(torch.zeros_like(module.bias))
+    if not bench.anatomy.causal:
+        for module, state in zip(blocks, [one for one in states if not one.removed], strict=True):
+            if not state.attention:
+                module.attention.forward = lambda hidden, *args, **kwargs: (hidden, None)
+            if not state.mlp:
+                module.output.forward = lambda hidden, residual: residual
+    if getattr(twin.config, "layer_types", None):
+        kinds = zip(twin.config.layer_types, states, strict=True)
+        twin.config.layer_types = [kind for kind, state in kinds if not state.removed]
+    for position, module in enumerate(blocks):
+        for part in module.modules():
+            if hasattr(part, "layer_idx"):
+                part.layer_idx = position
+    logits: torch.Tensor = twin(IDS, use_cache=False).logits[0].float()
+    return logits
+
+
+def check_costs(space: Space, genome: Genome, smaller: Any) -> None:
+    """Computed costs are what one counts on the materialised model."""
+    costs, anatomy = space.costs(genome), space.anatomy
+    prefix = f"{anatomy.blocks_path}."
+    parameters = dict(smaller.named_parameters())
+    assert costs.parameters == sum(p.numel() for p in parameters.values())
+    assert costs.block_parameters == sum(p.numel() for n, p in parameters.items() if n.startswith(prefix))
+    assert costs.weight_bytes == sum(p.numel() * p.element_size() for p in parameters.values())
+    names = {f"{linear.name}.weight" for block in anatomy.blocks for linear in block.linears}
+    linears = [
+        p for n, p in parameters.items() if n.startswith(prefix) and n.removeprefix(prefix).partition(".")[2] in names
+    ]
+    assert costs.linear_weights == sum(int((p != 0).sum()) for p in linears)
+    assert costs.parameters - costs.nonzero_parameters == sum(int((p == 0).sum()) for p in linears)
+    states = space.states(genome)
+    if anatomy.family != "gemma2":  # its soft-capped attention is not a counted kernel call
+        smaller.config._attn_implementation = "eager"
+        with FlopCounterMode(display=False) as counter:
+            smaller(IDS, use_cache=False)
+        # The counter sees whole matrices, masked or not: a window shorter than the context is ours to subtract.
+        beyond = sum(
+            2 * state.attention * state.queries * block.head_dim * (CONTEXT - min(CONTEXT, block.window or CONTEXT))
+            for block, state in zip(anatomy.blocks, states, strict=True)
+        )
+        assert counter.get_total_flops() / 2 / CONTEXT == costs.macs + beyond + rotary_macs(smaller)
+    if not anatomy.causal:
+        assert costs.kv_bytes == 0
+        return
+    cache = DynamicCache()
+    smaller(IDS, past_key_values=cache, use_cache=True)
+    sizes = [
+        layer.keys.nbytes + layer.values.nbytes for layer in cache.layers if getattr(layer, "keys", None) is not None
+    ]
+    assert costs.kv_bytes * CONTEXT == sum(sizes)
+
+
+def rotary_macs(model: Any) -> float:
+    """Rotary embeddings are computed with a matrix product of positions and frequencies; it is no cost of ours."""
+    with FlopCounterMode(display=False) as counter:
+        for name, module in model.named_modules():
+            if name.endswith("rotary_emb"):
+                types = (
+                    set(getattr(model.config, "layer_types", None) or []) if hasattr(module, "layer_types") else set()
+                )
+                states = torch.zeros(1, CONTEXT, 32)
+                for kind in sorted(types) or [None]:
+                    args = {"layer_type": kind} if kind else {}
+                    module(states, position_ids=torch.arange(CONTEXT)[None], **args)
+    return float(counter.get_total_flops() / 2 / CONTEXT)
