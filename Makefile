@@ -35,6 +35,8 @@ format: setup
 benchmarks: setup
 	$(BIN)/python -m benchmarks.corpora
 	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.widths
+	$(BIN)/python -m benchmarks.joint
 	$(BIN)/python -m benchmarks.optimum
 
 clean:

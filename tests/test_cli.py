@@ -53,9 +53,11 @@ def write(path: Path, recipe: dict[str, Any]) -> Path:
 
 
 MIXED = [
-    {"kind": "attention"},
-    {"kind": "mlp"},
+    {"kind": "attention", "levels": [2, 1, 0]},
+    {"kind": "queries", "levels": "2 levels to 1"},
+    {"kind": "mlp", "levels": "4 levels", "multiple_of": 8},
     {"kind": "block"},
+    {"kind": "hidden", "levels": [1.0, 0.75], "multiple_of": 8},
     {"kind": "sparsity", "per": "sublayer", "levels": [0.25, 0.5, "2:4"]},
 ]
 
@@ -87,7 +89,7 @@ def test_a_run_leaves_report_plans_and_journal(finished: Path) -> None:
     run = finished / "run"
     assert {path.name for path in run.iterdir()} == {".lock", "journal.sqlite", "plans", "recipe.yaml", "report"}
     names = {path.stem for path in (run / "plans").iterdir()}
-    assert {"found", "knapsack", "greedy", "random"} <= names
+    assert {"found", "knapsack", "greedy", "random", "flap", "uniform-width", "multipruner"} <= names
     html = (run / "report" / "index.html").read_text()
     assert html.count("data:image/png;base64,") == 4
     assert "http://" not in html
@@ -202,6 +204,35 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
         assert config["auto_map"]["AutoModelForCausalLM"].startswith("modeling_secateur.Secateur")
     assert "| 3 | removed | | removed | |" in (out / "README.md").read_text()
     assert read_plan(out / "plan.json") == plan
+
+
+def test_a_checkpoint_of_our_own_type_needs_us_or_its_code(tmp_path: Path) -> None:
+    """Stock llama would load a checkpoint with dropped sublayers and fill the gaps at random, without a word."""
+    from secateur.fitness.blocks import Blocks
+    from secateur.fitness.checkpoint import anatomy_of, load_model
+    from secateur.fitness.weights import Weights
+    from secateur.runs.export.hf import save
+    from secateur.space.space import Space
+    from tests.tiny import mixed_genes
+
+    model = load_model(str(save_tiny(tmp_path / "model")))
+    shape = anatomy_of(model)
+    space = Space(shape, mixed_genes(shape))
+    (tmp_path / "out").mkdir()
+    save(model, shape, space.states(space.from_json({"mlp@1": 0})), Weights(Blocks(model, shape)), tmp_path / "out")
+    outcomes = {}
+    for how, first in (("alone", ""), ("with secateur", "import secateur")):
+        result = subprocess.run(
+            [sys.executable, "-c", first + LOAD, str(tmp_path / "out"), "plain", str(tmp_path / "logits")],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")},
+        )
+        outcomes[how] = (result.returncode, result.stderr)
+    assert outcomes["with secateur"][0] == 0, outcomes["with secateur"][1]
+    assert outcomes["alone"][0] != 0
+    assert "trust_remote_code" in outcomes["alone"][1]
 
 
 def test_export_of_a_run(finished: Path, tmp_path: Path) -> None:

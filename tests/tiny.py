@@ -193,9 +193,14 @@ def save_tiny(folder: Path, family: str = "llama", **changes: Any) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     vocabulary = {name: index for index, name in enumerate(["<pad>", "<s>", "</s>", *WORDS])}
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    if family in ENCODERS:
+        # The last word makes room.
+        vocabulary = {**{name: index for name, index in vocabulary.items() if name != WORDS[-1]}, "<mask>": 95}
+        special |= {"mask_token": "<mask>", "cls_token": "<s>", "sep_token": "</s>"}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
     model_of(family, **changes).save_pretrained(folder)
     wrapped.save_pretrained(folder)
     return folder

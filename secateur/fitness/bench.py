@@ -127,7 +127,7 @@ class Bench:
             if self.widths.repair is not None:
                 wanted = narrower_sublayers(space)
                 told = partial(watch, f"preparing repairs ({self.widths.repair})")
-                prepare_repairs(self.blocks, self.widths.repair, wanted, self.calibration, self.width_folder, told)
+                prepare_repairs(self.blocks, (self.widths.repair,), wanted, self.calibration, self.width_folder, told)
         if self.pruner is not None:
             levels = {level for gene in space.genes for level in gene.levels if isinstance(level, Sparsity)}
             layers = {block for gene in space.genes if gene.kind == "sparsity" for block, _ in gene.members}

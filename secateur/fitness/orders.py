@@ -10,8 +10,6 @@ import torch
 
 from .nested import Statistics
 
-DAMPING = 0.01
-"""Of the mean diagonal of a Gram matrix, added before it is inverted."""
 AT_ONCE = 64
 """Optimal brain surgery removes this part of the units that are left, or one, before it looks again."""
 
@@ -64,11 +62,11 @@ def obs(weight: torch.Tensor, statistics: Statistics, size: int) -> torch.Tensor
     """Structured optimal brain surgery (ZipLM, Kurtic et al. 2023, arXiv 2302.04089, algorithm 1).
 
     Removes the unit of least tr(W_u (H^-1_uu)^-1 W_u^T), updates the weights that are left and the inverse Hessian, and
-    looks again. Differently from the paper, a 64th part of the channels left goes at once. The updated weights
-    themselves are those of the repair `least_squares` at every width.
+    looks again. Differently from the paper, a 64th part of the channels left goes at once, and damping is `damped`. The
+    updated weights themselves are those of the repair `least_squares` at every width.
     """
     assert statistics.gram is not None
-    inverse = torch.linalg.inv(damped(statistics.gram))
+    inverse = torch.linalg.inv(damped(statistics.gram, statistics.count))
     current, alive = weight.double().clone(), torch.arange(weight.shape[1] // size)
     removed: list[int] = []
     while len(alive):
@@ -89,9 +87,16 @@ def obs(weight: torch.Tensor, statistics: Statistics, size: int) -> torch.Tensor
     return torch.tensor(removed[::-1])
 
 
-def damped(gram: torch.Tensor) -> torch.Tensor:
-    """The Gram matrix with `DAMPING` of its mean diagonal added."""
-    return gram + DAMPING * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+def damped(gram: torch.Tensor, count: int) -> torch.Tensor:
+    """The Gram matrix of `count` tokens with a share of its diagonal added, so that it can be inverted.
+
+    The share is inputs / tokens: the fewer tokens, the less their correlations are worth. Published methods add 1 % of
+    the mean diagonal; where one input is a thousand times larger than the others, as in SmolLM2's block 11, that is far
+    more than the others have, and where tokens are few it is far too little.
+    """
+    diagonal = gram.diagonal()
+    share = len(gram) / count
+    return gram + torch.diag(share * diagonal + 1e-8 * diagonal.mean().clamp_min(1e-12))
 
 
 def _by_score(scores: torch.Tensor) -> torch.Tensor:

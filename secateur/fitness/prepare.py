@@ -137,7 +137,9 @@ def block_statistics(
             squares[name] = squares.get(name, 0) + (wide**2).sum(dim=0)
             totals[name] = totals.get(name, 0) + wide.sum(dim=0)
             if gram:
-                grams[name] = grams.get(name, 0) + wide.T @ wide
+                # One sequence in single precision, the sum in double.
+                narrow = rows.float()
+                grams[name] = grams.get(name, 0) + (narrow.T @ narrow).double()
 
         return hook
 

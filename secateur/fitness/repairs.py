@@ -13,7 +13,7 @@ from .nested import Statistics
 from .orders import damped
 
 Repaired = tuple[torch.Tensor, torch.Tensor | None]
-ITERATIONS = 50
+ITERATIONS = 30
 
 
 def bias(weight: torch.Tensor, statistics: Statistics, kept: torch.Tensor) -> Repaired:
@@ -24,13 +24,13 @@ def bias(weight: torch.Tensor, statistics: Statistics, kept: torch.Tensor) -> Re
 
 
 def least_squares(weight: torch.Tensor, statistics: Statistics, kept: torch.Tensor) -> Repaired:
-    """The weight V that minimises |X W^T - X_K V^T|^2 + damping |V - W_K|^2.
+    """The weight V that minimises |X W^T - X_K V^T|^2 + |D (V - W_K)^T|^2, with D^2 what `orders.damped` adds.
 
     Equal to the weights that optimal brain surgery (ZipLM, arXiv 2302.04089) leaves after removing the same inputs,
     but for where the damping pulls: to the dense weight, not to zero.
     """
     gram, gone = _gram(statistics), _others(kept, weight.shape[1])
-    moved = torch.linalg.solve(damped(gram[kept][:, kept]), gram[kept][:, gone] @ weight[:, gone].T)
+    moved = torch.linalg.solve(damped(gram, statistics.count)[kept][:, kept], gram[kept][:, gone] @ weight[:, gone].T)
     return weight[:, kept] + moved.T, None
 
 
@@ -42,35 +42,33 @@ def mask(weight: torch.Tensor, statistics: Statistics, kept: torch.Tensor) -> Re
     of several inputs get one each.
     """
     pairs = _gram(statistics) * (weight.T @ weight)
-    factors = torch.linalg.solve(damped(pairs[kept][:, kept]), pairs[kept].sum(dim=1) + _pull(pairs, kept))
+    held = damped(pairs, statistics.count)[kept][:, kept]
+    # What the damping adds pulls the factors to one.
+    pull = (held - pairs[kept][:, kept]).diagonal()
+    factors = torch.linalg.solve(held, pairs[kept].sum(dim=1) + pull)
     return weight[:, kept] * factors, None
-
-
-def _pull(pairs: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """What `damped` adds to the diagonal, so that the damping pulls factors to one."""
-    inner = pairs[kept][:, kept]
-    return (damped(inner) - inner).diagonal()
 
 
 def admm(weight: torch.Tensor, statistics: Statistics, kept: torch.Tensor) -> Repaired:
     """The reformation of "Search for Efficient Large Language Models" (Shen et al. 2024, arXiv 2409.17372).
 
-    Alternates, with the penalty of the mean diagonal: a ridge solution over all inputs, its projection onto weights
-    that are zero outside K, and the dual step; `ITERATIONS` times from the dense weight.
+    Alternates a ridge solution over all inputs, its projection onto weights that are zero outside K, and the dual step;
+    `ITERATIONS` times from the dense weight. Differently from the paper, inputs are scaled to equal norms first and the
+    penalty is 1. What it converges to is the solution of `least_squares` without damping.
     """
-    gram = _gram(statistics)
-    penalty = gram.diagonal().mean()
-    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    factor = torch.linalg.cholesky(gram + penalty * eye)
-    target = weight @ gram
-    projected, dual = torch.zeros_like(weight), torch.zeros_like(weight)
-    projected[:, kept] = weight[:, kept]
+    scale = statistics.square_sum.sqrt().clamp_min(1e-8)
+    gram = _gram(statistics) / scale[:, None] / scale
+    # Inverted once in double precision; the iterations correct themselves, so that single precision does for them.
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram + torch.eye(len(gram), dtype=gram.dtype))).float()
+    target = ((weight * scale) @ gram).float()
+    projected, dual = torch.zeros_like(target), torch.zeros_like(target)
+    projected[:, kept] = (weight * scale)[:, kept].float()
     for _ in range(ITERATIONS):
-        ridge = torch.cholesky_solve((target + penalty * (projected - dual)).T, factor).T
-        projected = torch.zeros_like(weight)
+        ridge = (target + projected - dual) @ inverse
+        projected = torch.zeros_like(target)
         projected[:, kept] = (ridge + dual)[:, kept]
         dual = dual + ridge - projected
-    return projected[:, kept], None
+    return (projected.double() / scale)[:, kept], None
 
 
 def _gram(statistics: Statistics) -> torch.Tensor:

@@ -140,19 +140,19 @@ def narrower_linear(basis: Basis, linear: Linear, norm: torch.Tensor, values: to
         rows = width if linear.rows == ("hidden",) else values.shape[0]
         columns = width if linear.columns == ("hidden",) else values.shape[1]
         return values[:rows, :columns]
-    rotation = basis.rotation[:, :width].to(device=values.device, dtype=values.dtype)
+    rotation, wide = basis.rotation[:, :width].to(values.device), values.float()
     if linear.columns == ("hidden",):
-        values = (values * norm) @ rotation
+        wide = (wide * norm.float()) @ rotation
     if linear.rows == ("hidden",):
-        values = rotation.T @ values
-    return values
+        wide = rotation.T @ wide
+    return wide.to(values.dtype)
 
 
 def narrower_bias(basis: Basis, values: torch.Tensor, width: int) -> torch.Tensor:
     """A bias that is added to the residual stream."""
     if basis.rotation is None:
         return values[:width]
-    return basis.rotation[:, :width].T.to(device=values.device, dtype=values.dtype) @ values
+    return (basis.rotation[:, :width].T.to(values.device) @ values.float()).to(values.dtype)
 
 
 def narrower_norm(basis: Basis, values: torch.Tensor, norm: int, width: int) -> torch.Tensor:
@@ -170,10 +170,10 @@ def narrower_outside(
     if basis.rotation is None:
         names = dict.fromkeys((anatomy.embedding, anatomy.head))
         return {f"{anatomy.norm}.weight": narrower, **{name: dense[name][:, :width] for name in names}}
-    rotation = basis.rotation[:, :width].to(device=norm.device, dtype=norm.dtype)
-    embedding = {anatomy.embedding: dense[anatomy.embedding] @ rotation}
+    rotation, scale = basis.rotation[:, :width].to(norm.device), norm.float()
+    embedding = {anatomy.embedding: (dense[anatomy.embedding].float() @ rotation).to(norm.dtype)}
     if anatomy.tied:
-        projection = rotation.T @ (norm[:, None] * rotation)
+        projection = (rotation.T @ (scale[:, None] * rotation)).to(norm.dtype)
         return {f"{anatomy.norm}.0.weight": narrower, f"{anatomy.norm}.1.weight": projection, **embedding}
-    head = (dense[anatomy.head] * norm) @ rotation
+    head = ((dense[anatomy.head].float() * scale) @ rotation).to(norm.dtype)
     return {f"{anatomy.norm}.weight": narrower, anatomy.head: head, **embedding}

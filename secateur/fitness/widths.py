@@ -4,7 +4,7 @@ A folder is named by what went into it: the model, the text, the order. It has o
 one with the basis of the residual stream where that is searched, and one for each repaired width of a sublayer.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,7 +167,7 @@ def repair_file(folder: Path, block: int, kind: str, widths: Widths, repair: str
 
 def prepare_repairs(
     blocks: Blocks,
-    repair: str,
+    repairs: Sequence[str],
     wanted: Mapping[int, Iterable[tuple[str, Widths]]],
     text: Sequences,
     folder: Path,
@@ -175,26 +175,32 @@ def prepare_repairs(
 ) -> None:
     """Writes the repaired last linears of every wanted width, by block; the model must be dense and permuted.
 
-    Statistics are those of the dense model, so that one preparation serves every genome.
+    Statistics are those of the dense model, so that one preparation serves every genome; several repairs share them.
 
     Raises:
         SecateurError: the folder cannot be written.
     """
     missing = {
-        index: [one for one in sorted(widths) if not repair_file(folder, index, *one, repair).is_file()]
+        index: [
+            (repair, *one)
+            for repair in repairs
+            for one in sorted(widths)
+            if not repair_file(folder, index, *one, repair).is_file()
+        ]
         for index, widths in sorted(wanted.items())
     }
-    todo = [index for index, widths in missing.items() if widths]
+    todo = [index for index, files in missing.items() if files]
     if not todo:
         return
     hidden = [blocks.embed(row[None]) for row in text.ids]
     for block in blocks.anatomy.blocks[: todo[-1] + 1]:
         if block.index in todo:
             lasts: dict[str, Linear] = {sublayer.kind: sublayer.linears[-1] for sublayer in block.sublayers}
-            kinds = {kind for kind, _ in missing[block.index]}
+            kinds = {kind for _, kind, _ in missing[block.index]}
             linears = [linear for kind, linear in lasts.items() if kind in kinds]
-            statistics = block_statistics(blocks, block, hidden, repair != "bias", linears)
-            for kind, widths in missing[block.index]:
+            gram = any(repair != "bias" for repair, _, _ in missing[block.index])
+            statistics = block_statistics(blocks, block, hidden, gram, linears)
+            for repair, kind, widths in missing[block.index]:
                 weight = blocks.modules[block.index].get_parameter(f"{lasts[kind].name}.weight").data
                 matrix = as_matrix(lasts[kind], weight).double()
                 kept = kept_inputs(block, kind, _sizes(block, kind, widths))

@@ -2,7 +2,8 @@
 
 The dynamic programme of SPDY (Frantar and Alistarh 2022, arXiv 2201.13096, sec. 3.2), with two differences: genes that
 touch the same block are combined first, so that a dropped sublayer frees its sparsity genes, and several budgets may be
-kept at once (one table axis each).
+kept at once (one table axis each). The residual width, on which the cost of everything else depends, is tried level by
+level.
 """
 
 import itertools
@@ -69,8 +70,27 @@ def solve(space: Space, table: Table) -> Genome:
     space.check_budgets()
     if not space.budgets:
         return space.dense
-    clusters = [_branches(space, table, cluster) for cluster in _clusters(space)]
-    in_cells, capacity = _in_cells(space, clusters)
+    hidden = next((index for index, gene in enumerate(space.genes) if gene.kind == "hidden"), None)
+    if hidden is None:
+        return _given_back(space, table, space.canonical(_solve(space, table, space.dense)))
+    solutions, reason = [], SecateurError("")
+    for level in range(len(space.genes[hidden].levels)):
+        try:
+            solutions.append(_solve(space, table, space.dense.with_level(hidden, level)))
+        except SecateurError as error:
+            reason = error
+    if not solutions:
+        raise reason
+    full = [_given_back(space, table, space.canonical(solution)) for solution in solutions]
+    return min(full, key=table.sum)
+
+
+def _solve(space: Space, table: Table, base: Genome) -> Genome:
+    """The solution in which genes that no cluster has are as in `base`."""
+    clusters = [_branches(space, table, base, cluster) for cluster in _clusters(space)]
+    in_cells, capacity = _in_cells(space, base, clusters)
+    if any(room < 0 for room in capacity):
+        raise SecateurError("knapsack: the budgets cannot be kept")
     table_now: NDArray[np.float64] = np.full(tuple(c + 1 for c in capacity), np.inf)
     table_now[(0,) * len(capacity)] = 0.0
     trail: list[tuple[list[_Branch], NDArray[np.int16], list[list[NDArray[np.uint8]]]]] = []
@@ -92,7 +112,7 @@ def solve(space: Space, table: Table) -> Genome:
     if not np.isfinite(table_now).any():
         raise SecateurError("knapsack: every genome within the budgets contains a level that failed in the sweep")
     cell = tuple(int(i) for i in np.unravel_index(int(np.argmin(table_now)), table_now.shape))
-    genome = space.dense
+    genome = base
     for branches, which, choices in reversed(trail):
         number = int(which[cell])
         branch = branches[number]
@@ -102,7 +122,7 @@ def solve(space: Space, table: Table) -> Genome:
             cell = tuple(c - used for c, used in zip(cell, option.cells, strict=True))
         genome = _with(genome, branch.structure)
         cell = tuple(c - used for c, used in zip(cell, branch.structure.cells, strict=True))
-    return _given_back(space, table, space.canonical(genome))
+    return genome
 
 
 def _with(genome: Genome, option: _Option) -> Genome:
@@ -133,7 +153,7 @@ def _min_plus(
 
 
 def _clusters(space: Space) -> list[list[int]]:
-    """Genes that share a block, directly or through others."""
+    """Genes that share a block, directly or through others; the residual width is in none."""
     parent = list(range(len(space.anatomy.blocks)))
 
     def root(block: int) -> int:
@@ -141,20 +161,21 @@ def _clusters(space: Space) -> list[list[int]]:
             block = parent[block]
         return block
 
-    for gene in space.genes:
+    local = [(index, gene) for index, gene in enumerate(space.genes) if gene.kind != "hidden"]
+    for _, gene in local:
         for block, _ in gene.members[1:]:
             parent[root(block)] = root(gene.members[0][0])
     clusters: dict[int, list[int]] = {}
-    for index, gene in enumerate(space.genes):
+    for index, gene in local:
         clusters.setdefault(root(gene.members[0][0]), []).append(index)
     return list(clusters.values())
 
 
-def _branches(space: Space, table: Table, cluster: list[int]) -> list[_Branch]:
+def _branches(space: Space, table: Table, base: Genome, cluster: list[int]) -> list[_Branch]:
     """Structural assignments of a cluster, in plain cost units.
 
-    A branch costs what it costs with its free genes at their smallest, relative to the dense model (so: less than
-    nothing); a level of a free gene costs what it adds to that.
+    A branch costs what it costs with its free genes at their smallest, relative to `base` (so: less than nothing); a
+    level of a free gene costs what it adds to that.
     """
     structural = [i for i in cluster if space.genes[i].kind != "sparsity"]
     free = [i for i in cluster if space.genes[i].kind == "sparsity"]
@@ -164,10 +185,10 @@ def _branches(space: Space, table: Table, cluster: list[int]) -> list[_Branch]:
             f"knapsack: {combinations} combinations of structured genes hang on gene {space.genes[free[0]].key}; "
             "use smaller groups or another strategy"
         )
-    dense = _costs(space, space.dense)
+    dense = _costs(space, base)
     branches: dict[Genome, _Branch] = {}
     for levels in itertools.product(*(range(len(space.genes[i].levels)) for i in structural)):
-        genome = space.dense
+        genome = base
         for gene, level in zip(structural, levels, strict=True):
             genome = genome.with_level(gene, level)
         genome = space.canonical(genome)
@@ -204,7 +225,7 @@ def _minus(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(a - b for a, b in zip(first, second, strict=True))
 
 
-def _in_cells(space: Space, clusters: list[list[_Branch]]) -> tuple[list[list[_Branch]], tuple[int, ...]]:
+def _in_cells(space: Space, base: Genome, clusters: list[list[_Branch]]) -> tuple[list[list[_Branch]], tuple[int, ...]]:
     """Costs from the smallest genome upwards in table cells, rounded up, and the table's capacity, rounded down."""
     axes = range(len(space.budgets))
     floors = [tuple(min(branch.structure.cells[a] for branch in branches) for a in axes) for branches in clusters]
@@ -212,12 +233,12 @@ def _in_cells(space: Space, clusters: list[list[_Branch]]) -> tuple[list[list[_B
         [replace(b, structure=replace(b.structure, cells=_minus(b.structure.cells, floor))) for b in branches]
         for branches, floor in zip(clusters, floors, strict=True)
     ]
-    dense = _costs(space, space.dense)
+    dense = _costs(space, base)
     room = [budget.limit - dense[a] - sum(floor[a] for floor in floors) for a, budget in enumerate(space.budgets)]
     branches_flat = [branch for branches in clusters for branch in branches]
     options = [o for branch in branches_flat for o in (branch.structure, *itertools.chain(*branch.genes))]
     arrays = sum(1 + len(branch.genes) for branch in branches_flat)
-    most = max(2, int(min(CELLS, MEMORY // arrays) ** (1 / len(space.budgets))))
+    most = max(2, int(min(CELLS, MEMORY // max(1, arrays)) ** (1 / len(space.budgets))))
     units = []
     for a in axes:
         divisor = math.gcd(*(option.cells[a] for option in options)) or 1

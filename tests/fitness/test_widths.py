@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import DynamicCache
+from transformers import AutoModelForCausalLM, DynamicCache
 
 from secateur.fitness.bench import Bench
 from secateur.fitness.materialise import materialised
+from secateur.fitness.rotation import Basis
+from secateur.fitness.subnet import Subnet
+from secateur.fitness.surgery import layer_config
+from secateur.fitness.weights import Weights
 from secateur.fitness.widths import WidthSettings
 from secateur.operators.sampling import uniform
 from secateur.runs.export.hf import save
@@ -210,3 +215,86 @@ def rotary_macs(model: Any) -> float:
                     args = {"layer_type": kind} if kind else {}
                     module(states, position_ids=torch.arange(CONTEXT)[None], **args)
     return float(counter.get_total_flops() / 2 / CONTEXT)
+
+
+def test_the_resolver_reads_what_older_transformers_keep() -> None:
+    """Before 5.14 `per_layer_config` is a plain dictionary with the keys of the file."""
+    entries: dict[str, dict[str, Any]] = {
+        "00": {"intermediate_size": 16},
+        "03": {"num_attention_heads": 2, "skip": ["mlp"]},
+    }
+    config = SimpleNamespace(per_layer_config=entries)
+    assert layer_config(config, 0) == ({"intermediate_size": 16}, [])
+    assert layer_config(config, 1) == ({}, [])
+    assert layer_config(config, 3) == ({"num_attention_heads": 2}, ["mlp"])
+    assert entries["03"]["skip"] == ["mlp"], "the configuration stays as it is"
+    assert layer_config(SimpleNamespace(), 3) == ({}, [])
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "phi3"])
+def test_equal_widths_everywhere_are_a_stock_model(family: str, tmp_path: Path) -> None:
+    bench, space = prepared(family, WidthSettings("wanda-sp"))
+    values = {f"mlp@{index}": 16 for index in range(4)} | {f"attention@{index}": 1 for index in range(4)}
+    states = space.states(space.from_json(values))
+    assert save(bench.model, space.anatomy, states, bench.weights, tmp_path) is None
+    loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert type(loaded) is type(bench.model)
+    config: Any = loaded.config
+    assert (config.num_attention_heads, config.head_dim) == (2, bench.anatomy.blocks[0].head_dim)
+    assert close(loaded(IDS).logits[0], through_blocks(bench, states))
+
+
+def test_the_written_configuration_is_the_schema_of_transformers(tmp_path: Path) -> None:
+    """Sparse entries by zero-padded index, equal values left out, an explicit head size, a type of its own."""
+    bench, space = prepared("llama", WidthSettings("wanda-sp"))
+    states = space.states(space.from_json({"mlp@0": 32, "attention@1": 1, "mlp@2": 0, "block@3": 0}))
+    assert save(bench.model, space.anatomy, states, bench.weights, tmp_path) == "secateur_llama"
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["per_layer_config"] == {
+        "0": {"intermediate_size": 32},
+        "1": {"num_attention_heads": 2, "num_key_value_heads": 1},
+        "2": {"skip": ["mlp"]},
+    }
+    assert config["allow_global_per_layer_attribute_access"] is True
+    assert (config["head_dim"], config["num_hidden_layers"], config["num_attention_heads"]) == (12, 3, 4)
+    assert config["model_type"] == "secateur_llama"
+
+
+def test_a_narrower_stream_keeps_its_tie(tmp_path: Path) -> None:
+    bench, space = prepared("llama", WidthSettings("wanda-sp", hidden="pca"), tie_word_embeddings=True)
+    states = space.states(space.from_json({"hidden@model": 24}))
+    save(bench.model, space.anatomy, states, bench.weights, tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert "lm_head.weight" not in saved
+    assert saved["model.norm.1.weight"].shape == (24, 24)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert close(loaded(IDS).logits[0], through_blocks(bench, states))
+
+
+@pytest.mark.parametrize(("family", "tied"), [("llama", True), ("llama", False), ("qwen2", True), ("phi3", False)])
+def test_a_rotated_stream_of_full_width_computes_the_same(family: str, tied: bool) -> None:
+    """Folding norms and rotating changes nothing before features are cut away: at all but none of them."""
+    bench, space = prepared(family, WidthSettings("wanda-sp", hidden="pca"), tie_word_embeddings=tied)
+    basis = bench.basis
+    assert basis is not None
+    assert basis.rotation is not None
+    rank = 24
+    # A stream that lives in the span of the first features: projected weights make the rest zero.
+    span = basis.rotation[:, :rank] @ basis.rotation[:, :rank].T
+    anatomy = bench.anatomy
+    bench.model.get_parameter(anatomy.embedding).data @= span
+    for block, module in zip(anatomy.blocks, bench.blocks.modules, strict=True):
+        for sublayer in block.sublayers:
+            last = sublayer.linears[-1]
+            module.get_parameter(f"{last.name}.weight").data = span @ module.get_parameter(f"{last.name}.weight").data
+    expected = through_blocks(bench, space.states(space.dense))
+    shares = torch.ones_like(basis.shares)
+    exact = Weights(bench.blocks, bench.store, None, Basis(basis.rotation, None, shares))
+    with Subnet(bench.blocks, exact) as subnet:
+        subnet.apply(space.states(space.from_json({"hidden@model": rank})))
+        hidden = bench.blocks.embed(IDS)
+        for index in range(len(anatomy.blocks)):
+            hidden = subnet.run(index, hidden)
+        assert hidden.shape[-1] == rank
+        assert close(bench.blocks.logits(hidden), expected)

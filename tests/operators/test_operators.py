@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateur.operators import crossover
+from secateur.operators.baselines import flap, uniform_width
 from secateur.operators.mutation import swap_drops, switch_costs, switch_count, switch_levels
 from secateur.operators.repair import compress, repair, tighten
 from secateur.operators.sampling import from_shares, near_profile, on_budget, uniform
 from secateur.space.budget import parse_budgets
-from secateur.space.build import sparsity_genes
+from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
 from secateur.space.space import Space
-from tests.tiny import LEVELS, anatomy_for, drop_space, mixed_genes
+from tests.tiny import LEVELS, all_genes, anatomy_for, drop_space, mixed_genes
 
 SHAPE = anatomy_for()
 FREE = {
@@ -24,12 +25,14 @@ FREE = {
     "sparsity": Space(SHAPE, sparsity_genes(SHAPE, LEVELS, range(4), "linear")),
     "groups": Space(SHAPE, sparsity_genes(SHAPE, LEVELS, range(4), "group", 2)),
     "mixed": Space(SHAPE, mixed_genes(SHAPE)),
+    "widths": Space(SHAPE, all_genes(SHAPE, "magnitude")),
 }
 COST = {
     "drops": "block_parameters",
     "sparsity": "linear_weights",
     "groups": "linear_weights",
     "mixed": "linear_weights",
+    "widths": "block_parameters",
 }
 
 Rng = np.random.Generator
@@ -142,3 +145,54 @@ def test_no_way_onto_the_budgets_is_an_error() -> None:
     space = FREE["drops"].with_budgets(parse_budgets({"parameters": "0.05x"}, FREE["drops"].dense_costs))
     with pytest.raises(SecateurError, match="least this space can reach"):
         compress(space.dense, space, np.random.default_rng(0))
+
+
+def width_space(ratio: str) -> Space:
+    genes = structured_genes(SHAPE, "attention", range(4), levels=(2, 1, 0)) + structured_genes(
+        SHAPE, "mlp", range(4), levels="step 4"
+    )
+    space = Space(SHAPE, genes)
+    return space.with_budgets(parse_budgets({"block_parameters": ratio}, space.dense_costs))
+
+
+@pytest.mark.parametrize("ratio", ["0.9x", "0.7x", "0.5x", "0.4x"])
+def test_a_uniform_width_is_the_widest_that_fits(ratio: str) -> None:
+    space = width_space(ratio)
+    genome = uniform_width(space)
+    assert space.feasible(genome)
+    states = space.states(genome)
+    assert len({(state.attention, state.mlp) for state in states}) == 1
+    assert all(state.attention and state.mlp for state in states)
+    wider = Genome(tuple(max(0, level - 1) for level in genome.levels))
+    assert not space.feasible(wider)
+
+
+@given(st.integers(0, 10_000), st.floats(0.4, 0.95))
+def test_flap_removes_the_lowest_scores_of_all(seed: int, ratio: float) -> None:
+    space = width_space(f"{ratio:.3f}x")
+    rng = np.random.default_rng(seed)
+    scores = [(rng.normal(size=2).tolist(), rng.normal(size=48).tolist()) for _ in range(4)]
+    try:
+        genome = flap(space, scores)
+    except SecateurError:
+        return
+    assert space.feasible(genome)
+    kept: list[float] = []
+    for state, (groups, channels) in zip(space.states(genome), scores, strict=True):
+        assert state.attention
+        assert state.mlp
+        # Of each sublayer the best stay; rounding up to a level of four channels keeps at most three more.
+        kept += sorted(groups, reverse=True)[: state.attention][:-1]
+        kept += sorted(channels, reverse=True)[: state.mlp][:-4]
+    gone = [
+        score
+        for state, (groups, channels) in zip(space.states(genome), scores, strict=True)
+        for part, count in ((groups, state.attention), (channels, state.mlp))
+        for score in sorted(part, reverse=True)[count:]
+    ]
+    assert not kept or not gone or min(kept) >= max(gone)
+
+
+def test_rules_without_widths_say_so() -> None:
+    with pytest.raises(SecateurError, match="no uniform width keeps the budgets"):
+        uniform_width(FREE["drops"].with_budgets(parse_budgets({"parameters": "0.5x"}, FREE["drops"].dense_costs)))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from secateur.search.knapsack import solve, solve_each
 from secateur.search.sweep import Table, sweep
 from secateur.space.budget import parse_budgets
-from secateur.space.build import sparsity_genes, structured_genes
+from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
 from secateur.space.space import Space
@@ -25,6 +25,19 @@ SPACES = {
         + structured_genes(SHAPE, "block", range(2))
         + sparsity_genes(SHAPE, LEVELS[:2], range(2), "group", 2),
     ),
+    "widths": Space(
+        SHAPE,
+        structured_genes(SHAPE, "attention", range(2), levels=(2, 1, 0))
+        + structured_genes(SHAPE, "queries", range(2), levels=(2, 1))
+        + structured_genes(SHAPE, "mlp", range(2), levels="step 16"),
+    ),
+    "residual width": Space(
+        SHAPE,
+        structured_genes(SHAPE, "mlp", range(2), levels="3 levels")
+        + sparsity_genes(SHAPE, LEVELS[:1], range(2), "sublayer")
+        + (hidden_gene(SHAPE, (32, 24, 16), 1, "magnitude"),),
+    ),
+    "residual width alone": Space(SHAPE, (hidden_gene(SHAPE, "5 levels to 8", 1, "magnitude"),)),
     "drops over own sparsity": Space(
         SHAPE, structured_genes(SHAPE, "mlp", range(2)) + sparsity_genes(SHAPE, LEVELS[:2], range(2), "sublayer")
     ),

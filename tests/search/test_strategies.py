@@ -12,11 +12,13 @@ from secateur.search.greedy import greedy
 from secateur.search.knapsack import knapsack
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo
+from secateur.search.multipruner import multipruner
 from secateur.search.random import random_search
 from secateur.search.strategy import Batch, Pool, Steps, Strategy
 from secateur.search.warm import warm_evopress
 from secateur.space.budget import parse_budgets
-from secateur.space.build import sparsity_genes
+from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
+from secateur.space.costs import Additions
 from secateur.space.errors import SecateurError
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
@@ -32,6 +34,8 @@ STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
     "knapsack": lambda space, seed: knapsack(space, POOL, 2),
     "greedy": lambda space, seed: greedy(space, POOL, seed, 2, lazy=3),
     "greedy, all": lambda space, seed: greedy(space, POOL, seed, 2, lazy=None),
+    "multipruner": lambda space, seed: multipruner(space, POOL, seed, 2),
+    "multipruner, few evaluations": lambda space, seed: multipruner(space, POOL, seed, 2, evaluations=12),
     "greedy, several at once": lambda space, seed: greedy(space, POOL, seed, 2, lazy=3, evaluations=20),
     "evopress": lambda space, seed: evopress(space, POOL, seed, SCHEDULE),
     "evopress, costs and nested": lambda space, seed: evopress(space, POOL, seed, SCHEDULE, "costs", fresh=False),
@@ -52,6 +56,19 @@ def sparse() -> Space:
     return space.with_budgets(parse_budgets({"linear_weights": "0.6x"}, space.dense_costs))
 
 
+def widths() -> Space:
+    shape = anatomy_for(num_hidden_layers=3, tie_word_embeddings=True)
+    layers = range(3)
+    genes = (
+        *structured_genes(shape, "attention", layers, levels=(2, 1, 0)),
+        *structured_genes(shape, "queries", layers, levels=(2, 1)),
+        *structured_genes(shape, "mlp", layers, levels="step 16"),
+        hidden_gene(shape, (32, 24), 1, "pca"),
+    )
+    space = Space(shape, genes, additions=Additions(bias=True, projection=True))
+    return space.with_budgets(parse_budgets({"block_parameters": "0.6x"}, space.dense_costs))
+
+
 def trace(
     space: Space, steps: Steps, evaluator: TableEvaluator, journal: ListJournal
 ) -> tuple[list[Batch], Genome | None]:
@@ -66,8 +83,16 @@ def trace(
     return batches, strategy.incumbent
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("make", [drops, sparse])
+# MultiPruner removes sublayers, channels and heads; it has no answer where there are none.
+CASES = [
+    (name, make)
+    for make in (drops, sparse, widths)
+    for name in STRATEGIES
+    if "multipruner" not in name or make != sparse
+]
+
+
+@pytest.mark.parametrize(("name", "make"), CASES)
 class TestEveryStrategy:
     def test_answers_within_the_budgets(self, name: str, make: Callable[[], Space]) -> None:
         space = make()
@@ -279,3 +304,34 @@ def test_failed_evaluations_are_not_tried_again() -> None:
         ("failed", "broken on purpose", range(4)),
     ]
     assert len(evaluator.calls) == 2
+
+
+def test_multipruner_goes_by_its_stages() -> None:
+    """Sublayers first, then channels, then heads; every move of a stage tried; the least loss made."""
+    shape = anatomy_for(num_hidden_layers=4)
+    genes = structured_genes(shape, "attention", range(4), levels=(2, 1, 0)) + structured_genes(
+        shape, "mlp", range(4), levels="step 8"
+    )
+    space = Space(shape, genes)
+    space = space.with_budgets(parse_budgets({"block_parameters": "0.6x"}, space.dense_costs))
+    evaluator = TableEvaluator(space)
+    batches, answer = trace(space, multipruner(space, POOL, 0, 2), evaluator, ListJournal())
+    assert answer is not None
+    kinds = []
+    genome = space.dense
+    for batch in batches[:-1]:
+        best = min(batch.genomes, key=evaluator.loss)
+        changed = [space.genes[index] for index in genome.changed(best)]
+        assert len(changed) == 1
+        dropped = best.levels[space.genes.index(changed[0])] == len(changed[0].levels) - 1 and changed[0].drops
+        kinds.append("drop" if dropped else changed[0].kind)
+        genome = best
+    order = ["drop", "mlp", "attention"]
+    assert [order.index(kind) for kind in kinds] == sorted(order.index(kind) for kind in kinds)
+    assert {"drop", "mlp"} <= set(kinds)
+
+
+def test_multipruner_needs_its_kinds() -> None:
+    space = sparse()
+    with pytest.raises(SecateurError, match="multipruner: dropping sublayers and narrowing them is not enough"):
+        trace(space, multipruner(space, POOL, 0, 2), TableEvaluator(space), ListJournal())

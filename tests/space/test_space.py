@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,15 +10,16 @@ from hypothesis import strategies as st
 
 from secateur.operators.sampling import uniform
 from secateur.space.budget import parse_budgets
-from secateur.space.build import parse_layers, sparsity_genes, structured_genes
+from secateur.space.build import hidden_gene, parse_layers, sparsity_genes, structured_genes, width_levels
+from secateur.space.costs import Additions
 from secateur.space.errors import SecateurError
 from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.space import Space
-from tests.tiny import LEVELS, anatomy_for, drop_space, mixed_genes
+from tests.tiny import LEVELS, all_genes, anatomy_for, drop_space
 
 SHAPE = anatomy_for()
-SPACE = Space(SHAPE, mixed_genes(SHAPE))
+SPACE = Space(SHAPE, all_genes(SHAPE, "magnitude"))
 genomes = st.tuples(*(st.integers(0, len(gene.levels) - 1) for gene in SPACE.genes)).map(Genome)
 
 
@@ -81,7 +83,8 @@ def test_attention_and_mlp_dropped_is_the_block_dropped() -> None:
 
 def test_layer_0_keeps_its_attention_unless_told() -> None:
     kinds = {gene.key for gene in SPACE.genes}
-    assert "attention@0" not in kinds
+    assert SPACE.genes[0].key == "attention@0"
+    assert SPACE.genes[0].levels == (2, 1)
     assert "block@0" not in kinds
     assert "mlp@0" in kinds
     assert structured_genes(SHAPE, "attention", [0], keep_first_attention=False)[0].key == "attention@0"
@@ -159,7 +162,104 @@ def test_bad_layers(text: str | list[int]) -> None:
 def test_unknown_genes_and_levels_are_named() -> None:
     with pytest.raises(SecateurError, match="unknown gene 'mlp@9'"):
         SPACE.from_json({"mlp@9": 0})
-    with pytest.raises(SecateurError, match=r"gene mlp@1: no level 7; its levels are \[48, 0\]"):
+    with pytest.raises(SecateurError, match=r"gene mlp@1: no level 7; its levels are \[48, 32, 16, 0\]"):
         SPACE.from_json({"mlp@1": 7})
     with pytest.raises(SecateurError, match="2 levels, the space has"):
         SPACE.check(Genome((0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("levels", "multiple_of", "kept"),
+    [
+        ((1024, 512, 0), 1, (1536, 1024, 512, 0)),
+        ((1.0, 0.75, 0.5), 1, (1536, 1152, 768)),
+        (("75%", "0.1"), 64, (1536, 1152, 128)),
+        ("step 512", 1, (1536, 1024, 512, 0)),
+        ("step 500 to 0.25", 32, (1536, 1024, 544, 384)),
+        ("4 levels", 1, (1536, 1024, 512, 0)),
+        ("5 levels to 768", 64, (1536, 1344, 1152, 960, 768)),
+        ((0.5, 0.51), 256, (1536, 768)),
+        ((1000,), 1, (1536, 1000)),
+    ],
+)
+def test_width_levels(levels: str | tuple[float, ...], multiple_of: int, kept: tuple[int, ...]) -> None:
+    assert width_levels("mlp, layer 0", "channels", 1536, levels, multiple_of) == kept
+
+
+@given(
+    st.integers(2, 4000),
+    st.lists(st.floats(0, 1).map(lambda share: round(share, 4)), min_size=1, max_size=6),
+    st.integers(1, 512),
+)
+def test_shares_give_multiples_in_order(dense: int, shares: list[float], multiple_of: int) -> None:
+    if multiple_of > 1 and multiple_of >= dense:
+        with pytest.raises(SecateurError, match=rf"multiple_of {multiple_of} leaves no width"):
+            width_levels("mlp, layer 0", "channels", dense, shares, multiple_of)
+        return
+    kept = width_levels("mlp, layer 0", "channels", dense, shares, multiple_of)
+    assert kept[0] == dense
+    assert list(kept) == sorted(set(kept), reverse=True)
+    assert all(level % multiple_of == 0 or level == dense for level in kept)
+
+
+@pytest.mark.parametrize(
+    ("kind", "levels", "multiple_of", "message"),
+    [
+        ("mlp", (40,), 16, r"mlp, layer 0: level 40 is no multiple of multiple_of 16"),
+        ("mlp", (64,), 1, r"mlp, layer 0: level 64, but there are 48 channels"),
+        ("mlp", (0.5,), 48, r"mlp, layer 0: multiple_of 48 leaves no width between 48 channels and none"),
+        ("mlp", (1.5,), 1, r"mlp, layer 0: a share goes from 0 to 1, got 1.5; counts are whole numbers"),
+        ("mlp", ("half",), 1, r"mlp, layer 0: cannot read level 'half'"),
+        ("mlp", "every 8", 1, r"mlp, layer 0: cannot read levels 'every 8'; write 'step 128', '5 levels' or a list"),
+        ("attention", (4, 3), 1, r"attention, layer 0: level 4, but there are 2 KV groups \(query heads go with"),
+        ("queries", (3,), 1, r"queries, layer 0: level 3, but there are 2 query heads per KV group \(the same number"),
+        ("mlp", ((24, 0), (12, 0)), 1, r"mlp: 2 entries in 'levels' for 4 layers; write one list for all layers, or"),
+        ("mlp", ((24, 0), 12, 0, 0), 1, r"mlp: 4 entries in 'levels' for 4 layers"),
+    ],
+)
+def test_widths_that_do_not_fit(kind: str, levels: tuple[float, ...], multiple_of: int, message: str) -> None:
+    with pytest.raises(SecateurError, match=message):
+        structured_genes(SHAPE, kind, range(4), levels=levels, multiple_of=multiple_of)  # type: ignore[arg-type]
+
+
+def test_levels_layer_by_layer() -> None:
+    genes = structured_genes(SHAPE, "mlp", range(4), levels=((24,), (12, 0), (48, 36), (0,)))
+    assert [gene.levels for gene in genes] == [(48, 24), (48, 12, 0), (48, 36), (48, 0)]
+
+
+def test_query_heads_of_a_family_without_groups() -> None:
+    with pytest.raises(SecateurError, match=r"queries, layer 0: one query head per KV group.*kind 'attention'"):
+        structured_genes(anatomy_for("gpt2"), "queries", range(4), levels=(1,))
+
+
+@pytest.mark.parametrize(
+    ("family", "order", "levels", "message"),
+    [
+        ("gemma2", "pca", (0.5,), r"hidden: order 'pca' is not possible for family gemma2; it is for llama"),
+        ("olmo2", "pca", (0.5,), r"hidden: order 'pca' is not possible for family olmo2.*magnitude"),
+        ("llama", "pca", (32, 0), r"hidden: a residual width of 0 is no model"),
+        ("llama", "pca", (1.0,), r"hidden: needs a level below the full width"),
+        ("llama", "pca", ((24,), (16,)), r"hidden: needs one list of 'levels' for the whole model"),
+    ],
+)
+def test_residual_widths_that_do_not_fit(family: str, order: str, levels: tuple[float, ...], message: str) -> None:
+    with pytest.raises(SecateurError, match=message):
+        hidden_gene(anatomy_for(family), levels, 1, order)
+
+
+def test_a_pattern_must_fit_every_width() -> None:
+    widths = structured_genes(SHAPE, "mlp", range(4), levels=(30,))
+    with pytest.raises(SecateurError, match=r"block 0, mlp.down_proj: the pattern 2:4 does not fit a width of 30"):
+        Space(SHAPE, widths + sparsity_genes(SHAPE, [Sparsity.parse("2:4")], range(4), "sublayer"))
+
+
+def test_a_projection_must_not_cost_more_than_the_width_saves() -> None:
+    shape = anatomy_for(tie_word_embeddings=True)
+    first = hidden_gene(shape, (31, 16), 1, "pca")
+    with pytest.raises(SecateurError, match=r"hidden: level 31 would cost more than the full width 32"):
+        Space(
+            anatomy_for(tie_word_embeddings=True, num_hidden_layers=1, intermediate_size=4, vocab_size=8),
+            (replace(first, members=((0, -1),)),),
+            additions=Additions(projection=True),
+        )
+    assert Space(shape, (first,), additions=Additions(projection=True)).costs(Genome((1,))).parameters

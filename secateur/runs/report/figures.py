@@ -58,12 +58,13 @@ def profile(space: Space, plans: Sequence[tuple[str, Genome]]) -> bytes:
 def _kept_shares(space: Space, genome: Genome) -> NDArray[np.float64]:
     shares = np.zeros((2, len(space.anatomy.blocks)))
     for column, (block, state) in enumerate(zip(space.anatomy.blocks, space.states(genome), strict=True)):
-        position = 0
-        for row, (sublayer, kept) in enumerate(zip(block.sublayers, (state.attention, state.mlp), strict=True)):
+        position, sizes = 0, state.sizes(block)
+        for row, (sublayer, kept) in enumerate(zip(block.sublayers, state.kept, strict=True)):
             levels = state.sparsity[position : position + len(sublayer.linears)]
             position += len(sublayer.linears)
-            zeros = sum(s.zeros(x.outputs, x.inputs) for s, x in zip(levels, sublayer.linears, strict=True))
-            shares[row, column] = 1 - zeros / sublayer.weights if kept else 0.0
+            shapes = [linear.shape(sizes) for linear in sublayer.linears]
+            left = sum(o * i - level.zeros(o, i) for level, (o, i) in zip(levels, shapes, strict=True))
+            shares[row, column] = left / sublayer.weights if kept else 0.0
     return shares
 
 

@@ -1,0 +1,97 @@
+"""Widths and drops searched together on SmolLM2, at 20 % and 40 % fewer block parameters, against the alternatives.
+
+Uniform width, drops only (searched with the same tokens), MultiPruner-style greedy, FLAP's allocation and ShortGPT, all
+with the same orders and repairs; held-out KL and perplexity, and the paired difference of the joint plan to each. Runs
+are kept in runs-local/benchmark-joint-*: a second call only reports, and one that was interrupted goes on.
+"""
+
+import math
+import sys
+from pathlib import Path
+
+from rich.table import Table
+
+import secateur
+from benchmarks.setup import console
+from secateur.compose import space_of
+from secateur.runs.folder import RunFolder
+from secateur.runs.journal import FOUND
+from secateur.runs.recipe import Recipe, read_recipe
+from secateur.runs.report.summary import Difference, compare, joined, summarise
+from secateur.space.evaluation import Evaluation
+
+RATIOS = (0.8, 0.6)
+BASELINES = ["shortgpt", "uniform-width", "flap", "greedy", "multipruner", "knapsack"]
+TEXTS = ("sotu", "xsum")
+
+
+def recipe(ratio: float, drops_only: bool) -> Recipe:
+    joint = read_recipe(Path("recipes/demo-widths.yaml"), [f"budgets.block_parameters='<= {ratio}x'"])
+    values = joint.model_dump(mode="json", exclude_defaults=True)
+    values["baselines"] = BASELINES
+    if drops_only:
+        values |= {"genes": [{"kind": "attention"}, {"kind": "mlp"}], "baselines": []}
+        values["strategy"] = {"name": "evopress", "initial": ["shortgpt"]}
+    return Recipe.model_validate(values)
+
+
+def run(name: str, wanted: Recipe) -> Path:
+    """Begins a run or goes on with it."""
+    path = Path("runs-local") / f"benchmark-joint-{name}"
+    print(f"{path} …", file=sys.stderr, flush=True)
+    if (path / "recipe.yaml").exists():
+        secateur.resume(path)
+    else:
+        secateur.run(wanted, path)
+    return path
+
+
+Plans = dict[str, tuple[dict[str, int], list[Evaluation | None]]]
+
+
+def plans(path: Path) -> Plans:
+    """Costs and held-out evaluations of every plan of a run."""
+    with RunFolder.open(path, writing=False) as folder:
+        space = space_of(folder)
+        losses: dict[tuple[str, str], list[Evaluation]] = {}
+        for text, evaluation in folder.journal.evaluations():
+            losses.setdefault((text, evaluation.key), []).append(evaluation)
+        return {
+            row.name: (dict(row.costs), [joined(losses.get((text, space.key(row.genome)), [])) for text in TEXTS])
+            for row in summarise(folder, space).rows
+        }
+
+
+def main() -> None:
+    for ratio in RATIOS:
+        percent = round(100 * ratio)
+        joint = plans(run(f"{percent}", recipe(ratio, drops_only=False)))
+        drops = plans(run(f"{percent}-drops", recipe(ratio, drops_only=True)))
+        table = Table(title=f"SmolLM2 at {ratio:.0%} of the block parameters, held-out", title_justify="left")
+        for heading in ("plan", "block parameters", "KL", "perplexity sotu / xsum", "joint minus it, KL (95 %)"):
+            table.add_column(heading, justify="right")
+        rows = {"joint (found)": joint.pop(FOUND), "drops only (searched)": drops[FOUND], **joint}
+        ours = rows["joint (found)"][1]
+        for name, (costs, evaluations) in rows.items():
+            table.add_row(name, f"{costs['block_parameters']:,}", *_scores(evaluations), _against(ours, evaluations))
+        console.print(table)
+
+
+def _scores(evaluations: list[Evaluation | None]) -> tuple[str, str]:
+    known = [one for one in evaluations if one is not None]
+    kl = [value for one in known for value in one.losses["kl"]]
+    perplexities = [math.exp(sum(one.losses["cross_entropy"]) / len(one.losses["cross_entropy"])) for one in known]
+    mean = sum(kl) / len(kl)
+    error = math.sqrt(sum((value - mean) ** 2 for value in kl) / (len(kl) - 1) / len(kl))
+    return f"{mean:.4f} ± {error:.4f}", " / ".join(f"{value:.1f}" for value in perplexities)
+
+
+def _against(ours: list[Evaluation | None], theirs: list[Evaluation | None]) -> str:
+    difference: Difference | None = compare(ours, theirs)
+    if difference is None or ours is theirs:
+        return ""
+    return f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+
+
+if __name__ == "__main__":
+    main()

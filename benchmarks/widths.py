@@ -1,0 +1,106 @@
+"""Widths on SmolLM2: a narrower candidate's MLP time, and what each importance order and repair keeps of the quality.
+
+Held-out KL at uniform MLP width, mean and standard error over sequences of State of the Union addresses and XSum, which
+neither orders nor repairs have seen.
+"""
+
+import statistics
+import sys
+
+import torch
+from rich.table import Table
+
+from benchmarks.setup import console, interleaved, median, smollm2
+from secateur.fitness.bench import Bench
+from secateur.fitness.evaluator import SubnetEvaluator
+from secateur.fitness.orders import ORDERS
+from secateur.fitness.repairs import REPAIRS
+from secateur.fitness.subnet import Subnet
+from secateur.fitness.teacher import Teacher
+from secateur.fitness.weights import Repairs, Weights
+from secateur.fitness.widths import WidthSettings, narrower_sublayers, prepare_repairs
+from secateur.operators.sampling import nearest_level
+from secateur.space.build import structured_genes
+from secateur.space.genome import Genome
+from secateur.space.space import Space
+
+SHARES = (0.8, 0.6)
+SEQUENCES, LENGTH, HELD_OUT = 48, 256, 6
+
+
+def mlp_space(bench: Bench, shares: tuple[float, ...]) -> Space:
+    layers = range(len(bench.anatomy.blocks))
+    return Space(bench.anatomy, structured_genes(bench.anatomy, "mlp", layers, levels=shares, multiple_of=32))
+
+
+def at_width(space: Space, share: float) -> Genome:
+    """Every MLP at the level nearest to `share`."""
+    return Genome(tuple(nearest_level(gene, 1 - share) for gene in space.genes))
+
+
+def speed() -> None:
+    """The MLPs of a candidate at half width against those of the dense model, same hidden states, in turns."""
+    table = Table(title="MLP time of a candidate at 50 % width", title_justify="left")
+    for heading in ("tokens", "dense ms", "50 % ms", "ratio"):
+        table.add_column(heading, justify="right")
+    bench = smollm2(1, LENGTH, widths=WidthSettings("magnitude"))
+    space = mlp_space(bench, (0.5,))
+    bench.prepare(space)
+    states = space.states(at_width(space, 0.5))
+    for length in (64, 256, 1024):
+        hidden = torch.randn(1, length, bench.anatomy.hidden_size, generator=torch.Generator().manual_seed(0))
+
+        @torch.inference_mode()
+        def mlps() -> None:
+            for module in bench.blocks.modules:
+                module.mlp(hidden)  # type: ignore[operator]  # noqa: B023
+
+        def narrow() -> float:
+            with bench.subnet as subnet:
+                subnet.apply(states)
+                return median(interleaved(mlps, lambda: None, 1)[0])
+
+        mlps()
+        pairs = [(median(interleaved(mlps, lambda: None, 1)[0]), narrow()) for _ in range(7)]
+        dense, half = (statistics.median(values) for values in zip(*pairs, strict=True))
+        ratio = statistics.median(b / a for a, b in pairs)
+        table.add_row(str(length), f"{1000 * dense:.1f}", f"{1000 * half:.1f}", f"{ratio:.2f}")
+    console.print(table)
+
+
+def repairs() -> None:
+    """Held-out KL of every order with every repair."""
+    table = Table(title="Held-out KL at uniform MLP width, mean (standard error)", title_justify="left")
+    for heading in ("order", "width", "no repair", *REPAIRS):
+        table.add_column(heading, justify="right")
+    for order in ORDERS:
+        bench = smollm2(SEQUENCES, LENGTH, widths=WidthSettings(order), held_out=HELD_OUT)
+        space = mlp_space(bench, SHARES)
+        bench.prepare(space)
+        rows = {share: [f"{order}", f"{share:.0%}"] for share in SHARES}
+        wanted, folder = narrower_sublayers(space), bench.width_folder
+        prepare_repairs(bench.blocks, tuple(REPAIRS), wanted, bench.calibration, folder, lambda done, total: None)
+        for repair in (None, *REPAIRS):
+            made = Repairs(folder, repair) if repair else None
+            subnet = Subnet(bench.blocks, Weights(bench.blocks, None, made))
+            for share in SHARES:
+                losses: list[float] = []
+                for title in ("sotu", "xsum"):
+                    teacher = Teacher(bench.blocks, bench.texts[title], bench.prepared_digest)
+                    evaluate = SubnetEvaluator(space, subnet, teacher, ("kl",))
+                    losses += next(iter(evaluate([at_width(space, share)], range(HELD_OUT)))).losses["kl"]
+                error = statistics.stdev(losses) / len(losses) ** 0.5
+                rows[share].append(f"{statistics.mean(losses):.4f} ({error:.4f})")
+            print(order, repair, [rows[share][-1] for share in SHARES], file=sys.stderr, flush=True)
+        for row in rows.values():
+            table.add_row(*row)
+    console.print(table)
+
+
+def main() -> None:
+    speed()
+    repairs()
+
+
+if __name__ == "__main__":
+    main()
