@@ -14,7 +14,7 @@ from .blocks import Blocks
 from .cache import read_tensors
 from .level_store import Kept, LevelStore, as_matrix
 from .rotation import Basis, narrower_bias, narrower_linear, narrower_norm, narrower_outside, norm_before
-from .widths import repair_file
+from .widths import Widths, repair_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Weights:
     def _repair(self, block: Block, sublayer: Sublayer, state: BlockState) -> dict[str, torch.Tensor] | None:
         if self._repairs is None:
             return None
-        widths = (state.attention, state.queries) if sublayer.kind == "attention" else (state.mlp, 0)
+        widths = _widths(sublayer, state)
         path = repair_file(self._repairs.folder, block.index, sublayer.kind, widths, self._repairs.name)
         if path not in self._read:
             self._read[path] = read_tensors(path)
@@ -140,8 +140,7 @@ class Weights:
         if not level and repair is None and not (narrow_hidden and self._basis and self._basis.rotation is not None):
             weight = next(linear.tensors())
             return sliced(weight, self._dense[block.index][weight.name], block, sizes)
-        parts = tuple(sizes[segment] for segment in (*linear.rows, *linear.columns))
-        key = (block.index, position, parts, state.attention * state.queries if repaired else 0, level)
+        key = (block.index, position, _widths(sublayer, state), state.hidden, level)
         return self._cached(
             key, lambda: self._assemble(block, sublayer, number, position, state, repair["weight"] if repair else None)
         )
@@ -195,3 +194,7 @@ class Weights:
             _, old = self._assembled.popitem(last=False)
             self._bytes -= old.numel() * old.element_size()
         return made
+
+
+def _widths(sublayer: Sublayer, state: BlockState) -> Widths:
+    return (state.attention, state.queries) if sublayer.kind == "attention" else (state.mlp, 0)

@@ -20,7 +20,7 @@ from secateur.fitness.materialise import materialised
 from secateur.fitness.rotation import Basis
 from secateur.fitness.subnet import Subnet
 from secateur.fitness.surgery import layer_config
-from secateur.fitness.weights import Weights
+from secateur.fitness.weights import Repairs, Weights
 from secateur.fitness.widths import WidthSettings
 from secateur.operators.sampling import uniform
 from secateur.runs.export.hf import save
@@ -127,6 +127,20 @@ def test_a_narrower_model_is_the_dense_one_with_zeros(family: str) -> None:
                 genome = genome.with_level(index, 0)
         states = space.states(genome)
         assert close(through_blocks(bench, states), masked_by_hand(bench, states)), space.to_json(genome)
+
+
+@pytest.mark.parametrize("repair", ["least-squares", "bias"])
+def test_what_was_assembled_before_changes_nothing(repair: str) -> None:
+    """Two groups with one head each are not one group with two, whatever was asked for first."""
+    bench, space = prepared("llama", WidthSettings("wanda-sp", repair, "pca"))
+    assert bench.widths is not None
+    repairs = Repairs(bench.width_folder, repair)
+    for genome in genomes(space):
+        for index, state in enumerate(space.states(genome)):
+            fresh = Weights(bench.blocks, bench.store, repairs, bench.basis).block(index, state)
+            kept = bench.weights.block(index, state)
+            assert fresh.keys() == kept.keys()
+            assert all(torch.equal(fresh[name], kept[name]) for name in fresh), space.to_json(genome)
 
 
 def masked_by_hand(bench: Bench, states: Any) -> torch.Tensor:
