@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..space.errors import SecateurError, suggest
 
@@ -72,6 +72,22 @@ class GeneSettings(_Frozen):
     multiple_of: Positive = 1
     per: Literal["linear", "sublayer", "block", "group"] = "linear"
     group: Positive = 1
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _readable(cls, value: object) -> str | tuple[Level | tuple[Level, ...], ...]:
+        """One message for what is no list of levels; a union of types would give one for each of its members."""
+
+        def one(level: object) -> Level:
+            if isinstance(level, bool) or not isinstance(level, int | float | str):
+                raise ValueError(f"cannot read level {level!r}; write counts, shares, or one list of them per layer")
+            return level
+
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, list | tuple):
+            raise ValueError("write a list of levels, or a text such as 'step 128'")
+        return tuple(tuple(map(one, level)) if isinstance(level, list | tuple) else one(level) for level in value)
 
     @model_validator(mode="after")
     def _fits_kind(self) -> "GeneSettings":
@@ -295,7 +311,7 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     except ValidationError as error:
         # A list whose items are wrong is also reported as too short; the items say it better.
         found: list[dict[str, Any]] = [dict(one) for one in error.errors()]
-        deeper = {tuple(one["loc"][:-1]) for one in found}
+        deeper = {tuple(one["loc"][:length]) for one in found for length in range(len(one["loc"]))}
         problems = [_problem(one) for one in found if one["type"] != "too_short" or tuple(one["loc"]) not in deeper]
         raise SecateurError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error
 
