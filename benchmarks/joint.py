@@ -1,7 +1,8 @@
 """Widths and drops searched together on SmolLM2, at 20 % and 40 % fewer block parameters, against the alternatives.
 
 Uniform width, drops only (searched with the same tokens), MultiPruner-style greedy, FLAP's allocation and ShortGPT, all
-with the same orders and repairs; held-out KL and perplexity, and the paired difference of the joint plan to each. Runs
+with the same orders and repairs; held-out KL and perplexity, and the paired difference of the joint plan to each.
+Uniform widths come twice: on the levels of the search, and on multiples of 32 channels, which use the budget up. Runs
 are kept in runs-local/benchmark-joint-*: a second call only reports, and one that was interrupted goes on.
 """
 
@@ -13,16 +14,17 @@ from rich.table import Table
 
 import secateur
 from benchmarks.setup import console
-from secateur.compose import space_of
+from secateur.compose import build_space, load_bench, space_of
 from secateur.runs.folder import RunFolder
 from secateur.runs.journal import FOUND
 from secateur.runs.recipe import Recipe, read_recipe
 from secateur.runs.report.summary import Difference, compare, joined, summarise
-from secateur.space.evaluation import Evaluation
+from secateur.space.evaluation import Evaluation, merged
 
 RATIOS = (0.8, 0.6)
 BASELINES = ["shortgpt", "uniform-width", "flap", "greedy", "multipruner", "knapsack"]
 TEXTS = ("sotu", "xsum")
+GENES = [{"kind": "attention", "levels": [3, 2, 1, 0]}]
 
 
 def recipe(ratio: float, drops_only: bool) -> Recipe:
@@ -62,15 +64,45 @@ def plans(path: Path) -> Plans:
         }
 
 
+def uniform(wanted: Recipe) -> Plans:
+    """Every layer alike, with all KV groups or one less, and the widest MLP in multiples of 32 that fits then."""
+    values = wanted.model_dump(mode="json", exclude_defaults=True)
+    fine = build_space(Recipe.model_validate(values | {"genes": [GENES[0], {"kind": "mlp", "levels": "step 32"}]}))
+    chosen: dict[str, dict[str, float | int | str]] = {}
+    for groups in (3, 2):
+        for kept in (level for level in fine.genes[-1].levels if isinstance(level, int)):
+            plan: dict[str, float | int | str] = {
+                gene.key: groups if gene.kind == "attention" else kept for gene in fine.genes
+            }
+            if fine.feasible(fine.from_json(plan)):
+                chosen[f"uniform {groups} groups, {kept} channels"] = plan
+                break
+    widths = sorted({int(plan["mlp@0"]) for plan in chosen.values()}, reverse=True)
+    few = Recipe.model_validate(values | {"genes": [GENES[0], {"kind": "mlp", "levels": widths}]})
+    space = build_space(few)
+    bench = load_bench(few, space)
+    bench.prepare(space)
+    result: Plans = {}
+    for name, plan in chosen.items():
+        genome = space.from_json(plan)
+        scored: list[Evaluation | None] = []
+        for text in TEXTS:
+            evaluate = bench.evaluator(space, text, ("kl", "cross_entropy"))
+            scored.append(merged(list(evaluate([genome], range(len(bench.texts[text]))))))
+        result[name] = space.costs(genome).to_json(), scored
+    return result
+
+
 def main() -> None:
     for ratio in RATIOS:
         percent = round(100 * ratio)
         joint = plans(run(f"{percent}", recipe(ratio, drops_only=False)))
+        alike = uniform(recipe(ratio, drops_only=False))
         drops = plans(run(f"{percent}-drops", recipe(ratio, drops_only=True)))
         table = Table(title=f"SmolLM2 at {ratio:.0%} of the block parameters, held-out", title_justify="left")
         for heading in ("plan", "block parameters", "KL", "perplexity sotu / xsum", "joint minus it, KL (95 %)"):
             table.add_column(heading, justify="right")
-        rows = {"joint (found)": joint.pop(FOUND), "drops only (searched)": drops[FOUND], **joint}
+        rows = {"joint (found)": joint.pop(FOUND), "drops only (searched)": drops[FOUND], **joint, **alike}
         ours = rows["joint (found)"][1]
         for name, (costs, evaluations) in rows.items():
             table.add_row(name, f"{costs['block_parameters']:,}", *_scores(evaluations), _against(ours, evaluations))

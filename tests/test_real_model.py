@@ -76,3 +76,44 @@ def test_a_sparsity_profile_keeps_its_budget_exactly(tmp_path: Path) -> None:
             zeros = Sparsity.parse(share).zeros(*tensor.shape)
             # The dense model has a few exact zeros of its own.
             assert zeros <= int((tensor == 0).sum()) <= zeros + tensor.numel() // 100
+
+
+def test_widths_are_found_and_exported_and_load_without_remote_code(tmp_path: Path) -> None:
+    genes = [
+        {"kind": "attention", "levels": [3, 2, 0]},
+        {"kind": "mlp", "levels": "step 512"},
+        {"kind": "hidden", "levels": [576, 512]},
+    ]
+    strategy = {"name": "evopress", "initial": ["uniform-width"]}
+    recipe = small(
+        "widths",
+        genes=genes,
+        strategy=strategy,
+        effort={"tokens": 6000},
+        baselines=["uniform-width", "flap"],
+        budgets={"block_parameters": "0.8x"},
+    )
+    made = run(recipe, out=tmp_path / "run")
+    rows = {row.name: row for row in made.summary.rows}
+    assert made.summary.finished
+    for row in made.summary.rows[:-1]:
+        assert row.costs["block_parameters"] <= 0.8 * rows["dense"].costs["block_parameters"]
+        assert row.scores["sotu"]["kl"].mean < 4
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    for pick in ("found", "flap"):
+        out = made.export(to="hf", out=tmp_path / pick, pick=pick)
+        smaller = AutoModelForCausalLM.from_pretrained(out).eval()
+        assert sum(p.numel() for p in smaller.parameters()) == rows[pick].costs["parameters"]
+        assert (out / "model.safetensors").stat().st_size < 4.02 * rows[pick].costs["parameters"]
+        tokenizer = AutoTokenizer.from_pretrained(out)
+        ids = tokenizer("The state of the union is", return_tensors="pt").input_ids
+        with torch.no_grad():
+            cached = smaller.generate(ids, max_new_tokens=4, do_sample=False)
+            plain = smaller.generate(ids, max_new_tokens=4, do_sample=False, use_cache=False)
+        assert torch.equal(cached, plain)
+        plan = made.plan(pick)
+        for layer in plan.layers:
+            if 0 < layer.mlp.kept < layer.mlp.of:
+                assert layer.mlp.indices is not None
+                assert len(set(layer.mlp.indices)) == layer.mlp.kept
