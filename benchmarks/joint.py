@@ -8,6 +8,7 @@ are kept in runs-local/benchmark-joint-*: a second call only reports, and one th
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -33,7 +34,8 @@ def recipe(ratio: float, drops_only: bool) -> Recipe:
     values["baselines"] = BASELINES
     if drops_only:
         values |= {"genes": [{"kind": "attention"}, {"kind": "mlp"}], "baselines": []}
-        values["strategy"] = {"name": "evopress", "initial": ["shortgpt"]}
+        warm = {"name": "knapsack", "sequences": 1}
+        values["strategy"] = {"name": "evopress", "initial": ["shortgpt", "knapsack"], "warm": warm}
     return Recipe.model_validate(values)
 
 
@@ -100,7 +102,7 @@ def main() -> None:
         alike = uniform(recipe(ratio, drops_only=False))
         drops = plans(run(f"{percent}-drops", recipe(ratio, drops_only=True)))
         table = Table(title=f"SmolLM2 at {ratio:.0%} of the block parameters, held-out", title_justify="left")
-        for heading in ("plan", "block parameters", "KL", "perplexity sotu / xsum", "joint minus it, KL (95 %)"):
+        for heading in ("plan", "parameters", "KL (95 %)", "perplexity sotu, xsum (95 %)", "joint minus it, KL (95 %)"):
             table.add_column(heading, justify="right")
         rows = {"joint (found)": joint.pop(FOUND), "drops only (searched)": drops[FOUND], **joint, **alike}
         ours = rows["joint (found)"][1]
@@ -112,17 +114,26 @@ def main() -> None:
 def _scores(evaluations: list[Evaluation | None]) -> tuple[str, str]:
     known = [one for one in evaluations if one is not None]
     kl = [value for one in known for value in one.losses["kl"]]
-    perplexities = [math.exp(sum(one.losses["cross_entropy"]) / len(one.losses["cross_entropy"])) for one in known]
-    mean = sum(kl) / len(kl)
-    error = math.sqrt(sum((value - mean) ** 2 for value in kl) / (len(kl) - 1) / len(kl))
-    return f"{mean:.4f} ± {error:.4f}", " / ".join(f"{value:.1f}" for value in perplexities)
+    mean, error = _mean(kl)
+    perplexities = []
+    for one in known:
+        loss, spread = _mean(one.losses["cross_entropy"])
+        low, high = (math.exp(loss + sign * 1.96 * spread) for sign in (-1, 1))
+        perplexities.append(f"{math.exp(loss):.1f} [{low:.1f}, {high:.1f}]")
+    return f"{mean:.4f} ± {1.96 * error:.4f}", "\n".join(perplexities)
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard error."""
+    mean = sum(values) / len(values)
+    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
 
 
 def _against(ours: list[Evaluation | None], theirs: list[Evaluation | None]) -> str:
     difference: Difference | None = compare(ours, theirs)
     if difference is None or ours is theirs:
         return ""
-    return f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+    return f"{difference.mean:+.4f}\n[{difference.low:+.4f}, {difference.high:+.4f}]"
 
 
 if __name__ == "__main__":

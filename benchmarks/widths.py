@@ -6,11 +6,12 @@ neither orders nor repairs have seen.
 
 import statistics
 import sys
+import time
 
 import torch
 from rich.table import Table
 
-from benchmarks.setup import console, interleaved, median, smollm2
+from benchmarks.setup import console, smollm2
 from secateur.fitness.bench import Bench
 from secateur.fitness.evaluator import SubnetEvaluator
 from secateur.fitness.orders import ORDERS
@@ -55,13 +56,18 @@ def speed() -> None:
             for module in bench.blocks.modules:
                 module.mlp(hidden)  # type: ignore[operator]  # noqa: B023
 
+        def once() -> float:
+            started = time.perf_counter()
+            mlps()
+            return time.perf_counter() - started
+
         def narrow() -> float:
             with bench.subnet as subnet:
                 subnet.apply(states)
-                return median(interleaved(mlps, lambda: None, 1)[0])
+                return once()
 
-        mlps()
-        pairs = [(median(interleaved(mlps, lambda: None, 1)[0]), narrow()) for _ in range(7)]
+        once()
+        pairs = [(once(), narrow()) for _ in range(7)]
         dense, half = (statistics.median(values) for values in zip(*pairs, strict=True))
         ratio = statistics.median(b / a for a, b in pairs)
         table.add_row(str(length), f"{1000 * dense:.1f}", f"{1000 * half:.1f}", f"{ratio:.2f}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import compose
 from .execution import execute, start
+from .fitness.cache import digest
 from .fitness.speed import matrix_speed
 from .runs.export.hf import export_hf
 from .runs.folder import RunFolder
@@ -109,6 +110,8 @@ def export_run(folder: RunFolder, to: str, out: Path, pick: str) -> Path:
         if text.digest != journal_texts[title]["digest"]:
             raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
     bench.prepare(space)
+    if bench.orders and digest(bench.kept_orders()) != folder.journal.fact("order"):
+        raise SecateurError("heads and channels come in another order than when the run was made; resume it first")
     export_hf(plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, out)
     return out
 

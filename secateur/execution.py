@@ -95,7 +95,10 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     )
     bench.prepare(space, watcher.blocks)
     if bench.orders:
-        journal.settle("orders", bench.kept_orders(), "the importance order of heads and channels")
+        orders = bench.kept_orders()
+        journal.settle("order", digest(orders), "the importance order of heads and channels")
+        if journal.fact("orders") is None:
+            journal.settle("orders", orders, "the importance order of heads and channels")
     memo = _memo(folder, space, bench, CALIBRATION, (recipe.score,), watcher)
     execution = Execution(
         folder, space, bench, watcher, memo, Pool(recipe.calibration.sequences, recipe.calibration.length)

@@ -35,6 +35,7 @@ from .widths import (
     narrower_sublayers,
     permute_model,
     prepare_repairs,
+    same_order,
     width_folder,
 )
 
@@ -146,7 +147,10 @@ class Bench:
             return
         if settings.hidden is not None:
             self.basis = find_basis(self.blocks, settings.hidden, self.calibration, self.width_folder)
-        self.orders = find_orders(self.blocks, settings.order, self.calibration, self.width_folder, watch)
+        if any(narrower_sublayers(space).values()):
+            self.orders = find_orders(self.blocks, settings.order, self.calibration, self.width_folder, watch)
+        else:
+            self.orders = [same_order(block) for block in self.anatomy.blocks]
         permute_model(self.blocks, self.orders, self.basis.order if self.basis is not None else None)
 
     def kept_orders(self) -> dict[str, Any]:
@@ -232,6 +236,9 @@ def open_bench(
     if not anatomy.causal:
         texts = {title: masked(text, tokenizer, seed) for title, text in texts.items()}
     positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and anatomy.family == "roberta":
+        config: Any = model.config
+        positions -= config.pad_token_id + 1  # where its positions begin
     for title, text in texts.items():
         if positions is not None and text.length > positions:
             raise SecateurError(f"text '{title}': length {text.length} is more than the model's {positions} positions")

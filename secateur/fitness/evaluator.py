@@ -68,8 +68,8 @@ class SubnetEvaluator:
     ) -> tuple[dict[str, tuple[float, ...]], str]:
         """Per-sequence losses, or none and the reason."""
         try:
+            self.subnet.set_hidden(states[0].hidden)
             if path.width != states[0].hidden:
-                self.subnet.set_hidden(states[0].hidden)
                 ids = [self.teacher.text.ids[index][None] for index in sequences]
                 path.begin([self.teacher.blocks.embed(row) for row in ids], states[0].hidden)
             for depth in range(path.keep_common(states), len(states)):

@@ -35,6 +35,11 @@ def needs_text(pruner: str) -> bool:
     return pruner in UPDATING or NESTED[pruner].needs_text
 
 
+def needs_inputs(pruner: str) -> bool:
+    """Whether it prunes narrower linears by the norms of their inputs."""
+    return pruner in NESTED and NESTED[pruner].needs_text
+
+
 def plane_name(pruner: str, level: Sparsity) -> str:
     """The plane of a store that holds `level`."""
     if pruner in UPDATING:
@@ -81,7 +86,7 @@ class LevelStore:
     def check(self, levels: Iterable[Sparsity], blocks: Iterable[int], inputs: bool = False) -> None:
         """Opens every file that will be needed; raises SecateurError when one is missing, truncated or damaged."""
         planes = {plane_name(self.pruner, level) for level in levels if level}
-        planes |= {INPUTS} if inputs and needs_text(self.pruner) else set()
+        planes |= {INPUTS} if inputs and needs_inputs(self.pruner) else set()
         for block in blocks:
             for name in planes:
                 self._plane(block, name)

@@ -67,7 +67,8 @@ def obs(weight: torch.Tensor, statistics: Statistics, size: int) -> torch.Tensor
     """
     assert statistics.gram is not None
     inverse = torch.linalg.inv(damped(statistics.gram, statistics.count))
-    current, alive = weight.double().clone(), torch.arange(weight.shape[1] // size)
+    device = weight.device
+    current, alive = weight.double().clone(), torch.arange(weight.shape[1] // size, device=device)
     removed: list[int] = []
     while len(alive):
         units = len(alive)
@@ -76,9 +77,9 @@ def obs(weight: torch.Tensor, statistics: Statistics, size: int) -> torch.Tensor
         error = torch.einsum("oui,uij,ouj->u", columns, torch.linalg.inv(blocks), columns)
         worst = error.argsort(stable=True)[: max(1, units // AT_ONCE)]
         removed += alive[worst].tolist()
-        keep = torch.ones(units, dtype=torch.bool)
+        keep = torch.ones(units, dtype=torch.bool, device=device)
         keep[worst] = False
-        out = (worst[:, None] * size + torch.arange(size)).reshape(-1)
+        out = (worst[:, None] * size + torch.arange(size, device=device)).reshape(-1)
         rest = keep.repeat_interleave(size).nonzero().reshape(-1)
         solved = torch.linalg.solve(inverse[out][:, out], inverse[out][:, rest])
         current = current[:, rest] - current[:, out] @ solved
@@ -113,4 +114,4 @@ ACTIVATION_ORDERS: dict[str, Callable[[torch.Tensor, Statistics, int], torch.Ten
 NEEDS_GRAM = ("output-error", "obs")
 ORDERS = ("magnitude", "taylor", *ACTIVATION_ORDERS)
 """`magnitude`: L2 norm of all weights of a unit. `taylor`: sum of |weight * gradient| over them (LLM-Pruner, Ma et al.
-2023, arXiv 2305.11627, eq. 4, first order), one backward pass."""
+2023, arXiv 2305.11627, eq. 4, first order), with the gradients of a few sequences added up."""

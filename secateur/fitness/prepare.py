@@ -11,7 +11,7 @@ from ..space.anatomy import Block, Linear
 from ..space.gene import Sparsity
 from .blocks import Blocks
 from .cache import cache_folder, digest, write_tensors
-from .level_store import INPUTS, VERSION, as_matrix, needs_text, plane_file, plane_name
+from .level_store import INPUTS, VERSION, as_matrix, needs_inputs, needs_text, plane_file, plane_name
 from .nested import NESTED, Statistics, plane
 from .rotation import norm_before
 from .text import Sequences
@@ -45,7 +45,7 @@ def prepare(
     Raises:
         SecateurError: the folder cannot be written.
     """
-    wanted: dict[str, list[Sparsity]] = {INPUTS: []} if inputs and needs_text(pruner) else {}
+    wanted: dict[str, list[Sparsity]] = {INPUTS: []} if inputs and needs_inputs(pruner) else {}
     for level in sorted({level for level in levels if level}, key=str):
         wanted.setdefault(plane_name(pruner, level), []).append(level)
     missing = {

@@ -59,7 +59,7 @@ def admm(weight: torch.Tensor, statistics: Statistics, kept: torch.Tensor) -> Re
     scale = statistics.square_sum.sqrt().clamp_min(1e-8)
     gram = _gram(statistics) / scale[:, None] / scale
     # Inverted once in double precision; the iterations correct themselves, so that single precision does for them.
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram + torch.eye(len(gram), dtype=gram.dtype))).float()
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram + torch.eye(len(gram)).to(gram))).float()
     target = ((weight * scale) @ gram).float()
     projected, dual = torch.zeros_like(target), torch.zeros_like(target)
     projected[:, kept] = (weight * scale)[:, kept].float()

@@ -42,6 +42,7 @@ class Subnet:
         anatomy, model = self._blocks.anatomy, self._blocks.model
         parameters = dict(self._weights.outside(hidden))
         self._back(-1)
+        self.hidden = anatomy.hidden_size
         undo = self._undo.setdefault(-1, [])
         if f"{anatomy.norm}.1.weight" in parameters:
             norm = add_projection(model, anatomy.norm, hidden)
@@ -60,6 +61,7 @@ class Subnet:
         parameters = self._weights.block(index, state)
         parameters = {name: tensor for name, tensor in parameters.items() if tensor is not dense.get(name)}
         self._back(index)
+        self.states[index] = self._dense[index]
         undo = self._undo.setdefault(index, [])
         sizes, dense_sizes = state.sizes(block), block.dense_sizes
         self._point(module, parameters, undo)

@@ -72,6 +72,8 @@ class Overridden:
         self.__dict__.update(entries, overridden=config)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked for by copying, before there is anything to look at
+            raise AttributeError(name)
         return getattr(self.__dict__["overridden"], name)
 
 
@@ -205,5 +207,16 @@ def model_class(stock: Any, config_class: Any, tables_of: Any) -> Any:
 
 
 def config_class(stock: Any, family: str) -> Any:
-    """A subclass of a stock configuration under a `model_type` of its own, which no stock model reads."""
-    return type("Secateur" + stock.__name__, (stock,), {"model_type": "secateur_" + family, "__module__": __name__})
+    """A subclass of a stock configuration under a `model_type` of its own, which no stock model reads.
+
+    It does without the stock check that the residual width is a multiple of the number of heads: heads have a size of
+    their own here.
+    """
+
+    def validate(self: Any) -> None:
+        for check in getattr(stock, "__class_validators__", ()):
+            if check.__name__ != "validate_architecture":
+                check(self)
+
+    entries = {"model_type": "secateur_" + family, "validate": validate, "__module__": __name__}
+    return type("Secateur" + stock.__name__, (stock,), entries)

@@ -11,13 +11,12 @@ from pathlib import Path
 import torch
 
 from ..space.anatomy import Block, Linear, Sublayer
-from ..space.errors import SecateurError, suggest
 from ..space.space import Space
 from .axes import Order, kept_inputs, permuted, unit_sums
 from .blocks import Blocks
 from .cache import cache_folder, digest, read_tensors, write_tensors
 from .level_store import as_matrix
-from .orders import ACTIVATION_ORDERS, NEEDS_GRAM, ORDERS, flap_scores
+from .orders import ACTIVATION_ORDERS, NEEDS_GRAM, flap_scores
 from .prepare import block_statistics
 from .repairs import REPAIRS
 from .scores import predicted
@@ -26,7 +25,7 @@ from .text import Sequences
 VERSION = 1
 """Part of every folder's address: raise it when an order or a repair changes."""
 GRADIENT_SEQUENCES = 8
-"""Sequences of the one backward pass of the order `taylor`."""
+"""Sequences whose gradients the order `taylor` adds up."""
 Watch = Callable[[int, int], None]
 Widths = tuple[int, int]
 """(KV groups, query heads in each) of an attention; (channels, 0) of an MLP."""
@@ -39,14 +38,6 @@ class WidthSettings:
     order: str
     repair: str | None = None
     hidden: str | None = None
-
-
-def check_names(order: str, repair: str | None) -> None:
-    """Raises SecateurError for an unknown order or repair."""
-    if order not in ORDERS:
-        raise SecateurError(f"order '{order}'; {suggest(order, ORDERS)}")
-    if repair is not None and repair not in REPAIRS:
-        raise SecateurError(f"repair '{repair}'; {suggest(repair, REPAIRS)}")
 
 
 def width_folder(model_digest: str, settings: WidthSettings, text: Sequences) -> Path:
@@ -106,6 +97,12 @@ def _order(
     return Order(groups.cpu(), place.argsort(dim=1), channels.cpu())
 
 
+def same_order(block: Block) -> Order:
+    """The order in which the units of a block are anyway."""
+    heads = torch.arange(block.queries).repeat(block.kv_heads, 1)
+    return Order(torch.arange(block.kv_heads), heads, torch.arange(block.channels))
+
+
 def _weight_times_gradient(blocks: Blocks, text: Sequences) -> dict[str, torch.Tensor]:
     """|weight * gradient of the next-token loss| of every parameter of the blocks, by full name."""
     prefix = f"{blocks.anatomy.blocks_path}."
@@ -134,8 +131,7 @@ def permute_model(blocks: Blocks, orders: Iterable[Order], hidden: torch.Tensor 
                 parameter.data = permuted(tensor, parameter.data, block, order, hidden)
     if hidden is not None:
         first = anatomy.blocks[0]
-        same = torch.arange(first.queries).expand(first.kv_heads, -1)
-        unchanged = Order(torch.arange(first.kv_heads), same, torch.arange(first.channels))
+        unchanged = same_order(first)
         for tensor in anatomy.outside:
             parameter = blocks.model.get_parameter(tensor.name)
             parameter.data = permuted(tensor, parameter.data, first, unchanged, hidden)
@@ -234,7 +230,8 @@ def fluctuations(blocks: Blocks, text: Sequences, sequences: int) -> list[tuple[
         for linear, size in zip(lasts, (block.queries * block.head_dim, 1), strict=True):
             weight = blocks.modules[block.index].get_parameter(f"{linear.name}.weight").data
             score = flap_scores(as_matrix(linear, weight).double(), statistics[linear.name], size)
-            row.append((score - score.mean()) / score.std().clamp_min(1e-12))
+            spread = score.std(correction=0)  # of a single unit there is none
+            row.append((score - score.mean()) / spread.clamp_min(1e-12))
         scores.append((row[0], row[1]))
         hidden = [blocks.run(block.index, states) for states in hidden]
     return scores

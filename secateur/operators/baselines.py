@@ -102,14 +102,8 @@ def _width_level(gene: Gene, share: float) -> int:
     """The level that keeps nearest to `share`, dropped not among them; dense for genes that do not narrow."""
     if not gene.narrows:
         return 0
-    kept = [int(level) / _full(gene) for level in gene.levels if isinstance(level, int) and level]
-    return min(range(len(kept)), key=lambda level: (abs(kept[level] - share), level))
-
-
-def _full(gene: Gene) -> int:
-    first = gene.levels[0]
-    assert isinstance(first, int)
-    return first
+    kept = [level for level in gene.levels if isinstance(level, int) and level]
+    return min(range(len(kept)), key=lambda level: (abs(kept[level] / kept[0] - share), level))
 
 
 FlapScores = Sequence[tuple[Sequence[float], Sequence[float]]]

@@ -112,6 +112,9 @@ class Plan(_Value):
         """What becomes of each block; raises SecateurError when the plan does not fit the model."""
         if len(self.layers) != len(anatomy.blocks):
             raise SecateurError(f"the plan has {len(self.layers)} layers, the model {len(anatomy.blocks)}")
+        hidden = self.hidden.kept if self.hidden else anatomy.hidden_size
+        if self.hidden and (not anatomy.hidden_orders or not 0 < hidden <= anatomy.hidden_size):
+            raise SecateurError(f"plan: a residual width of {hidden} does not fit a model of {anatomy.hidden_size}")
         states = []
         for layer, block in zip(self.layers, anatomy.blocks, strict=True):
             names = [linear.name for linear in block.linears]
@@ -120,14 +123,15 @@ class Plan(_Value):
                 raise SecateurError(f"plan, layer {layer.index}: no linear '{unknown[0]}'; linears: {', '.join(names)}")
             levels = tuple(Sparsity.parse(layer.sparsity.get(name, 0.0)) for name in names)
             queries = layer.queries.kept if layer.queries else block.queries
-            for what, kept, full in (
-                ("attention", layer.attention.kept, block.kv_heads),
-                ("queries", queries, block.queries),
-                ("mlp", layer.mlp.kept, block.channels),
+            for what, part, full in (
+                ("attention", layer.attention, block.kv_heads),
+                ("queries", layer.queries or Kept(kept=queries, of=block.queries), block.queries),
+                ("mlp", layer.mlp, block.channels),
             ):
-                if kept > full:
-                    raise SecateurError(f"plan, layer {layer.index}: {what} keeps {kept}, but the model has {full}")
-            hidden = self.hidden.kept if self.hidden else block.hidden
+                if part.of != full or part.kept > full or (what == "queries" and not part.kept):
+                    raise SecateurError(
+                        f"plan, layer {layer.index}: {what} keeps {part.kept} of {part.of}, but the model has {full}"
+                    )
             groups = layer.attention.kept
             states.append(BlockState(groups, queries if groups else 0, layer.mlp.kept, hidden, levels))
         return tuple(states)

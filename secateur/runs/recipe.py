@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,8 +103,12 @@ class GeneSettings(_Frozen):
             raise ValueError("a block is kept or dropped: genes of kind block take no 'levels'")
         if self.kind == "hidden" and self.layers != "all":
             raise ValueError("the residual width is one gene for the model: genes of kind hidden take no 'layers'")
-        if self.kind in ("sparsity", "block") and self.multiple_of != 1:
-            raise ValueError(f"'multiple_of' belongs to widths, not to {self.kind}")
+        if self.multiple_of != 1 and (self.kind in ("sparsity", "block") or not self.levels):
+            raise ValueError(f"'multiple_of' belongs to widths, not to {self.kind} without 'levels' of width")
+        if not isinstance(self.levels, str) and any(isinstance(level, tuple) for level in self.levels):
+            numbers = [int(n) for n in re.findall(r"\d+", str(self.layers))]
+            if any(second <= first for first, second in pairwise(numbers)):
+                raise ValueError("with one list of levels per layer, write 'layers' in ascending order, each once")
         if self.kind != "sparsity" and (self.per != "linear" or self.group != 1):
             raise ValueError(f"'per' and 'group' belong to sparsity genes, not to {self.kind}")
         if (self.per == "group") != (self.group > 1):
@@ -251,10 +257,16 @@ class Recipe(_Frozen):
         if len(set(titles)) != len(titles):
             raise ValueError("held_out: two texts have the same name; set 'name' on one of them")
         kinds = {gene.kind for gene in self.genes}
-        if self.score == "hidden_error" and "hidden" in kinds:
-            raise ValueError("score: hidden_error compares residual streams of one width; the recipe has a hidden gene")
-        if self.pruner in ("sparsegpt", "admm") and {"sparsity", "hidden"} <= kinds:
-            raise ValueError(f"pruner: {self.pruner} updates weights at full residual width; use wanda with hidden")
+        if self.score in ("hidden_error", "kl_full") and "hidden" in kinds:
+            raise ValueError(
+                f"score: {self.score} needs residual streams of one width, and the recipe has a hidden gene; use kl"
+            )
+        rotated = "hidden" in kinds and self.widths.hidden == "pca"
+        if self.pruner in ("sparsegpt", "admm") and "sparsity" in kinds and rotated:
+            raise ValueError(
+                f"pruner: {self.pruner} updates weights of an unrotated residual stream; use wanda, ria or magnitude, "
+                "or widths: {hidden: magnitude}"
+            )
         effort = self.effort
         unlimited = effort.tokens is None and effort.evaluations is None and effort.minutes is None
         if self.strategy.name == "random" and unlimited:

@@ -182,8 +182,8 @@ def _branches(space: Space, table: Table, base: Genome, cluster: list[int]) -> l
     combinations = math.prod(len(space.genes[i].levels) for i in structural)
     if combinations > ASSIGNMENTS:
         raise SecateurError(
-            f"knapsack: {combinations} combinations of structured genes hang on gene {space.genes[free[0]].key}; "
-            "use smaller groups or another strategy"
+            f"knapsack: {combinations} combinations of structured genes hang on {space.genes[cluster[0]].key}; "
+            "use fewer levels, smaller groups or another strategy"
         )
     dense = _costs(space, base)
     branches: dict[Genome, _Branch] = {}

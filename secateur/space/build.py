@@ -31,7 +31,8 @@ def structured_genes(
     lists = _per_layer(kind, levels, layers)
     genes = []
     windows = [block.window for block in anatomy.blocks]
-    firsts = {windows.index(window) for window in windows}
+    # An encoder has no cache.
+    firsts = {windows.index(window) for window in windows} if keep_first_attention and anatomy.causal else set()
     for index, wanted in zip(layers, lists, strict=True):
         block = anatomy.blocks[index]
         dense = {"attention": block.kv_heads, "queries": block.queries, "mlp": block.channels, "block": 1}[kind]
@@ -40,8 +41,8 @@ def structured_genes(
             raise SecateurError(
                 f"{where}: one query head per KV group, as many KV groups as heads: use kind 'attention' for them"
             )
-        kept = width_levels(where, UNITS[kind], dense, wanted, multiple_of) if wanted else (dense, 0)
-        if kind == "queries" or (index in firsts and kind != "mlp" and keep_first_attention):
+        kept = width_levels(where, UNITS[kind], dense, wanted, multiple_of) if levels else (dense, 0)
+        if kind == "queries" or (index in firsts and kind != "mlp"):
             kept = tuple(level for level in kept if level)
         if len(kept) > 1:
             genes.append(Gene(kind, str(index), kept, ((index, -1),)))
@@ -62,8 +63,6 @@ def hidden_gene(anatomy: Anatomy, levels: WidthLevels, multiple_of: int, order: 
     kept = width_levels("hidden", UNITS["hidden"], anatomy.hidden_size, levels, multiple_of)
     if 0 in kept:
         raise SecateurError("hidden: a residual width of 0 is no model; end the levels above it")
-    if len(kept) < 2:
-        raise SecateurError("hidden: needs a level below the full width")
     return Gene("hidden", "model", kept, tuple((block.index, -1) for block in anatomy.blocks))
 
 
@@ -107,14 +106,17 @@ def width_levels(where: str, unit: str, dense: int, levels: WidthLevels, multipl
     def rounded(count: float) -> int:
         return min(dense, max(multiple_of, round(count / multiple_of) * multiple_of)) if count > 0 else 0
 
+    def is_share(level: float | int | str) -> bool:
+        return isinstance(level, float) or re.fullmatch(r"[0-9]+", str(level).strip()) is None
+
     def one(level: float | int | str) -> int:
         text = str(level).strip()
-        share = re.fullmatch(r"([0-9.]+)%", text)
+        percent = re.fullmatch(r"([0-9.]+)%", text)
         try:
-            value = float(share[1]) / 100 if share else float(text)
+            value = float(percent[1]) / 100 if percent else float(text)
         except ValueError:
             raise SecateurError(f"{where}: cannot read level '{level}'; write a count, a share or 0") from None
-        if share or "." in text:
+        if percent or is_share(level):
             if not 0 <= value <= 1:
                 raise SecateurError(f"{where}: a share goes from 0 to 1, got {level}; counts are whole numbers")
             return rounded(value * dense)
@@ -126,7 +128,7 @@ def width_levels(where: str, unit: str, dense: int, levels: WidthLevels, multipl
 
     if isinstance(levels, str):
         match = re.fullmatch(r"(?:step (\d+)|(\d+) levels)(?: to ([0-9.]+%?))?", levels.strip())
-        if match is None or "0" in (match[1], match[2]) or match[2] == "1":
+        if match is None or int(match[1] or match[2]) < (1 if match[1] else 2):
             raise SecateurError(f"{where}: cannot read levels '{levels}'; write 'step 128', '5 levels' or a list")
         last = one(match[3]) if match[3] else 0
         if match[1]:
@@ -135,7 +137,12 @@ def width_levels(where: str, unit: str, dense: int, levels: WidthLevels, multipl
             kept = [rounded(dense - (dense - last) * i / (int(match[2]) - 1)) for i in range(1, int(match[2]) - 1)]
         kept.append(last)
     else:
-        kept = [one(level) for level in levels if isinstance(level, float | int | str)]
+        flat = [level for level in levels if isinstance(level, float | int | str)]
+        if "1" in [str(level) for level in flat if not is_share(level)] and any(map(is_share, flat)):
+            raise SecateurError(f"{where}: level 1 is a count of one among shares; write 1.0 for all of them")
+        kept = [one(level) for level in flat]
+    if not set(kept) - {dense}:
+        raise SecateurError(f"{where}: levels {levels!r} leave nothing to decide; add one below {dense} {unit}")
     return tuple(sorted({dense, *kept}, reverse=True))
 
 

@@ -26,6 +26,8 @@ def anatomy(config: Config, dtype: str = "float32") -> Anatomy:
         SecateurError: the family is unknown, or the configuration uses something its anatomy does not cover.
     """
     family = str(config.get("model_type"))
+    if config.get("per_layer_config") or family.startswith("secateur_"):
+        raise SecateurError("this checkpoint already has per-layer sizes; start from the dense model it was made from")
     if family not in FAMILIES:
         raise SecateurError(
             f"unknown model family '{family}'; {suggest(family, FAMILIES)}. "
@@ -33,8 +35,6 @@ def anatomy(config: Config, dtype: str = "float32") -> Anatomy:
         )
     if dtype not in BYTES:
         raise SecateurError(f"unknown dtype '{dtype}'; {suggest(dtype, BYTES)}")
-    if config.get("per_layer_config"):
-        raise SecateurError("this checkpoint already has per-layer sizes; start from the dense model it was made from")
     return FAMILIES[family](config, BYTES[dtype])
 
 

@@ -71,7 +71,8 @@ class Space:
         """The lengths that `columns` can take in runs that stay together: whole heads, channels, residual width."""
         block = self.anatomy.blocks[index]
         if columns == ("query",):
-            narrows = ("attention", index) in self._structure or ("queries", index) in self._structure
+            found = [self._structure.get((kind, index)) for kind in ("attention", "queries")]
+            narrows = any(self.genes[gene].narrows for gene in found if gene is not None)
             return {block.head_dim} if narrows else {block.heads * block.head_dim}
         kind = "mlp" if columns == ("channel",) else "hidden" if columns == ("hidden",) else ""
         gene = self._structure.get((kind, index))

@@ -1,6 +1,7 @@
 """Importance orders and repairs against slow obvious twins, on the inputs themselves instead of their Gram matrix."""
 
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 import torch
@@ -14,9 +15,8 @@ from secateur.fitness.nested import Statistics
 from secateur.fitness.orders import ACTIVATION_ORDERS, NEEDS_GRAM, ORDERS, damped, flap_scores, obs, output_error
 from secateur.fitness.prepare import block_statistics
 from secateur.fitness.repairs import REPAIRS
-from secateur.fitness.widths import WidthSettings, check_names
-from secateur.space.errors import SecateurError
-from secateur.space.families import FAMILIES
+from secateur.fitness.widths import WidthSettings
+from secateur.runs.recipe import WidthsSettings
 from secateur.space.space import Space
 from tests.fitness.prepared import IDS, prepared, random_text, through_blocks
 from tests.tiny import all_genes, model_of
@@ -177,11 +177,10 @@ def test_repairs_of_a_model_bring_its_outputs_closer(repair: str) -> None:
     assert closer >= 18
 
 
-def test_unknown_names() -> None:
-    with pytest.raises(SecateurError, match=r"order 'wanda'; did you mean 'wanda-sp'\?"):
-        check_names("wanda", None)
-    with pytest.raises(SecateurError, match=r"repair 'biass'; did you mean 'bias'\?"):
-        check_names("flap", "biass")
+def test_recipes_know_every_order_and_repair() -> None:
+    fields = WidthsSettings.model_fields
+    assert set(get_args(fields["order"].annotation)) == set(ORDERS)
+    assert set(get_args(get_args(fields["repair"].annotation)[0])) == set(REPAIRS)
     assert set(NEEDS_GRAM) < set(ACTIVATION_ORDERS) < set(ORDERS)
 
 
@@ -206,4 +205,3 @@ def test_preparation_goes_on_where_it_stopped() -> None:
     assert {path.name: path.read_bytes() for path in sorted(bench.width_folder.iterdir())} == before
     assert any("importance" in what for what in told)
     assert any("repairs" in what for what in told)
-    assert len(FAMILIES) > 10

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from secateur.fitness.weights import Repairs, Weights
 from secateur.fitness.widths import WidthSettings
 from secateur.operators.sampling import uniform
 from secateur.runs.export.hf import save
+from secateur.space.build import hidden_gene
 from secateur.space.genome import Genome
 from secateur.space.space import Space
 from tests.fitness.prepared import CONTEXT, IDS, prepared, through_blocks
@@ -62,13 +64,12 @@ import secateur
 from pathlib import Path
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoConfig
-folder, remote, rows = Path(sys.argv[1]), sys.argv[2] == "remote", {}
+folder, rows = Path(sys.argv[1]), {}
 ids = torch.tensor(json.loads((folder / "ids.json").read_text()))
 for path in sorted(folder.glob("genome-*")):
-    extra = {"trust_remote_code": True} if remote else {}
     causal = "MaskedLM" not in json.loads((path / "config.json").read_text())["architectures"][0]
     auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
-    model, info = auto.from_pretrained(path, output_loading_info=True, **extra)
+    model, info = auto.from_pretrained(path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"], (path, info)
     rows[path.name] = model.eval()(ids).logits[0].detach().float().contiguous()
     if causal:
@@ -103,7 +104,7 @@ def test_applied_is_materialised_is_reloaded(family: str, tmp_path: Path) -> Non
         save(bench.model, space.anatomy, states, bench.weights, tmp_path / name)
     assert all(torch.equal(p, before[name][1]) for name, p in bench.model.named_parameters())
     assert dict(bench.model.named_modules()) == modules
-    command = [sys.executable, "-W", "ignore", "-c", RELOAD, str(tmp_path), "local"]
+    command = [sys.executable, "-W", "ignore", "-c", RELOAD, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     reloaded = load_file(tmp_path / "logits.safetensors")
@@ -256,6 +257,37 @@ def test_equal_widths_everywhere_are_a_stock_model(family: str, tmp_path: Path) 
     config: Any = loaded.config
     assert (config.num_attention_heads, config.head_dim) == (2, bench.anatomy.blocks[0].head_dim)
     assert close(loaded(IDS).logits[0], through_blocks(bench, states))
+
+
+@pytest.mark.parametrize(("family", "width"), [("llama", 22), ("qwen3", 22), ("phi3", 26)])
+@pytest.mark.parametrize("drop", [False, True])
+def test_a_stream_that_is_no_multiple_of_the_heads(family: str, width: int, drop: bool, tmp_path: Path) -> None:
+    """llama's own configuration refuses that, though its heads have a size of their own."""
+    bench, full = prepared(family, WidthSettings("wanda-sp", hidden="magnitude"))
+    genes = [gene for gene in full.genes if gene.kind != "hidden"] + [
+        hidden_gene(bench.anatomy, (32, width), 1, "magnitude")
+    ]
+    space = Space(bench.anatomy, tuple(gene for gene in genes if gene.kind != "sparsity"))
+    states = space.states(space.from_json({"hidden@model": width, **({"mlp@1": 0} if drop else {})}))
+    save(bench.model, space.anatomy, states, bench.weights, tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert close(loaded(IDS).logits[0], through_blocks(bench, states))
+    loaded.save_pretrained(tmp_path / "again")
+
+
+def test_a_loaded_checkpoint_can_be_copied(tmp_path: Path) -> None:
+    bench, space = prepared("phi3", WidthSettings("wanda-sp"))
+    states = space.states(space.from_json({"attention@1": 1, "mlp@2": 0}))
+    save(bench.model, space.anatomy, states, bench.weights, tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert torch.equal(copy.deepcopy(loaded)(IDS).logits, loaded(IDS).logits)
+
+
+def test_flap_scores_of_a_single_group() -> None:
+    bench, _ = prepared("llama", WidthSettings("flap"), num_key_value_heads=1)
+    for groups, channels in bench.fluctuations(4):
+        assert groups == [0.0]
+        assert all(math.isfinite(value) for value in channels)
 
 
 def test_the_written_configuration_is_the_schema_of_transformers(tmp_path: Path) -> None:

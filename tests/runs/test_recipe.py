@@ -37,10 +37,12 @@ def with_changes(**changes: Any) -> dict[str, Any]:
         ({"genes": [{"kind": "hidden"}]}, r"genes\.0: hidden genes need 'levels'"),
         ({"genes": [{"kind": "hidden", "levels": [0.5], "layers": "1-2"}]}, r"hidden take no 'layers'"),
         ({"genes": [{"kind": "block", "multiple_of": 8}]}, r"'multiple_of' belongs to widths"),
+        ({"genes": [{"kind": "mlp", "layers": [3, 1], "levels": [[8], [9]]}]}, r"'layers' in ascending order"),
+        ({"genes": [{"kind": "mlp", "multiple_of": 8}]}, r"'multiple_of' belongs to widths, not to mlp without"),
         ({"widths": {"order": "size"}}, r"widths\.order: .*'output-error'"),
         (
             {"genes": [{"kind": "hidden", "levels": [0.5]}], "score": "hidden_error"},
-            r"score: hidden_error compares residual streams of one width",
+            r"score: hidden_error needs residual streams of one width",
         ),
         ({"genes": [{"kind": "sparsity", "levels": [0.5], "per": "group"}]}, r"group: K"),
         ({"model": None}, r"model"),

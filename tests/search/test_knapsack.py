@@ -101,6 +101,17 @@ def test_too_many_drops_on_one_sparsity_gene() -> None:
         solve(space, random_table(space, 0))
 
 
+def test_too_many_widths_of_one_block() -> None:
+    shape = anatomy_for(num_hidden_layers=1, num_key_value_heads=4, intermediate_size=2048)
+    genes = structured_genes(shape, "attention", [0], levels="step 1") + structured_genes(
+        shape, "mlp", [0], levels="step 1"
+    )
+    space = Space(shape, genes)
+    space = space.with_budgets(parse_budgets({"linear_weights": "0.5x"}, space.dense_costs))
+    with pytest.raises(SecateurError, match=r"combinations of structured genes hang on attention@0; use fewer levels"):
+        solve(space, random_table(space, 0))
+
+
 def test_a_sweep_scores_every_single_change_and_interpolates_the_rest() -> None:
     space = Space(SHAPE, sparsity_genes(SHAPE, LEVELS, range(2), "block"))
     evaluator = TableEvaluator(space)

@@ -180,6 +180,7 @@ def test_unknown_genes_and_levels_are_named() -> None:
         ("5 levels to 768", 64, (1536, 1344, 1152, 960, 768)),
         ((0.5, 0.51), 256, (1536, 768)),
         ((1000,), 1, (1536, 1000)),
+        (("5e-1", 0.25), 1, (1536, 768, 384)),
     ],
 )
 def test_width_levels(levels: str | tuple[float, ...], multiple_of: int, kept: tuple[int, ...]) -> None:
@@ -215,6 +216,10 @@ def test_shares_give_multiples_in_order(dense: int, shares: list[float], multipl
         ("queries", (3,), 1, r"queries, layer 0: level 3, but there are 2 query heads per KV group \(the same number"),
         ("mlp", ((24, 0), (12, 0)), 1, r"mlp: 2 entries in 'levels' for 4 layers; write one list for all layers, or"),
         ("mlp", ((24, 0), 12, 0, 0), 1, r"mlp: 4 entries in 'levels' for 4 layers"),
+        ("mlp", ((24,), (), (0,), (0,)), 1, r"mlp, layer 1: levels \(\) leave nothing to decide"),
+        ("mlp", (1.0,), 1, r"mlp, layer 0: levels \(1.0,\) leave nothing to decide; add one below 48 channels"),
+        ("mlp", (1, 0.5), 1, r"mlp, layer 0: level 1 is a count of one among shares; write 1.0"),
+        ("mlp", "step 00", 1, r"mlp, layer 0: cannot read levels 'step 00'"),
     ],
 )
 def test_widths_that_do_not_fit(kind: str, levels: tuple[float, ...], multiple_of: int, message: str) -> None:
@@ -238,7 +243,7 @@ def test_query_heads_of_a_family_without_groups() -> None:
         ("gemma2", "pca", (0.5,), r"hidden: order 'pca' is not possible for family gemma2; it is for llama"),
         ("olmo2", "pca", (0.5,), r"hidden: order 'pca' is not possible for family olmo2.*magnitude"),
         ("llama", "pca", (32, 0), r"hidden: a residual width of 0 is no model"),
-        ("llama", "pca", (1.0,), r"hidden: needs a level below the full width"),
+        ("llama", "pca", (1.0,), r"hidden: levels \(1.0,\) leave nothing to decide"),
         ("llama", "pca", ((24,), (16,)), r"hidden: needs one list of 'levels' for the whole model"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import yaml
+
 from ..plan import Kept, Layer, Plan, Score
 
 
@@ -52,7 +54,11 @@ def card(plan: Plan, own_class: str | None, causal: bool) -> str:
             "",
             f"## Recipe (digest {plan.recipe_digest}, seed {plan.seed})",
             "",
-            "In full in `plan.json`, with the indices of every head and channel that was kept.",
+            "```yaml",
+            yaml.safe_dump(plan.recipe, sort_keys=False, allow_unicode=True).rstrip(),
+            "```",
+            "",
+            "`plan.json` has the indices of every head and channel that was kept.",
             "",
         ]
     )

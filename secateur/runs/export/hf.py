@@ -74,7 +74,7 @@ def save(
 ) -> str | None:
     """Writes configuration and weights; returns the model type where it is not the stock one."""
     stock = stock_widths(anatomy, states)
-    values = smaller_weights(model, anatomy, states, weights)
+    values = smaller_weights(model, anatomy, states, weights) if kept_blocks(states) else {}
     biases = added_biases(anatomy, values)
     if stock is None or biases or f"{anatomy.norm}.1.weight" in values:
         return _save_own_class(model, anatomy, states, values, biases, folder)
@@ -89,12 +89,17 @@ def stock_widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[str, in
     """Configuration entries under which the stock class is the subnet; None where there are none."""
     if skips(states):
         return None
+    kept = kept_blocks(states)
     found = widths(anatomy, states)
-    entries = [found.get(new, {}) for new in range(len(kept_blocks(states)))]
-    # Families without an explicit head_dim derive it from the number of heads, which must then stay.
-    same = all(entry == entries[0] for entry in entries)
+    entries = [found.get(new, {}) for new in range(len(kept))] or [{}]
+    first = entries[0]
     heads = dict(anatomy.config_names)["heads"]
-    return entries[0] if same and (anatomy.explicit_head_dim or heads not in entries[0]) else None
+    # Families without an explicit head_dim derive it from the number of heads, which must then stay.
+    if any(entry != first for entry in entries) or (heads in first and not anatomy.explicit_head_dim):
+        return None
+    # Some stock configurations insist that the residual width is a multiple of the number of heads.
+    narrower = heads in first or states[0].hidden < anatomy.hidden_size
+    return None if narrower and states[0].hidden % first.get(heads, anatomy.blocks[0].heads) else first
 
 
 def _save_own_class(
