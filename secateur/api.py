@@ -12,9 +12,10 @@ from .fitness.speed import matrix_speed
 from .runs.export.hf import export_hf
 from .runs.folder import RunFolder
 from .runs.plan import Plan
-from .runs.recipe import SEARCH_BASELINES, EvopressSettings, Recipe, make_recipe, read_recipe
+from .runs.recipe import Recipe, make_recipe, read_recipe
 from .runs.report.summary import Summary, make_plan, summarise
 from .runs.report.write import write_report
+from .runs.settings import SEARCH_BASELINES, EvopressSettings
 from .search.evopress import PUBLISHED, Schedule
 from .space.costs import COSTS
 from .space.errors import SecateurError, suggest

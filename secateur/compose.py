@@ -9,13 +9,13 @@ from .fitness.level_store import needs_text
 from .fitness.widths import WidthSettings
 from .runs.folder import RunFolder
 from .runs.journal import CALIBRATION
-from .runs.recipe import (
+from .runs.recipe import Recipe
+from .runs.settings import (
     DEPTH_BASELINES,
     SPARSITY_BASELINES,
     WIDTH_BASELINES,
     GreedySettings,
     KnapsackSettings,
-    Recipe,
     TextSettings,
 )
 from .search.evopress import PUBLISHED, Mutation, Schedule, stage_sequences

@@ -25,7 +25,8 @@ from .operators.baselines import (
 from .progress import Watcher
 from .runs.folder import RunFolder, check_free
 from .runs.journal import CALIBRATION, FOUND, Choice, Turn
-from .runs.recipe import (
+from .runs.recipe import Recipe
+from .runs.settings import (
     DEPTH_BASELINES,
     SEARCH_BASELINES,
     SPARSITY_BASELINES,
@@ -34,7 +35,6 @@ from .runs.recipe import (
     KnapsackSettings,
     MultiprunerSettings,
     RandomSettings,
-    Recipe,
 )
 from .search.loop import Allowance, Spending, Step, run
 from .search.memo import Memo

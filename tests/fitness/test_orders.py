@@ -16,7 +16,7 @@ from secateur.fitness.orders import ACTIVATION_ORDERS, NEEDS_GRAM, ORDERS, dampe
 from secateur.fitness.prepare import block_statistics
 from secateur.fitness.repairs import REPAIRS
 from secateur.fitness.widths import WidthSettings
-from secateur.runs.recipe import WidthsSettings
+from secateur.runs.settings import WidthsSettings
 from secateur.space.space import Space
 from tests.fitness.prepared import IDS, prepared, random_text, through_blocks
 from tests.tiny import all_genes, model_of
