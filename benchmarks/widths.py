@@ -1,7 +1,7 @@
-"""Widths on SmolLM2: a narrower candidate's MLP time, and what each importance order and repair keeps of the quality.
+"""Widths on SmolLM2: a narrower candidate's MLP time, and what orders, repairs and rotations keep of the quality.
 
-Held-out KL at uniform MLP width, mean and standard error over sequences of State of the Union addresses and XSum, which
-neither orders nor repairs have seen.
+Held-out KL at uniform MLP width and at narrower residual streams, mean and standard error over sequences of State of
+the Union addresses and XSum, which neither orders nor repairs have seen.
 """
 
 import statistics
@@ -21,11 +21,13 @@ from secateur.fitness.teacher import Teacher
 from secateur.fitness.weights import Repairs, Weights
 from secateur.fitness.widths import WidthSettings, narrower_sublayers, prepare_repairs
 from secateur.operators.sampling import nearest_level
-from secateur.space.build import structured_genes
+from secateur.space.build import hidden_gene, structured_genes
+from secateur.space.costs import Additions
 from secateur.space.genome import Genome
 from secateur.space.space import Space
 
 SHARES = (0.8, 0.6)
+STREAMS = (544, 512, 448)
 SEQUENCES, LENGTH, HELD_OUT = 48, 256, 6
 
 
@@ -103,8 +105,31 @@ def repairs() -> None:
     console.print(table)
 
 
+def streams() -> None:
+    """Held-out KL of narrower residual streams, nothing else narrowed."""
+    table = Table(title="Held-out KL by residual width, mean (standard error)", title_justify="left")
+    for heading in ("order", *(f"{width} of 576" for width in STREAMS)):
+        table.add_column(heading, justify="right")
+    for order in ("pca", "magnitude"):
+        bench = smollm2(SEQUENCES, LENGTH, widths=WidthSettings("magnitude", None, order), held_out=HELD_OUT)
+        gene = hidden_gene(bench.anatomy, (576, *STREAMS), 1, order)
+        space = Space(bench.anatomy, (gene,), additions=Additions(projection=order == "pca"))
+        bench.prepare(space)
+        row = [order]
+        for level in range(1, len(gene.levels)):
+            losses: list[float] = []
+            for title in ("sotu", "xsum"):
+                evaluate = bench.evaluator(space, title, ("kl",))
+                losses += next(iter(evaluate([Genome((level,))], range(HELD_OUT)))).losses["kl"]
+            error = statistics.stdev(losses) / len(losses) ** 0.5
+            row.append(f"{statistics.mean(losses):.4f} ({error:.4f})")
+        table.add_row(*row)
+    console.print(table)
+
+
 def main() -> None:
     speed()
+    streams()
     repairs()
 
 
