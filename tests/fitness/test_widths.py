@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from secateur.fitness.bench import Bench
+from secateur.fitness.checkpoint import anatomy_of, model_digest
 from secateur.fitness.materialise import materialised
 from secateur.fitness.rotation import Basis
 from secateur.fitness.subnet import Subnet
@@ -26,10 +27,11 @@ from secateur.fitness.widths import WidthSettings
 from secateur.operators.sampling import uniform
 from secateur.runs.export.hf import save
 from secateur.space.build import hidden_gene
+from secateur.space.costs import Additions
 from secateur.space.genome import Genome
 from secateur.space.space import Space
-from tests.fitness.prepared import CONTEXT, IDS, prepared, through_blocks
-from tests.tiny import FAMILY_NAMES
+from tests.fitness.prepared import CONTEXT, IDS, prepared, random_text, through_blocks
+from tests.tiny import FAMILY_NAMES, all_genes, model_of
 
 GENOMES = 50
 REPAIRS = (None, "least-squares", "bias", "mask", "admm")
@@ -344,3 +346,21 @@ def test_a_rotated_stream_of_full_width_computes_the_same(family: str, tied: boo
             hidden = subnet.run(index, hidden)
         assert hidden.shape[-1] == rank
         assert close(bench.blocks.logits(hidden), expected)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_half_precision_stays_half(family: str) -> None:
+    model = model_of(family).to(torch.bfloat16)
+    shape = anatomy_of(model, "bfloat16")
+    hidden = "pca" if shape.hidden_orders else None
+    settings = WidthSettings("output-error", "bias", hidden)
+    space = Space(shape, all_genes(shape, hidden), additions=Additions(bias=True))
+    bench = Bench(model, None, shape, model_digest(model), {"calibration": random_text()}, "wanda", settings)
+    bench.prepare(space)
+    for genome in genomes(space)[:12]:
+        states = space.states(genome)
+        smaller: Any = materialised(model, shape, states, bench.weights)
+        assert {parameter.dtype for parameter in smaller.parameters()} == {torch.bfloat16}
+        assert space.costs(genome).weight_bytes == sum(p.numel() * 2 for p in smaller.parameters())
+        applied, expected = through_blocks(bench, states), smaller(IDS).logits[0].float()
+        assert torch.allclose(applied, expected, rtol=0.05, atol=0.1)
