@@ -24,7 +24,7 @@ from .updating import UPDATING, unpack_survivors
 PRUNERS = (*NESTED, *UPDATING)
 INPUTS = "inputs"
 """The plane with the squared norms of the linears' inputs, by which narrower linears are pruned."""
-VERSION = 1
+VERSION = 2
 """Part of every store's address: raise it when a pruner's result changes."""
 
 

@@ -168,7 +168,8 @@ def test_statistics_are_those_of_each_linears_own_input() -> None:
         assert torch.allclose(got[linear.name].square_sum, (every**2).sum(0))
         gram = got[linear.name].gram
         assert gram is not None
-        assert torch.allclose(gram, every.T @ every)
+        # Each sequence's share is computed in single precision.
+        assert torch.allclose(gram, every.T @ every, rtol=1e-5, atol=1e-4)
         assert got[linear.name].count == 6 * 16
 
 
