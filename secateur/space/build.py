@@ -119,7 +119,7 @@ def width_levels(where: str, unit: str, dense: int, levels: WidthLevels, multipl
         if percent or is_share(level):
             if not 0 <= value <= 1:
                 raise SecateurError(f"{where}: a share goes from 0 to 1, got {level}; counts are whole numbers")
-            return rounded(value * dense)
+            return dense if value == 1 else rounded(value * dense)
         if not 0 <= value <= dense:
             raise SecateurError(f"{where}: level {level}, but there are {dense} {unit}")
         if int(value) % multiple_of and int(value) != dense:

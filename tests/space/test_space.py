@@ -181,6 +181,7 @@ def test_unknown_genes_and_levels_are_named() -> None:
         ((0.5, 0.51), 256, (1536, 768)),
         ((1000,), 1, (1536, 1000)),
         (("5e-1", 0.25), 1, (1536, 768, 384)),
+        ((1.0, 0.5), 1000, (1536, 1000)),
     ],
 )
 def test_width_levels(levels: str | tuple[float, ...], multiple_of: int, kept: tuple[int, ...]) -> None:
@@ -201,7 +202,7 @@ def test_shares_give_multiples_in_order(dense: int, shares: list[float], multipl
         kept = width_levels("mlp, layer 0", "channels", dense, shares, multiple_of)
     except SecateurError as error:
         assert "leave nothing to decide" in str(error)
-        assert all(round(share * dense / multiple_of) * multiple_of >= dense - multiple_of for share in shares)
+        assert all(share == 1 or round(share * dense / multiple_of) * multiple_of >= dense for share in shares)
         return
     assert kept[0] == dense
     assert list(kept) == sorted(set(kept), reverse=True)
