@@ -99,6 +99,16 @@ def sliced(tensor: Tensor, values: torch.Tensor, block: Block, sizes: Mapping[st
     return values
 
 
+def copied(tensor: Tensor, block: Block, sizes: Mapping[str, int]) -> bool:
+    """Whether `sliced` has to copy."""
+    dense = block.dense_sizes
+    return any(
+        any(dense[segment] != sizes[segment] for segment in axis)
+        and (len(axis) > 1 or ("query" in axis and sizes["queries"] < block.queries))
+        for axis in tensor.axes
+    )
+
+
 def _first(part: torch.Tensor, dimension: int, segment: str, block: Block, sizes: Mapping[str, int]) -> torch.Tensor:
     if segment != "query" or sizes["queries"] == block.queries:
         return part.narrow(dimension, 0, sizes[segment])

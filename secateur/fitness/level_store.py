@@ -5,7 +5,6 @@ per block and *plane*. For nested pruners a plane is one byte a weight and serve
 all patterns N:M of one M (`of-4`); for pruners that update weights it is one level, survivors and a bit mask.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..space.gene import Sparsity
 from .cache import read_tensors
 from .nested import NESTED, Statistics, plane
 from .nested import kept as survivors
+from .recent import Recent
 from .updating import UPDATING, unpack_survivors
 
 PRUNERS = (*NESTED, *UPDATING)
@@ -75,8 +75,7 @@ class LevelStore:
     ) -> None:
         self.folder, self.pruner, self.anatomy = folder, pruner, anatomy
         self._planes: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
-        self._assembled: OrderedDict[tuple[int, int, Sparsity], torch.Tensor] = OrderedDict()
-        self._bytes, self._limit = 0, cache_bytes
+        self._assembled = Recent(cache_bytes)
         self._dense = {
             (block.index, position): modules[block.index].get_parameter(f"{linear.name}.weight").data
             for block in anatomy.blocks
@@ -99,18 +98,7 @@ class LevelStore:
         """The weight of a linear at `level`, in the layout and dtype of its module; the dense tensor itself at 0."""
         if not level:
             return self.dense(block, linear)
-        key = (block, linear, level)
-        if key in self._assembled:
-            self._assembled.move_to_end(key)
-            return self._assembled[key]
-        weight = self._assemble(block, linear, level)
-        size = weight.numel() * weight.element_size()
-        self._assembled[key] = weight
-        self._bytes += size
-        while self._bytes > self._limit and len(self._assembled) > 1:
-            _, old = self._assembled.popitem(last=False)
-            self._bytes -= old.numel() * old.element_size()
-        return weight
+        return self._assembled.get((block, linear, level), lambda: self._assemble(block, linear, level))
 
     def masked(
         self, block: int, linear: int, weight: torch.Tensor, level: Sparsity, kept: Kept, rotated: bool

@@ -130,9 +130,19 @@ def materialised(model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState
     Raises:
         SecateurError: no block is left.
     """
+    return built(model, anatomy, states, smaller_weights(model, anatomy, states, weights))
+
+
+def built(
+    model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], values: Mapping[str, torch.Tensor]
+) -> nn.Module:
+    """The stock class with blocks narrowed and sublayers dropped, filled with `values` (see `smaller_weights`).
+
+    Raises:
+        SecateurError: no block is left.
+    """
     dense: Any = model
     smaller: nn.Module = type(dense)(smaller_config(dense.config, anatomy, states))
-    values = smaller_weights(model, anatomy, states, weights)
     biases = added_biases(anatomy, values)
     description, dropped = tables(anatomy), skips(states)
     blocks = list(smaller.get_submodule(anatomy.blocks_path).children())

@@ -1,7 +1,6 @@
 """The parameters of a block in a given state: slices of the dense ones, or what was prepared for that state."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +8,11 @@ import torch
 
 from ..space.anatomy import Block, Linear, Sublayer, Tensor
 from ..space.costs import BlockState, dense_state
-from .axes import sliced
+from .axes import copied, sliced
 from .blocks import Blocks
 from .cache import read_tensors
 from .level_store import Kept, LevelStore, as_matrix
+from .recent import Recent
 from .rotation import Basis, narrower_bias, narrower_linear, narrower_norm, narrower_outside, norm_before
 from .widths import Widths, repair_file
 
@@ -49,8 +49,7 @@ class Weights:
         self._outside = {t.name: blocks.model.get_parameter(t.name).data for t in self.anatomy.outside}
         self._narrower: tuple[int, dict[str, torch.Tensor]] | None = None
         self._read: dict[Path, dict[str, torch.Tensor]] = {}
-        self._assembled: OrderedDict[tuple[object, ...], torch.Tensor] = OrderedDict()
-        self._bytes, self._limit = 0, cache_bytes
+        self._assembled = Recent(cache_bytes)
 
     def dense(self, index: int) -> Mapping[str, torch.Tensor]:
         """The parameters of the dense block, by their name in it."""
@@ -59,14 +58,13 @@ class Weights:
     def block(self, index: int, state: BlockState) -> dict[str, torch.Tensor]:
         """The parameters of the sublayers that `state` keeps, by their name in the block; added biases included."""
         block, result, position = self.anatomy.blocks[index], {}, 0
-        sizes = state.sizes(block)
         dense = state == dense_state(block)
         for sublayer, kept, narrowed in zip(block.sublayers, state.kept, state.narrowed(block), strict=True):
             levels = state.sparsity[position : position + len(sublayer.linears)]
             if kept:
                 for tensor in sublayer.parameters():
                     values = self._dense[index][tensor.name]
-                    result[tensor.name] = values if dense else sliced(tensor, values, block, sizes)
+                    result[tensor.name] = values if dense else self._slice(block, sublayer, tensor, state)
                 if state.hidden < block.hidden:
                     self._narrow_norms(block, sublayer, state, result)
                 for number, (linear, level) in enumerate(zip(sublayer.linears, levels, strict=True)):
@@ -88,6 +86,14 @@ class Weights:
             same = {t.name for t in self.anatomy.outside if all(not axis for axis in t.axes)}
             self._narrower = hidden, {**{name: self._outside[name] for name in same}, **changed}
         return self._narrower[1]
+
+    def _slice(self, block: Block, sublayer: Sublayer, tensor: Tensor, state: BlockState) -> torch.Tensor:
+        """A slice of a dense parameter; kept where it is no view."""
+        values, sizes = self._dense[block.index][tensor.name], state.sizes(block)
+        if not copied(tensor, block, sizes):
+            return sliced(tensor, values, block, sizes)
+        key = ("slice", block.index, tensor.name, _widths(sublayer, state), state.hidden)
+        return self._assembled.get(key, lambda: sliced(tensor, values, block, sizes))
 
     def _narrow_norms(
         self, block: Block, sublayer: Sublayer, state: BlockState, result: dict[str, torch.Tensor]
@@ -138,10 +144,9 @@ class Weights:
             return self._dense[block.index][f"{linear.name}.weight"]
         narrow_hidden = state.hidden < block.hidden
         if not level and repair is None and not (narrow_hidden and self._basis and self._basis.rotation is not None):
-            weight = next(linear.tensors())
-            return sliced(weight, self._dense[block.index][weight.name], block, sizes)
+            return self._slice(block, sublayer, next(linear.tensors()), state)
         key = (block.index, position, _widths(sublayer, state), state.hidden, level)
-        return self._cached(
+        return self._assembled.get(
             key, lambda: self._assemble(block, sublayer, number, position, state, repair["weight"] if repair else None)
         )
 
@@ -182,18 +187,6 @@ class Weights:
         rows = sliced(Tensor("", (linear.outputs,), (linear.rows,)), torch.arange(linear.outputs), block, sizes)
         columns = sliced(Tensor("", (linear.inputs,), (linear.columns,)), torch.arange(linear.inputs), block, sizes)
         return Kept(rows, columns, values)
-
-    def _cached(self, key: tuple[object, ...], make: Callable[[], torch.Tensor]) -> torch.Tensor:
-        if key in self._assembled:
-            self._assembled.move_to_end(key)
-            return self._assembled[key]
-        made = make()
-        self._assembled[key] = made
-        self._bytes += made.numel() * made.element_size()
-        while self._bytes > self._limit and len(self._assembled) > 1:
-            _, old = self._assembled.popitem(last=False)
-            self._bytes -= old.numel() * old.element_size()
-        return made
 
 
 def _widths(sublayer: Sublayer, state: BlockState) -> Widths:

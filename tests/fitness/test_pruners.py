@@ -246,22 +246,6 @@ for number in range(1000):
         LevelStore(folder, "sparsegpt", shape, blocks.modules).check(LEVELS[:2], range(4))
 
 
-def test_the_cache_of_assembled_weights_is_bounded(tmp_path: Path) -> None:
-    model = model_of("llama")
-    shape = anatomy_of(model)
-    blocks = Blocks(model, shape)
-    prepare(blocks, "magnitude", LEVELS, range(4), None, tmp_path)
-    limit = 20_000
-    store = LevelStore(tmp_path, "magnitude", shape, blocks.modules, cache_bytes=limit)
-    for index in range(4):
-        for position in range(7):
-            for level in LEVELS:
-                store.weight(index, position, level)
-                assert store._bytes <= limit
-    first = store.weight(0, 0, LEVELS[0])
-    assert store.weight(0, 0, LEVELS[0]) is first
-
-
 def test_unknown_pruner() -> None:
     with pytest.raises(SecateurError, match="pruner 'wand'; did you mean 'wanda'"):
         needs_text("wand")

@@ -23,9 +23,9 @@ from torch import nn
 from ...fitness import surgery
 from ...fitness.materialise import (
     added_biases,
+    built,
     fill,
     kept_blocks,
-    materialised,
     skips,
     smaller_config,
     smaller_weights,
@@ -74,11 +74,11 @@ def save(
 ) -> str | None:
     """Writes configuration and weights; returns the model type where it is not the stock one."""
     stock = stock_widths(anatomy, states)
-    values = smaller_weights(model, anatomy, states, weights) if kept_blocks(states) else {}
+    values = smaller_weights(model, anatomy, states, weights)
     biases = added_biases(anatomy, values)
     if stock is None or biases or f"{anatomy.norm}.1.weight" in values:
         return _save_own_class(model, anatomy, states, values, biases, folder)
-    smaller: Any = materialised(model, anatomy, states, weights)
+    smaller: Any = built(model, anatomy, states, values)
     for name, value in stock.items():
         setattr(smaller.config, name, value)
     smaller.save_pretrained(folder)
