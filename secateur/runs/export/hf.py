@@ -61,7 +61,10 @@ def export_hf(plan: Plan, model: nn.Module, tokenizer: Any, anatomy: Anatomy, we
         tokenizer.save_pretrained(temporary)
         plan.write(temporary / "plan.json")
         (temporary / "README.md").write_text(card(plan, own_class, anatomy.causal), encoding="utf8")
+        # Temporary folders, and the files of safetensors, are made for their owner alone.
         temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
         os.replace(temporary, out)
     except (OSError, SafetensorError) as error:
         raise SecateurError(f"cannot write {out}: {error}") from error
