@@ -269,6 +269,47 @@ def test_refused_exports(arguments: list[str], message: str, finished: Path) -> 
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_export_needs_the_order_that_was_searched(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan names heads and channels by the journal's order; other weights must not go with it."""
+    from secateur.fitness.bench import Bench
+
+    genes = [{"kind": "mlp", "levels": "3 levels"}]
+    recipe = tiny_recipe(tiny / "model", tiny / "calibration.txt", genes=genes, budgets={"block_parameters": "0.8x"})
+    made = secateur.run(recipe, out=tmp_path / "run")
+    orders = Bench.kept_orders
+
+    def others(bench: Bench) -> dict[str, Any]:
+        found = orders(bench)
+        return {**found, "channels": [row[::-1] for row in found["channels"]]}
+
+    monkeypatch.setattr(Bench, "kept_orders", others)
+    with pytest.raises(SecateurError, match="come in another order than when the run was made"):
+        made.export(to="hf", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attention": {"kept": 3, "of": 2}}, "plan, layer 1: attention keeps 3 of 2, but the model has 2"),
+        ({"mlp": {"kept": 8, "of": 64}}, "plan, layer 1: mlp keeps 8 of 64, but the model has 48"),
+        ({"queries": {"kept": 0, "of": 2}}, "plan, layer 1: queries keeps 0 of 2"),
+        ({"hidden": {"kept": 40, "of": 32}}, "plan: a residual width of 40 does not fit a model of 32"),
+    ],
+)
+def test_plans_that_do_not_fit_the_model(change: dict[str, Any], message: str, finished: Path) -> None:
+    from tests.tiny import anatomy_for
+
+    values = json.loads((finished / "run" / "plans" / "found.json").read_text())
+    if "hidden" in change:
+        values |= change
+    else:
+        values["layers"][1] |= change
+    (finished / "changed.json").write_text(json.dumps(values))
+    with pytest.raises(SecateurError, match=message):
+        read_plan(finished / "changed.json").states(anatomy_for())
+
+
 def test_export_of_a_sparse_plan_needs_the_text_it_was_scored_with(tiny: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text((tiny / "calibration.txt").read_text())

@@ -82,3 +82,14 @@ def test_an_encoder_without_a_mask_token_is_refused(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "causal")
     with pytest.raises(SecateurError, match="no mask token"):
         masked(Sequences("random", torch.ones(1, 8, dtype=torch.int64), frozenset()), tokenizer, 0)
+
+
+def test_roberta_has_fewer_positions_than_its_table(tmp_path: Path) -> None:
+    """Its positions begin behind the padding token's; a longer text is refused before anything is scored."""
+    save_tiny(tmp_path / "model", "roberta")
+    text = save_text(tmp_path / "a.txt", documents=80)
+    recipe = tiny_recipe(tmp_path / "model", text)
+    recipe["calibration"] |= {"length": 66, "sequences": 2}
+    with pytest.raises(SecateurError, match="length 66 is more than the model's 65 positions"):
+        secateur.run(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

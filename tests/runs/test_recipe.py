@@ -44,6 +44,17 @@ def with_changes(**changes: Any) -> dict[str, Any]:
             {"genes": [{"kind": "hidden", "levels": [0.5]}], "score": "hidden_error"},
             r"score: hidden_error needs residual streams of one width",
         ),
+        (
+            {"genes": [{"kind": "hidden", "levels": [0.5]}], "score": "kl_full"},
+            r"score: kl_full needs residual streams of one width",
+        ),
+        (
+            {
+                "genes": [{"kind": "hidden", "levels": [0.5]}, {"kind": "sparsity", "levels": [0.5]}],
+                "pruner": "sparsegpt",
+            },
+            r"pruner: sparsegpt updates weights of an unrotated residual stream",
+        ),
         ({"genes": [{"kind": "sparsity", "levels": [0.5], "per": "group"}]}, r"group: K"),
         ({"model": None}, r"model"),
         ({"calibration": {"source": "x", "sequences": 0}}, r"calibration\.sequences: .*greater than or equal to 1"),

@@ -264,6 +264,15 @@ def test_a_pattern_must_fit_every_width() -> None:
         Space(SHAPE, widths + sparsity_genes(SHAPE, [Sparsity.parse("2:4")], range(4), "sublayer"))
 
 
+def test_dropping_attention_changes_no_pattern() -> None:
+    """With all heads or none a pattern has to fit the 48 inputs of the output projection, not one head's 12."""
+    drops = structured_genes(SHAPE, "attention", range(4))
+    assert Space(SHAPE, drops + sparsity_genes(SHAPE, [Sparsity.parse("8:16")], range(4), "sublayer")).size > 1
+    narrower = structured_genes(SHAPE, "attention", range(4), levels=(2, 1, 0))
+    with pytest.raises(SecateurError, match=r"self_attn.o_proj: the pattern 8:16 does not fit a width of 12 inputs"):
+        Space(SHAPE, narrower + sparsity_genes(SHAPE, [Sparsity.parse("8:16")], range(4), "sublayer"))
+
+
 def test_a_projection_must_not_cost_more_than_the_width_saves() -> None:
     shape = anatomy_for(tie_word_embeddings=True)
     first = hidden_gene(shape, (31, 16), 1, "pca")
