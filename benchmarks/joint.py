@@ -8,7 +8,6 @@ are kept in runs-local/benchmark-joint-*: a second call only reports, and one th
 
 import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -20,7 +19,7 @@ from secateur.runs.folder import RunFolder
 from secateur.runs.journal import FOUND
 from secateur.runs.recipe import Recipe, read_recipe
 from secateur.runs.report.summary import Difference, compare, joined, summarise
-from secateur.space.evaluation import Evaluation, merged
+from secateur.space.evaluation import Evaluation, mean_and_error, merged
 
 RATIOS = (0.8, 0.6)
 BASELINES = ["shortgpt", "uniform-width", "flap", "greedy", "multipruner", "knapsack"]
@@ -114,19 +113,13 @@ def main() -> None:
 def _scores(evaluations: list[Evaluation | None]) -> tuple[str, str]:
     known = [one for one in evaluations if one is not None]
     kl = [value for one in known for value in one.losses["kl"]]
-    mean, error = _mean(kl)
+    mean, error = mean_and_error(kl)
     perplexities = []
     for one in known:
-        loss, spread = _mean(one.losses["cross_entropy"])
+        loss, spread = mean_and_error(one.losses["cross_entropy"])
         low, high = (math.exp(loss + sign * 1.96 * spread) for sign in (-1, 1))
         perplexities.append(f"{math.exp(loss):.1f} [{low:.1f}, {high:.1f}]")
     return f"{mean:.4f} ± {1.96 * error:.4f}", "\n".join(perplexities)
-
-
-def _mean(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error."""
-    mean = sum(values) / len(values)
-    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
 
 
 def _against(ours: list[Evaluation | None], theirs: list[Evaluation | None]) -> str:

@@ -322,36 +322,6 @@ def test_export_of_a_sparse_plan_needs_the_text_it_was_scored_with(tiny: Path, t
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("genes", "message"),
-    [
-        ([{"kind": "mlp", "levels": [40, 0], "multiple_of": 16}], "mlp, layer 0: level 40 is no multiple of"),
-        ([{"kind": "mlp", "levels": [0.5], "multiple_of": 64}], "multiple_of 64 leaves no width between 48 channels"),
-        ([{"kind": "mlp", "levels": [[24, 0], [12, 0]]}], "mlp: 2 entries in 'levels' for 4 layers; write one list"),
-        ([{"kind": "attention", "levels": [4, 2]}], "attention, layer 0: level 4, but there are 2 KV groups"),
-        (
-            [{"kind": "mlp", "levels": [30]}, {"kind": "sparsity", "levels": ["2:4"], "per": "block"}],
-            "mlp.down_proj: the pattern 2:4 does not fit a width of 30 inputs",
-        ),
-        ([{"kind": "hidden", "levels": ["all"]}], "hidden: cannot read level 'all'; write a count, a share or 0"),
-        ([{"kind": "mlp", "levels": [True]}], "genes.0.levels: cannot read level True; write counts, shares, or one"),
-    ],
-)
-def test_widths_that_do_not_fit_are_one_message(
-    genes: list[dict[str, Any]],
-    message: str,
-    tiny: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    recipe = write(tmp_path / "r.yaml", tiny_recipe(tiny / "model", tiny / "calibration.txt", genes=genes))
-    result = refused(monkeypatch, capsys, "search", recipe, "--out", tmp_path / "run")
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert not (tmp_path / "run").exists()
-
-
 def test_space_needs_no_weights(tiny: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -377,6 +347,28 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"budget": {}}, "budget: unknown key; did you mean 'budgets'?"),
     ({"budgets": {"block_parameters": "0.01x"}}, "the least this space can reach"),
     ({"budgets": {"flops": "0.5x"}}, "unknown cost 'flops'"),
+    ({"genes": [{"kind": "mlp", "levels": [40, 0], "multiple_of": 16}]}, "mlp, layer 0: level 40 is no multiple of"),
+    (
+        {"genes": [{"kind": "mlp", "levels": [0.5], "multiple_of": 64}]},
+        "multiple_of 64 leaves no width between 48 channels",
+    ),
+    (
+        {"genes": [{"kind": "mlp", "levels": [[24, 0], [12, 0]]}]},
+        "mlp: 2 entries in 'levels' for 4 layers; write one list",
+    ),
+    ({"genes": [{"kind": "attention", "levels": [4, 2]}]}, "attention, layer 0: level 4, but there are 2 KV groups"),
+    (
+        {"genes": [{"kind": "mlp", "levels": [30]}, {"kind": "sparsity", "levels": ["2:4"], "per": "block"}]},
+        "mlp.down_proj: the pattern 2:4 does not fit a width of 30 inputs",
+    ),
+    (
+        {"genes": [{"kind": "hidden", "levels": ["all"]}]},
+        "hidden: cannot read level 'all'; write a count, a share or 0",
+    ),
+    (
+        {"genes": [{"kind": "mlp", "levels": [True]}]},
+        "genes.0.levels: cannot read level True; write counts, shares, or one",
+    ),
     ({"model": {"path": "./nowhere"}}, "there is no such folder"),
     ({"model": {"path": "package:no-such-package"}}, "is not installed"),
     ({"calibration": {"source": "gone.txt"}}, "there is no such file"),

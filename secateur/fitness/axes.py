@@ -118,8 +118,6 @@ def _first(part: torch.Tensor, dimension: int, segment: str, block: Block, sizes
     return kept.reshape(*before, sizes["query"], *after)
 
 
-def kept_inputs(block: Block, kind: str, sizes: Mapping[str, int]) -> torch.Tensor:
-    """Positions, in permuted order, of the inputs of the sublayer's last linear that are kept."""
-    total = block.heads * block.head_dim if kind == "attention" else block.channels
-    axis: Axis = ("query",) if kind == "attention" else ("channel",)
-    return sliced(Tensor("", (total,), (axis,)), torch.arange(total), block, sizes)
+def kept_positions(axis: Axis, length: int, block: Block, sizes: Mapping[str, int]) -> torch.Tensor:
+    """Positions along a dimension of `length` that `sizes` keep."""
+    return sliced(Tensor("", (length,), (axis,)), torch.arange(length), block, sizes)

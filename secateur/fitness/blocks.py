@@ -6,12 +6,13 @@ put in. So no family's forward is written a second time here.
 """
 
 import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..space.anatomy import Anatomy
+from ..space.anatomy import Anatomy, Block
 from .text import NOT_MASKED
 
 
@@ -84,6 +85,16 @@ class Blocks:
         args, kwargs = self._arguments[hidden.shape[1]][index]
         result: torch.Tensor = self.modules[index](hidden, *args, **kwargs)
         return result
+
+    def inputs(
+        self, rows: Iterable[torch.Tensor], stop: int | None = None
+    ) -> Iterator[tuple[Block, list[torch.Tensor]]]:
+        """Walks through the model: each block before `stop`, with what it receives for each row (time,) of ids."""
+        hidden = [self.embed(row[None]) for row in rows]
+        for block in self.anatomy.blocks[:stop]:
+            if block.index:
+                hidden = [self.run(block.index - 1, states) for states in hidden]
+            yield block, hidden
 
     def loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the whole model for ids and targets (1, time), as in `scores.predicted`; differentiable."""

@@ -10,7 +10,7 @@ from torch import nn
 from ..space.anatomy import Anatomy
 from ..space.costs import BlockState
 from ..space.errors import SecateurError
-from .surgery import add_projection, narrow, stand_in
+from .surgery import add_projection, narrow
 from .weights import Weights
 
 PER_LAYER_LISTS = ("layer_types", "no_rope_layers")
@@ -147,12 +147,8 @@ def built(
     description, dropped = tables(anatomy), skips(states)
     blocks = list(smaller.get_submodule(anatomy.blocks_path).children())
     for new, old in enumerate(kept_blocks(states)):
-        kinds = [kind for kind in ("attention", "mlp") if kind not in dropped.get(new, ())]
-        narrow(blocks[new], description, states[old].sizes(anatomy.blocks[old]), kinds, biases.get(new, ()))
-        for sublayer in anatomy.blocks[old].sublayers:
-            if sublayer.kind not in kinds:
-                for path, role in sublayer.stand_ins:
-                    stand_in(blocks[new], path, role)
+        sizes = states[old].sizes(anatomy.blocks[old])
+        narrow(blocks[new], description, sizes, dropped.get(new, ()), biases.get(new, ()))
     if f"{anatomy.norm}.1.weight" in values:
         add_projection(smaller, anatomy.norm, states[0].hidden)
     fill(smaller, dense, values)

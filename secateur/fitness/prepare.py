@@ -54,10 +54,9 @@ def prepare(
     todo = [layer for layer, names in missing.items() if names]
     if not todo:
         return
-    hidden = [blocks.embed(row[None]) for row in text.ids] if text is not None and needs_text(pruner) else []
     watch(0, len(todo))
-    for index in range(todo[-1] + 1):
-        anatomy = blocks.anatomy.blocks[index]
+    for anatomy, hidden in blocks.inputs(text.ids if text is not None and needs_text(pruner) else (), todo[-1] + 1):
+        index = anatomy.index
         if index in todo:
             gram = pruner in UPDATING or rotation is not None
             statistics = block_statistics(blocks, anatomy, hidden, gram) if hidden else {}
@@ -68,8 +67,6 @@ def prepare(
                     tensors = _tensors(blocks.modules[index], anatomy, pruner, wanted[name], statistics)
                 write_tensors(plane_file(folder, index, name), tensors)
             watch(todo.index(index) + 1, len(todo))
-        if index < todo[-1]:
-            hidden = [blocks.run(index, states) for states in hidden]
 
 
 def input_norms(

@@ -116,14 +116,15 @@ def narrow(
     block: Any,
     tables: Mapping[str, Any],
     sizes: Mapping[str, int],
-    kinds: Sequence[str] = ("attention", "mlp"),
+    skipped: Sequence[str] = (),
     biases: Sequence[str] = (),
 ) -> None:
-    """Gives the parameters of a dense block the shapes of `sizes`, uninitialised.
+    """Gives the parameters of a dense block the shapes of `sizes`, uninitialised, and stand-ins to `skipped` sublayers.
 
     `biases` are names of linears that get a bias they do not have.
     """
-    gone = [path for kind in ("attention", "mlp") if kind not in kinds for path, _ in tables["branches"][kind]]
+    stand_ins = [pair for kind in skipped for pair in tables["branches"][kind]]
+    gone = [path for path, _ in stand_ins]
     for name, axes in tables["parameters"].items():
         if inside(name, gone):
             continue
@@ -148,6 +149,8 @@ def narrow(
     for path, attribute, size in tables["attributes"]:
         if not inside(path, gone):
             set_size(block, path, attribute, sizes[size])
+    for path, role in stand_ins:
+        stand_in(block, path, role)
 
 
 def layer_config(config: Any, index: int) -> tuple[dict[str, Any], list[str]]:
@@ -172,15 +175,11 @@ def shrink(model: Any, tables: Mapping[str, Any]) -> None:
     head_dim = dense.get("head_dim") or dense[names["hidden"]] // heads
     for index, block in enumerate(model.get_submodule(tables["blocks"])):
         entry, skipped = layer_config(config, index)
-        kinds = [kind for kind in ("attention", "mlp") if kind not in skipped]
         layer_heads = entry.get(names["heads"], heads)
         layer_groups = entry.get(names["groups"], groups) if "groups" in names else layer_heads
         channels = entry.get(names["channel"]) or dense[names["channel"]] or 4 * dense[names["hidden"]]
         sizes = sizes_of(layer_groups, layer_heads // layer_groups, channels, dense[names["hidden"]], head_dim)
-        narrow(block, tables, sizes, kinds, (dense.get("secateur_biases") or {}).get(str(index), ()))
-        for kind in skipped:
-            for path, role in tables["branches"][kind]:
-                stand_in(block, path, role)
+        narrow(block, tables, sizes, skipped, (dense.get("secateur_biases") or {}).get(str(index), ()))
     if dense.get("secateur_projection"):
         add_projection(model, tables["norm"], dense[names["hidden"]])
 

@@ -8,7 +8,7 @@ import torch
 
 from ..space.anatomy import Block, Linear, Sublayer, Tensor
 from ..space.costs import BlockState, dense_state
-from .axes import copied, sliced
+from .axes import copied, kept_positions, sliced
 from .blocks import Blocks
 from .cache import read_tensors
 from .level_store import Kept, LevelStore, as_matrix
@@ -184,8 +184,8 @@ class Weights:
 
     def _kept(self, block: Block, linear: Linear, state: BlockState, values: bool) -> Kept:
         sizes = state.sizes(block)
-        rows = sliced(Tensor("", (linear.outputs,), (linear.rows,)), torch.arange(linear.outputs), block, sizes)
-        columns = sliced(Tensor("", (linear.inputs,), (linear.columns,)), torch.arange(linear.inputs), block, sizes)
+        rows = kept_positions(linear.rows, linear.outputs, block, sizes)
+        columns = kept_positions(linear.columns, linear.inputs, block, sizes)
         return Kept(rows, columns, values)
 
 

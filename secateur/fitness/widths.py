@@ -12,7 +12,7 @@ import torch
 
 from ..space.anatomy import Block, Linear, Sublayer
 from ..space.space import Space
-from .axes import Order, kept_inputs, permuted, unit_sums
+from .axes import Order, kept_positions, permuted, unit_sums
 from .blocks import Blocks
 from .cache import cache_folder, digest, read_tensors, write_tensors
 from .level_store import as_matrix
@@ -52,20 +52,16 @@ def find_orders(blocks: Blocks, order: str, text: Sequences, folder: Path, watch
     Raises:
         SecateurError: the folder cannot be written, or a file in it is damaged.
     """
-    anatomies = blocks.anatomy.blocks
-    paths = {block.index: folder / f"block-{block.index:03d}.order.safetensors" for block in anatomies}
+    paths = {block.index: folder / f"block-{block.index:03d}.order.safetensors" for block in blocks.anatomy.blocks}
     todo = [index for index, path in paths.items() if not path.is_file()]
     if todo:
         gradients = _weight_times_gradient(blocks, text) if order == "taylor" else {}
-        hidden = [blocks.embed(row[None]) for row in text.ids] if order in ACTIVATION_ORDERS else []
-        for block in anatomies[: todo[-1] + 1]:
+        for block, hidden in blocks.inputs(text.ids if order in ACTIVATION_ORDERS else (), todo[-1] + 1):
             if block.index in todo:
                 found = _order(blocks, block, order, hidden, gradients)
                 tensors = {"groups": found.groups, "queries": found.queries, "channels": found.channels}
                 write_tensors(paths[block.index], {name: t.contiguous() for name, t in tensors.items()})
                 watch(todo.index(block.index) + 1, len(todo))
-            if block.index < todo[-1]:
-                hidden = [blocks.run(block.index, states) for states in hidden]
     return [Order(**read_tensors(path)) for path in paths.values()]
 
 
@@ -188,8 +184,7 @@ def prepare_repairs(
     todo = [index for index, files in missing.items() if files]
     if not todo:
         return
-    hidden = [blocks.embed(row[None]) for row in text.ids]
-    for block in blocks.anatomy.blocks[: todo[-1] + 1]:
+    for block, hidden in blocks.inputs(text.ids, todo[-1] + 1):
         if block.index in todo:
             lasts: dict[str, Linear] = {sublayer.kind: sublayer.linears[-1] for sublayer in block.sublayers}
             kinds = {kind for _, kind, _ in missing[block.index]}
@@ -199,15 +194,13 @@ def prepare_repairs(
             for repair, kind, widths in missing[block.index]:
                 weight = blocks.modules[block.index].get_parameter(f"{lasts[kind].name}.weight").data
                 matrix = as_matrix(lasts[kind], weight).double()
-                kept = kept_inputs(block, kind, _sizes(block, kind, widths))
+                kept = kept_positions(lasts[kind].columns, lasts[kind].inputs, block, _sizes(block, kind, widths))
                 repaired, bias = REPAIRS[repair](matrix, statistics[lasts[kind].name], kept)
                 tensors = {"weight": repaired.float().cpu().contiguous()}
                 if bias is not None:
                     tensors["bias"] = bias.float().cpu()
                 write_tensors(repair_file(folder, block.index, kind, widths, repair), tensors)
             watch(todo.index(block.index) + 1, len(todo))
-        if block.index < todo[-1]:
-            hidden = [blocks.run(block.index, states) for states in hidden]
 
 
 def _sizes(block: Block, kind: str, widths: Widths) -> dict[str, int]:
@@ -221,9 +214,8 @@ def fluctuations(blocks: Blocks, text: Sequences, sequences: int) -> list[tuple[
 
     FLAP (An et al. 2024, arXiv 2312.11983, sec. 4.2): so that units of different sublayers compare.
     """
-    hidden = [blocks.embed(row[None]) for row in text.ids[:sequences]]
     scores = []
-    for block in blocks.anatomy.blocks:
+    for block, hidden in blocks.inputs(text.ids[:sequences]):
         lasts = [sublayer.linears[-1] for sublayer in block.sublayers]
         statistics = block_statistics(blocks, block, hidden, False, lasts)
         row = []
@@ -233,5 +225,4 @@ def fluctuations(blocks: Blocks, text: Sequences, sequences: int) -> list[tuple[
             spread = score.std(correction=0)  # of a single unit there is none
             row.append((score - score.mean()) / spread.clamp_min(1e-12))
         scores.append((row[0], row[1]))
-        hidden = [blocks.run(block.index, states) for states in hidden]
     return scores

@@ -162,6 +162,15 @@ class Block:
         return self.sizes(self.kv_heads, self.queries, self.channels, self.hidden)
 
 
+def ungrouped(
+    count: int, attention: Sublayer, mlp: Sublayer, heads: int, hidden: int, channels: int
+) -> tuple[Block, ...]:
+    """`count` blocks with as many KV heads as query heads, which share the residual width among them."""
+    return tuple(
+        Block(index, attention, mlp, heads, heads, hidden // heads, channels, hidden) for index in range(count)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Anatomy:
     """A language model as shapes.

@@ -7,35 +7,22 @@ has normalised already, passes on unchanged. Both sublayers dropped are then the
 from collections.abc import Mapping
 from typing import Any
 
-from .anatomy import Anatomy, Block, Linear, Sublayer, Tensor, norm
+from .anatomy import Anatomy, Linear, Sublayer, Tensor, norm, ungrouped
 from .errors import SecateurError
 
 Config = Mapping[str, Any]
 
 
 def bert(config: Config, size: int) -> Anatomy:
-    vocabulary, hidden = config["vocab_size"], config["hidden_size"]
-    head = [
-        Tensor("cls.predictions.bias", (vocabulary,)),
-        Tensor("cls.predictions.transform.dense.weight", (hidden, hidden)),
-        Tensor("cls.predictions.transform.dense.bias", (hidden,)),
-        *norm("cls.predictions.transform.LayerNorm", hidden, bias=True),
-    ]
-    return _encoder(config, size, "bert", head, "cls.predictions.decoder")
+    return _encoder(config, size, "bert", "cls.predictions", "transform.dense", "transform.LayerNorm")
 
 
 def roberta(config: Config, size: int) -> Anatomy:
-    vocabulary, hidden = config["vocab_size"], config["hidden_size"]
-    head = [
-        Tensor("lm_head.bias", (vocabulary,)),
-        Tensor("lm_head.dense.weight", (hidden, hidden)),
-        Tensor("lm_head.dense.bias", (hidden,)),
-        *norm("lm_head.layer_norm", hidden, bias=True),
-    ]
-    return _encoder(config, size, "roberta", head, "lm_head.decoder")
+    return _encoder(config, size, "roberta", "lm_head", "dense", "layer_norm")
 
 
-def _encoder(config: Config, size: int, root: str, head: list[Tensor], decoder: str) -> Anatomy:
+def _encoder(config: Config, size: int, root: str, head: str, dense: str, head_norm: str) -> Anatomy:
+    """`root` and `head` are modules; `dense` and `head_norm` the linear and the norm inside the head."""
     if config.get("is_decoder") or config.get("add_cross_attention"):
         raise SecateurError(f"{root} as a decoder is not covered; set is_decoder and add_cross_attention to false")
     hidden, channels, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
@@ -60,20 +47,23 @@ def _encoder(config: Config, size: int, root: str, head: list[Tensor], decoder: 
         norm("output.LayerNorm", hidden, bias=True),
         (("intermediate", "identity"), ("output", "second")),
     )
-    blocks = tuple(
-        Block(index, attention, mlp, heads, heads, hidden // heads, channels, hidden)
-        for index in range(config["num_hidden_layers"])
-    )
+    blocks = ungrouped(config["num_hidden_layers"], attention, mlp, heads, hidden, channels)
     vocabulary, embeddings = config["vocab_size"], f"{root}.embeddings"
     outside = [
         Tensor(f"{embeddings}.word_embeddings.weight", (vocabulary, hidden)),
         Tensor(f"{embeddings}.position_embeddings.weight", (config["max_position_embeddings"], hidden)),
         Tensor(f"{embeddings}.token_type_embeddings.weight", (config["type_vocab_size"], hidden)),
         *norm(f"{embeddings}.LayerNorm", hidden, bias=True),
-        *head,
+        Tensor(f"{head}.bias", (vocabulary,)),
+        Tensor(f"{head}.{dense}.weight", (hidden, hidden)),
+        Tensor(f"{head}.{dense}.bias", (hidden,)),
+        *norm(f"{head}.{head_norm}", hidden, bias=True),
     ]
     if not config.get("tie_word_embeddings", True):
-        outside += [Tensor(f"{decoder}.weight", (vocabulary, hidden)), Tensor(f"{decoder}.bias", (vocabulary,))]
+        outside += [
+            Tensor(f"{head}.decoder.weight", (vocabulary, hidden)),
+            Tensor(f"{head}.decoder.bias", (vocabulary,)),
+        ]
     return Anatomy(
         root,
         hidden,

@@ -53,11 +53,14 @@ class Evaluation:
     @property
     def standard_error(self) -> float:
         """Of `loss`, over sequences; 0 for a single sequence."""
-        values = self.primary
-        if len(values) < 2:
-            return 0.0
-        mean = self.loss
-        return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+        return mean_and_error(self.primary)[1] if self.primary else 0.0
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean of at least one value and its standard error; 0 for a single one."""
+    count = len(values)
+    mean = sum(values) / count
+    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (count - 1) / count) if count > 1 else 0.0
 
 
 def merged(parts: Sequence[Evaluation]) -> Evaluation:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .anatomy import Anatomy, Axis, Block, Linear, Sublayer, Tensor, norm
+from .anatomy import Anatomy, Axis, Linear, Sublayer, Tensor, norm, ungrouped
 from .errors import SecateurError
 
 Config = Mapping[str, Any]
@@ -55,7 +55,7 @@ def opt(config: Config, size: int) -> Anatomy:
     if not config.get("tie_word_embeddings", True):
         outside.append(Tensor("lm_head.weight", (vocabulary, width)))
     names = (("heads", "num_attention_heads"), ("channel", "ffn_dim"), ("hidden", "hidden_size"))
-    blocks = _blocks(config["num_hidden_layers"], attention, mlp, heads, hidden, channels)
+    blocks = ungrouped(config["num_hidden_layers"], attention, mlp, heads, hidden, channels)
     path = "model.decoder.layers"
     return Anatomy("opt", hidden, vocabulary, path, blocks, tuple(outside), macs, size, config_names=names)
 
@@ -99,7 +99,7 @@ def gpt2(config: Config, size: int) -> Anatomy:
     if not config.get("tie_word_embeddings", True):
         outside.append(Tensor("lm_head.weight", (vocabulary, hidden)))
     names = (("heads", "n_head"), ("channel", "n_inner"), ("hidden", "n_embd"))
-    blocks = _blocks(config["n_layer"], attention, mlp, heads, hidden, channels)
+    blocks = ungrouped(config["n_layer"], attention, mlp, heads, hidden, channels)
     macs = vocabulary * hidden
     return Anatomy("gpt2", hidden, vocabulary, "transformer.h", blocks, tuple(outside), macs, size, config_names=names)
 
@@ -133,14 +133,6 @@ def gpt_neox(config: Config, size: int) -> Anatomy:
     if not config.get("tie_word_embeddings"):
         outside.append(Tensor("lm_head.weight", (vocabulary, hidden)))
     names = (("heads", "num_attention_heads"), ("channel", "intermediate_size"), ("hidden", "hidden_size"))
-    blocks = _blocks(config["num_hidden_layers"], attention, mlp, heads, hidden, channels)
+    blocks = ungrouped(config["num_hidden_layers"], attention, mlp, heads, hidden, channels)
     path, macs = "gpt_neox.layers", vocabulary * hidden
     return Anatomy("gpt_neox", hidden, vocabulary, path, blocks, tuple(outside), macs, size, config_names=names)
-
-
-def _blocks(
-    count: int, attention: Sublayer, mlp: Sublayer, heads: int, hidden: int, channels: int
-) -> tuple[Block, ...]:
-    return tuple(
-        Block(index, attention, mlp, heads, heads, hidden // heads, channels, hidden) for index in range(count)
-    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from ...space.evaluation import Evaluation, merged
+from ...space.evaluation import Evaluation, mean_and_error, merged
 from ...space.genome import Genome
 from ...space.space import Space
 from ..folder import RunFolder
@@ -146,10 +146,8 @@ def joined(parts: list[Evaluation]) -> Evaluation | None:
 
 
 def _score(values: tuple[float, ...]) -> Score:
-    count = len(values)
-    mean = sum(values) / count
-    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (count - 1) / count) if count > 1 else 0.0
-    return Score(mean=mean, standard_error=spread, sequences=count)
+    mean, error = mean_and_error(values)
+    return Score(mean=mean, standard_error=error, sequences=len(values))
 
 
 def compare(found: Iterable[Evaluation | None], other: Iterable[Evaluation | None]) -> Difference | None:
