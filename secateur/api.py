@@ -13,11 +13,13 @@ from .runs.export.hf import export_hf
 from .runs.folder import RunFolder
 from .runs.plan import Plan
 from .runs.recipe import Recipe, make_recipe, read_recipe
+from .runs.report.front import FrontSummary, summarise_front
+from .runs.report.pick import pick_row
 from .runs.report.summary import Summary, make_plan, summarise
 from .runs.report.write import write_report
-from .runs.settings import SEARCH_BASELINES, EvopressSettings
+from .runs.settings import SEARCH_BASELINES, EvolutionSettings, EvopressSettings, SamplerSettings
 from .search.evopress import PUBLISHED, Schedule
-from .space.costs import COSTS
+from .space.budget import shown
 from .space.errors import SecateurError, suggest
 from .space.space import Space
 
@@ -38,8 +40,14 @@ class Run:
         with RunFolder.open(self.path, writing=False) as folder:
             return summarise(folder, compose.space_of(folder))
 
+    @property
+    def front(self) -> FrontSummary | None:
+        """The front; None where the recipe asks for one plan, or the search has not finished."""
+        with RunFolder.open(self.path, writing=False) as folder:
+            return summarise_front(folder, compose.space_of(folder))
+
     def plan(self, pick: str = "found") -> Plan:
-        """The plan named `pick`: "found" or a baseline's name."""
+        """The plan that `pick` means: "found", a baseline's name; for a front "knee", a rank, "latency<=0.6x"."""
         with RunFolder.open(self.path, writing=False) as folder:
             return pick_plan(folder, pick)
 
@@ -74,7 +82,7 @@ def resume(path: str | Path) -> Run:
     return Run(Path(path))
 
 
-def report_run(folder: RunFolder) -> tuple[Space, Summary]:
+def report_run(folder: RunFolder) -> tuple[Space, Summary | FrontSummary]:
     """Writes the report of an open run; raises SecateurError when it has nothing to report yet."""
     if folder.journal.fact("texts") is None:
         raise SecateurError(f"{folder.path}: nothing has been evaluated yet; 'secateur resume {folder.path}' goes on")
@@ -85,11 +93,9 @@ def report_run(folder: RunFolder) -> tuple[Space, Summary]:
 def pick_plan(folder: RunFolder, pick: str) -> Plan:
     """The plan of a choice; raises SecateurError when the run has none of that name."""
     space = compose.space_of(folder)
-    summary = summarise(folder, space)
-    rows = {row.name: row for row in summary.rows if row.name != "dense"}
-    if pick not in rows:
-        raise SecateurError(f"--pick {pick}: this run has no such plan; {suggest(pick, rows)}")
-    return make_plan(folder, space, summary, rows[pick])
+    front = summarise_front(folder, space)
+    summary = front.summary if front is not None else summarise(folder, space)
+    return make_plan(folder, space, summary, pick_row(pick, summary, front, space.dense_costs))
 
 
 def export_run(folder: RunFolder, to: str, out: Path, pick: str) -> Path:
@@ -145,10 +151,10 @@ def describe(recipe: Recipe) -> Description:
         for (kind, labels), sites in groups.items()
     )
     dense, least = space.dense_costs.to_json(), space.costs(space.smallest).to_json()
-    limits = {budget.cost: f"<= {budget.limit:,}" for budget in space.budgets}
+    limits = {budget.cost: f"<= {shown(budget.cost, budget.limit)}" for budget in space.budgets}
     costs = tuple(
-        (name, f"{dense[name]:,}", f"{least[name]:,}", f"{least[name] / max(1, dense[name]):.4f}", limits.get(name, ""))
-        for name in COSTS
+        (name, shown(name, full), shown(name, least[name]), f"{least[name] / max(1, full):.4f}", limits.get(name, ""))
+        for name, full in dense.items()
     )
     lines = [
         "Budgets can be kept." if space.budgets else "No budget: every genome is feasible.",
@@ -186,6 +192,8 @@ def expected_tokens(recipe: Recipe, space: Space) -> int | None:
     strategy, length = recipe.strategy, recipe.calibration.length
     if recipe.effort.tokens is not None:
         return recipe.effort.tokens
+    if isinstance(strategy, EvolutionSettings | SamplerSettings):
+        return (recipe.effort.evaluations or 0) * strategy.sequences * length or None
     if isinstance(strategy, EvopressSettings):
         if strategy.schedule == "auto":
             return None

@@ -22,6 +22,7 @@ console = Console() if sys.stdout.isatty() else Console(width=140)
 errors = Console(stderr=True)
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
+PICK = "Which plan: 'found' or a baseline's name; of a front 'knee', a rank, or a limit such as 'latency<=0.6x'."
 RunPath = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Override a setting: key=value, such as effort.tokens=50000.")
@@ -56,12 +57,20 @@ def resume(run: RunPath) -> None:
 
 
 @app.command()
-def report(run: RunPath) -> None:
+def report(
+    run: RunPath,
+    pick: Annotated[str | None, typer.Option(help=f"{PICK} Shows that plan alone.")] = None,
+) -> None:
     """Write the report again from the journal and print its tables; needs no model."""
+    from .api import pick_plan
     from .runs.folder import RunFolder
+    from .runs.report.tables import print_plan
 
     with RunFolder.open(run, writing=False) as folder:
-        _report(folder)
+        if pick is None:
+            _report(folder)
+        else:
+            print_plan(console, pick_plan(folder, pick))
 
 
 @app.command()
@@ -69,7 +78,7 @@ def export(
     run: RunPath,
     to: Annotated[str, typer.Option(help="plan (neutral JSON) or hf (a checkpoint that transformers loads).")],
     out: Annotated[Path, typer.Option(help="Where to: a new folder.")],
-    pick: Annotated[str, typer.Option(help="Which plan of the run: 'found' or a baseline's name.")] = "found",
+    pick: Annotated[str, typer.Option(help=PICK)] = "found",
 ) -> None:
     """Write a plan of a run for other tools."""
     from .api import export_run
@@ -122,11 +131,16 @@ def _carry_out(folder: Any, bench: Any = None) -> None:
 
 def _report(folder: Any) -> None:
     from .api import report_run
-    from .runs.report.tables import print_summary
+    from .runs.report.front import FrontSummary
+    from .runs.report.tables import print_front, print_summary
     from .runs.report.write import shown_cost
 
     space, summary = report_run(folder)
-    print_summary(console, summary, [str(budget) for budget in space.budgets], shown_cost(space))
+    budgets = [str(budget) for budget in space.budgets]
+    if isinstance(summary, FrontSummary):
+        print_front(console, summary, budgets)
+    else:
+        print_summary(console, summary, budgets, shown_cost(space))
     console.print(f"report: {folder.path / 'report' / 'index.html'}", markup=False, highlight=False)
 
 

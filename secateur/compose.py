@@ -1,7 +1,6 @@
-"""The composition, first half: from a recipe to the space, the model with its texts, and the strategy."""
+"""The composition, first part: from a recipe to the space, the goal, and the model with its texts."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from .fitness.bench import Bench, TextRequest, open_bench
 from .fitness.checkpoint import load_config
@@ -10,36 +9,23 @@ from .fitness.widths import WidthSettings
 from .runs.folder import RunFolder
 from .runs.journal import CALIBRATION
 from .runs.recipe import Recipe
-from .runs.settings import (
-    DEPTH_BASELINES,
-    SPARSITY_BASELINES,
-    WIDTH_BASELINES,
-    GreedySettings,
-    KnapsackSettings,
-    TextSettings,
-)
-from .search.evopress import PUBLISHED, Mutation, Schedule, stage_sequences
-from .search.exhaustive import check_size, exhaustive
-from .search.greedy import greedy
-from .search.knapsack import knapsack
-from .search.multipruner import multipruner
-from .search.random import random_search
-from .search.strategy import Pool, Steps
-from .search.warm import warm_evopress
-from .space.budget import parse_budgets
+from .runs.settings import LatencySettings, TextSettings
+from .search.archive import Goal
+from .space.budget import parse_budgets, parse_limit
 from .space.build import hidden_gene, parse_layers, sparsity_genes, structured_genes
 from .space.costs import Additions
 from .space.errors import SecateurError
 from .space.families import anatomy
 from .space.gene import Gene, Sparsity
-from .space.genome import Genome
+from .space.latency import LatencyTable, Peak, Workload, roofline, table_from_json
+from .space.objective import parse_objectives
 from .space.space import Space
 
-PUBLISHED_NAMES = tuple(f"published-{name}" for name in PUBLISHED)
 
-
-def build_space(recipe: Recipe, config: dict[str, Any] | None = None) -> Space:
+def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: LatencyTable | None = None) -> Space:
     """The space of a recipe; reads the model's configuration and no weights.
+
+    `table`: the measured latency, once there is one; budgets on it are left out before.
 
     Raises:
         SecateurError: anything about model, genes or budgets that does not fit.
@@ -63,15 +49,70 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None) -> Space:
         projection=recipe.widths.hidden == "pca" and shape.tied and any(gene.kind == "hidden" for gene in genes),
     )
     space = Space(shape, tuple(genes), context=recipe.context, additions=additions)
+    if recipe.latency is not None:
+        if not shape.causal and recipe.latency.decode:
+            raise SecateurError(f"latency.decode: {shape.family} is an encoder and decodes nothing; set it to 0")
+        if recipe.latency.device == "estimate":
+            table = estimated(recipe.latency, space)
+        if table is not None:
+            space = space.with_latency(table)
     space = space.with_budgets(parse_budgets(recipe.budgets, space.dense_costs))
+    _reference(recipe, space)
     needs_text(recipe.pruner)
     space.check_budgets()
     return space
 
 
+def workload_of(settings: LatencySettings) -> Workload:
+    return Workload(settings.batch, settings.prefill, settings.decode)
+
+
+def estimated(settings: LatencySettings, space: Space) -> LatencyTable:
+    """The roofline estimate for a device that is not at hand."""
+    assert settings.gflops is not None
+    assert settings.bandwidth is not None
+    peak = Peak(settings.gflops * 1e9, settings.bandwidth * 1e9)
+    name = settings.name or f"{settings.gflops:g} GFLOP/s, {settings.bandwidth:g} GB/s"
+    return roofline(space.anatomy, space.shapes(), workload_of(settings), peak, name)
+
+
+def goal_of(recipe: Recipe, space: Space) -> Goal | None:
+    """What a search for a front minimises; None where the recipe asks for one plan.
+
+    Raises:
+        SecateurError: a reference that cannot be read.
+    """
+    if not recipe.objectives:
+        return None
+    sequences = min(getattr(recipe.strategy, "sequences", 1), recipe.calibration.sequences)
+    return Goal(parse_objectives(recipe.objectives), sequences, _reference(recipe, space))
+
+
+def _reference(recipe: Recipe, space: Space) -> tuple[tuple[str, float], ...]:
+    """The worst values of interest that the recipe names; latencies relative to a table that is not there are left."""
+    found = []
+    for objective in parse_objectives(recipe.objectives):
+        raw = recipe.reference.get(objective.name)
+        if raw is None:
+            continue
+        where = f"reference.{objective.name}"
+        if objective.is_cost:
+            limit = parse_limit(objective.name, raw, space.dense_costs, where)
+            if limit is not None:
+                found.append((objective.name, float(limit)))
+            continue
+        try:
+            found.append((objective.name, float(raw)))
+        except ValueError:
+            raise SecateurError(f"{where}: cannot read '{raw}'; write a number, such as 2.5") from None
+    return tuple(found)
+
+
 def space_of(folder: RunFolder) -> Space:
-    """The space of a run, from what its journal noted of the model; needs no model."""
-    return build_space(folder.recipe, folder.journal.fact("config"))
+    """The space of a run, from what its journal noted of the model and its latency; needs no model."""
+    table = folder.journal.fact("latency")
+    known = table_from_json(table) if table is not None else None
+    return build_space(folder.recipe, folder.journal.fact("config"), known)
 
 
 def load_bench(recipe: Recipe, space: Space) -> Bench:
@@ -98,91 +139,3 @@ def _request(text: TextSettings, title: str) -> TextRequest:
     return TextRequest(
         title, text.source, text.field, text.split, text.sequences, text.length, text.windows_per_document
     )
-
-
-def make_steps(
-    recipe: Recipe, settings: Any, space: Space, pool: Pool, tokens: int | None, initial: Sequence[Genome] = ()
-) -> Steps:
-    """The strategy that `settings` describes: `tokens` is what it may spend, `initial` where to start.
-
-    Raises:
-        SecateurError: the strategy cannot run on this space, this text or these tokens.
-    """
-    seed, length = recipe.seed, pool.tokens_per_sequence
-    sequences = min(getattr(settings, "sequences", 1), pool.sequences)
-    affordable = None if tokens is None else tokens // (sequences * length)
-    if recipe.effort.evaluations is not None:
-        affordable = min(affordable or recipe.effort.evaluations, recipe.effort.evaluations)
-    match settings.name:
-        case "random":
-            return random_search(space, pool, seed, sequences, min(8, affordable or 8))
-        case "exhaustive":
-            check_size(space)
-            return exhaustive(space, pool, sequences)
-        case "knapsack":
-            return knapsack(space, pool, sequences, _anchors(settings, space, affordable, length))
-        case "greedy":
-            most = settings.evaluations or affordable
-            return greedy(
-                space, pool, seed, sequences, settings.lazy, _anchors(settings, space, affordable, length), most
-            )
-        case "multipruner":
-            if not any(gene.drops or gene.narrows for gene in space.genes):
-                raise SecateurError(
-                    "strategy: multipruner drops and narrows sublayers; the recipe has only sparsity genes"
-                )
-            return multipruner(space, pool, seed, sequences, settings.evaluations or affordable)
-    schedule: Schedule | int | None = tokens
-    published = settings.schedule in PUBLISHED_NAMES
-    if published:
-        schedule = PUBLISHED[settings.schedule.removeprefix("published-")]
-    elif settings.schedule != "auto":
-        schedule = Schedule(**settings.schedule.model_dump())
-    assert schedule is not None
-    if isinstance(schedule, Schedule):
-        stage_sequences(schedule, pool)
-    _check_initial(settings.initial, space)
-    warm: list[Callable[[], Steps]] = []
-    for name, kind in (("knapsack", KnapsackSettings), ("greedy", GreedySettings)):
-        if name in settings.initial:
-            chosen = settings.warm if isinstance(settings.warm, kind) else kind.model_validate({"name": name})
-            # Half for the start, the rest for evolution.
-            half = tokens and tokens // 2 if chosen is not settings.warm else tokens
-            warm.append(lambda c=chosen, t=half: make_steps(recipe, c, space, pool, t))  # type: ignore[misc]
-            warm[-1]()  # so that what cannot run is refused now
-    mutation: Mutation = settings.mutation or ("levels" if published else "costs")
-    fresh = (settings.minibatches or ("fresh" if published else "nested")) == "fresh"
-    return warm_evopress(space, pool, seed, schedule, mutation, fresh, initial, warm)
-
-
-def _anchors(settings: Any, space: Space, affordable: int | None, length: int) -> int | None:
-    """How many levels of each gene a sweep scores: what is set, or as many as are affordable.
-
-    Raises:
-        SecateurError: not even one level of each gene is.
-    """
-    if affordable is None:
-        return cast(int | None, settings.anchors)
-    wanted = settings.anchors or max(1, (affordable - 2) // len(space.genes))
-    singles = 2 + sum(min(wanted, len(gene.levels) - 1) for gene in space.genes)
-    if singles > affordable:
-        raise SecateurError(
-            f"effort: {settings.name} needs {singles} evaluations for its sweep of single changes, "
-            f"{singles * settings.sequences * length:,} tokens at {settings.sequences} sequences each; raise 'effort', "
-            "or lower 'sequences' or 'anchors'"
-        )
-    return min(wanted, max(len(gene.levels) for gene in space.genes))
-
-
-def _check_initial(names: Sequence[str], space: Space) -> None:
-    """Raises SecateurError for a rule whose kind of gene the space does not have."""
-    kinds = {gene.kind for gene in space.genes}
-    for name in names:
-        if name in SPARSITY_BASELINES and "sparsity" not in kinds:
-            raise SecateurError(
-                f"strategy.initial: '{name}' makes a sparsity profile; the recipe has no sparsity genes"
-            )
-        if name in DEPTH_BASELINES and not any(gene.drops for gene in space.genes):
-            raise SecateurError(f"strategy.initial: '{name}' drops blocks; the recipe has no genes that drop")
-        if name in WIDTH_BASELINES and not any(gene.narrows for gene in space.genes):
-            raise SecateurError(f"strategy.initial: '{name}' narrows sublayers; the recipe has no widths")

@@ -1,4 +1,4 @@
-"""The composition, second half: carries a run through search, baselines and confirmation on held-out text."""
+"""The composition, last part: carries a run through search, baselines, confirmation and timing."""
 
 import time
 from collections.abc import Iterator
@@ -6,25 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .compose import build_space, load_bench, make_steps
+from .compose import build_space, goal_of, load_bench, workload_of
 from .fitness.bench import Bench
 from .fitness.cache import digest
 from .fitness.checkpoint import load_config
-from .operators.baselines import (
-    angular_window,
-    erdos_renyi,
-    flap,
-    last_blocks,
-    owl,
-    shortgpt,
-    uniform_sparsity,
-    uniform_width,
-)
 from .progress import Watcher
+from .rules import from_files, line, rule, uniform_lines
 from .runs.folder import RunFolder, check_free
-from .runs.journal import CALIBRATION, FOUND, Choice, Turn
+from .runs.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEASURED, MEMBER, Choice, Turn
 from .runs.recipe import Recipe
 from .runs.settings import (
     DEPTH_BASELINES,
@@ -36,13 +25,18 @@ from .runs.settings import (
     MultiprunerSettings,
     RandomSettings,
 )
+from .search.archive import Archive, Goal
 from .search.loop import Allowance, Spending, Step, run
 from .search.memo import Memo
 from .search.strategy import Batch, Pool, Steps, Strategy
+from .space.costs import LATENCIES
 from .space.errors import SecateurError, StorageError
 from .space.evaluation import Evaluation
+from .space.front import knee, thinned
 from .space.genome import Genome
+from .space.latency import table_from_json
 from .space.space import Space
+from .strategies import make_steps
 
 HELD_OUT_SCORES = ("kl", "cross_entropy")
 NO_LIMIT = 10**18
@@ -60,6 +54,7 @@ class Execution:
     watcher: Watcher
     memo: Memo
     pool: Pool
+    goal: Goal | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -99,14 +94,38 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
         journal.settle("order", digest(orders), "the importance order of heads and channels")
         if journal.fact("orders") is None:
             journal.settle("orders", orders, "the importance order of heads and channels")
-    memo = _memo(folder, space, bench, CALIBRATION, (recipe.score,), watcher)
-    execution = Execution(
-        folder, space, bench, watcher, memo, Pool(recipe.calibration.sequences, recipe.calibration.length)
-    )
+    space = _with_latency(folder, space, bench, watcher)
+    memo = _memo(folder, space, bench, CALIBRATION, recipe.scores, watcher)
+    pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
+    execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space))
     search_found(execution)
     for name in recipe.wanted_baselines():
         baseline(execution, name)
     confirm(execution)
+    time_choices(execution)
+
+
+def _with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher) -> Space:
+    """The space with the measured latency; measured once a run, so that a resumed one searches on the same figures.
+
+    Raises:
+        SecateurError: a budget on latency cannot be kept.
+    """
+    settings, journal = folder.recipe.latency, folder.journal
+    if settings is None or settings.device == "estimate":
+        return space
+    if journal.fact("latency") is None:
+        title = "measuring the latency of every shape"
+        table = bench.latency_table(
+            space,
+            workload_of(settings),
+            settings.threads,
+            settings.spread,
+            settings.seconds,
+            lambda done, total: watcher.blocks(title, done, total),
+        )
+        journal.settle("latency", table.to_json(), "the latency table")
+    return build_space(folder.recipe, journal.fact("config"), table_from_json(journal.fact("latency")))
 
 
 def _memo(folder: RunFolder, space: Space, bench: Bench, title: str, scores: tuple[str, ...], watcher: Watcher) -> Memo:
@@ -126,12 +145,14 @@ def _memo(folder: RunFolder, space: Space, bench: Bench, title: str, scores: tup
     return Memo(space, bench.evaluator(space, title, scores), Watched())
 
 
-def _search(execution: Execution, name: str, title: str, steps: Steps, allowance: Allowance) -> None:
-    """Runs a strategy as `name` and notes its choice."""
+def _search(execution: Execution, name: str, title: str, steps: Steps, allowance: Allowance) -> Archive | None:
+    """Runs a strategy as `name` and notes its choice; for a front, the knee. Returns what a front was made from."""
     journal = execution.folder.journal
     spending = Spending(execution.pool.tokens_per_sequence)
     execution.watcher.phase(title, allowance.tokens)
     seconds = 0.0
+    archive = Archive(execution.goal) if execution.goal is not None else None
+    curve: list[tuple[int, int, float]] = []
     known: dict[Genome, float] = {}
     timed: set[tuple[Genome, range]] = set()
 
@@ -142,16 +163,30 @@ def _search(execution: Execution, name: str, title: str, steps: Steps, allowance
                 timed.add((evaluation.genome, evaluation.sequences))
                 seconds += evaluation.seconds
         known.update((evaluation.genome, evaluation.loss) for evaluation in step.evaluations)
-        journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, step.incumbent))
-        best = known.get(step.incumbent) if step.incumbent is not None else None
-        execution.watcher.at(step.spending.tokens, best)
+        incumbent = step.incumbent
+        note = f"best {known[incumbent]:.4f}" if incumbent in known else ""
+        if archive is not None:
+            archive.add(step.evaluations, execution.space.dense)
+            incumbent, front = archive.knee(), len(archive.front())
+            if archive.dense is not None:
+                curve.append((step.spending.evaluations, step.spending.tokens, archive.hypervolume()))
+                note = f"{front} on the front, hypervolume {curve[-1][2]:.4f}"
+        journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, incumbent))
+        execution.watcher.at(step.spending.tokens, note)
 
     incumbent = run(Strategy(steps), execution.memo, spending, allowance, watch)
+    if archive is not None:
+        incumbent = archive.knee()
+        journal.settle(f"{HYPERVOLUME} {name}", curve, f"the search of '{name}'")
+        if archive.dense is not None:
+            corners = {"worst": archive.goal.worst(archive.dense), "ideal": archive.goal.ideal(archive.dense)}
+            journal.settle(CORNERS, corners, "the reference of the hypervolume")
     if incumbent is None:
         raise SecateurError(
             f"{title}: ended after {spending.tokens:,} tokens without a genome that keeps the budgets; raise 'effort'"
         )
     journal.choose(Choice(name, incumbent, spending.tokens, spending.evaluations, seconds))
+    return archive
 
 
 def search_found(execution: Execution) -> None:
@@ -165,11 +200,29 @@ def search_found(execution: Execution) -> None:
         tokens = journal.fact("tokens")
     allowance = Allowance(tokens, recipe.effort.evaluations)
     wanted = getattr(recipe.strategy, "initial", ())
-    initial = [
-        _rule(execution, name) for name in wanted if name in (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES)
-    ]
-    steps = make_steps(recipe, recipe.strategy, execution.space, execution.pool, tokens, initial)
-    _search(execution, FOUND, f"searching with {recipe.strategy.name}", steps, allowance)
+    space, bench, goal = execution.space, execution.bench, execution.goal
+    if goal is None:
+        rules = (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES)
+        initial = [rule(name, space, bench, recipe.seed) for name in wanted if name in rules]
+    else:
+        initial = uniform_lines(recipe, space, bench, goal) if "uniform" in wanted else []
+        initial += from_files(wanted, space, journal)
+    steps = make_steps(recipe, recipe.strategy, space, execution.pool, tokens, initial)
+    archive = _search(execution, FOUND, f"searching with {recipe.strategy.name}", steps, allowance)
+    if archive is not None:
+        choose_members(execution, archive)
+
+
+def choose_members(execution: Execution, archive: Archive) -> None:
+    """Notes the members of the front that are confirmed and timed: all, or as many as stand for them, and the knee."""
+    genomes = [genome for genome in archive.front() if genome != execution.space.dense]
+    points = [archive.members[genome] for genome in genomes]
+    chosen = thinned(points, execution.recipe.front.members) if genomes else []
+    best = knee(points) if genomes else 0
+    if chosen and best not in chosen:
+        chosen = sorted({*chosen[:-1], best}) if len(chosen) > 1 else [best]
+    for number, index in enumerate(chosen, start=1):
+        execution.folder.journal.choose(Choice(f"{MEMBER}{number:02d}", genomes[index], 0, 0, 0.0))
 
 
 def baseline(execution: Execution, name: str) -> None:
@@ -180,10 +233,12 @@ def baseline(execution: Execution, name: str) -> None:
     try:
         if name in SEARCH_BASELINES:
             _search_baseline(execution, name)
+        elif execution.goal is not None:
+            _baseline_line(execution, execution.goal, name)
         elif name not in journal.choices():
             execution.watcher.phase(f"baseline {name}", None)
             started = time.perf_counter()
-            genome = _rule(execution, name)
+            genome = rule(name, execution.space, execution.bench, execution.recipe.seed)
             journal.choose(Choice(name, genome, 0, 0, time.perf_counter() - started))
     except StorageError:
         raise
@@ -192,14 +247,29 @@ def baseline(execution: Execution, name: str) -> None:
         execution.watcher.say(f"baseline {name} does not apply: {error}")
 
 
+def _baseline_line(execution: Execution, goal: Goal, name: str) -> None:
+    """A rule in several sizes, over the range of the front's members."""
+    recipe, space, journal = execution.recipe, execution.space, execution.folder.journal
+    execution.watcher.phase(f"baseline {name}", None)
+    members = [choice.genome for title, choice in journal.choices().items() if title.startswith(MEMBER)]
+    least = min((getattr(space.costs(genome), cost) for genome in members for cost in goal.costs[:1]), default=None)
+    genomes = line(name, space, execution.bench, recipe.seed, goal, recipe.front.points, least)
+    execution.memo(Batch(tuple(genomes), range(goal.sequences)))
+    for number, genome in enumerate(genomes, start=1):
+        journal.choose(Choice(f"{name}-{number}", genome, 0, 0, 0.0))
+
+
 def _search_baseline(execution: Execution, name: str) -> None:
     """Greedy, knapsack or random search with no more tokens than the search had."""
     recipe, space, pool = execution.recipe, execution.space, execution.pool
-    tokens = execution.folder.journal.choices()[FOUND].tokens
+    found = execution.folder.journal.choices()[FOUND]
+    tokens = found.tokens
     settings: Any = getattr(recipe.strategy, "warm", None) or recipe.strategy
     if settings.name != name:
         # The fidelity and levels of the recipe's own sweep, where it has one, so that evaluations are shared.
         sequences, anchors = getattr(settings, "sequences", FIDELITY), getattr(settings, "anchors", None)
+        if execution.goal is not None:
+            sequences = execution.goal.sequences
         if name == "random":
             settings = RandomSettings(name="random", sequences=sequences)
         elif name == "knapsack":
@@ -209,29 +279,8 @@ def _search_baseline(execution: Execution, name: str) -> None:
         else:
             settings = GreedySettings(name="greedy", sequences=sequences, anchors=anchors)
     steps = make_steps(recipe, settings, space, pool, tokens)
-    _search(execution, name, f"baseline {name}", steps, Allowance(tokens=tokens))
-
-
-def _rule(execution: Execution, name: str) -> Genome:
-    space, bench = execution.space, execution.bench
-    rng = np.random.default_rng(execution.recipe.seed)
-    sequences = min(8, execution.pool.sequences)
-    match name:
-        case "uniform":
-            return uniform_sparsity(space)
-        case "er":
-            return erdos_renyi(space, rng)
-        case "owl":
-            return owl(space, bench.importance(sequences, outliers=True).outliers, rng)
-        case "last-k":
-            return last_blocks(space)
-        case "uniform-width":
-            return uniform_width(space)
-        case "flap":
-            return flap(space, bench.fluctuations(sequences))
-        case "shortgpt":
-            return shortgpt(space, bench.importance(sequences, outliers=False).influence)
-    return angular_window(space, bench.importance(sequences, outliers=False).angular)
+    evaluations = found.evaluations if execution.goal is not None else None
+    _search(execution, name, f"baseline {name}", steps, Allowance(tokens, evaluations))
 
 
 def confirm(execution: Execution) -> None:
@@ -245,6 +294,25 @@ def confirm(execution: Execution) -> None:
         memo(Batch(tuple(dict.fromkeys(batch)), range(text.sequences)))
 
 
+def time_choices(execution: Execution) -> None:
+    """Times every choice end to end where latency is what the recipe is about; each is kept as soon as it is known."""
+    recipe, journal, space = execution.recipe, execution.folder.journal, execution.space
+    settings = recipe.latency
+    if settings is None or settings.device == "estimate" or not {*recipe.objectives, *recipe.budgets} & {*LATENCIES}:
+        return
+    genomes = dict.fromkeys(choice.genome for choice in journal.choices().values())
+    title = f"timing whole models on {settings.device}"
+    for number, genome in enumerate(genomes):
+        execution.watcher.blocks(title, number, len(genomes))
+        fact = f"{MEASURED} {space.key(genome)}"
+        if genome != space.dense and journal.fact(fact) is None:
+            measured = execution.bench.time_whole(
+                space, genome, workload_of(settings), settings.threads, settings.repeats
+            )
+            journal.settle(fact, measured.to_json(), "the time of a whole model")
+    execution.watcher.blocks(title, len(genomes), len(genomes))
+
+
 def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     """Begins a run in `path`: checks all that can go wrong before any long work, and only then makes the folder.
 
@@ -253,6 +321,7 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     """
     check_free(path)
     space = build_space(recipe)
+    from_files(getattr(recipe.strategy, "initial", ()) if recipe.objectives else (), space)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
     make_steps(recipe, recipe.strategy, space, pool, recipe.effort.tokens or NO_LIMIT)
     bench = load_bench(recipe, space)

@@ -15,8 +15,8 @@ class Watcher:
     def advance(self, amount: int) -> None:
         """Work done within the phase."""
 
-    def at(self, completed: int, best: float | None) -> None:
-        """Work done so far in the phase, and the best loss."""
+    def at(self, completed: int, note: str) -> None:
+        """Work done so far in the phase, and the best so far in a few words."""
 
     def blocks(self, title: str, done: int, total: int) -> None:
         """Blocks done in the phase `title`, of how many."""
@@ -50,9 +50,8 @@ class TerminalWatcher(Watcher):
         if self._task is not None:
             self._progress.advance(self._task, amount)
 
-    def at(self, completed: int, best: float | None) -> None:
+    def at(self, completed: int, note: str) -> None:
         if self._task is not None:
-            note = "" if best is None else f"best {best:.4f}"
             self._progress.update(self._task, completed=completed, best=note)
 
     def blocks(self, title: str, done: int, total: int) -> None:

@@ -14,6 +14,8 @@ import transformers
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
 from ..space.gene import Sparsity
+from ..space.genome import Genome
+from ..space.latency import LatencyTable, Measured, Workload
 from ..space.space import Space
 from .axes import Order
 from .blocks import Blocks
@@ -21,6 +23,7 @@ from .cache import digest
 from .checkpoint import anatomy_of, load_model, load_tokenizer, model_digest
 from .evaluator import SubnetEvaluator
 from .importance import Importance, importance
+from .latency import measure_table, time_model
 from .level_store import VERSION, LevelStore
 from .prepare import prepare, store_folder
 from .rotation import Basis, find_basis
@@ -193,6 +196,23 @@ class Bench:
         if (sequences, outliers) not in self._importance:
             self._importance[sequences, outliers] = importance(self.blocks, self.calibration, sequences, outliers)
         return self._importance[sequences, outliers]
+
+    def latency_table(
+        self,
+        space: Space,
+        workload: Workload,
+        count: int | None,
+        spread: float,
+        seconds: float,
+        watch: Callable[[int, int], None] = lambda done, total: None,
+    ) -> LatencyTable:
+        """What every shape of the space takes on the model's device with `count` threads; see `measure_table`."""
+        dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        return measure_table(self.blocks, self.weights, space.shapes(), workload, dtype, count, spread, seconds, watch)
+
+    def time_whole(self, space: Space, genome: Genome, workload: Workload, count: int | None, repeats: int) -> Measured:
+        """A genome as a model of its own, timed end to end in turns with the dense one."""
+        return time_model(self.model, self.anatomy, self.weights, space.states(genome), workload, count, repeats)
 
     def tokens_per_second(self, sequences: int = 3) -> float:
         """Speed of one dense evaluation on this machine, measured on a few calibration sequences."""

@@ -61,12 +61,18 @@ class Blocks:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def _forward(self, ids: torch.Tensor, probes: list[nn.Module]) -> Any:
-        setattr(self._parent, self._name, nn.ModuleList(probes))
+    @contextlib.contextmanager
+    def exchanged(self, modules: list[nn.Module]) -> Iterator[None]:
+        """The model with other modules in its blocks' place, as long as this is open."""
+        setattr(self._parent, self._name, nn.ModuleList(modules))
         try:
-            return self.model(input_ids=ids, use_cache=False)
+            yield
         finally:
             setattr(self._parent, self._name, self._list)
+
+    def _forward(self, ids: torch.Tensor, probes: list[nn.Module]) -> Any:
+        with self.exchanged(probes):
+            return self.model(input_ids=ids, use_cache=False)
 
     @torch.inference_mode()
     def embed(self, ids: torch.Tensor) -> torch.Tensor:

@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,17 +27,31 @@ def digest(*parts: object) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Writes a safetensors file under a temporary name and renames it, so that a half-written one never has its name.
+    """Writes a safetensors file; raises SecateurError when the folder cannot be written, or the disk is full."""
+    _whole(path, lambda file: save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file))
 
-    Raises:
-        SecateurError: the folder cannot be written, or the disk is full.
-    """
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes plain values; raises SecateurError when the folder cannot be written, or the disk is full."""
+    _whole(path, lambda file: Path(file).write_text(json.dumps(values), encoding="utf8"))
+
+
+def read_json(path: Path) -> Any:
+    """Reads plain values; raises SecateurError when the file is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SecateurError(f"{path} is missing or damaged ({error}); delete it and run again") from error
+
+
+def _whole(path: Path, write: Callable[[str], object]) -> None:
+    """Writes under a temporary name and renames, so that a half-written file never has the name."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         try:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+            write(temporary)
             os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)

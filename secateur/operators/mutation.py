@@ -86,6 +86,30 @@ def _deepen_one(genome: Genome, space: Space, rng: np.random.Generator, not_gene
     return space.canonical(genome.with_level(index, genome.levels[index] + 1))
 
 
+def step_levels(genome: Genome, space: Space, rng: np.random.Generator, most: int = 3) -> Genome:
+    """Moves `switch_count` random genes a level up or down, one of them in three all the way; so the size changes.
+
+    For fronts, where a mutation that keeps the cost would never leave it. Compressed onto the budgets where it breaks
+    them; returns a canonical genome.
+    """
+    for _ in range(switch_count(rng, most)):
+        active = [index for index, on in enumerate(space.active(genome)) if on]
+        index = int(active[int(rng.integers(len(active)))])
+        last, level = len(space.genes[index].levels) - 1, genome.levels[index]
+        deeper = bool(rng.integers(2)) if 0 < level < last else level == 0
+        far = rng.random() < 1 / 3
+        target = (last if far else level + 1) if deeper else (0 if far else level - 1)
+        genome = space.canonical(genome.with_level(index, target))
+    return compress(genome, space, rng)
+
+
+def step_or_switch(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
+    """Along the front (`step_levels`) or towards it (`switch_levels`), with equal chance."""
+    if rng.random() < 0.5 or not space.feasible(genome):
+        return step_levels(genome, space, rng)
+    return switch_levels(genome, space, rng)
+
+
 def swap_drops(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
     """Brings one dropped sublayer or block back and drops others, of any type, in its place.
 

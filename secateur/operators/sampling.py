@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..space.budget import Budget
+from ..space.costs import BlockState
 from ..space.gene import Gene, Sparsity
 from ..space.genome import Genome
 from ..space.space import Space
@@ -18,6 +20,31 @@ def uniform(space: Space, rng: np.random.Generator) -> Genome:
 def on_budget(space: Space, rng: np.random.Generator) -> Genome:
     """A random genome that keeps every budget and leaves no room for a denser gene."""
     return tighten(compress(space.dense, space, rng), space, rng)
+
+
+def sized(space: Space, costs: Sequence[str], rng: np.random.Generator) -> Genome:
+    """A random genome of a random size: on a limit of one of `costs`, drawn evenly from the smallest to the budgets.
+
+    Genes drawn one by one would nearly all give genomes of middling size; a front needs every size. Without `costs` the
+    genome is on the budgets.
+    """
+    if not costs:
+        return on_budget(space, rng)
+    cost = costs[int(rng.integers(len(costs)))]
+    least, most = ends(space, cost)
+    return on_budget(limited(space, cost, least + int(rng.random() * (most - least + 1))), rng)
+
+
+def ends(space: Space, cost: str) -> tuple[int, int]:
+    """The least that any genome costs, and the most that the budgets allow."""
+    budget = Budget(cost, 0, "")
+    limits = [one.limit for one in space.budgets if one.cost == cost]
+    return budget.of(space.costs(space.smallest)), min([budget.of(space.dense_costs), *limits])
+
+
+def limited(space: Space, cost: str, limit: int) -> Space:
+    """The space with one more budget."""
+    return space.with_budgets((*space.budgets, Budget(cost, limit, f"<= {limit}")))
 
 
 def near_profile(space: Space, profile: Genome, noise: float, rng: np.random.Generator) -> Genome:
@@ -35,6 +62,27 @@ def from_shares(space: Space, shares: Sequence[float], rng: np.random.Generator)
     """
     levels = tuple(nearest_level(gene, share) for gene, share in zip(space.genes, shares, strict=True))
     return repair(Genome(levels), space, rng)
+
+
+def from_states(space: Space, states: Sequence[BlockState]) -> Genome:
+    """The genome nearest to what another plan makes of each block, gene by gene; it may break the budgets."""
+    levels = []
+    for gene in space.genes:
+        block, _ = gene.members[0]
+        state, full = states[block], space.anatomy.blocks[block]
+        if gene.kind == "sparsity":
+            shares = [states[index].sparsity[linear].share for index, linear in gene.members]
+            levels.append(nearest_level(gene, sum(shares) / len(shares)))
+            continue
+        kept, whole = {
+            "attention": (state.attention, full.kv_heads),
+            "queries": (state.queries or full.queries, full.queries),
+            "mlp": (state.mlp, full.channels),
+            "hidden": (state.hidden, full.hidden),
+            "block": (int(not state.removed), 1),
+        }[gene.kind]
+        levels.append(nearest_level(gene, 1 - kept / whole))
+    return space.canonical(Genome(tuple(levels)))
 
 
 def nearest_level(gene: Gene, share: float) -> int:

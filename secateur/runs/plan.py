@@ -85,9 +85,25 @@ class Score(_Value):
     sequences: int
 
 
+class MeasuredLatency(_Value):
+    """A request timed end to end on the smaller model, in turns with the dense one.
+
+    Nanoseconds of a prefill of `prompt` tokens in each of `batch` sequences and of one decoded token, and the ratio to
+    dense with half its 95 % interval, by "prefill", "decode" and "latency" (all of a request of `tokens` tokens)."""
+
+    device: str
+    batch: int
+    prompt: int
+    tokens: int
+    prefill: int
+    decode: int
+    ratios: dict[str, tuple[float, float]]
+
+
 class Plan(_Value):
     """A compression plan. `hidden`: residual width, absent where all is kept; `scores` by text and score, those of the
-    baselines and the dense model in `compared`, by name."""
+    baselines and the dense model in `compared`, by name. Latencies in `costs` are from a table, in nanoseconds;
+    `latency` is measured, where it was, and `latency_estimate` says that the table is no measurement."""
 
     format: Literal["secateur-plan"] = "secateur-plan"
     version: Literal[1] = 1
@@ -99,6 +115,8 @@ class Plan(_Value):
     layers: tuple[Layer, ...]
     costs: dict[str, int]
     dense_costs: dict[str, int]
+    latency: MeasuredLatency | None = None
+    latency_estimate: bool = False
     budgets: dict[str, int]
     scores: dict[str, dict[str, Score]]
     compared: dict[str, dict[str, dict[str, Score]]] = Field(default_factory=dict)

@@ -9,23 +9,31 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from ..space.costs import LATENCIES
 from ..space.errors import SecateurError, suggest
+from ..space.objective import parse_objectives
 from .settings import (
     BASELINES,
     DEPTH_BASELINES,
+    FRONT_BASELINES,
+    FRONT_STRATEGIES,
     SEARCH_BASELINES,
     SPARSITY_BASELINES,
     WIDTH_BASELINES,
     Effort,
+    EvolutionSettings,
     EvopressSettings,
     ExhaustiveSettings,
+    FrontSettings,
     GeneSettings,
     GreedySettings,
     KnapsackSettings,
+    LatencySettings,
     ModelSettings,
     MultiprunerSettings,
     Positive,
     RandomSettings,
+    SamplerSettings,
     ScheduleSettings,
     ScoreName,
     Settings,
@@ -48,6 +56,10 @@ class Recipe(Settings):
     pruner: str = "wanda"
     widths: WidthsSettings = WidthsSettings()
     score: ScoreName = "kl"
+    objectives: tuple[str, ...] = ()
+    reference: dict[str, str | float] = Field(default_factory=dict)
+    latency: LatencySettings | None = None
+    front: FrontSettings = FrontSettings()
     strategy: StrategySettings
     effort: Effort = Effort()
     baselines: tuple[str, ...] | Literal["all"] = "all"
@@ -79,12 +91,80 @@ class Recipe(Settings):
             )
         effort = self.effort
         unlimited = effort.tokens is None and effort.evaluations is None and effort.minutes is None
-        if self.strategy.name == "random" and unlimited:
-            raise ValueError("effort: random search has no end of its own; give tokens, evaluations or minutes")
+        endless = isinstance(self.strategy, RandomSettings | EvolutionSettings | SamplerSettings)
+        if endless and unlimited:
+            raise ValueError(
+                f"effort: {self.strategy.name} search has no end of its own; give tokens, evaluations or minutes"
+            )
         if isinstance(self.strategy, EvopressSettings) and self.strategy.schedule == "auto":
             if effort.tokens is None and effort.minutes is None:
                 raise ValueError("effort: schedule 'auto' is sized from effort.tokens or effort.minutes; give one")
+        self._check_objectives()
+        self._check_latency()
         return self
+
+    def _check_objectives(self) -> None:
+        """Raises ValueError for objectives that are none, or that the strategy cannot search for."""
+        try:
+            objectives = parse_objectives(self.objectives)
+        except SecateurError as error:
+            raise ValueError(str(error)) from None
+        kinds = {gene.kind for gene in self.genes}
+        if len(objectives) == 1:
+            raise ValueError(f"objectives: one alone is no front; write score: {objectives[0].name}, or add a cost")
+        if objectives and self.score != "kl":
+            raise ValueError("score: objectives say what is scored; leave it out")
+        if len(objectives) > 1 and not any(objective.is_cost for objective in objectives) and not self.budgets:
+            raise ValueError("objectives: the dense model is best in all of these; add a cost such as parameters")
+        if "hidden" in kinds and {"kl_full", "hidden_error"} & set(self.objectives):
+            raise ValueError("objectives: kl_full and hidden_error need residual streams of one width; use kl")
+        if kinds == {"sparsity"} and set(self.objectives) & {*LATENCIES, "parameters", "macs", "kv_bytes"}:
+            raise ValueError(
+                "objectives: zeros in dense matrices change no parameters, MACs or latency, and the recipe has only "
+                "sparsity genes; use nonzero_parameters or linear_weights"
+            )
+        unknown = sorted(set(self.reference) - set(self.objectives))
+        if unknown:
+            raise ValueError(
+                f"reference: '{unknown[0]}' is no objective of this recipe; {suggest(unknown[0], self.objectives)}"
+            )
+        for_front = self.strategy.name in FRONT_STRATEGIES
+        if objectives and not for_front:
+            raise ValueError(
+                f"objectives: {self.strategy.name} minimises one score; for a front use one of "
+                f"{', '.join(FRONT_STRATEGIES)}"
+            )
+        if not objectives and isinstance(self.strategy, EvolutionSettings | SamplerSettings):
+            raise ValueError(
+                f"strategy: {self.strategy.name} searches for a front; write objectives: [kl, parameters] or the like"
+            )
+
+    def _check_latency(self) -> None:
+        """Raises ValueError for a latency that nothing measures, or that is measured for nothing."""
+        wanted = [name for name in (*self.objectives, *self.budgets) if name in LATENCIES]
+        if wanted and self.latency is None:
+            raise ValueError(
+                f"latency: '{wanted[0]}' is wanted, but no device is named; write latency: {{device: cpu}}, or "
+                "{device: estimate, gflops: 50, bandwidth: 20}"
+            )
+        if self.latency is None:
+            return
+        device = self.model.device.split(":")[0]
+        if self.latency.device in ("cpu", "cuda") and self.latency.device != device:
+            raise ValueError(
+                f"latency.device: {self.latency.device}, but the model is on {self.model.device}; set model.device "
+                f"to {self.latency.device} too"
+            )
+        if self.latency.device == "llama.cpp" and device != "cpu":
+            raise ValueError("latency.device: llama.cpp is searched on the table of the CPU; set model.device to cpu")
+        if "decode" in wanted and not self.latency.decode:
+            raise ValueError("latency.decode: 0, but decoding is an objective or has a budget; set how many tokens")
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """What candidates are scored on; the first is what a search for one plan minimises."""
+        names = tuple(one.score for one in parse_objectives(self.objectives) if not one.is_cost)
+        return names or (self.score,)
 
     def wanted_baselines(self) -> tuple[str, ...]:
         """Those that apply to the kinds of genes the recipe has."""
@@ -97,10 +177,20 @@ class Recipe(Settings):
         if "sparsity" in kinds:
             apply += SPARSITY_BASELINES
         apply += [name for name in SEARCH_BASELINES if name != "multipruner" or any(g.narrows for g in self.genes)]
+        if self.objectives:
+            # A front is compared with lines of the same rule in several sizes, and with random search.
+            apply = [name for name in apply if name in FRONT_BASELINES]
         return tuple(name for name in apply if self.baselines == "all" or name in self.baselines)
 
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+        """Names the recipe; settings that it does not use leave the name as it was before they existed."""
+        values = self.model_dump(mode="json")
+        if not self.objectives:
+            for name in ("objectives", "reference", "front"):
+                del values[name]
+        if self.latency is None:
+            del values["latency"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -138,9 +228,20 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         raise SecateurError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without the silent second meaning: a key that stands twice is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for key in keys if isinstance(key, str) and keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"'{twice}' stands there twice, line {node.start_mark.line + 1}; keep one")
+        return super().construct_mapping(node, deep)
+
+
 def _parsed(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise SecateurError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
 
@@ -172,7 +273,7 @@ def _problem(error: dict[str, Any]) -> str:
     """One pydantic error as `where: what`, with a suggestion for an unknown key."""
     location = [part for part in error["loc"] if not (isinstance(part, str) and part.endswith("Settings"))]
     # The tag of a discriminated union stands in the path like a key.
-    tags = {"random", "exhaustive", "knapsack", "greedy", "multipruner", "evopress"}
+    tags = set(_STRATEGIES)
     path = ".".join(str(part) for part in location if part not in tags) or "recipe"
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"])
@@ -182,19 +283,30 @@ def _problem(error: dict[str, Any]) -> str:
     return f"{path}: {str(error['msg']).removeprefix('Value error, ')}"
 
 
-_CLASSES: dict[str, type[BaseModel]] = {
-    "model": ModelSettings,
-    "calibration": TextSettings,
-    "held_out": TextSettings,
-    "genes": GeneSettings,
-    "widths": WidthsSettings,
-    "effort": Effort,
+_STRATEGIES: dict[str, type[BaseModel]] = {
     "random": RandomSettings,
     "exhaustive": ExhaustiveSettings,
     "knapsack": KnapsackSettings,
     "greedy": GreedySettings,
     "multipruner": MultiprunerSettings,
     "evopress": EvopressSettings,
+    "nsga2": EvolutionSettings,
+    "nsga3": EvolutionSettings,
+    "sms-emoa": EvolutionSettings,
+    "tpe": SamplerSettings,
+    "optuna-nsga2": SamplerSettings,
+    "gp": SamplerSettings,
+}
+_CLASSES: dict[str, type[BaseModel]] = {
+    **_STRATEGIES,
+    "model": ModelSettings,
+    "calibration": TextSettings,
+    "held_out": TextSettings,
+    "genes": GeneSettings,
+    "widths": WidthsSettings,
+    "effort": Effort,
+    "latency": LatencySettings,
+    "front": FrontSettings,
     "schedule": ScheduleSettings,
 }
 

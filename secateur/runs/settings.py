@@ -7,10 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..space.errors import suggest
+
 DEPTH_BASELINES = ("last-k", "shortgpt", "angular")
 SPARSITY_BASELINES = ("uniform", "owl", "er")
 WIDTH_BASELINES = ("uniform-width", "flap")
 SEARCH_BASELINES = ("greedy", "multipruner", "knapsack", "random")
+FRONT_BASELINES = ("shortgpt", "uniform-width", "uniform", "random")
 BASELINES = (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES, *SEARCH_BASELINES)
 
 Positive = Annotated[int, Field(ge=1)]
@@ -18,6 +21,9 @@ Initial = Literal[
     "random", "uniform", "owl", "er", "last-k", "shortgpt", "angular", "uniform-width", "flap", "knapsack", "greedy"
 ]
 ScoreName = Literal["kl", "kl_full", "cross_entropy", "hidden_error"]
+Encoding = Literal["levels", "shares"]
+FRONT_INITIAL = ("dense", "uniform", "knapsack", "greedy")
+PLAN_FILES = (".json", ".txt")
 
 
 class Settings(BaseModel):
@@ -201,10 +207,108 @@ class EvopressSettings(Settings):
         return self
 
 
+class EvolutionSettings(Settings):
+    """Multi-objective evolution by pymoo.
+
+    `encoding`: one level per gene, or `shares`, real sensitivities that the exact knapsack decodes onto the budgets.
+    `initial`: what the population starts from besides random genomes: `dense`; `uniform` in several sizes; `knapsack`
+    and `greedy`, run first with the settings in `warm`; plan files, and drop lists of other tools (.json, .txt).
+    """
+
+    name: Literal["nsga2", "nsga3", "sms-emoa"]
+    population: Annotated[int, Field(ge=4)] = 24
+    sequences: Positive = 4
+    encoding: Encoding = "levels"
+    initial: tuple[str, ...] = ("dense", "uniform", "knapsack")
+    warm: KnapsackSettings | GreedySettings | None = None
+
+    @model_validator(mode="after")
+    def _initial_exists(self) -> "EvolutionSettings":
+        check_front_initial(self.initial, self.warm)
+        return self
+
+
+class SamplerSettings(Settings):
+    """Optuna's samplers: `population` is that of NSGA-II, and of random trials before the others begin.
+
+    `batch` vectors are asked for at a time (by default 1 for gp, 4 otherwise); the rest is as for evolution.
+    """
+
+    name: Literal["tpe", "optuna-nsga2", "gp"]
+    population: Annotated[int, Field(ge=2)] = 16
+    batch: Positive | None = None
+    sequences: Positive = 4
+    encoding: Encoding = "levels"
+    initial: tuple[str, ...] = ("dense", "uniform", "knapsack")
+    warm: KnapsackSettings | GreedySettings | None = None
+
+    @model_validator(mode="after")
+    def _initial_exists(self) -> "SamplerSettings":
+        check_front_initial(self.initial, self.warm)
+        return self
+
+
+def check_front_initial(names: tuple[str, ...], warm: KnapsackSettings | GreedySettings | None) -> None:
+    """Raises ValueError for what is neither a rule nor a file, and for settings in `warm` that nothing uses."""
+    for name in names:
+        if name not in FRONT_INITIAL and Path(name).suffix not in PLAN_FILES:
+            raise ValueError(f"initial: '{name}' is no plan file; {suggest(name, FRONT_INITIAL)}")
+    if warm is not None and warm.name not in names:
+        raise ValueError(f"'warm' has settings for {warm.name}, which 'initial' does not name")
+
+
 StrategySettings = Annotated[
-    RandomSettings | ExhaustiveSettings | KnapsackSettings | GreedySettings | MultiprunerSettings | EvopressSettings,
+    RandomSettings
+    | ExhaustiveSettings
+    | KnapsackSettings
+    | GreedySettings
+    | MultiprunerSettings
+    | EvopressSettings
+    | EvolutionSettings
+    | SamplerSettings,
     Field(discriminator="name"),
 ]
+FRONT_STRATEGIES = ("random", "exhaustive", "knapsack", "nsga2", "nsga3", "sms-emoa", "tpe", "optuna-nsga2", "gp")
+"""Those that search for a front."""
+
+
+class LatencySettings(Settings):
+    """The device whose latency counts, and the request that is timed.
+
+    `device`: cpu or cuda, through torch, where the model is; `llama.cpp`: searched on the table of the CPU, the front
+    timed there; `estimate`: a lower bound from stated peaks. A request is `prefill` tokens in each of `batch`
+    sequences, then `decode` tokens one by one. `threads` for the CPU (as many as torch takes by default). The table is
+    measured until the 95 % interval of every entry, over all layers, is within `spread` of the whole model's time, or
+    `seconds` are over. Whole models are timed `repeats` times, in turns with the dense one.
+    """
+
+    device: Literal["cpu", "cuda", "llama.cpp", "estimate"]
+    batch: Positive = 1
+    prefill: Annotated[int, Field(ge=8)] = 512
+    decode: Annotated[int, Field(ge=0)] = 32
+    threads: Positive | None = None
+    spread: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    seconds: Annotated[float, Field(gt=0)] = 180.0
+    repeats: Annotated[int, Field(ge=3)] = 7
+    name: str = ""
+    gflops: Annotated[float, Field(gt=0)] | None = None
+    bandwidth: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _fits_device(self) -> "LatencySettings":
+        peaks = self.gflops is not None and self.bandwidth is not None
+        if self.device == "estimate" and not peaks:
+            raise ValueError("an estimate needs the device's peaks: gflops, and bandwidth in GB/s")
+        if self.device != "estimate" and (self.gflops is not None or self.bandwidth is not None):
+            raise ValueError(f"gflops and bandwidth are for device: estimate, not {self.device}, which is measured")
+        return self
+
+
+class FrontSettings(Settings):
+    """What becomes of a front: at most `members` of it are confirmed and timed, beside references of `points` sizes."""
+
+    members: Annotated[int, Field(ge=2)] = 16
+    points: Annotated[int, Field(ge=2)] = 8
 
 
 class Effort(Settings):

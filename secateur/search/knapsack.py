@@ -6,18 +6,19 @@ kept at once (one table axis each). The residual width, on which the cost of eve
 level.
 """
 
+import contextlib
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..space.budget import Budget
+from ..operators.sampling import ends, limited
 from ..space.errors import SecateurError
 from ..space.genome import Genome
 from ..space.space import Space
+from .archive import Archive, Goal
 from .strategy import Batch, Pool, Steps, best_of
 from .sweep import Table, sweep
 
@@ -36,9 +37,22 @@ def knapsack(space: Space, pool: Pool, sequences: int, anchors: int | None = Non
     return best.genome if best else None
 
 
-def solve_each(space: Space, table: Table, budgets: Sequence[tuple[Budget, ...]]) -> list[Genome]:
-    """One solution for each set of budgets, all from the same sweep."""
-    return [solve(space.with_budgets(one), table) for one in budgets]
+def knapsack_front(space: Space, goal: Goal, points: int, anchors: int | None = None) -> Steps:
+    """A whole front from one sweep: solves for `points` limits of each cost of the goal, and scores the solutions.
+
+    Limits lie evenly between the smallest genome and the budgets. The answer is the knee.
+    """
+    used, archive = range(goal.sequences), Archive(goal)
+    table = yield from sweep(space, used, anchors)
+    solutions = {space.dense: None}
+    for cost in goal.costs:
+        least, most = ends(space, cost)
+        for number in range(points):
+            limit = most - (most - least) * number // points
+            with contextlib.suppress(SecateurError):  # only levels that failed in the sweep are left
+                solutions.setdefault(solve(limited(space, cost, limit), table))
+    archive.add((yield Batch(tuple(solutions), used)), space.dense)
+    return archive.knee()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +72,10 @@ class _Branch:
     genes: tuple[tuple[_Option, ...], ...]
 
 
-def solve(space: Space, table: Table) -> Genome:
+def solve(space: Space, table: Table, cells: int = CELLS) -> Genome:
     """Returns the canonical genome of least summed loss that keeps every budget of `space`.
 
-    Exact where the costs' common divisor allows at most `CELLS` table cells; otherwise costs are rounded up to cells,
+    Exact where the costs' common divisor allows at most `cells` table cells; otherwise costs are rounded up to cells,
     so that the result keeps the budgets always, and what rounding left over is given back to the genes that gain most.
 
     Raises:
@@ -72,11 +86,11 @@ def solve(space: Space, table: Table) -> Genome:
         return space.dense
     hidden = next((index for index, gene in enumerate(space.genes) if gene.kind == "hidden"), None)
     if hidden is None:
-        return _given_back(space, table, space.canonical(_solve(space, table, space.dense)))
+        return _given_back(space, table, space.canonical(_solve(space, table, space.dense, cells)))
     solutions, reason = [], SecateurError("")
     for level in range(len(space.genes[hidden].levels)):
         try:
-            solutions.append(_solve(space, table, space.dense.with_level(hidden, level)))
+            solutions.append(_solve(space, table, space.dense.with_level(hidden, level), cells))
         except SecateurError as error:
             reason = error
     if not solutions:
@@ -85,10 +99,10 @@ def solve(space: Space, table: Table) -> Genome:
     return min(full, key=table.sum)
 
 
-def _solve(space: Space, table: Table, base: Genome) -> Genome:
+def _solve(space: Space, table: Table, base: Genome, cells: int) -> Genome:
     """The solution in which genes that no cluster has are as in `base`."""
     clusters = [_branches(space, table, base, cluster) for cluster in _clusters(space)]
-    in_cells, capacity = _in_cells(space, base, clusters)
+    in_cells, capacity = _in_cells(space, base, clusters, cells)
     if any(room < 0 for room in capacity):
         raise SecateurError("knapsack: the budgets cannot be kept")
     table_now: NDArray[np.float64] = np.full(tuple(c + 1 for c in capacity), np.inf)
@@ -225,7 +239,9 @@ def _minus(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(a - b for a, b in zip(first, second, strict=True))
 
 
-def _in_cells(space: Space, base: Genome, clusters: list[list[_Branch]]) -> tuple[list[list[_Branch]], tuple[int, ...]]:
+def _in_cells(
+    space: Space, base: Genome, clusters: list[list[_Branch]], cells: int
+) -> tuple[list[list[_Branch]], tuple[int, ...]]:
     """Costs from the smallest genome upwards in table cells, rounded up, and the table's capacity, rounded down."""
     axes = range(len(space.budgets))
     floors = [tuple(min(branch.structure.cells[a] for branch in branches) for a in axes) for branches in clusters]
@@ -238,7 +254,7 @@ def _in_cells(space: Space, base: Genome, clusters: list[list[_Branch]]) -> tupl
     branches_flat = [branch for branches in clusters for branch in branches]
     options = [o for branch in branches_flat for o in (branch.structure, *itertools.chain(*branch.genes))]
     arrays = sum(1 + len(branch.genes) for branch in branches_flat)
-    most = max(2, int(min(CELLS, MEMORY // max(1, arrays)) ** (1 / len(space.budgets))))
+    most = max(2, int(min(cells, MEMORY // max(1, arrays)) ** (1 / len(space.budgets))))
     units = []
     for a in axes:
         divisor = math.gcd(*(option.cells[a] for option in options)) or 1

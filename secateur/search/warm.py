@@ -1,12 +1,15 @@
-"""EvoPress from a warm start: other strategies first, then evolution with what is left of the tokens."""
+"""Warm starts: other strategies first, then the one that was asked for with what is left of the tokens."""
 
 from collections.abc import Callable, Sequence
 
+from ..space.evaluation import Evaluation
+from ..space.front import thinned
 from ..space.genome import Genome
 from ..space.space import Space
+from .archive import Archive, Goal
 from .evopress import Mutation, Schedule, evopress, sized
 from .loop import Spending
-from .strategy import Pool, Steps
+from .strategy import Batch, Pool, Steps
 
 
 def warm_evopress(
@@ -27,7 +30,7 @@ def warm_evopress(
     spending = Spending(pool.tokens_per_sequence)
     starts = list(initial)
     for make in first:
-        answer = yield from _counted(make(), spending)
+        answer = yield from _told(make(), lambda batch, told: spending.add(batch))
         if answer is not None:
             starts.append(answer)
     if isinstance(schedule, int):
@@ -35,13 +38,28 @@ def warm_evopress(
     return (yield from evopress(space, pool, seed, schedule, mutation, fresh, starts))
 
 
-def _counted(steps: Steps, spending: Spending) -> Steps:
-    """Passes batches through and adds them up."""
+def warm_front(
+    space: Space, goal: Goal, most: int, first: Sequence[Callable[[], Steps]], then: Callable[[list[Genome]], Steps]
+) -> Steps:
+    """Runs each strategy of `first`, then `then` from at most `most` members of the front they have found.
+
+    Nothing is lost of the others: whoever keeps an archive of the whole search has them.
+    """
+    archive = Archive(goal)
+    for make in first:
+        yield from _told(make(), lambda batch, told: archive.add(told, space.dense))
+    front = [genome for genome in archive.front() if genome != space.dense]
+    chosen = thinned([archive.members[genome] for genome in front], most) if front else []
+    return (yield from then([front[index] for index in chosen]))
+
+
+def _told(steps: Steps, note: Callable[[Batch, list[Evaluation]], None]) -> Steps:
+    """Passes batches through and notes what they were told."""
     try:
         batch = next(steps)
         while True:
             told = yield batch
-            spending.add(batch)
+            note(batch, told)
             batch = steps.send(told)
     except StopIteration as end:
         answer: Genome | None = end.value

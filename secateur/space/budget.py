@@ -5,16 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from .costs import COSTS, Costs
+from .costs import COSTS, LATENCIES, Costs
 from .errors import SecateurError, suggest
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
+SECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`cost` must not exceed `limit` (an absolute integer); `text` is what the user wrote."""
+    """`cost` must not exceed `limit` (an absolute integer, nanoseconds for latency); `text` is what the user wrote."""
 
     cost: str
     limit: int
@@ -28,14 +29,20 @@ class Budget:
         return value
 
     def __str__(self) -> str:
-        return f"{self.cost} <= {self.limit:,} ({self.text})"
+        return f"{self.cost} <= {shown(self.cost, self.limit)} ({self.text})"
+
+
+def shown(cost: str, value: int) -> str:
+    """A cost as text: whole numbers, latency in milliseconds."""
+    return f"{value / 1e6:,.2f} ms" if cost in LATENCIES else f"{value:,}"
 
 
 def parse_budgets(texts: Mapping[str, str | int | float], dense: Costs) -> tuple[Budget, ...]:
-    """Reads budgets such as {"parameters": "<= 0.75x", "weight_bytes": "300MB", "block_parameters": "75%"}.
+    """Reads budgets such as {"parameters": "<= 0.75x", "weight_bytes": "300MB", "latency": "<= 40ms"}.
 
-    A value is a number with an optional unit (k, M, G, B, kB, MB, GB, KiB, MiB, GiB), or relative to the dense model
-    with `x` or `%`.
+    A value is a number with an optional unit (k, M, G, B, kB, MB, GB, KiB, MiB, GiB; for latency ns, us, ms, s), or
+    relative to the dense model with `x` or `%`. Budgets on latency are checked, and left out as long as `dense` has
+    none.
 
     Raises:
         SecateurError: an unknown cost or a value that cannot be read.
@@ -44,15 +51,23 @@ def parse_budgets(texts: Mapping[str, str | int | float], dense: Costs) -> tuple
     for cost, raw in texts.items():
         if cost not in COSTS:
             raise SecateurError(f"budgets: unknown cost '{cost}'; {suggest(cost, COSTS)}")
-        text = str(raw).strip()
-        match = re.fullmatch(r"(?:<=\s*)?([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)", text)
-        unit = match[2].lower() if match else ""
-        if match is None or unit not in (*UNITS, "x", "%"):
-            raise SecateurError(f"budgets.{cost}: cannot read '{text}'; write '<= 0.75x', '75%', '100M' or '300MB'")
-        number = Decimal(match[1].replace("_", "").replace(",", ""))
-        if unit in ("x", "%"):
-            limit = number * int(getattr(dense, cost)) / (100 if unit == "%" else 1)
-        else:
-            limit = number * UNITS[unit]
-        budgets.append(Budget(cost, int(limit), text))
+        limit = parse_limit(cost, raw, dense, f"budgets.{cost}")
+        if limit is not None:
+            budgets.append(Budget(cost, limit, str(raw).strip()))
     return tuple(budgets)
+
+
+def parse_limit(cost: str, raw: str | int | float, dense: Costs, where: str) -> int | None:
+    """Reads one limit; None for a latency when `dense` has none. Raises SecateurError when it cannot be read."""
+    text = str(raw).strip()
+    match = re.fullmatch(r"(?:<=\s*)?([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)", text)
+    unit = match[2].lower() if match else ""
+    units = SECONDS if cost in LATENCIES else UNITS
+    if match is None or unit not in (*units, "x", "%"):
+        units_of = "'<= 0.6x', '60%', '40ms' or '1.5s'" if cost in LATENCIES else "'<= 0.75x', '75%', '100M' or '300MB'"
+        raise SecateurError(f"{where}: cannot read '{text}'; write {units_of}")
+    number = Decimal(match[1].replace("_", "").replace(",", ""))
+    whole = getattr(dense, cost)
+    if whole is None:
+        return None
+    return int(number * (int(whole) if unit == "x" else Decimal(int(whole)) / 100 if unit == "%" else units[unit]))

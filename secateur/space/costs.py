@@ -1,10 +1,22 @@
 """What a subnet costs: exact integers from shapes, equal to what is counted on the materialised model."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 from .anatomy import Anatomy, Block
 from .gene import DENSE, Sparsity
+
+EXACT = (
+    "parameters",
+    "block_parameters",
+    "nonzero_parameters",
+    "linear_weights",
+    "macs",
+    "weight_bytes",
+    "kv_bytes",
+)
+LATENCIES = ("prefill", "decode", "latency")
+COSTS = (*EXACT, *LATENCIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,9 @@ class Costs:
             are multiplied like any number, so that unstructured sparsity does not lower this.
         weight_bytes: of all parameters in the model's dtype, as safetensors holds them.
         kv_bytes: of the KV cache per token, in the model's dtype; an encoder has none.
+        prefill: nanoseconds from a latency table, None where the space has none; so are the next two.
+        decode: the same for one token.
+        latency: the same for a whole request: prefill, and as many tokens as the workload says.
     """
 
     parameters: int
@@ -90,12 +105,13 @@ class Costs:
     macs: int
     weight_bytes: int
     kv_bytes: int
+    prefill: int | None = None
+    decode: int | None = None
+    latency: int | None = None
 
     def to_json(self) -> dict[str, int]:
-        return asdict(self)
-
-
-COSTS = tuple(field.name for field in fields(Costs))
+        """Those that are known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from .anatomy import Anatomy, Axis
-from .budget import Budget
+from .budget import Budget, shown
 from .costs import NONE_ADDED, Additions, BlockCosts, BlockState, Costs, block_costs, dense_state, total
 from .errors import SecateurError, suggest
 from .gene import Gene, Sparsity
 from .genome import Genome
+from .latency import LatencyTable, Shape, every_state, shapes
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Space:
     """All genomes over `genes`, with the budgets they must keep.
 
     `context` is the context length in tokens at which MACs are counted; `additions` are the parameters that repairs
-    and rotations add to narrower models.
+    and rotations add to narrower models; `latency`, where there is one, adds latency to the costs.
     """
 
     anatomy: Anatomy
@@ -28,6 +29,7 @@ class Space:
     budgets: tuple[Budget, ...] = ()
     context: int = 2048
     additions: Additions = NONE_ADDED
+    latency: LatencyTable | None = None
 
     def __post_init__(self) -> None:
         if not self.genes:
@@ -246,7 +248,33 @@ class Space:
 
     def costs(self, genome: Genome) -> Costs:
         blocks = [self._block(genome, block.index) for block in self.anatomy.blocks]
-        return total(self.anatomy, [costs for _, costs in blocks], blocks[0][0].hidden, self.additions)
+        hidden = blocks[0][0].hidden
+        costs = total(self.anatomy, [costs for _, costs in blocks], hidden, self.additions)
+        if self.latency is None:
+            return costs
+        times = self.latency.outside(hidden)
+        for index, (state, _) in enumerate(blocks):
+            times += self.latency.block(index, state)
+        request = times.request(self.latency.workload)
+        return replace(costs, prefill=times.prefill, decode=times.decode, latency=request)
+
+    def shapes(self) -> list[Shape]:
+        """Everything whose latency a table for this space must have, dense shapes included."""
+        levels = []
+        for block in self.anatomy.blocks:
+            full = {
+                "attention": block.kv_heads,
+                "queries": block.queries,
+                "mlp": block.channels,
+                "hidden": block.hidden,
+            }
+            kept = {kind: {size} for kind, size in full.items()}
+            for kind, sizes in kept.items():
+                index = self._structure.get((kind, block.index))
+                if index is not None:
+                    sizes |= {level for level in self.genes[index].levels if isinstance(level, int)}
+            levels.append({kind: sorted(sizes) for kind, sizes in kept.items()})
+        return shapes(every_state(levels), self.anatomy)
 
     @cached_property
     def dense_costs(self) -> Costs:
@@ -266,13 +294,20 @@ class Space:
             if not budget.allows(least):
                 reachable, dense = budget.of(least), budget.of(self.dense_costs)
                 raise SecateurError(
-                    f"budget {budget.cost} {budget.text}: the limit {budget.limit:,} is below {reachable:,} "
+                    f"budget {budget.cost} {budget.text}: the limit {shown(budget.cost, budget.limit)} is below "
+                    f"{shown(budget.cost, reachable)} "
                     f"({reachable / max(dense, 1):.4f}x of dense), the least this space can reach; raise the budget "
                     "or add genes or deeper levels"
                 )
 
     def with_budgets(self, budgets: tuple[Budget, ...]) -> "Space":
-        return replace(self, budgets=budgets)
+        space = replace(self, budgets=budgets)
+        # What was computed does not depend on budgets.
+        space.__dict__.update(_known_blocks=self._known_blocks, _touching=self._touching, _structure=self._structure)
+        return space
+
+    def with_latency(self, table: LatencyTable) -> "Space":
+        return replace(self, latency=table)
 
     def neighbours(self, genome: Genome) -> Iterator[Genome]:
         """Canonical genomes one level away in one active gene; none equal to `genome`, none twice."""

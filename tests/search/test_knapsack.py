@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.search.knapsack import solve, solve_each
+from secateur.search.knapsack import solve
 from secateur.search.sweep import Table, sweep
 from secateur.space.budget import parse_budgets
 from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
@@ -85,7 +85,7 @@ def test_several_budgets_from_one_sweep() -> None:
     table = random_table(space, 0)
     ratios = ["0.9x", "0.7x", "0.55x"]
     budgets = [parse_budgets({"linear_weights": ratio}, space.dense_costs) for ratio in ratios]
-    solutions = solve_each(space, table, budgets)
+    solutions = [solve(space.with_budgets(one), table) for one in budgets]
     for genome, budget in zip(solutions, budgets, strict=True):
         assert table.sum(genome) == pytest.approx(optimum(space.with_budgets(budget), table))
     losses = [table.sum(genome) for genome in solutions]

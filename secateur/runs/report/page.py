@@ -4,17 +4,19 @@ import base64
 import math
 
 from jinja2 import Environment
+from markupsafe import Markup
 
 from .summary import Summary
 
-_TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
-<style>
+STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; margin: 1em 0; } td, th { padding: .25em .7em; border-bottom: 1px solid #ddd; }
 td { text-align: right; } td:first-child, th { text-align: left; } tr.found { font-weight: bold; background: #f3f8f3; }
 img { max-width: 100%; } .verdict { font-size: 1.15em; font-weight: bold; } pre { background: #f6f6f6; padding: 1em; }
-</style></head><body>
+"""
+_TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
+<style>{{ style }}</style></head><body>
 <p class="verdict">{{ summary.verdict }}</p>
 <h1>{{ title }}</h1>
 <p>Budget: {{ budgets | join(", ") or "none" }}. Model {{ model }}.</p>
@@ -58,6 +60,7 @@ def page(
     """The report as HTML with everything embedded; all text from outside is escaped."""
     environment = Environment(autoescape=True)
     return environment.from_string(_TEMPLATE).render(
+        style=Markup(STYLE),
         title=title,
         model=model,
         budgets=budgets,

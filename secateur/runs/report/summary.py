@@ -8,10 +8,11 @@ from scipy import stats
 
 from ...space.evaluation import Evaluation, mean_and_error, merged
 from ...space.genome import Genome
+from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
 from ..folder import RunFolder
-from ..journal import CALIBRATION, FOUND
-from ..plan import ModelIdentity, Plan, Score, TextIdentity, WidthIdentity, layers, residual
+from ..journal import CALIBRATION, FOUND, MEASURED
+from ..plan import MeasuredLatency, ModelIdentity, Plan, Score, TextIdentity, WidthIdentity, layers, residual
 
 CONFIDENCE = 0.95
 
@@ -166,7 +167,7 @@ def compare(found: Iterable[Evaluation | None], other: Iterable[Evaluation | Non
     return Difference(mean, float(interval.low), float(interval.high), len(differences))
 
 
-def _mean_held_out(row: Row, held_out: tuple[str, ...]) -> float:
+def mean_held_out(row: Row, held_out: tuple[str, ...]) -> float:
     """Mean primary score over all held-out sequences; infinity when it has not been scored."""
     parts = [next(iter(row.scores[text].values())) for text in held_out if text in row.scores]
     if len(parts) < len(held_out) or not parts:
@@ -181,12 +182,12 @@ def _verdict(rows: list[Row], held_out: tuple[str, ...]) -> str:
     if not held_out:
         return "Not confirmed: the recipe names no held-out text, so nothing is claimed."
     baselines = [row for row in rows if row.name not in (FOUND, "dense")]
-    if not math.isfinite(_mean_held_out(rows[0], held_out)):
+    if not math.isfinite(mean_held_out(rows[0], held_out)):
         return "Not confirmed yet: the found plan has not been scored on held-out text."
     scored = [row for row in baselines if row.against is not None]
     if not scored:
         return "Not compared: the run has no baseline that was scored on held-out text."
-    best = min(scored, key=lambda row: _mean_held_out(row, held_out))
+    best = min(scored, key=lambda row: mean_held_out(row, held_out))
     assert best.against is not None
     d = best.against
     numbers = f"{d.mean:+.4f} nats per token, 95 % interval [{d.low:+.4f}, {d.high:+.4f}], {d.sequences} sequences"
@@ -195,6 +196,27 @@ def _verdict(rows: list[Row], held_out: tuple[str, ...]) -> str:
     if best.genome == rows[0].genome:
         return f"The found plan is that of the best baseline ({best.name}); the search has found nothing better."
     return f"The found plan does NOT beat the best baseline ({best.name}) on held-out text: KL {numbers}."
+
+
+def _measured_latency(folder: RunFolder, space: Space, genome: Genome) -> MeasuredLatency | None:
+    measured, settings = measured_of(folder, space, genome), folder.recipe.latency
+    if measured is None or settings is None:
+        return None
+    return MeasuredLatency(
+        device=measured.device,
+        batch=settings.batch,
+        prompt=settings.prefill,
+        tokens=settings.decode,
+        prefill=measured.times.prefill,
+        decode=measured.times.decode,
+        ratios={name: (ratio.median, ratio.spread) for name, ratio in measured.ratios.items()},
+    )
+
+
+def measured_of(folder: RunFolder, space: Space, genome: Genome) -> Measured | None:
+    """The time of a genome as a whole model; None where it has not been taken."""
+    values = folder.journal.fact(f"{MEASURED} {space.key(genome)}")
+    return measured_from_json(values) if values is not None else None
 
 
 def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Plan:
@@ -220,6 +242,8 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
         layers=layers(space, row.genome, orders),
         costs=dict(row.costs),
         dense_costs=space.dense_costs.to_json(),
+        latency=_measured_latency(folder, space, row.genome),
+        latency_estimate=space.latency is not None and space.latency.estimate,
         budgets={budget.cost: budget.limit for budget in space.budgets},
         scores={text: dict(scores) for text, scores in row.scores.items()},
         compared={

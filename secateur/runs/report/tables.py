@@ -5,6 +5,11 @@ import math
 from rich.console import Console
 from rich.table import Table
 
+from ...space.budget import shown
+from ...space.costs import LATENCIES
+from ..plan import Plan
+from .front import FrontSummary
+from .front_page import corner, table, table_errors
 from .summary import Summary
 
 
@@ -37,6 +42,59 @@ def print_summary(console: Console, summary: Summary, budgets: list[str], cost: 
         cells.append(f"{row.tokens:,}" if row.tokens else "")
         table.add_row(*cells, style="bold" if row.name == "found" else "")
     console.print(table)
+    _print_rest(console, summary)
+
+
+def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> None:
+    """Prints verdict, members and references of a front, the knee in bold."""
+    console.print(front.verdict, style="bold", markup=False, highlight=False)
+    headings, rows = table(front)
+    grid = Table(title=f"Budget: {', '.join(budgets) or 'none'}", title_justify="left")
+    for heading in headings:
+        grid.add_column(heading, justify="left" if heading == "plan" else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row, style="bold" if row[1] == front.knee else "")
+    console.print(grid)
+    ideal, worst = (", ".join(corner(front, values)) for values in front.corners)
+    console.print(
+        f"knee: {front.knee}; hypervolume {front.hypervolume:.4f} of the box from {ideal} to {worst}",
+        markup=False,
+        highlight=False,
+    )
+    for line in table_errors(front):
+        console.print(line, markup=False, highlight=False)
+    _print_rest(console, front.summary)
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """Prints one plan: its costs, scores, and what each layer keeps."""
+    console.print(f"{plan.name}: {plan.model.path}", style="bold", markup=False, highlight=False)
+    for name, value in plan.costs.items():
+        ratio = value / max(1, plan.dense_costs[name])
+        estimate = " (estimate)" if name in LATENCIES and plan.latency_estimate else ""
+        console.print(f"{name:20} {shown(name, value):>20}   {ratio:.4f} of dense{estimate}", highlight=False)
+    if plan.latency is not None:
+        for name, (ratio, spread) in plan.latency.ratios.items():
+            console.print(
+                f"{name:20} measured on {plan.latency.device}: {ratio:.4f} ± {spread:.4f} of dense", highlight=False
+            )
+    for text, scores in plan.scores.items():
+        for name, score in scores.items():
+            console.print(
+                f"{text} {name}: {score.mean:.4f} ± {score.standard_error:.4f}", markup=False, highlight=False
+            )
+    grid = Table()
+    for heading in ("layer", "KV groups", "query heads in each", "channels", "sparsity"):
+        grid.add_column(heading, justify="right")
+    for layer in plan.layers:
+        queries = f"{layer.queries.kept} of {layer.queries.of}" if layer.queries else ""
+        zeros = ", ".join(f"{name} {value}" for name, value in layer.sparsity.items())
+        parts = [f"{part.kept} of {part.of}" if part.kept else "dropped" for part in (layer.attention, layer.mlp)]
+        grid.add_row(str(layer.index), parts[0], queries, parts[1], zeros)
+    console.print(grid)
+
+
+def _print_rest(console: Console, summary: Summary) -> None:
     for name, reason in summary.skipped.items():
         console.print(f"baseline {name} does not apply: {reason}", markup=False)
     for reason in summary.failures:

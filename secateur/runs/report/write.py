@@ -5,6 +5,9 @@ from pathlib import Path
 from ...space.space import Space
 from ..folder import RunFolder, write_bytes, write_text
 from .figures import figures
+from .front import FrontSummary, summarise_front
+from .front_figures import interactive, pictures
+from .front_page import front_page
 from .page import page
 from .summary import Summary, make_plan, summarise
 
@@ -14,12 +17,16 @@ def shown_cost(space: Space) -> str:
     return space.budgets[0].cost if space.budgets else "parameters"
 
 
-def write_report(folder: RunFolder, space: Space) -> Summary:
+def write_report(folder: RunFolder, space: Space) -> Summary | FrontSummary:
     """Writes `report/` and `plans/` into the run's folder; returns what they say.
 
     Raises:
         SecateurError: the folder cannot be written.
     """
+    front = summarise_front(folder, space)
+    if front is not None:
+        _write_front(folder, space, front)
+        return front
     summary = summarise(folder, space)
     pictures = figures(folder, space, summary)
     report: Path = folder.path / "report"
@@ -36,7 +43,29 @@ def write_report(folder: RunFolder, space: Space) -> Summary:
         folder.recipe.to_yaml(),
     )
     write_text(report / "index.html", html)
+    _write_plans(folder, space, summary)
+    return summary
+
+
+def _write_plans(folder: RunFolder, space: Space, summary: Summary) -> None:
     for row in summary.rows:
         if row.name != "dense":
             make_plan(folder, space, summary, row).write(folder.path / "plans" / f"{row.name}.json")
-    return summary
+
+
+def _write_front(folder: RunFolder, space: Space, front: FrontSummary) -> None:
+    drawn = pictures(front, space)
+    for name, content in drawn.items():
+        write_bytes(folder.path / "report" / f"{name}.png", content)
+    html = front_page(
+        folder.path.name,
+        folder.recipe.model.path,
+        [str(budget) for budget in space.budgets],
+        str(space.latency.workload) if space.latency is not None else "",
+        front,
+        interactive(front, space),
+        drawn.get("profile", b""),
+        folder.recipe.to_yaml(),
+    )
+    write_text(folder.path / "report" / "index.html", html)
+    _write_plans(folder, space, front.summary)

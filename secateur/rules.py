@@ -1,0 +1,111 @@
+"""The composition, third part: genomes by rule or from files, for baselines and to start from."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+
+from .fitness.bench import Bench
+from .operators.baselines import (
+    angular_window,
+    erdos_renyi,
+    flap,
+    last_blocks,
+    owl,
+    shortgpt,
+    uniform_sparsity,
+    uniform_width,
+)
+from .operators.repair import compress
+from .operators.sampling import ends, from_states, limited
+from .runs.journal import Journal
+from .runs.peers import read_states
+from .runs.recipe import Recipe
+from .runs.settings import FRONT_INITIAL
+from .search.archive import Goal
+from .space.errors import SecateurError
+from .space.genome import Genome
+from .space.space import Space
+
+STATISTICS_SEQUENCES = 8
+
+
+def rule(name: str, space: Space, bench: Bench, seed: int) -> Genome:
+    """The genome of a published rule on the budgets of `space`; raises SecateurError where it cannot keep them."""
+    rng = np.random.default_rng(seed)
+    sequences = min(STATISTICS_SEQUENCES, len(bench.calibration))
+    match name:
+        case "uniform":
+            return uniform_sparsity(space)
+        case "er":
+            return erdos_renyi(space, rng)
+        case "owl":
+            return owl(space, bench.importance(sequences, outliers=True).outliers, rng)
+        case "last-k":
+            return last_blocks(space)
+        case "uniform-width":
+            return uniform_width(space)
+        case "flap":
+            return flap(space, bench.fluctuations(sequences))
+        case "shortgpt":
+            return shortgpt(space, bench.importance(sequences, outliers=False).influence)
+    return angular_window(space, bench.importance(sequences, outliers=False).angular)
+
+
+def line(
+    name: str, space: Space, bench: Bench, seed: int, goal: Goal, points: int, least: int | None = None
+) -> list[Genome]:
+    """The same rule in `points` sizes of the goal's first cost, from `least` (default: the smallest genome's) upwards.
+
+    Raises:
+        SecateurError: it keeps none of the limits.
+    """
+    if not goal.costs:
+        return [rule(name, space, bench, seed)]
+    cost = goal.costs[0]
+    low, high = ends(space, cost)
+    low = max(low, least or low)
+    found: dict[Genome, None] = {}
+    reason = SecateurError(f"{name}: every size is that of the dense model")
+    for number in range(points):
+        try:
+            found.setdefault(rule(name, limited(space, cost, low + (high - low) * number // points), bench, seed))
+        except SecateurError as error:
+            reason = error
+    genomes = [genome for genome in found if genome != space.dense]
+    if not genomes:
+        raise reason
+    return genomes
+
+
+def uniform_lines(recipe: Recipe, space: Space, bench: Bench, goal: Goal) -> list[Genome]:
+    """Uniform width and uniform sparsity in several sizes, as far as the recipe has genes for them."""
+    genomes: list[Genome] = []
+    for name, applies in (
+        ("uniform-width", any(gene.narrows for gene in space.genes)),
+        ("uniform", any(gene.kind == "sparsity" for gene in space.genes)),
+    ):
+        if applies:
+            with contextlib.suppress(SecateurError):  # levels too far apart to be uniform within the budgets
+                genomes += line(name, space, bench, recipe.seed, goal, recipe.front.points)
+    return genomes
+
+
+def from_files(names: tuple[str, ...], space: Space, journal: Journal | None = None) -> list[Genome]:
+    """The genomes nearest to plan files, on the budgets; a journal keeps them, so that resuming needs no file.
+
+    Raises:
+        SecateurError: a file that is missing, of no known format, or for another model.
+    """
+    genomes = []
+    for name in names:
+        if name in FRONT_INITIAL:
+            continue
+        levels = journal.fact(f"initial {name}") if journal is not None else None
+        if levels is None:
+            genome = from_states(space, read_states(Path(name), space.anatomy))
+            levels = compress(genome, space, np.random.default_rng(0)).levels
+            if journal is not None:
+                journal.settle(f"initial {name}", levels, f"plan {name}")
+        genomes.append(Genome(tuple(levels)))
+    return genomes

@@ -1,0 +1,242 @@
+"""What a run for a front says: its members re-ranked on what was measured, the references, and the hypervolume."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...space.costs import LATENCIES
+from ...space.evaluation import Evaluation
+from ...space.front import hypervolume, knee, nondominated
+from ...space.genome import Genome
+from ...space.latency import Measured
+from ...space.objective import Objective, parse_objectives
+from ...space.space import Space
+from ..folder import RunFolder
+from ..journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER
+from .summary import Difference, Row, Summary, compare, joined, mean_held_out, measured_of, summarise
+
+SAME = 1.01
+"""Costs up to so much above a reference's count as the same: what repeated timings of one model differ by."""
+Curve = tuple[tuple[int, int, float], ...]
+"""(genomes evaluated, tokens, hypervolume)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A member of the front or a reference beside it.
+
+    Attributes:
+        rank: from 1, in the order of the first cost, largest first; those that others dominate as measured come last.
+        values: by objective, on the calibration text; latencies measured where they were (ratio times the dense
+            model's entry in the table), costs exact.
+        errors: standard errors of the values; of measured latencies half the 95 % interval.
+        table: latencies by the table, in nanoseconds.
+        dominated: another member is at least as good in everything, now that latency is measured.
+    """
+
+    rank: int
+    row: Row
+    values: Mapping[str, float]
+    errors: Mapping[str, float]
+    table: Mapping[str, int]
+    measured: Measured | None
+    dominated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """A reference point, and the best member at the same cost or less: their paired difference on held-out text."""
+
+    reference: str
+    member: str
+    difference: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class FrontSummary:
+    """Everything the report of a front shows.
+
+    `others` are all evaluated genomes, as rows of objective values; `corners` the ideal and the worst point between
+    which the hypervolume is a share; `table_errors` the table's ratio to dense over the measured one, less 1, by
+    latency, for every model that was timed.
+    """
+
+    summary: Summary
+    verdict: str
+    objectives: tuple[Objective, ...]
+    members: tuple[Point, ...]
+    references: tuple[Point, ...]
+    dense: Point
+    knee: str
+    against: tuple[Against, ...]
+    others: tuple[tuple[float, ...], ...]
+    corners: tuple[tuple[float, ...], tuple[float, ...]]
+    hypervolume: float
+    curves: Mapping[str, Curve]
+    table_errors: Mapping[str, tuple[float, ...]]
+    estimate: bool
+
+
+def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
+    """Reads a run's journal; None where the search has not finished, or the recipe asks for one plan."""
+    journal, objectives = folder.journal, parse_objectives(folder.recipe.objectives)
+    corners = journal.fact(CORNERS)
+    if not objectives or corners is None or FOUND not in journal.choices():
+        return None
+    summary = summarise(folder, space)
+    evaluations: dict[Genome, list[Evaluation]] = {}
+    losses: dict[tuple[str, str], list[Evaluation]] = {}
+    for text, evaluation in journal.evaluations():
+        losses.setdefault((text, evaluation.key), []).append(evaluation)
+        if text == CALIBRATION:
+            evaluations.setdefault(evaluation.genome, []).append(evaluation)
+    sequences = range(min(getattr(folder.recipe.strategy, "sequences", 1), folder.recipe.calibration.sequences))
+    scored = {genome: _on(parts, sequences) for genome, parts in evaluations.items()}
+    points = {
+        row.name: _point(folder, space, objectives, row, scored.get(row.genome))
+        for row in summary.rows
+        if row.name != FOUND
+    }
+    members = _ranked([point for name, point in points.items() if name.startswith(MEMBER)], objectives)
+    references = tuple(
+        point for name, point in points.items() if not name.startswith(MEMBER) and name not in ("dense", "random")
+    )
+    worst, ideal = tuple(corners["worst"]), tuple(corners["ideal"])
+    alive = [point for point in members if not point.dominated]
+    known = [evaluation for evaluation in scored.values() if evaluation is not None and evaluation.status == "ok"]
+    against = _against(members, references, objectives, summary.held_out, losses, space)
+    volume = hypervolume([_row_of(point, objectives) for point in alive], worst, ideal) if alive else 0.0
+    return FrontSummary(
+        summary=summary,
+        verdict=_verdict(members, references, against, objectives, summary),
+        objectives=objectives,
+        members=members,
+        references=references,
+        dense=points["dense"],
+        knee=alive[knee([_row_of(point, objectives) for point in alive])].row.name if alive else "",
+        against=against,
+        others=tuple(tuple(objective.of(one) for objective in objectives) for one in known),
+        corners=(ideal, worst),
+        hypervolume=volume,
+        curves={
+            name: tuple((int(e), int(t), float(v)) for e, t, v in journal.fact(f"{HYPERVOLUME} {name}") or ())
+            for name in (FOUND, "random")
+            if journal.fact(f"{HYPERVOLUME} {name}")
+        },
+        table_errors=_table_errors([*members, *references], points["dense"]),
+        estimate=space.latency is not None and space.latency.estimate,
+    )
+
+
+def _on(parts: list[Evaluation], sequences: range) -> Evaluation | None:
+    """What is known of a genome on exactly these sequences; None when that is not all of them."""
+    whole = joined([part for part in parts if part.sequences.start < sequences.stop])
+    return whole if whole is not None and whole.sequences == sequences else None
+
+
+def _point(
+    folder: RunFolder, space: Space, objectives: Sequence[Objective], row: Row, scored: Evaluation | None
+) -> Point:
+    measured = measured_of(folder, space, row.genome)
+    values: dict[str, float] = {}
+    errors: dict[str, float] = {}
+    for objective in objectives:
+        ratio = measured.ratios.get(objective.name) if measured is not None else None
+        if ratio is not None:
+            dense = getattr(space.dense_costs, objective.name)
+            values[objective.name], errors[objective.name] = ratio.median * dense, ratio.spread * dense
+        elif objective.is_cost:
+            values[objective.name], errors[objective.name] = float(row.costs[objective.name]), 0.0
+        elif scored is not None:
+            values[objective.name], errors[objective.name] = objective.of(scored), objective.error(scored)
+    table = {name: row.costs[name] for name in LATENCIES if name in row.costs}
+    return Point(0, row, values, errors, table, measured)
+
+
+def _row_of(point: Point, objectives: Sequence[Objective]) -> list[float]:
+    return [point.values[objective.name] for objective in objectives]
+
+
+def _ranked(points: list[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:
+    """Largest first, those that are dominated as measured last."""
+    points = [point for point in points if all(objective.name in point.values for objective in objectives)]
+    alive = set(nondominated([_row_of(point, objectives) for point in points]))
+    first = next((objective.name for objective in objectives if objective.is_cost), objectives[0].name)
+    order = sorted(range(len(points)), key=lambda index: (index not in alive, -points[index].values[first]))
+    return tuple(
+        Point(rank, p.row, p.values, p.errors, p.table, p.measured, index not in alive)
+        for rank, index in enumerate(order, start=1)
+        for p in [points[index]]
+    )
+
+
+def _against(
+    members: Sequence[Point],
+    references: Sequence[Point],
+    objectives: Sequence[Objective],
+    held_out: tuple[str, ...],
+    losses: Mapping[tuple[str, str], list[Evaluation]],
+    space: Space,
+) -> tuple[Against, ...]:
+    """Each reference against the member of least held-out loss among those that cost no more."""
+    costs = [objective.name for objective in objectives if objective.is_cost]
+
+    def held(point: Point) -> list[Evaluation | None]:
+        return [joined(losses.get((text, space.key(point.row.genome)), [])) for text in held_out]
+
+    found = []
+    for reference in references:
+        cheaper = [p for p in members if all(p.values[cost] <= SAME * reference.values[cost] for cost in costs)]
+        if not cheaper or not held_out:
+            continue
+        best = min(cheaper, key=lambda point: mean_held_out(point.row, held_out))
+        difference = compare(held(best), held(reference))
+        if difference is not None:
+            found.append(Against(reference.row.name, best.row.name, difference))
+    return tuple(found)
+
+
+def line_of(name: str) -> str:
+    """The rule that a reference is a size of."""
+    return name.rpartition("-")[0] or name
+
+
+def _verdict(
+    members: Sequence[Point],
+    references: Sequence[Point],
+    against: Sequence[Against],
+    objectives: Sequence[Objective],
+    summary: Summary,
+) -> str:
+    """The first line of the report."""
+    if not members:
+        return "No front found: the search ended with the dense model alone."
+    count = f"{len(members)} plans on the front"
+    if not summary.held_out:
+        return f"{count}, not confirmed: the recipe names no held-out text, so nothing is claimed."
+    if not against:
+        return f"{count}, not compared: the run has no reference line that was scored on held-out text."
+    parts = []
+    for name in dict.fromkeys(line_of(reference.row.name) for reference in references):
+        ours = [one for one in against if line_of(one.reference) == name]
+        better = sum(one.difference.better for one in ours)
+        worse = sum(one.difference.low > 0 for one in ours)
+        total = sum(line_of(reference.row.name) == name for reference in references)
+        rest = "" if total == len(ours) else f", {total - len(ours)} cheaper than every member"
+        parts.append(f"better than {name} at {better} of {total} sizes, worse at {worse}{rest}")
+    costs = " and ".join(objective.name for objective in objectives if objective.is_cost) or "cost"
+    return f"{count}; at the same {costs} or less, held-out KL is {'; '.join(parts)} (paired 95 % intervals)."
+
+
+def _table_errors(points: Sequence[Point], dense: Point) -> dict[str, tuple[float, ...]]:
+    """The table's ratio to dense over the measured one, less 1."""
+    return {
+        name: tuple(
+            float(np.round(point.table[name] / dense.table[name] / point.measured.ratios[name].median - 1, 6))
+            for point in points
+            if point.measured is not None and name in point.measured.ratios and dense.table.get(name)
+        )
+        for name in LATENCIES
+        if any(point.measured is not None and name in point.measured.ratios for point in points)
+    }

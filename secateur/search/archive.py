@@ -1,0 +1,96 @@
+"""The front of a search: what nothing it evaluated dominates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..space.errors import SecateurError
+from ..space.evaluation import Evaluation
+from ..space.front import hypervolume, ideal_point, knee, nondominated, thinned
+from ..space.genome import Genome
+from ..space.objective import Objective
+
+LIMIT = 400
+"""Members beyond which epsilon-dominance thins the front out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a search for a front minimises; `reference` has the worst value of interest by objective, where one is set.
+
+    All genomes are compared on the first `sequences` of the pool.
+    """
+
+    objectives: tuple[Objective, ...]
+    sequences: int
+    reference: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        return tuple(objective.name for objective in self.objectives if objective.is_cost)
+
+    def point(self, evaluation: Evaluation) -> tuple[float, ...]:
+        return tuple(objective.of(evaluation) for objective in self.objectives)
+
+    def worst(self, dense: Evaluation) -> tuple[float, ...]:
+        """The reference point of the hypervolume; see `Objective.worst` for what is not set."""
+        known = dict(self.reference)
+        return tuple(known.get(objective.name, objective.worst(dense)) for objective in self.objectives)
+
+    def ideal(self, dense: Evaluation) -> tuple[float, ...]:
+        """The other corner: costs of nothing, scores of the dense model."""
+        return tuple(ideal_point([objective.is_cost for objective in self.objectives], self.point(dense)))
+
+
+@dataclass
+class Archive:
+    """Everything evaluated that can be a result, and the front of it; thinned out beyond twice `LIMIT`."""
+
+    goal: Goal
+    dense: Evaluation | None = None
+    members: dict[Genome, tuple[float, ...]] = field(default_factory=dict)
+
+    def add(self, evaluations: Sequence[Evaluation], dense: Genome) -> None:
+        """Takes evaluations on the goal's sequences that keep the budgets; those on others do not compare."""
+        wanted = range(self.goal.sequences)
+        for evaluation in evaluations:
+            if evaluation.sequences != wanted or evaluation.status == "failed":
+                continue
+            if evaluation.genome == dense:
+                self.dense = evaluation
+            if evaluation.status == "ok":
+                self.members.setdefault(evaluation.genome, self.goal.point(evaluation))
+        if len(self.members) > 2 * LIMIT:
+            self.members = {genome: self.members[genome] for genome in self._front(self.members)}
+
+    def _front(self, members: dict[Genome, tuple[float, ...]]) -> list[Genome]:
+        genomes = sorted(members, key=lambda genome: (members[genome], genome))
+        front = [genomes[index] for index in nondominated([members[genome] for genome in genomes])]
+        return [front[index] for index in thinned([members[genome] for genome in front], LIMIT)]
+
+    def front(self) -> list[Genome]:
+        """What nothing dominates, inside the reference box where that is known; by the first objective, best first.
+
+        Falls back to what lies outside the box when nothing lies inside.
+        """
+        members = self.members
+        if self.dense is not None:
+            worst = self.goal.worst(self.dense)
+            inside = {g: p for g, p in members.items() if all(a <= b for a, b in zip(p, worst, strict=True))}
+            members = inside or members
+        return self._front(members)
+
+    def knee(self) -> Genome | None:
+        """The member that gives up least of everything; None when there is none."""
+        front = self.front()
+        return front[knee([self.members[genome] for genome in front])] if front else None
+
+    def hypervolume(self) -> float:
+        """Share of the box between dense scores at no cost and the reference that the front dominates.
+
+        Raises:
+            SecateurError: the dense model has not been evaluated.
+        """
+        if self.dense is None:
+            raise SecateurError("the front's reference is relative to the dense model, which has not been evaluated")
+        points = [self.members[genome] for genome in self.front()]
+        return hypervolume(points, self.goal.worst(self.dense), self.goal.ideal(self.dense)) if points else 0.0

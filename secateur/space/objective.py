@@ -1,0 +1,96 @@
+"""What a search minimises: scores of an evaluation, or costs."""
+
+import math
+from dataclasses import dataclass
+
+from .costs import COSTS, LATENCIES
+from .errors import SecateurError, suggest
+from .evaluation import Evaluation, mean_and_error
+
+SCORES = ("kl", "kl_full", "cross_entropy", "perplexity", "hidden_error")
+NATS = ("kl", "kl_full", "cross_entropy")
+WORST = 3.0
+"""Nats per token over the dense model beyond which a model is of no use: the default end of the front."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A score or a cost by its name; lower is better.
+
+    Scores are means over sequences; `perplexity` is the exponential of the mean cross-entropy. A name with a colon,
+    `module:function`, is a score of the user's own.
+    """
+
+    name: str
+
+    @property
+    def is_cost(self) -> bool:
+        return self.name in COSTS
+
+    @property
+    def is_latency(self) -> bool:
+        return self.name in LATENCIES
+
+    @property
+    def score(self) -> str:
+        """The score that an evaluator has to compute for it."""
+        return "cross_entropy" if self.name == "perplexity" else self.name
+
+    def of(self, evaluation: Evaluation) -> float:
+        """Its value; infinity when the evaluation failed."""
+        if self.is_cost:
+            value = getattr(evaluation.costs, self.name)
+            assert value is not None
+            return float(value)
+        return self.mean(mean_and_error(evaluation.losses[self.score])[0]) if evaluation.losses else math.inf
+
+    def mean(self, loss: float) -> float:
+        """The value for a mean loss."""
+        return math.exp(min(loss, 700.0)) if self.name == "perplexity" else loss
+
+    def error(self, evaluation: Evaluation) -> float:
+        """Standard error of the value over sequences (for perplexity by the delta method); 0 for costs."""
+        if self.is_cost or not evaluation.losses:
+            return 0.0
+        mean, error = mean_and_error(evaluation.losses[self.score])
+        return error * math.exp(min(mean, 700.0)) if self.name == "perplexity" else error
+
+    def worst(self, dense: Evaluation) -> float:
+        """Where the front ends when nothing else is said.
+
+        Costs: the dense model's. Nats per token: `WORST` more than the dense model, perplexity: that many times its
+        own. Anything else: twice the dense value, or 1 where that is not positive.
+        """
+        value = self.of(dense)
+        if self.is_cost:
+            return value
+        if self.name in NATS:
+            return value + WORST
+        if self.name == "perplexity":
+            return value * math.exp(WORST)
+        return 2 * value if value > 0 else 1.0
+
+
+def parse_objectives(names: tuple[str, ...]) -> tuple[Objective, ...]:
+    """Checks names and what they ask for together.
+
+    Raises:
+        SecateurError: an unknown or repeated name, or objectives that no search is needed for.
+    """
+    known = (*SCORES, *COSTS)
+    for name in names:
+        module, colon, function = name.partition(":")
+        if colon and not (function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+            raise SecateurError(f"objectives: '{name}' is no function; write module:function")
+        if not colon and name not in known:
+            raise SecateurError(f"objectives: unknown '{name}'; {suggest(name, known)}, or module:function of your own")
+        if names.count(name) > 1:
+            raise SecateurError(f"objectives: '{name}' stands there twice")
+    objectives = tuple(Objective(name) for name in names)
+    if names and all(objective.is_cost for objective in objectives):
+        raise SecateurError(
+            "objectives: costs alone are least for the smallest genome, no search is needed; add a score such as kl"
+        )
+    if len({objective.score for objective in objectives}) < len(objectives):
+        raise SecateurError("objectives: cross_entropy and perplexity put models in the same order; keep one of them")
+    return objectives

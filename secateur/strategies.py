@@ -1,0 +1,170 @@
+"""The composition, second part: from the settings of a strategy to the strategy."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from .compose import goal_of
+from .operators.sampling import ends, limited
+from .runs.recipe import Recipe
+from .runs.settings import (
+    DEPTH_BASELINES,
+    SPARSITY_BASELINES,
+    WIDTH_BASELINES,
+    Effort,
+    EvolutionSettings,
+    GreedySettings,
+    KnapsackSettings,
+    SamplerSettings,
+)
+from .search.archive import Goal
+from .search.encoding import Encoding, Levels, Shares
+from .search.evolution import evolution
+from .search.evopress import PUBLISHED, Mutation, Schedule, stage_sequences
+from .search.exhaustive import check_size, exhaustive
+from .search.greedy import greedy
+from .search.knapsack import knapsack, knapsack_front
+from .search.multipruner import multipruner
+from .search.random import random_search
+from .search.samplers import sampled
+from .search.strategy import Pool, Steps
+from .search.warm import warm_evopress, warm_front
+from .space.errors import SecateurError
+from .space.genome import Genome
+from .space.space import Space
+
+PUBLISHED_NAMES = tuple(f"published-{name}" for name in PUBLISHED)
+
+
+def make_steps(
+    recipe: Recipe, settings: Any, space: Space, pool: Pool, tokens: int | None, initial: Sequence[Genome] = ()
+) -> Steps:
+    """The strategy that `settings` describes: `tokens` is what it may spend, `initial` where to start.
+
+    Raises:
+        SecateurError: the strategy cannot run on this space, this text or these tokens.
+    """
+    seed, length = recipe.seed, pool.tokens_per_sequence
+    sequences = min(getattr(settings, "sequences", 1), pool.sequences)
+    affordable = None if tokens is None else tokens // (sequences * length)
+    if recipe.effort.evaluations is not None:
+        affordable = min(affordable or recipe.effort.evaluations, recipe.effort.evaluations)
+    goal = goal_of(recipe, space)
+    match settings.name:
+        case "random":
+            costs = goal.costs if goal is not None else ()
+            return random_search(space, pool, seed, sequences, min(8, affordable or 8), costs=costs)
+        case "knapsack" if goal is not None:
+            anchors = _anchors(settings, space, affordable, length, recipe.front.points * len(goal.costs))
+            return knapsack_front(space, goal, recipe.front.points, anchors)
+        case "exhaustive":
+            check_size(space)
+            return exhaustive(space, pool, sequences)
+        case "knapsack":
+            return knapsack(space, pool, sequences, _anchors(settings, space, affordable, length))
+        case "greedy":
+            most = settings.evaluations or affordable
+            return greedy(
+                space, pool, seed, sequences, settings.lazy, _anchors(settings, space, affordable, length), most
+            )
+        case "multipruner":
+            if not any(gene.drops or gene.narrows for gene in space.genes):
+                raise SecateurError(
+                    "strategy: multipruner drops and narrows sublayers; the recipe has only sparsity genes"
+                )
+            return multipruner(space, pool, seed, sequences, settings.evaluations or affordable)
+    if goal is not None:
+        return _front_steps(recipe, settings, space, pool, goal, tokens, initial)
+    schedule: Schedule | int | None = tokens
+    published = settings.schedule in PUBLISHED_NAMES
+    if published:
+        schedule = PUBLISHED[settings.schedule.removeprefix("published-")]
+    elif settings.schedule != "auto":
+        schedule = Schedule(**settings.schedule.model_dump())
+    assert schedule is not None
+    if isinstance(schedule, Schedule):
+        stage_sequences(schedule, pool)
+    _check_initial(settings.initial, space)
+    warm: list[Callable[[], Steps]] = []
+    for name, kind in (("knapsack", KnapsackSettings), ("greedy", GreedySettings)):
+        if name in settings.initial:
+            chosen = settings.warm if isinstance(settings.warm, kind) else kind.model_validate({"name": name})
+            # Half for the start, the rest for evolution.
+            half = tokens and tokens // 2 if chosen is not settings.warm else tokens
+            warm.append(lambda c=chosen, t=half: make_steps(recipe, c, space, pool, t))  # type: ignore[misc]
+            warm[-1]()  # so that what cannot run is refused now
+    mutation: Mutation = settings.mutation or ("levels" if published else "costs")
+    fresh = (settings.minibatches or ("fresh" if published else "nested")) == "fresh"
+    return warm_evopress(space, pool, seed, schedule, mutation, fresh, initial, warm)
+
+
+def _front_steps(
+    recipe: Recipe,
+    settings: EvolutionSettings | SamplerSettings,
+    space: Space,
+    pool: Pool,
+    goal: Goal,
+    tokens: int | None,
+    initial: Sequence[Genome],
+) -> Steps:
+    """Evolution or a sampler, after what `initial` runs first; half of the effort for that, the rest for the search."""
+    half = Effort(
+        tokens=tokens and max(1, tokens // 2),
+        evaluations=recipe.effort.evaluations and max(1, recipe.effort.evaluations // 2),
+    )
+    first: list[Callable[[], Steps]] = []
+    for name, kind in (("knapsack", KnapsackSettings), ("greedy", GreedySettings)):
+        if name in settings.initial:
+            chosen = settings.warm if isinstance(settings.warm, kind) else kind.model_validate({"name": name})
+            # Whatever is said, on the sequences of the search, so that its evaluations are part of the front.
+            warm = chosen.model_copy(update={"sequences": goal.sequences})
+            halved = recipe.model_copy(update={"effort": half})
+            wanted = space
+            if name == "greedy":
+                # A walk needs somewhere to go: half of the way to the smallest genome passes by every size until there.
+                least, most = ends(space, goal.costs[0]) if goal.costs else (0, 0)
+                wanted = limited(space, goal.costs[0], (least + most) // 2) if goal.costs else space
+            first.append(lambda s=warm, r=halved, w=wanted: make_steps(r, s, w, pool, half.tokens))  # type: ignore[misc]
+            first[-1]()  # so that what cannot run is refused now
+    encoding: Encoding = (Levels if settings.encoding == "levels" else Shares)(space, goal.costs)
+
+    def then(found: list[Genome]) -> Steps:
+        starts = tuple(dict.fromkeys((*found, *initial)))
+        if isinstance(settings, EvolutionSettings):
+            return evolution(settings.name, space, goal, recipe.seed, settings.population, encoding, starts)
+        batch = settings.batch or (1 if settings.name == "gp" else 4)
+        return sampled(settings.name, space, goal, recipe.seed, settings.population, batch, encoding, starts)
+
+    return warm_front(space, goal, settings.population // 2, first, then)
+
+
+def _anchors(settings: Any, space: Space, affordable: int | None, length: int, solutions: int = 1) -> int | None:
+    """How many levels of each gene a sweep scores: what is set, or as many as are affordable besides `solutions`.
+
+    Raises:
+        SecateurError: not even one level of each gene is.
+    """
+    if affordable is None:
+        return cast(int | None, settings.anchors)
+    wanted = settings.anchors or max(1, (affordable - 1 - solutions) // len(space.genes))
+    singles = 1 + solutions + sum(min(wanted, len(gene.levels) - 1) for gene in space.genes)
+    if singles > affordable:
+        raise SecateurError(
+            f"effort: {settings.name} needs {singles} evaluations for its sweep of single changes, "
+            f"{singles * settings.sequences * length:,} tokens at {settings.sequences} sequences each; raise 'effort', "
+            "or lower 'sequences' or 'anchors'"
+        )
+    return min(wanted, max(len(gene.levels) for gene in space.genes))
+
+
+def _check_initial(names: Sequence[str], space: Space) -> None:
+    """Raises SecateurError for a rule whose kind of gene the space does not have."""
+    kinds = {gene.kind for gene in space.genes}
+    for name in names:
+        if name in SPARSITY_BASELINES and "sparsity" not in kinds:
+            raise SecateurError(
+                f"strategy.initial: '{name}' makes a sparsity profile; the recipe has no sparsity genes"
+            )
+        if name in DEPTH_BASELINES and not any(gene.drops for gene in space.genes):
+            raise SecateurError(f"strategy.initial: '{name}' drops blocks; the recipe has no genes that drop")
+        if name in WIDTH_BASELINES and not any(gene.narrows for gene in space.genes):
+            raise SecateurError(f"strategy.initial: '{name}' narrows sublayers; the recipe has no widths")
