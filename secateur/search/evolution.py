@@ -8,6 +8,7 @@ Budgets are kept by repair first; what still breaks one loses to everything that
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -132,10 +133,14 @@ def algorithm(name: Name, goal: Goal, population: int, operators: dict[str, Any]
     if name == "nsga2":
         return NSGA2(pop_size=population, **operators)
     if name == "nsga3":
-        # As many directions as there are members ("energy" spreads any number of them), fixed whatever the seed.
-        directions = get_reference_directions("energy", len(goal.objectives), population, seed=1)
-        return NSGA3(ref_dirs=directions, pop_size=population, **operators)
+        return NSGA3(ref_dirs=_directions(len(goal.objectives), population), pop_size=population, **operators)
     return SMSEMOA(pop_size=population, n_offsprings=OFFSPRING, **operators)
+
+
+@lru_cache
+def _directions(objectives: int, count: int) -> Any:
+    """As many reference directions as there are members, whatever their number; the same for every seed."""
+    return get_reference_directions("energy", objectives, count, seed=1)
 
 
 def driven(algorithm: Algorithm, space: Space, goal: Goal, seed: int, encoding: Encoding) -> Steps:

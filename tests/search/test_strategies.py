@@ -6,27 +6,71 @@ from dataclasses import replace
 import pytest
 
 from secateur.operators.baselines import uniform_sparsity
+from secateur.search import evolution, samplers
+from secateur.search.archive import Goal
+from secateur.search.encoding import Levels, Shares
 from secateur.search.evopress import PUBLISHED, Schedule, evopress, sized
 from secateur.search.exhaustive import exhaustive
 from secateur.search.greedy import greedy
-from secateur.search.knapsack import knapsack
+from secateur.search.knapsack import knapsack, knapsack_front
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo
 from secateur.search.multipruner import multipruner
 from secateur.search.random import random_search
 from secateur.search.strategy import Batch, Pool, Steps, Strategy
-from secateur.search.warm import warm_evopress
+from secateur.search.warm import warm_evopress, warm_front
 from secateur.space.budget import parse_budgets
 from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
 from secateur.space.costs import Additions
 from secateur.space.errors import SecateurError
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
+from secateur.space.objective import parse_objectives
 from secateur.space.space import Space
 from tests.tiny import LEVELS, ListJournal, TableEvaluator, anatomy_for, best_by_force, drop_space
 
 POOL = Pool(8, 16)
 SCHEDULE = Schedule(12, 8, (3, 1), (16, 64), first=4)
+
+
+def short(steps: Steps, batches: int = 8) -> Steps:
+    """The first batches of a strategy that has no end of its own, and its answer then."""
+    batch = next(steps)
+    for _ in range(batches):
+        batch = steps.send((yield batch))
+    return batch.incumbent
+
+
+def goal() -> Goal:
+    return Goal(parse_objectives(("kl", "nonzero_parameters")), 2)
+
+
+def evolved(name: evolution.Name, encoding: type[Levels] | type[Shares]) -> Callable[[Space, int], Steps]:
+    def make(space: Space, seed: int) -> Steps:
+        return short(evolution.evolution(name, space, goal(), seed, 8, encoding(space, goal().costs)))
+
+    return make
+
+
+def sampled(name: samplers.Name, encoding: type[Levels] | type[Shares]) -> Callable[[Space, int], Steps]:
+    def make(space: Space, seed: int) -> Steps:
+        return short(samplers.sampled(name, space, goal(), seed, 4, 2, encoding(space, goal().costs)), 4)
+
+    return make
+
+
+def warm_sms(space: Space, seed: int) -> Steps:
+    encoding = Levels(space, goal().costs)
+    return short(
+        warm_front(
+            space,
+            goal(),
+            4,
+            [lambda: knapsack_front(space, goal(), 4, 1)],
+            lambda found: evolution.evolution("sms-emoa", space, goal(), seed, 8, encoding, found),
+        )
+    )
+
 
 STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
     "random": lambda space, seed: random_search(space, POOL, seed, 2, batches=12),
@@ -42,6 +86,17 @@ STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
     "evopress, warm": lambda space, seed: warm_evopress(
         space, POOL, seed, 9000, "costs", False, [], [lambda: knapsack(space, POOL, 2)]
     ),
+    "random, every size": lambda space, seed: random_search(space, POOL, seed, 2, batches=12, costs=goal().costs),
+    "knapsack, a front": lambda space, seed: knapsack_front(space, goal(), 5, 2),
+    "nsga2": evolved("nsga2", Levels),
+    "nsga3": evolved("nsga3", Levels),
+    "sms-emoa": evolved("sms-emoa", Levels),
+    "nsga2, shares": evolved("nsga2", Shares),
+    "sms-emoa, warm": warm_sms,
+    "tpe": sampled("tpe", Levels),
+    "tpe, shares": sampled("tpe", Shares),
+    "optuna-nsga2": sampled("optuna-nsga2", Levels),
+    "gp": sampled("gp", Levels),
 }
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from ...space.budget import shown
 from ..plan import Kept, Layer, Plan, Score
 
 
@@ -26,7 +27,7 @@ def card(plan: Plan, own_class: str | None, causal: bool) -> str:
             "",
             "| cost | value | of dense |",
             "|---|---|---|",
-            *(f"| {n} | {v:,} | {v / max(1, plan.dense_costs[n]):.4f}x |" for n, v in plan.costs.items()),
+            *(f"| {n} | {shown(n, v)} | {v / max(1, plan.dense_costs[n]):.4f}x |" for n, v in plan.costs.items()),
             "",
             "## Scores",
             "",
