@@ -97,8 +97,8 @@ def strategies(space: Space, goal: Goal) -> dict[str, Callable[[int], Steps]]:
 
 
 def curve(space: Space, goal: Goal, steps: Steps, lookup: Lookup, most: int) -> list[tuple[int, float]]:
-    """(evaluations, hypervolume) after every batch."""
-    archive, found = Archive(goal), list[tuple[int, float]]()
+    """(evaluations, hypervolume) after every batch; the reference is known, whether the dense model was tried or not."""
+    archive, found = Archive(goal, lookup.table[space.dense]), list[tuple[int, float]]()
 
     def watch(step: Step) -> None:
         archive.add(step.evaluations, space.dense)

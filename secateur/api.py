@@ -1,6 +1,7 @@
 """What Python users call, and the command line with them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from .execution import execute, start
 from .fitness.cache import digest
 from .fitness.speed import matrix_speed
 from .runs.export.hf import export_hf
-from .runs.folder import RunFolder
+from .runs.folder import RunFolder, write_text
 from .runs.plan import Plan
 from .runs.recipe import Recipe, make_recipe, read_recipe
+from .runs.report.compare import Compared, compare_runs, comparison_page
 from .runs.report.front import FrontSummary, summarise_front
 from .runs.report.pick import pick_row
+from .runs.report.study import write_study
 from .runs.report.summary import Summary, make_plan, summarise
 from .runs.report.write import write_report
 from .runs.settings import SEARCH_BASELINES, EvolutionSettings, EvopressSettings, SamplerSettings
@@ -88,6 +91,29 @@ def report_run(folder: RunFolder) -> tuple[Space, Summary | FrontSummary]:
         raise SecateurError(f"{folder.path}: nothing has been evaluated yet; 'secateur resume {folder.path}' goes on")
     space = compose.space_of(folder)
     return space, write_report(folder, space)
+
+
+def compare_all(paths: Sequence[Path], out: Path | None = None) -> list[Compared]:
+    """Compares finished runs of one problem, and writes their fronts into the page `out`.
+
+    Raises:
+        SecateurError: a folder that is no run, has not finished, or is of another problem; `out` exists.
+    """
+    if out is not None and out.exists():
+        raise SecateurError(f"{out} exists; --out names another file")
+    with ExitStack() as stack:
+        folders = [stack.enter_context(RunFolder.open(path, writing=False)) for path in paths]
+        runs = [(folder, compose.space_of(folder)) for folder in folders]
+        compared = compare_runs(runs)
+        if out is not None:
+            write_text(out, comparison_page(runs))
+    return compared
+
+
+def study_of(path: Path) -> Path:
+    """Writes a run as an Optuna study (journal file) into its report; returns the file."""
+    with RunFolder.open(path, writing=False) as folder:
+        return write_study(folder, compose.space_of(folder))
 
 
 def pick_plan(folder: RunFolder, pick: str) -> Plan:

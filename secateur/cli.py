@@ -90,6 +90,41 @@ def export(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs of one problem.", metavar="RUN…")],
+    out: Annotated[Path | None, typer.Option(help="Also write the fronts into one HTML page.")] = None,
+) -> None:
+    """Compare several runs of one problem: hypervolume, joint front, or the found plans; needs no model."""
+    from .api import compare_all
+    from .runs.report.tables import print_compared
+
+    print_compared(console, compare_all(runs, out))
+    if out is not None:
+        console.print(f"wrote {out}", markup=False, highlight=False)
+
+
+@app.command()
+def dashboard(
+    run: RunPath,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "localhost",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+) -> None:
+    """Open the run in optuna-dashboard (optional extra), as a study derived from the journal; ends with Ctrl-C."""
+    from .api import study_of
+
+    try:
+        import optuna_dashboard
+    except ImportError:
+        raise SecateurError("dashboard: needs optuna-dashboard; pip install 'secateur[dashboard]'") from None
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path = study_of(run)
+    console.print(f"study {path}; http://{host}:{port}/", markup=False, highlight=False)
+    optuna_dashboard.run_server(JournalStorage(JournalFileBackend(str(path))), host=host, port=port)
+
+
+@app.command()
 def space(recipe: RecipeFile, settings: Settings = None) -> None:
     """Show what would be searched, and whether the budgets can be kept; needs no weights."""
     from .api import describe

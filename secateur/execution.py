@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .compose import build_space, goal_of, load_bench, workload_of
+from .compose import build_space, goal_of, load_bench
 from .fitness.bench import Bench
 from .fitness.cache import digest
 from .fitness.checkpoint import load_config
+from .fitness.llama_cpp import load_llama_cpp
+from .fitness.own_score import is_own, own_score
 from .progress import Watcher
 from .rules import from_files, line, rule, uniform_lines
+from .runs.export.gguf import check_family
 from .runs.folder import RunFolder, check_free
-from .runs.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEASURED, MEMBER, Choice, Turn
+from .runs.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, Choice, Turn
 from .runs.recipe import Recipe
 from .runs.settings import (
     DEPTH_BASELINES,
@@ -29,14 +32,13 @@ from .search.archive import Archive, Goal
 from .search.loop import Allowance, Spending, Step, run
 from .search.memo import Memo
 from .search.strategy import Batch, Pool, Steps, Strategy
-from .space.costs import LATENCIES
 from .space.errors import SecateurError, StorageError
 from .space.evaluation import Evaluation
 from .space.front import knee, thinned
 from .space.genome import Genome
-from .space.latency import table_from_json
 from .space.space import Space
 from .strategies import make_steps
+from .timing import time_choices, with_latency
 
 HELD_OUT_SCORES = ("kl", "cross_entropy")
 NO_LIMIT = 10**18
@@ -94,7 +96,7 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
         journal.settle("order", digest(orders), "the importance order of heads and channels")
         if journal.fact("orders") is None:
             journal.settle("orders", orders, "the importance order of heads and channels")
-    space = _with_latency(folder, space, bench, watcher)
+    space = with_latency(folder, space, bench, watcher)
     memo = _memo(folder, space, bench, CALIBRATION, recipe.scores, watcher)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
     execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space))
@@ -102,30 +104,7 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     for name in recipe.wanted_baselines():
         baseline(execution, name)
     confirm(execution)
-    time_choices(execution)
-
-
-def _with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher) -> Space:
-    """The space with the measured latency; measured once a run, so that a resumed one searches on the same figures.
-
-    Raises:
-        SecateurError: a budget on latency cannot be kept.
-    """
-    settings, journal = folder.recipe.latency, folder.journal
-    if settings is None or settings.device == "estimate":
-        return space
-    if journal.fact("latency") is None:
-        title = "measuring the latency of every shape"
-        table = bench.latency_table(
-            space,
-            workload_of(settings),
-            settings.threads,
-            settings.spread,
-            settings.seconds,
-            lambda done, total: watcher.blocks(title, done, total),
-        )
-        journal.settle("latency", table.to_json(), "the latency table")
-    return build_space(folder.recipe, journal.fact("config"), table_from_json(journal.fact("latency")))
+    time_choices(folder, space, bench, watcher)
 
 
 def _memo(folder: RunFolder, space: Space, bench: Bench, title: str, scores: tuple[str, ...], watcher: Watcher) -> Memo:
@@ -294,25 +273,6 @@ def confirm(execution: Execution) -> None:
         memo(Batch(tuple(dict.fromkeys(batch)), range(text.sequences)))
 
 
-def time_choices(execution: Execution) -> None:
-    """Times every choice end to end where latency is what the recipe is about; each is kept as soon as it is known."""
-    recipe, journal, space = execution.recipe, execution.folder.journal, execution.space
-    settings = recipe.latency
-    if settings is None or settings.device == "estimate" or not {*recipe.objectives, *recipe.budgets} & {*LATENCIES}:
-        return
-    genomes = dict.fromkeys(choice.genome for choice in journal.choices().values())
-    title = f"timing whole models on {settings.device}"
-    for number, genome in enumerate(genomes):
-        execution.watcher.blocks(title, number, len(genomes))
-        fact = f"{MEASURED} {space.key(genome)}"
-        if genome != space.dense and journal.fact(fact) is None:
-            measured = execution.bench.time_whole(
-                space, genome, workload_of(settings), settings.threads, settings.repeats
-            )
-            journal.settle(fact, measured.to_json(), "the time of a whole model")
-    execution.watcher.blocks(title, len(genomes), len(genomes))
-
-
 def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     """Begins a run in `path`: checks all that can go wrong before any long work, and only then makes the folder.
 
@@ -321,6 +281,11 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     """
     check_free(path)
     space = build_space(recipe)
+    for name in filter(is_own, recipe.scores):
+        own_score(name)
+    if recipe.latency is not None and recipe.latency.device == "llama.cpp":
+        load_llama_cpp()
+        check_family(space.anatomy)
     from_files(getattr(recipe.strategy, "initial", ()) if recipe.objectives else (), space)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
     make_steps(recipe, recipe.strategy, space, pool, recipe.effort.tokens or NO_LIMIT)

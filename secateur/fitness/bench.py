@@ -25,6 +25,7 @@ from .evaluator import SubnetEvaluator
 from .importance import Importance, importance
 from .latency import measure_table, time_model
 from .level_store import VERSION, LevelStore
+from .own_score import is_own, source_digest
 from .prepare import prepare, store_folder
 from .rotation import Basis, find_basis
 from .subnet import Subnet
@@ -185,7 +186,7 @@ class Bench:
             "pruner": self.pruner or "",
             "levels": f"{VERSION} {self.store_folder.name}" if self.pruner else "",
             **({"widths": f"{self.width_folder.name} {self.widths.repair or 'unrepaired'}"} if self.widths else {}),
-            "scores": sorted(scores),
+            "scores": sorted(f"{name} {source_digest(name)}" if is_own(name) else name for name in scores),
             "device": self.blocks.device.type,
             "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
             "machine": platform.machine(),

@@ -10,6 +10,7 @@ from ..space.costs import BlockState
 from ..space.evaluation import Evaluation, Status
 from ..space.genome import Genome
 from ..space.space import Space
+from .own_score import is_own, own_score
 from .scores import score
 from .subnet import Subnet
 from .teacher import Teacher
@@ -30,6 +31,8 @@ class SubnetEvaluator:
 
     def __init__(self, space: Space, subnet: Subnet, teacher: Teacher, scores: tuple[str, ...]) -> None:
         self.space, self.subnet, self.teacher, self.scores = space, subnet, teacher, scores
+        self._built_in = tuple(name for name in scores if not is_own(name))
+        self._own = {name: own_score(name) for name in scores if is_own(name)}
         self.layer_passes = 0
         hidden = teacher.text.length * space.anatomy.hidden_size * 4 * (len(space.anatomy.blocks) + 1)
         self._at_once = max(1, ACTIVATION_BYTES // hidden)
@@ -79,7 +82,7 @@ class SubnetEvaluator:
                     self.layer_passes += len(sequences)
                 path.push(states[depth], hidden)
             rows = [
-                score(self.scores, hidden, index, self.teacher)
+                score(self._built_in, hidden, index, self.teacher) | self._own_scores(index)
                 for index, hidden in zip(sequences, path.top(), strict=True)
             ]
         except CANDIDATE_ERRORS as error:
@@ -89,6 +92,12 @@ class SubnetEvaluator:
             if not all(math.isfinite(value) for value in values):
                 return {}, f"{name} is not finite"
         return losses, ""
+
+    def _own_scores(self, index: int) -> dict[str, float]:
+        """The user's scores of the subnet that is applied."""
+        model, ids = self.teacher.blocks.model, self.teacher.text.ids[index][None].to(self.teacher.blocks.device)
+        with torch.inference_mode():
+            return {name: float(function(model, ids)) for name, function in self._own.items()}
 
     def _evaluation(
         self,

@@ -43,6 +43,8 @@ DECODED = 12
 """Tokens decoded for one sample of a table; their median counts."""
 ROUNDS = (5, 60)
 """At least and at most so many turns over all shapes."""
+SETTLED, PATIENCE = 0.03, 4
+"""A ratio is known well enough when its 95 % interval is within so much of it; so many times the repeats are tried."""
 Sample = tuple[float, float]
 """Seconds of a prefill and of one decoded token."""
 
@@ -252,7 +254,9 @@ def time_model(
     count: int | None,
     repeats: int,
 ) -> Measured:
-    """Times a subnet as a model of its own, in turns with the dense one.
+    """Times a subnet as a model of its own, in turns with the dense one, `repeats` times.
+
+    More often, up to `PATIENCE` times as often, while the 95 % interval of a ratio is wider than `SETTLED` of it.
 
     Raises:
         SecateurError: the subnet has no block left.
@@ -264,8 +268,22 @@ def time_model(
     with threads(count):
         for one in pair:
             request(one, ids, min(2, workload.decode))
-        taken = [[request(one, ids, workload.decode) for one in pair] for _ in range(repeats)]
-    return compared(device.type, taken, workload)
+        return until_settled(
+            device.type, lambda: [request(one, ids, workload.decode) for one in pair], workload, repeats
+        )
+
+
+def until_settled(device: str, turn: Callable[[], Sequence[Sample]], workload: Workload, repeats: int) -> Measured:
+    """Repeats a turn of (smaller, dense) until the ratios' intervals are narrow enough, or patience is over."""
+    taken: list[Sequence[Sample]] = []
+    while True:
+        taken.append(turn())
+        if len(taken) < repeats:
+            continue
+        measured = compared(device, taken, workload)
+        settled = all(ratio.spread <= SETTLED * ratio.median for ratio in measured.ratios.values())
+        if settled or len(taken) >= PATIENCE * repeats:
+            return measured
 
 
 def compared(device: str, taken: Sequence[Sequence[Sample]], workload: Workload) -> Measured:

@@ -32,7 +32,7 @@ def score(names: tuple[str, ...], hidden: torch.Tensor, sequence: int, teacher: 
     positions, targets = predicted(teacher.text, sequence)
     positions, targets = positions.to(hidden.device), targets.to(hidden.device)
     totals = dict.fromkeys(names, 0.0)
-    if names != ("hidden_error",):
+    if set(names) - {"hidden_error"}:
         for part in torch.split(positions, CHUNK):
             logits = teacher.blocks.logits(hidden[:, part])
             if "cross_entropy" in names:

@@ -17,6 +17,11 @@ def uniform(first: Genome, second: Genome, space: Space, rng: np.random.Generato
     return _mix(first, second, rng.random(len(space.genes)) < 0.5, space, rng, settle)
 
 
+def graft(first: Genome, second: Genome, space: Space, rng: np.random.Generator, settle: Settle = repair) -> Genome:
+    """The first parent with a random share of the genes, at most half, from the second."""
+    return _mix(first, second, rng.random(len(space.genes)) >= rng.random() / 2, space, rng, settle)
+
+
 def one_point(first: Genome, second: Genome, space: Space, rng: np.random.Generator, settle: Settle = repair) -> Genome:
     """Blocks before a random block from one parent, the others from the second; a gene over several goes by its first.
 

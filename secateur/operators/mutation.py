@@ -1,10 +1,13 @@
 """One genome from one other: level switches that keep the budgets."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..space.genome import Genome
 from ..space.space import Space
-from .repair import compress, tighten
+from .repair import compress, repair, tighten
+from .sampling import ends, limited
 
 TRIES = 20
 
@@ -86,28 +89,38 @@ def _deepen_one(genome: Genome, space: Space, rng: np.random.Generator, not_gene
     return space.canonical(genome.with_level(index, genome.levels[index] + 1))
 
 
-def step_levels(genome: Genome, space: Space, rng: np.random.Generator, most: int = 3) -> Genome:
-    """Moves `switch_count` random genes a level up or down, one of them in three all the way; so the size changes.
+def step_level(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
+    """Moves one random gene a level up or down, now and then all the way; so the size changes.
 
     For fronts, where a mutation that keeps the cost would never leave it. Compressed onto the budgets where it breaks
     them; returns a canonical genome.
     """
-    for _ in range(switch_count(rng, most)):
-        active = [index for index, on in enumerate(space.active(genome)) if on]
-        index = int(active[int(rng.integers(len(active)))])
-        last, level = len(space.genes[index].levels) - 1, genome.levels[index]
-        deeper = bool(rng.integers(2)) if 0 < level < last else level == 0
-        far = rng.random() < 1 / 3
-        target = (last if far else level + 1) if deeper else (0 if far else level - 1)
-        genome = space.canonical(genome.with_level(index, target))
-    return compress(genome, space, rng)
+    active = [index for index, on in enumerate(space.active(genome)) if on]
+    index = int(active[int(rng.integers(len(active)))])
+    last, level = len(space.genes[index].levels) - 1, genome.levels[index]
+    deeper = bool(rng.integers(2)) if 0 < level < last else level == 0
+    far = rng.random() < 1 / 4
+    target = (last if far else level + 1) if deeper else (0 if far else level - 1)
+    return compress(space.canonical(genome.with_level(index, target)), space, rng)
 
 
-def step_or_switch(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
-    """Along the front (`step_levels`) or towards it (`switch_levels`), with equal chance."""
-    if rng.random() < 0.5 or not space.feasible(genome):
-        return step_levels(genome, space, rng)
-    return switch_levels(genome, space, rng)
+def resize(genome: Genome, space: Space, cost: str, rng: np.random.Generator, spread: float = 0.1) -> Genome:
+    """Brings the genome onto a nearby limit of `cost`, using it up: normal steps of `spread` of the whole range."""
+    least, most = ends(space, cost)
+    now: int = getattr(space.costs(genome), cost)
+    limit = int(np.clip(now + rng.normal(0.0, spread) * (most - least), least, most))
+    return repair(genome, limited(space, cost, limit), rng)
+
+
+def vary(genome: Genome, space: Space, costs: Sequence[str], rng: np.random.Generator) -> Genome:
+    """The mutation for fronts: to another size in one of `costs`, one step of one gene, or one switch of two."""
+    genome = compress(genome, space, rng)
+    draw = rng.random()
+    if draw < 0.3 and costs:
+        return resize(genome, space, costs[int(rng.integers(len(costs)))], rng)
+    if draw < 0.65:
+        return step_level(genome, space, rng)
+    return switch_levels(genome, space, rng, most=1)
 
 
 def swap_drops(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:

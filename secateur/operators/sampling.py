@@ -28,11 +28,20 @@ def sized(space: Space, costs: Sequence[str], rng: np.random.Generator) -> Genom
     Genes drawn one by one would nearly all give genomes of middling size; a front needs every size. Without `costs` the
     genome is on the budgets.
     """
+    return spread(space, [costs[int(rng.integers(len(costs)))]] if costs else (), 1, rng)[0]
+
+
+def spread(space: Space, costs: Sequence[str], count: int, rng: np.random.Generator) -> list[Genome]:
+    """`count` random genomes whose sizes are spread evenly over the range of each of `costs` in turn."""
     if not costs:
-        return on_budget(space, rng)
-    cost = costs[int(rng.integers(len(costs)))]
-    least, most = ends(space, cost)
-    return on_budget(limited(space, cost, least + int(rng.random() * (most - least + 1))), rng)
+        return [on_budget(space, rng) for _ in range(count)]
+    genomes = []
+    for number in range(count):
+        cost, place, places = costs[number % len(costs)], number // len(costs), -(-count // len(costs))
+        least, most = ends(space, cost)
+        limit = least + int((place + rng.random()) / places * (most - least + 1))
+        genomes.append(on_budget(limited(space, cost, limit), rng))
+    return genomes
 
 
 def ends(space: Space, cost: str) -> tuple[int, int]:

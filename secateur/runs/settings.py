@@ -296,6 +296,8 @@ class LatencySettings(Settings):
 
     @model_validator(mode="after")
     def _fits_device(self) -> "LatencySettings":
+        if self.device == "llama.cpp" and self.batch > 1:
+            raise ValueError("llama.cpp is timed with one sequence; leave batch at 1")
         peaks = self.gflops is not None and self.bandwidth is not None
         if self.device == "estimate" and not peaks:
             raise ValueError("an estimate needs the device's peaks: gflops, and bandwidth in GB/s")

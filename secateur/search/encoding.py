@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..operators.repair import compress
-from ..operators.sampling import ends, limited, sized
+from ..operators.sampling import ends, limited, spread
 from ..space.gene import Sparsity
 from ..space.genome import Genome
 from ..space.space import Space
@@ -54,9 +54,9 @@ class Levels:
     def encode(self, genome: Genome) -> Vector:
         return np.array(genome.levels, dtype=np.float64)
 
-    def random(self, rng: np.random.Generator) -> Vector:
-        """A genome of a random size (`operators.sampling.sized`)."""
-        return self.encode(sized(self.space, self.costs, rng))
+    def random(self, count: int, rng: np.random.Generator) -> list[Vector]:
+        """Genomes of every size (`operators.sampling.spread`)."""
+        return [self.encode(genome) for genome in spread(self.space, self.costs, count, rng)]
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,9 @@ class Shares:
         ]
         return np.clip([0.05 + 0.9 * value for value in kept] + sizes, 0.0, 1.0)
 
-    def random(self, rng: np.random.Generator) -> Vector:
-        return rng.random(len(self.upper))
+    def random(self, count: int, rng: np.random.Generator) -> list[Vector]:
+        """Any vectors: the last number makes genomes of every size of them."""
+        return list(rng.random((count, len(self.upper))))
 
 
 Encoding = Levels | Shares

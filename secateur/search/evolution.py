@@ -1,8 +1,9 @@
 """Multi-objective evolution by pymoo (Blank and Deb 2020), asked and told, with our operators.
 
 NSGA-II (Deb et al. 2002), NSGA-III (Deb and Jain 2014), and SMS-EMOA (Beume et al. 2007) for a few hundred evaluations:
-it takes in a few children at a time, so that each of them breeds at once, and keeps what adds most to the hypervolume,
-the very figure by which fronts are compared.
+it keeps what adds most to the hypervolume, the very figure by which fronts are compared, and was made for taking in few
+children at a time. Here all three take in `OFFSPRING` at a time instead of a whole generation, so that what is found
+breeds at once; that is worth more than any choice of operators (`benchmarks/fronts.py`).
 
 Budgets are kept by repair first; what still breaks one loses to everything that does not (constrained domination).
 """
@@ -29,8 +30,8 @@ from pymoo.operators.mutation.pm import PM
 from pymoo.problems.static import StaticProblem
 from pymoo.util.ref_dirs import get_reference_directions
 
-from ..operators import crossover
-from ..operators.mutation import step_or_switch
+from ..operators.crossover import graft
+from ..operators.mutation import vary
 from ..operators.repair import compress
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
@@ -41,11 +42,12 @@ from .strategy import Batch, Steps
 
 Name = Literal["nsga2", "nsga3", "sms-emoa"]
 OFFSPRING = 4
-"""Children a turn of SMS-EMOA: as published one, here a few, which share what they have in common when evaluated."""
+"""Children a turn; a few, so that they share what they have in common when they are evaluated."""
+CROSSED, MUTATED = 0.9, 0.4
+"""Shares of the children that come from two parents, and that are mutated."""
 STALE = 20
 """Turns without a genome that is new after which a search has seen what it can reach."""
 FAILED = 1e9
-CROSSOVERS = (crossover.uniform, crossover.by_block, crossover.one_point)
 
 
 class SpaceProblem(Problem):  # type: ignore[misc]
@@ -72,32 +74,33 @@ class _Sampled(Sampling):  # type: ignore[misc]
     def _do(self, problem: SpaceProblem, n_samples: int, random_state: np.random.Generator, **_: Any) -> Any:
         encoding = problem.encoding
         rows = [encoding.encode(genome) for genome in self._initial][:n_samples]
-        rows += [encoding.random(random_state) for _ in range(n_samples - len(rows))]
-        return np.array(rows)
+        return np.array([*rows, *encoding.random(n_samples - len(rows), random_state)])
 
 
 class _Crossed(Crossover):  # type: ignore[misc]
-    """One of our crossovers at random, two children a couple."""
+    """Each parent with a part of the other: two children a couple."""
 
     def __init__(self) -> None:
-        super().__init__(n_parents=2, n_offsprings=2, prob=0.9)
+        super().__init__(n_parents=2, n_offsprings=2, prob=CROSSED)
 
     def _do(self, problem: SpaceProblem, parents: Any, random_state: np.random.Generator, **_: Any) -> Any:
         space, children = problem.encoding.space, np.empty_like(parents)
         for couple in range(parents.shape[1]):
             first, second = (_genome(parents[row, couple]) for row in (0, 1))
             for child, (one, other) in enumerate(((first, second), (second, first))):
-                cross = CROSSOVERS[int(random_state.integers(len(CROSSOVERS)))]
-                children[child, couple] = cross(one, other, space, random_state, compress).levels
+                children[child, couple] = graft(one, other, space, random_state, compress).levels
         return children
 
 
 class _Mutated(Mutation):  # type: ignore[misc]
-    """Level switches, or steps to another size."""
+    """Another size, a step or a switch; see `operators.mutation.vary`."""
+
+    def __init__(self) -> None:
+        super().__init__(prob=MUTATED)
 
     def _do(self, problem: SpaceProblem, rows: Any, random_state: np.random.Generator, **_: Any) -> Any:
-        space = problem.encoding.space
-        return np.array([step_or_switch(_genome(row), space, random_state).levels for row in rows], dtype=float)
+        space, costs = problem.encoding.space, problem.encoding.costs
+        return np.array([vary(_genome(row), space, costs, random_state).levels for row in rows], dtype=float)
 
 
 class _Repaired(Repair):  # type: ignore[misc]
@@ -131,9 +134,10 @@ def evolution(
 def algorithm(name: Name, goal: Goal, population: int, operators: dict[str, Any]) -> Algorithm:
     """One of pymoo's algorithms with the given operators."""
     if name == "nsga2":
-        return NSGA2(pop_size=population, **operators)
+        return NSGA2(pop_size=population, n_offsprings=OFFSPRING, **operators)
     if name == "nsga3":
-        return NSGA3(ref_dirs=_directions(len(goal.objectives), population), pop_size=population, **operators)
+        directions = _directions(len(goal.objectives), population)
+        return NSGA3(directions, pop_size=population, n_offsprings=OFFSPRING, **operators)
     return SMSEMOA(pop_size=population, n_offsprings=OFFSPRING, **operators)
 
 

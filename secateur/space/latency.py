@@ -54,6 +54,11 @@ class Ratio:
     median: float
     spread: float
 
+    @property
+    def reliable(self) -> bool:
+        """Whether it is known well enough to rank by: to a tenth."""
+        return self.spread <= 0.1 * self.median
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.operators.mutation import step_levels, step_or_switch
-from secateur.operators.sampling import ends, from_states, sized, uniform
+from secateur.operators.crossover import graft
+from secateur.operators.mutation import resize, step_level, vary
+from secateur.operators.repair import compress
+from secateur.operators.sampling import ends, from_states, sized, spread, uniform
 from secateur.search.archive import LIMIT, Archive, Goal
 from secateur.search.encoding import Levels, Shares
 from secateur.search.evolution import Name, evolution
@@ -87,7 +89,7 @@ def test_every_vector_is_a_genome_on_the_budgets(
         assert space.canonical(genome) == genome
         assert space.feasible(genome)
         assert coded.decode(vector) == genome, "always the same"
-        drawn = coded.random(rng)
+        [drawn] = coded.random(1, rng)
         assert ((drawn >= 0) & (drawn <= coded.upper)).all()
         again = coded.decode(coded.encode(genome).tolist())
         assert again == genome if encoding is Levels else space.feasible(again)
@@ -108,8 +110,14 @@ def test_operators_for_fronts_stay_in_the_space_and_its_budgets(seed: int) -> No
     rng = np.random.default_rng(seed)
     for space in (drops(), sparse(), widths()):
         genome = sized(space, ("nonzero_parameters",), rng)
-        for operator in (step_levels, step_or_switch):
-            child = operator(genome, space, rng)
+        cost = "nonzero_parameters"
+        other = sized(space, (cost,), rng)
+        for child in (
+            step_level(genome, space, rng),
+            vary(genome, space, (cost,), rng),
+            resize(genome, space, cost, rng),
+            graft(genome, other, space, rng, compress),
+        ):
             space.check(child)
             assert space.canonical(child) == child
             assert space.feasible(child)
@@ -119,9 +127,13 @@ def test_operators_for_fronts_stay_in_the_space_and_its_budgets(seed: int) -> No
 def test_sized_genomes_spread_over_all_sizes() -> None:
     space, rng = drop_space(6), np.random.default_rng(0)
     least, most = ends(space, "parameters")
-    shares = [(space.costs(sized(space, ("parameters",), rng)).parameters - least) / (most - least) for _ in range(200)]
-    counts, _ = np.histogram(shares, bins=4, range=(0, 1))
-    assert counts.min() > 15
+    for genomes in (
+        [sized(space, ("parameters",), rng) for _ in range(200)],
+        spread(space, ("parameters",), 200, rng),
+    ):
+        shares = [(space.costs(genome).parameters - least) / (most - least) for genome in genomes]
+        counts, _ = np.histogram(shares, bins=4, range=(0, 1))
+        assert counts.min() > 15
 
 
 def test_the_archive_takes_only_what_compares_and_keeps_budgets() -> None:

@@ -76,6 +76,7 @@ class FrontSummary:
     curves: Mapping[str, Curve]
     table_errors: Mapping[str, tuple[float, ...]]
     estimate: bool
+    unreliable: tuple[str, ...]
 
 
 def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
@@ -126,6 +127,12 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
         },
         table_errors=_table_errors([*members, *references], points["dense"]),
         estimate=space.latency is not None and space.latency.estimate,
+        unreliable=tuple(
+            point.row.name
+            for point in (*members, *references)
+            if point.measured is not None
+            and any(o.name in point.measured.ratios and not point.measured.ratios[o.name].reliable for o in objectives)
+        ),
     )
 
 
@@ -143,7 +150,7 @@ def _point(
     errors: dict[str, float] = {}
     for objective in objectives:
         ratio = measured.ratios.get(objective.name) if measured is not None else None
-        if ratio is not None:
+        if ratio is not None and ratio.reliable:
             dense = getattr(space.dense_costs, objective.name)
             values[objective.name], errors[objective.name] = ratio.median * dense, ratio.spread * dense
         elif objective.is_cost:
@@ -235,8 +242,14 @@ def _table_errors(points: Sequence[Point], dense: Point) -> dict[str, tuple[floa
         name: tuple(
             float(np.round(point.table[name] / dense.table[name] / point.measured.ratios[name].median - 1, 6))
             for point in points
-            if point.measured is not None and name in point.measured.ratios and dense.table.get(name)
+            if _known(point, name) and point.measured is not None and dense.table.get(name)
         )
         for name in LATENCIES
-        if any(point.measured is not None and name in point.measured.ratios for point in points)
+        if any(_known(point, name) for point in points)
     }
+
+
+def _known(point: Point, name: str) -> bool:
+    """Whether a latency was timed well enough."""
+    ratio = point.measured.ratios.get(name) if point.measured is not None else None
+    return ratio is not None and ratio.reliable

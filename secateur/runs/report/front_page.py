@@ -91,6 +91,11 @@ def table_errors(front: FrontSummary) -> list[str]:
             f"The table's {name} of dense was off by {middle:.1%} (median) and {worst:+.1%} at most from "
             f"{len(errors)} models timed end to end, in turns with the dense one."
         )
+    if front.unreliable:
+        lines.append(
+            f"{', '.join(front.unreliable)}: times spread by more than a tenth, so the table's latency counts; "
+            "time on a quieter machine, or raise latency.repeats."
+        )
     if front.estimate:
         lines.append("Latency is an ESTIMATE from stated peaks, a lower bound; nothing was timed.")
     return lines

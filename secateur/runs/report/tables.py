@@ -1,6 +1,7 @@
 """The report in the terminal."""
 
 import math
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -8,6 +9,7 @@ from rich.table import Table
 from ...space.budget import shown
 from ...space.costs import LATENCIES
 from ..plan import Plan
+from .compare import Compared
 from .front import FrontSummary
 from .front_page import corner, table, table_errors
 from .summary import Summary
@@ -64,6 +66,31 @@ def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> No
     for line in table_errors(front):
         console.print(line, markup=False, highlight=False)
     _print_rest(console, front.summary)
+
+
+def print_compared(console: Console, runs: Sequence[Compared]) -> None:
+    """Prints several runs side by side."""
+    fronts = runs[0].volume is not None
+    headings = ["run", "strategy", "evaluations", "tokens"]
+    headings += (
+        ["members", "on the joint\nfront", "hypervolume\ncalibration", "hypervolume\nheld-out KL"]
+        if fronts
+        else ["held-out KL", "minus the first run\npaired 95 %"]
+    )
+    grid = Table()
+    for heading in headings:
+        grid.add_column(heading, justify="left" if heading in ("run", "strategy") else "right", no_wrap=True)
+    for one in runs:
+        cells = [one.name, one.strategy, f"{one.evaluations:,}", f"{one.tokens:,}"]
+        if fronts:
+            cells += [str(one.members), str(one.shared), f"{one.volume or 0.0:.4f}"]
+            cells.append(f"{one.held_volume:.4f}" if one.held_volume is not None else "")
+        else:
+            d = one.difference
+            cells.append(f"{one.loss:.4f}" if one.loss is not None else "")
+            cells.append(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" if d else "")
+        grid.add_row(*cells)
+    console.print(grid)
 
 
 def print_plan(console: Console, plan: Plan) -> None:

@@ -1,0 +1,86 @@
+"""The composition, fourth part: the latency table that a search uses, and the whole models that are timed after it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from .compose import build_space, workload_of
+from .fitness.bench import Bench
+from .fitness.llama_cpp import time_files
+from .progress import Watcher
+from .runs.export.gguf import write_gguf
+from .runs.folder import RunFolder
+from .runs.journal import MEASURED
+from .runs.settings import LatencySettings
+from .space.costs import LATENCIES
+from .space.errors import SecateurError, StorageError
+from .space.genome import Genome
+from .space.latency import Measured, table_from_json
+from .space.space import Space
+
+
+def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher) -> Space:
+    """The space with the measured latency; measured once a run, so that a resumed one searches on the same figures.
+
+    Raises:
+        SecateurError: a budget on latency cannot be kept.
+    """
+    settings, journal = folder.recipe.latency, folder.journal
+    if settings is None or settings.device == "estimate":
+        return space
+    if journal.fact("latency") is None:
+        title = "measuring the latency of every shape"
+        table = bench.latency_table(
+            space,
+            workload_of(settings),
+            settings.threads,
+            settings.spread,
+            settings.seconds,
+            lambda done, total: watcher.blocks(title, done, total),
+        )
+        journal.settle("latency", table.to_json(), "the latency table")
+    return build_space(folder.recipe, journal.fact("config"), table_from_json(journal.fact("latency")))
+
+
+@contextmanager
+def _timer(
+    folder: RunFolder, space: Space, bench: Bench, settings: LatencySettings
+) -> Iterator[Callable[[Genome], Measured]]:
+    """Times genomes as whole models on the device, as long as this is open."""
+    workload = workload_of(settings)
+    if settings.device != "llama.cpp":
+        yield lambda genome: bench.time_whole(space, genome, workload, settings.threads, settings.repeats)
+        return
+    with TemporaryDirectory(dir=folder.path, prefix=".gguf-") as files:
+        dense, smaller = Path(files) / "dense.gguf", Path(files) / "smaller.gguf"
+        write_gguf(bench.model, bench.anatomy, space.states(space.dense), bench.weights, dense)
+
+        def timed(genome: Genome) -> Measured:
+            smaller.unlink(missing_ok=True)
+            write_gguf(bench.model, bench.anatomy, space.states(genome), bench.weights, smaller)
+            return time_files(smaller, dense, workload, settings.threads, settings.repeats)
+
+        yield timed
+
+
+def time_choices(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher) -> None:
+    """Times every choice end to end where latency is what the recipe is about; each is kept as soon as it is known."""
+    recipe, journal = folder.recipe, folder.journal
+    settings = recipe.latency
+    if settings is None or settings.device == "estimate" or not {*recipe.objectives, *recipe.budgets} & {*LATENCIES}:
+        return
+    genomes = dict.fromkeys(choice.genome for choice in journal.choices().values())
+    title = f"timing whole models on {settings.device}"
+    with _timer(folder, space, bench, settings) as timed:
+        for number, genome in enumerate(genomes):
+            watcher.blocks(title, number, len(genomes))
+            fact = f"{MEASURED} {space.key(genome)}"
+            if genome != space.dense and journal.fact(fact) is None:
+                try:
+                    journal.settle(fact, timed(genome).to_json(), "the time of a whole model")
+                except StorageError:
+                    raise
+                except SecateurError as error:
+                    watcher.say(f"a plan cannot be timed: {error}")
+    watcher.blocks(title, len(genomes), len(genomes))
