@@ -97,7 +97,7 @@ def strategies(space: Space, goal: Goal) -> dict[str, Callable[[int], Steps]]:
 
 
 def curve(space: Space, goal: Goal, steps: Steps, lookup: Lookup, most: int) -> list[tuple[int, float]]:
-    """(evaluations, hypervolume) after every batch; the reference is known, whether the dense model was tried or not."""
+    """(evaluations, hypervolume) after every batch; the reference is known without the dense model being tried."""
     archive, found = Archive(goal, lookup.table[space.dense]), list[tuple[int, float]]()
 
     def watch(step: Step) -> None:

@@ -190,6 +190,12 @@ def describe(recipe: Recipe) -> Description:
         widths = recipe.widths
         hidden = f", residual width by {widths.hidden}" if any(gene.kind == "hidden" for gene in space.genes) else ""
         lines.append(f"Widths: kept by {widths.order}, repair {widths.repair or 'none'}{hidden}.")
+    if recipe.latency is not None:
+        known = space.latency
+        how = f"an estimate for {known.device}" if known is not None else "measured when a search begins"
+        lines.append(f"Latency of one request, {compose.workload_of(recipe.latency)}: {how}.")
+    if recipe.objectives:
+        lines.append(f"Objectives: {', '.join(recipe.objectives)}; the answer is a front.")
     lines += _estimate(recipe, space)
     return Description(len(space.genes), space.size, space.context, kinds, costs, tuple(lines))
 

@@ -5,6 +5,7 @@ from typing import Any
 from .fitness.bench import Bench, TextRequest, open_bench
 from .fitness.checkpoint import load_config
 from .fitness.level_store import needs_text
+from .fitness.tasks import TaskRequest
 from .fitness.widths import WidthSettings
 from .runs.folder import RunFolder
 from .runs.journal import CALIBRATION
@@ -132,7 +133,12 @@ def load_bench(recipe: Recipe, space: Space) -> Bench:
         recipe.seed,
         recipe.pruner if sparse else None,
         widths,
+        tasks_of(recipe),
     )
+
+
+def tasks_of(recipe: Recipe) -> TaskRequest:
+    return TaskRequest(recipe.tasks.include, recipe.tasks.documents, recipe.tasks.benchmarks)
 
 
 def _request(text: TextSettings, title: str) -> TextRequest:

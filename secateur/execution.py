@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .compose import build_space, goal_of, load_bench
+from .compose import build_space, goal_of, load_bench, tasks_of
 from .fitness.bench import Bench
 from .fitness.cache import digest
 from .fitness.checkpoint import load_config
 from .fitness.llama_cpp import load_llama_cpp
-from .fitness.own_score import is_own, own_score
+from .fitness.own_score import check_own, is_own
 from .progress import Watcher
 from .rules import from_files, line, rule, uniform_lines
 from .runs.export.gguf import check_family
@@ -282,7 +282,7 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     check_free(path)
     space = build_space(recipe)
     for name in filter(is_own, recipe.scores):
-        own_score(name)
+        check_own(name, tasks_of(recipe))
     if recipe.latency is not None and recipe.latency.device == "llama.cpp":
         load_llama_cpp()
         check_family(space.anatomy)

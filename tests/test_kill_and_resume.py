@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from secateur.runs.folder import RunFolder
@@ -100,21 +101,15 @@ def count(run: Path) -> int:
         return int(database.execute("SELECT count(*) FROM evaluations").fetchone()[0]) if tables else 0
 
 
-def test_killed_at_twenty_random_moments(tiny: Path, tmp_path: Path) -> None:
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text(yaml.safe_dump(recipe_of(tiny)))
-    finish(["search", str(recipe), "--out", str(tmp_path / "whole")], tmp_path / "cache-whole")
-    expected = record(tmp_path / "whole")
-    assert len(expected[0]) > 200
-
+def kill_and_resume(recipe: Path, run: Path, cache: Path, kills: int, expected: int) -> None:
+    """Carries a run of `expected` rows through with so many kills on the way."""
     rng = random.Random(0)
-    run, cache = tmp_path / "killed", tmp_path / "cache-killed"
     arguments = ["search", str(recipe), "--out", str(run)]
     rows = set()
-    share = max(2, count(tmp_path / "whole") // (2 * KILLS))
-    for kill in range(KILLS):
+    share = max(2, expected // (2 * kills))
+    for kill in range(kills):
         process = start(arguments, cache)
-        if kill < 4:
+        if kill < kills // 5:
             process.join(rng.uniform(0.0, 1.5))  # while it starts and loads
         else:
             wanted = count(run) + rng.randrange(share)
@@ -130,8 +125,53 @@ def test_killed_at_twenty_random_moments(tiny: Path, tmp_path: Path) -> None:
         elif run.exists():
             assert not any(run.glob("[!.]*")), "a folder without a recipe holds nothing"
             shutil.rmtree(run)
-    assert len(rows) >= KILLS // 3, "the kills did not land in the middle of the work"
+    assert len(rows) >= kills // 3, "the kills did not land in the middle of the work"
     finish(arguments, cache)
+
+
+def front_of(tiny: Path) -> dict[str, Any]:
+    """KL against a latency that is measured, by a strategy of each library."""
+    genes = [{"kind": "attention"}, {"kind": "mlp", "levels": "4 levels", "multiple_of": 8}]
+    return tiny_recipe(
+        tiny / "model",
+        tiny / "calibration.txt",
+        tiny / "held.txt",
+        genes=genes,
+        budgets={"weight_bytes": "<= 0.95x"},
+        objectives=["kl", "latency"],
+        latency={"device": "cpu", "prefill": 16, "decode": 2, "seconds": 1, "repeats": 3},
+        front={"members": 6, "points": 4},
+        effort={"evaluations": 110},
+        baselines="all",
+    )
+
+
+@pytest.mark.parametrize("strategy", ["nsga2", "tpe"])
+def test_a_front_is_the_same_after_kills(tiny: Path, tmp_path: Path, strategy: str) -> None:
+    recipe, cache = tmp_path / "r.yaml", tmp_path / "cache"
+    values = front_of(tiny) | {"strategy": {"name": strategy, "population": 8, "sequences": 2}}
+    recipe.write_text(yaml.safe_dump(values))
+    # One cache, so that both search on the same latency table: what is measured twice is not the same twice.
+    finish(["search", str(recipe), "--out", str(tmp_path / "whole")], cache)
+    expected = record(tmp_path / "whole")
+    assert sum(name.startswith("front-") for name in expected[1]["choices"]) > 2
+    run = tmp_path / "killed"
+    kill_and_resume(recipe, run, cache, 8, count(tmp_path / "whole"))
+    assert record(run) == expected
+    with RunFolder.open(run, writing=False) as ours, RunFolder.open(tmp_path / "whole", writing=False) as theirs:
+        for fact in ("hypervolume found", "hypervolume random", "corners", "latency"):
+            assert ours.journal.fact(fact) == theirs.journal.fact(fact)
+
+
+def test_killed_at_twenty_random_moments(tiny: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(yaml.safe_dump(recipe_of(tiny)))
+    finish(["search", str(recipe), "--out", str(tmp_path / "whole")], tmp_path / "cache-whole")
+    expected = record(tmp_path / "whole")
+    assert len(expected[0]) > 200
+
+    run = tmp_path / "killed"
+    kill_and_resume(recipe, run, tmp_path / "cache-killed", KILLS, count(tmp_path / "whole"))
     assert record(run) == expected
     for name in ("found", "random"):
         ours, theirs = (

@@ -25,10 +25,11 @@ from .evaluator import SubnetEvaluator
 from .importance import Importance, importance
 from .latency import measure_table, time_model
 from .level_store import VERSION, LevelStore
-from .own_score import is_own, source_digest
+from .own_score import is_own, own_score, source_digest
 from .prepare import prepare, store_folder
 from .rotation import Basis, find_basis
 from .subnet import Subnet
+from .tasks import NO_TASKS, TaskRequest
 from .teacher import Teacher
 from .text import Sequences, documents, from_token_file, masked, pack
 from .weights import Repairs, Weights
@@ -72,6 +73,7 @@ class Bench:
     texts: Mapping[str, Sequences]
     pruner: str | None
     widths: WidthSettings | None = None
+    tasks: TaskRequest = NO_TASKS
     orders: list[Order] = field(default_factory=list)
     basis: Basis | None = None
     _importance: dict[tuple[int, bool], Importance] = field(default_factory=dict)
@@ -174,9 +176,9 @@ class Bench:
 
     def evaluator(self, space: Space, title: str, scores: tuple[str, ...]) -> SubnetEvaluator:
         """Scores genomes of `space` on one of the texts."""
-        return SubnetEvaluator(
-            space, self.subnet, Teacher(self.blocks, self.texts[title], self.prepared_digest), scores
-        )
+        teacher = Teacher(self.blocks, self.texts[title], self.prepared_digest)
+        own = {name: own_score(name, teacher, self.tokenizer, self.tasks) for name in scores if is_own(name)}
+        return SubnetEvaluator(space, self.subnet, teacher, scores, own)
 
     def provenance(self, title: str, scores: Iterable[str]) -> dict[str, Any]:
         """What makes evaluations on a text comparable."""
@@ -186,7 +188,7 @@ class Bench:
             "pruner": self.pruner or "",
             "levels": f"{VERSION} {self.store_folder.name}" if self.pruner else "",
             **({"widths": f"{self.width_folder.name} {self.widths.repair or 'unrepaired'}"} if self.widths else {}),
-            "scores": sorted(f"{name} {source_digest(name)}" if is_own(name) else name for name in scores),
+            "scores": sorted(f"{name} {source_digest(name, self.tasks)}" if is_own(name) else name for name in scores),
             "device": self.blocks.device.type,
             "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
             "machine": platform.machine(),
@@ -238,6 +240,7 @@ def open_bench(
     seed: int,
     pruner: str | None,
     widths: WidthSettings | None = None,
+    tasks: TaskRequest = NO_TASKS,
 ) -> Bench:
     """Reads the texts, then loads the model; texts are disjoint by document.
 
@@ -263,7 +266,7 @@ def open_bench(
     for title, text in texts.items():
         if positions is not None and text.length > positions:
             raise SecateurError(f"text '{title}': length {text.length} is more than the model's {positions} positions")
-    return Bench(model, tokenizer, anatomy, model_digest(model), texts, pruner, widths)
+    return Bench(model, tokenizer, anatomy, model_digest(model), texts, pruner, widths, tasks)
 
 
 def _read(request: TextRequest, tokenizer: Any, seed: int, without: frozenset[str]) -> Sequences:

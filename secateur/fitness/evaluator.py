@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 
@@ -10,7 +11,7 @@ from ..space.costs import BlockState
 from ..space.evaluation import Evaluation, Status
 from ..space.genome import Genome
 from ..space.space import Space
-from .own_score import is_own, own_score
+from .own_score import OwnScore
 from .scores import score
 from .subnet import Subnet
 from .teacher import Teacher
@@ -29,10 +30,17 @@ class SubnetEvaluator:
     losses do not depend on the others in its population.
     """
 
-    def __init__(self, space: Space, subnet: Subnet, teacher: Teacher, scores: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        space: Space,
+        subnet: Subnet,
+        teacher: Teacher,
+        scores: tuple[str, ...],
+        own: Mapping[str, OwnScore] = MappingProxyType({}),
+    ) -> None:
         self.space, self.subnet, self.teacher, self.scores = space, subnet, teacher, scores
-        self._built_in = tuple(name for name in scores if not is_own(name))
-        self._own = {name: own_score(name) for name in scores if is_own(name)}
+        self._built_in = tuple(name for name in scores if name not in own)
+        self._own = own
         self.layer_passes = 0
         hidden = teacher.text.length * space.anatomy.hidden_size * 4 * (len(space.anatomy.blocks) + 1)
         self._at_once = max(1, ACTIVATION_BYTES // hidden)
@@ -82,9 +90,13 @@ class SubnetEvaluator:
                     self.layer_passes += len(sequences)
                 path.push(states[depth], hidden)
             rows = [
-                score(self._built_in, hidden, index, self.teacher) | self._own_scores(index)
+                score(self._built_in, hidden, index, self.teacher)
                 for index, hidden in zip(sequences, path.top(), strict=True)
             ]
+            with torch.inference_mode():
+                for name, function in self._own.items():
+                    for row, value in zip(rows, function(sequences), strict=True):
+                        row[name] = value
         except CANDIDATE_ERRORS as error:
             return {}, f"{type(error).__name__}: {error}"[:500]
         losses = {name: tuple(row[name] for row in rows) for name in self.scores}
@@ -92,12 +104,6 @@ class SubnetEvaluator:
             if not all(math.isfinite(value) for value in values):
                 return {}, f"{name} is not finite"
         return losses, ""
-
-    def _own_scores(self, index: int) -> dict[str, float]:
-        """The user's scores of the subnet that is applied."""
-        model, ids = self.teacher.blocks.model, self.teacher.text.ids[index][None].to(self.teacher.blocks.device)
-        with torch.inference_mode():
-            return {name: float(function(model, ids)) for name, function in self._own.items()}
 
     def _evaluation(
         self,

@@ -1,4 +1,4 @@
-"""Scores of the user's own: a function of the live subnet and one sequence, named in the recipe."""
+"""Scores that are not ours: a function of the user's, named `module:function`, or a task, `lm-eval:NAME`."""
 
 import importlib
 import inspect
@@ -11,16 +11,29 @@ import torch
 
 from ..space.errors import SecateurError
 from .cache import digest
+from .tasks import TaskRequest, TaskScore, lm_eval_tasks
+from .teacher import Teacher
 
-OwnScore = Callable[[Any, torch.Tensor], float]
+OwnFunction = Callable[[Any, torch.Tensor], float]
 """(model, ids (1, time)) -> loss, lower is better. The model is the subnet; it is to be left as it was found."""
+OwnScore = Callable[[range], list[float]]
+"""One loss for each sequence, of whatever subnet is applied to the live model."""
+LM_EVAL = "lm-eval"
 
 
 def is_own(name: str) -> bool:
     return ":" in name
 
 
-def own_score(name: str) -> OwnScore:
+def check_own(name: str, request: TaskRequest) -> None:
+    """Raises SecateurError for a score that cannot be had."""
+    if name.startswith(f"{LM_EVAL}:"):
+        lm_eval_tasks(request, (name.partition(":")[2],))
+    else:
+        own_function(name)
+
+
+def own_function(name: str) -> OwnFunction:
     """The function that `module:function` names; modules are also looked for in the working directory.
 
     Raises:
@@ -39,13 +52,30 @@ def own_score(name: str) -> OwnScore:
         inspect.signature(found).bind(None, None)
     except (TypeError, ValueError) as error:
         raise SecateurError(f"objectives: '{name}' is not called as function(model, ids): {error}") from error
-    score: OwnScore = found
+    score: OwnFunction = found
     return score
 
 
-def source_digest(name: str) -> str:
-    """Names what the function does, so that changed code does not meet losses of the old."""
+def own_score(name: str, teacher: Teacher, tokenizer: Any, request: TaskRequest) -> OwnScore:
+    """The score as something to be asked; raises SecateurError as `check_own` does."""
+    blocks, text = teacher.blocks, teacher.text
+    if name.startswith(f"{LM_EVAL}:"):
+        return TaskScore(name.partition(":")[2], request, blocks.model, tokenizer)
+    function = own_function(name)
+
+    def scored(sequences: range) -> list[float]:
+        return [float(function(blocks.model, text.ids[index][None].to(blocks.device))) for index in sequences]
+
+    return scored
+
+
+def source_digest(name: str, request: TaskRequest) -> str:
+    """Names what a score does, so that changed code does not meet losses of the old."""
+    if name.startswith(f"{LM_EVAL}:"):
+        folder = Path(request.include) if request.include else None
+        files = sorted(folder.glob("*.yaml")) if folder is not None else []
+        return digest(request.documents, [file.read_text(encoding="utf8") for file in files])
     try:
-        return digest(inspect.getsource(own_score(name)))
+        return digest(inspect.getsource(own_function(name)))
     except (OSError, TypeError):
         return "unknown"

@@ -38,6 +38,7 @@ from .settings import (
     ScoreName,
     Settings,
     StrategySettings,
+    TasksSettings,
     TextSettings,
     WidthsSettings,
 )
@@ -59,6 +60,7 @@ class Recipe(Settings):
     objectives: tuple[str, ...] = ()
     reference: dict[str, str | float] = Field(default_factory=dict)
     latency: LatencySettings | None = None
+    tasks: TasksSettings = TasksSettings()
     front: FrontSettings = FrontSettings()
     strategy: StrategySettings
     effort: Effort = Effort()
@@ -149,6 +151,11 @@ class Recipe(Settings):
             )
         if self.latency is None:
             return
+        if {gene.kind for gene in self.genes} == {"sparsity"} and wanted:
+            raise ValueError(
+                f"budgets: '{wanted[0]}' does not change with zeros in dense matrices, and the recipe has only "
+                "sparsity genes; add genes that narrow or drop"
+            )
         device = self.model.device.split(":")[0]
         if self.latency.device in ("cpu", "cuda") and self.latency.device != device:
             raise ValueError(
@@ -186,7 +193,7 @@ class Recipe(Settings):
         """Names the recipe; settings that it does not use leave the name as it was before they existed."""
         values = self.model_dump(mode="json")
         if not self.objectives:
-            for name in ("objectives", "reference", "front"):
+            for name in ("objectives", "reference", "front", "tasks"):
                 del values[name]
         if self.latency is None:
             del values["latency"]
@@ -307,6 +314,7 @@ _CLASSES: dict[str, type[BaseModel]] = {
     "effort": Effort,
     "latency": LatencySettings,
     "front": FrontSettings,
+    "tasks": TasksSettings,
     "schedule": ScheduleSettings,
 }
 

@@ -306,6 +306,18 @@ class LatencySettings(Settings):
         return self
 
 
+class TasksSettings(Settings):
+    """lm-eval tasks as objectives, `lm-eval:NAME`: their definitions are in the folder `include`.
+
+    `documents` of a task are scored for each calibration sequence. Published benchmarks are refused unless `benchmarks`
+    says otherwise: what a search has seen cannot be reported honestly after.
+    """
+
+    include: str | None = None
+    documents: Positive = 8
+    benchmarks: bool = False
+
+
 class FrontSettings(Settings):
     """What becomes of a front: at most `members` of it are confirmed and timed, beside references of `points` sizes."""
 

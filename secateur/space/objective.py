@@ -1,6 +1,7 @@
 """What a search minimises: scores of an evaluation, or costs."""
 
 import math
+import re
 from dataclasses import dataclass
 
 from .costs import COSTS, LATENCIES
@@ -17,8 +18,9 @@ WORST = 3.0
 class Objective:
     """A score or a cost by its name; lower is better.
 
-    Scores are means over sequences; `perplexity` is the exponential of the mean cross-entropy. A name with a colon,
-    `module:function`, is a score of the user's own.
+    Scores are means over sequences; `perplexity` is the exponential of the mean cross-entropy. A name with a colon is a
+    score of the user's own, `module:function`, or the share of an lm-eval task's documents that are wrong,
+    `lm-eval:TASK`.
     """
 
     name: str
@@ -80,8 +82,10 @@ def parse_objectives(names: tuple[str, ...]) -> tuple[Objective, ...]:
     known = (*SCORES, *COSTS)
     for name in names:
         module, colon, function = name.partition(":")
+        if module == "lm-eval" and re.fullmatch(r"[\w.-]+", function):
+            continue
         if colon and not (function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-            raise SecateurError(f"objectives: '{name}' is no function; write module:function")
+            raise SecateurError(f"objectives: '{name}' is no function; write module:function, or lm-eval:TASK")
         if not colon and name not in known:
             raise SecateurError(f"objectives: unknown '{name}'; {suggest(name, known)}, or module:function of your own")
         if names.count(name) > 1:
