@@ -30,7 +30,7 @@ from secateur.fitness.text import Sequences, documents
 from secateur.operators.sampling import uniform
 from secateur.search.archive import Archive, Goal
 from secateur.search.encoding import Levels, Shares
-from secateur.search.evolution import driven, evolution
+from secateur.search.evolution import OFFSPRING, driven, evolution
 from secateur.search.knapsack import knapsack_front
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo
@@ -48,10 +48,11 @@ SEQUENCES, LENGTH, SEEDS, FEW_SEEDS, POPULATION = 4, 64, 10, 3, 24
 AT = (50, 100, 200, 300)
 
 
-def stock(space: Space, goal: Goal, seed: int) -> Steps:
-    """NSGA-II as pymoo offers it for integers."""
+def stock(space: Space, goal: Goal, seed: int, offspring: int) -> Steps:
+    """NSGA-II as pymoo offers it for integers, `offspring` children a turn; its default is a whole population."""
     algorithm = NSGA2(
         pop_size=POPULATION,
+        n_offsprings=offspring,
         sampling=IntegerRandomSampling(),
         crossover=SBX(prob=0.9, eta=15, vtype=float, repair=RoundingRepair()),
         mutation=PM(eta=20, vtype=float, repair=RoundingRepair()),
@@ -75,7 +76,8 @@ def strategies(space: Space, goal: Goal) -> dict[str, Callable[[int], Steps]]:
         return warm_front(
             space,
             goal,
-            POPULATION // 2,
+            POPULATION,
+            (),
             [lambda: knapsack_front(space, goal, 8)],
             lambda found: evolution("sms-emoa", space, goal, seed, POPULATION, levels, found),
         )
@@ -83,7 +85,8 @@ def strategies(space: Space, goal: Goal) -> dict[str, Callable[[int], Steps]]:
     return {
         "random, each gene by itself": lambda seed: anywhere(space, goal, seed),
         "random, every size": lambda seed: random_search(space, pool, seed, SEQUENCES, costs=goal.costs),
-        "nsga2, stock": lambda seed: stock(space, goal, seed),
+        "nsga2, stock": lambda seed: stock(space, goal, seed, POPULATION),
+        "nsga2, stock, 4 children a turn": lambda seed: stock(space, goal, seed, OFFSPRING),
         "nsga2": lambda seed: evolution("nsga2", space, goal, seed, POPULATION, levels),
         "nsga3": lambda seed: evolution("nsga3", space, goal, seed, POPULATION, levels),
         "sms-emoa": lambda seed: evolution("sms-emoa", space, goal, seed, POPULATION, levels),

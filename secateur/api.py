@@ -22,7 +22,7 @@ from .runs.report.summary import Summary, make_plan, summarise
 from .runs.report.write import write_report
 from .runs.settings import SEARCH_BASELINES, EvolutionSettings, EvopressSettings, SamplerSettings
 from .search.evopress import PUBLISHED, Schedule
-from .space.budget import shown
+from .space.budget import labelled, shown
 from .space.errors import SecateurError, suggest
 from .space.space import Space
 
@@ -176,14 +176,21 @@ def describe(recipe: Recipe) -> Description:
         (kind, str(len(sites)), labels, sites[0] if len(sites) == 1 else f"{sites[0]} … {sites[-1]}")
         for (kind, labels), sites in groups.items()
     )
+    estimate = space.latency is not None and space.latency.estimate
     dense, least = space.dense_costs.to_json(), space.costs(space.smallest).to_json()
     limits = {budget.cost: f"<= {shown(budget.cost, budget.limit)}" for budget in space.budgets}
     costs = tuple(
-        (name, shown(name, full), shown(name, least[name]), f"{least[name] / max(1, full):.4f}", limits.get(name, ""))
+        (
+            labelled(name, estimate),
+            shown(name, full),
+            shown(name, least[name]),
+            f"{least[name] / max(1, full):.4f}",
+            limits.get(name, ""),
+        )
         for name, full in dense.items()
     )
     lines = [
-        "Budgets can be kept." if space.budgets else "No budget: every genome is feasible.",
+        _about_budgets(recipe, space),
         f"Baselines: {', '.join(recipe.wanted_baselines()) or 'none'}.",
     ]
     if any(gene.narrows for gene in space.genes):
@@ -198,6 +205,14 @@ def describe(recipe: Recipe) -> Description:
         lines.append(f"Objectives: {', '.join(recipe.objectives)}; the answer is a front.")
     lines += _estimate(recipe, space)
     return Description(len(space.genes), space.size, space.context, kinds, costs, tuple(lines))
+
+
+def _about_budgets(recipe: Recipe, space: Space) -> str:
+    if len(space.budgets) < len(recipe.budgets):
+        return "Whether budgets on latency can be kept is known once it is measured" + (
+            "; the others can." if space.budgets else "."
+        )
+    return "Budgets can be kept." if space.budgets else "No budget: every genome is feasible."
 
 
 def _estimate(recipe: Recipe, space: Space) -> list[str]:

@@ -1,5 +1,6 @@
 """The command line: owns the terminal, and turns errors meant for users into one message and exit status 2."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,7 +122,8 @@ def dashboard(
 
     path = study_of(run)
     console.print(f"study {path}; http://{host}:{port}/", markup=False, highlight=False)
-    optuna_dashboard.run_server(JournalStorage(JournalFileBackend(str(path))), host=host, port=port)
+    with contextlib.suppress(KeyboardInterrupt):
+        optuna_dashboard.run_server(JournalStorage(JournalFileBackend(str(path))), host=host, port=port)
 
 
 @app.command()
@@ -168,14 +170,14 @@ def _report(folder: Any) -> None:
     from .api import report_run
     from .runs.report.front import FrontSummary
     from .runs.report.tables import print_front, print_summary
-    from .runs.report.write import shown_cost
+    from .runs.report.write import estimated, shown_cost
 
     space, summary = report_run(folder)
     budgets = [str(budget) for budget in space.budgets]
     if isinstance(summary, FrontSummary):
         print_front(console, summary, budgets)
     else:
-        print_summary(console, summary, budgets, shown_cost(space))
+        print_summary(console, summary, budgets, shown_cost(space), estimated(space))
     console.print(f"report: {folder.path / 'report' / 'index.html'}", markup=False, highlight=False)
 
 

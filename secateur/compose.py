@@ -1,5 +1,6 @@
 """The composition, first part: from a recipe to the space, the goal, and the model with its texts."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from .fitness.bench import Bench, TextRequest, open_bench
@@ -51,6 +52,7 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: Lat
     )
     space = Space(shape, tuple(genes), context=recipe.context, additions=additions)
     if recipe.latency is not None:
+        _check_positions(recipe.latency, config)
         if not shape.causal and recipe.latency.decode:
             raise SecateurError(f"latency.decode: {shape.family} is an encoder and decodes nothing; set it to 0")
         if recipe.latency.device == "estimate":
@@ -59,9 +61,32 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: Lat
             space = space.with_latency(table)
     space = space.with_budgets(parse_budgets(recipe.budgets, space.dense_costs))
     _reference(recipe, space)
+    _check_objectives(recipe, space)
     needs_text(recipe.pruner)
     space.check_budgets()
     return space
+
+
+def _check_positions(settings: LatencySettings, config: Mapping[str, Any]) -> None:
+    """Raises SecateurError for a request that is longer than the model's positions."""
+    most = config.get("max_position_embeddings") or config.get("n_positions")
+    if most is not None and settings.prefill + settings.decode > most:
+        raise SecateurError(
+            f"latency: {settings.prefill} tokens in and {settings.decode} out are more than the model's {most} "
+            "positions"
+        )
+
+
+def _check_objectives(recipe: Recipe, space: Space) -> None:
+    """Raises SecateurError for a cost that no genome of the space changes: there would be no front."""
+    dense, least = space.dense_costs.to_json(), space.costs(space.smallest).to_json()
+    for objective in parse_objectives(recipe.objectives):
+        if objective.name in dense and dense[objective.name] == least[objective.name]:
+            changing = [name for name in dense if dense[name] != least[name]]
+            raise SecateurError(
+                f"objectives: {objective.name} is the same for every genome of this space; choose from "
+                f"{', '.join(changing)}"
+            )
 
 
 def workload_of(settings: LatencySettings) -> Workload:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from .fitness.llama_cpp import load_llama_cpp
 from .fitness.own_score import check_own, is_own
 from .progress import Watcher
 from .rules import from_files, line, rule, uniform_lines
-from .runs.export.gguf import check_family
+from .runs.export.gguf import check_space
 from .runs.folder import RunFolder, check_free
 from .runs.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, Choice, Turn
 from .runs.recipe import Recipe
@@ -44,6 +45,10 @@ HELD_OUT_SCORES = ("kl", "cross_entropy")
 NO_LIMIT = 10**18
 FIDELITY = 2
 """Sequences on which searches that serve as baselines score, where the recipe's strategy does not say."""
+
+
+LIBRARIES = ("moocore", "numpy", "optuna", "pymoo")
+"""What the replay of a search for a front depends on."""
 
 
 @dataclass
@@ -100,6 +105,9 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     memo = _memo(folder, space, bench, CALIBRATION, recipe.scores, watcher)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
     execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space))
+    if execution.goal is not None:
+        libraries = {name: version(name) for name in LIBRARIES}
+        journal.settle("libraries", libraries, "the version of what searches")
     search_found(execution)
     for name in recipe.wanted_baselines():
         baseline(execution, name)
@@ -130,7 +138,7 @@ def _search(execution: Execution, name: str, title: str, steps: Steps, allowance
     spending = Spending(execution.pool.tokens_per_sequence)
     execution.watcher.phase(title, allowance.tokens)
     seconds = 0.0
-    archive = Archive(execution.goal) if execution.goal is not None else None
+    archive = _archive(execution, execution.goal) if execution.goal is not None else None
     curve: list[tuple[int, int, float]] = []
     known: dict[Genome, float] = {}
     timed: set[tuple[Genome, range]] = set()
@@ -147,9 +155,8 @@ def _search(execution: Execution, name: str, title: str, steps: Steps, allowance
         if archive is not None:
             archive.add(step.evaluations, execution.space.dense)
             incumbent, front = archive.knee(), len(archive.front())
-            if archive.dense is not None:
-                curve.append((step.spending.evaluations, step.spending.tokens, archive.hypervolume()))
-                note = f"{front} on the front, hypervolume {curve[-1][2]:.4f}"
+            curve.append((step.spending.evaluations, step.spending.tokens, archive.hypervolume()))
+            note = f"{front} on the front, hypervolume {curve[-1][2]:.4f}"
         journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, incumbent))
         execution.watcher.at(step.spending.tokens, note)
 
@@ -157,14 +164,34 @@ def _search(execution: Execution, name: str, title: str, steps: Steps, allowance
     if archive is not None:
         incumbent = archive.knee()
         journal.settle(f"{HYPERVOLUME} {name}", curve, f"the search of '{name}'")
-        if archive.dense is not None:
-            corners = {"worst": archive.goal.worst(archive.dense), "ideal": archive.goal.ideal(archive.dense)}
-            journal.settle(CORNERS, corners, "the reference of the hypervolume")
     if incumbent is None:
+        failed = [one.reason for _, one in journal.evaluations(CALIBRATION) if one.status == "failed"]
+        why = f"; {len(failed)} evaluations failed, the last one: {failed[-1]}" if failed else ""
         raise SecateurError(
-            f"{title}: ended after {spending.tokens:,} tokens without a genome that keeps the budgets; raise 'effort'"
+            f"{title}: ended after {spending.tokens:,} tokens without a genome that keeps the budgets{why}; raise "
+            "'effort'" + (", or mend what fails" if failed else "")
         )
     journal.choose(Choice(name, incumbent, spending.tokens, spending.evaluations, seconds))
+    return archive
+
+
+def _archive(execution: Execution, goal: Goal) -> Archive:
+    """An empty archive that knows the dense model, to which all is relative; its evaluation is not the search's.
+
+    Raises:
+        SecateurError: the dense model failed, or a reference leaves no room for a front.
+    """
+    archive, dense = Archive(goal), execution.space.dense
+    [evaluation] = execution.memo(Batch((dense,), range(goal.sequences)))
+    if evaluation.status == "failed":
+        raise SecateurError(f"the dense model cannot be scored: {evaluation.reason}")
+    archive.add([evaluation], dense)
+    worst, ideal = goal.worst(evaluation), goal.ideal(evaluation)
+    for objective, high, low in zip(goal.objectives, worst, ideal, strict=True):
+        if high <= low:
+            raise SecateurError(f"reference.{objective.name}: {high:g} is not above {low:g}, the best there can be")
+    journal = execution.folder.journal
+    journal.settle(CORNERS, {"worst": worst, "ideal": ideal}, "the reference of the hypervolume")
     return archive
 
 
@@ -282,10 +309,10 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     check_free(path)
     space = build_space(recipe)
     for name in filter(is_own, recipe.scores):
-        check_own(name, tasks_of(recipe))
+        check_own(name, tasks_of(recipe), min(recipe.calibration.sequences, getattr(recipe.strategy, "sequences", 1)))
     if recipe.latency is not None and recipe.latency.device == "llama.cpp":
         load_llama_cpp()
-        check_family(space.anatomy)
+        check_space(space, load_config(recipe.model.path, recipe.model.trust_remote_code))
     from_files(getattr(recipe.strategy, "initial", ()) if recipe.objectives else (), space)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
     make_steps(recipe, recipe.strategy, space, pool, recipe.effort.tokens or NO_LIMIT)

@@ -22,7 +22,7 @@ from .search.evolution import evolution
 from .search.evopress import PUBLISHED, Mutation, Schedule, stage_sequences
 from .search.exhaustive import check_size, exhaustive
 from .search.greedy import greedy
-from .search.knapsack import knapsack, knapsack_front
+from .search.knapsack import check_clusters, knapsack, knapsack_front
 from .search.multipruner import multipruner
 from .search.random import random_search
 from .search.samplers import sampled
@@ -52,10 +52,16 @@ def make_steps(
     match settings.name:
         case "random":
             costs = goal.costs if goal is not None else ()
-            return random_search(space, pool, seed, sequences, min(8, affordable or 8), costs=costs)
+            # The dense model comes first where there are costs to vary.
+            batch = min(8, max(1, affordable - bool(costs))) if affordable is not None else 8
+            return random_search(space, pool, seed, sequences, batch, costs=costs)
         case "knapsack" if goal is not None:
-            anchors = _anchors(settings, space, affordable, length, recipe.front.points * len(goal.costs))
-            return knapsack_front(space, goal, recipe.front.points, anchors)
+            check_clusters(space)
+            # At most a quarter of the evaluations for solutions, the rest for the sweep.
+            most = settings.sizes if affordable is None else affordable // (4 * max(1, len(goal.costs)))
+            sizes = max(1, min(settings.sizes, most))
+            anchors = _anchors(settings, space, affordable, length, sizes * len(goal.costs) + 1)
+            return knapsack_front(space, goal, sizes, anchors)
         case "exhaustive":
             check_size(space)
             return exhaustive(space, pool, sequences)
@@ -106,11 +112,17 @@ def _front_steps(
     tokens: int | None,
     initial: Sequence[Genome],
 ) -> Steps:
-    """Evolution or a sampler, after what `initial` runs first; half of the effort for that, the rest for the search."""
+    """Evolution or a sampler, after what `initial` runs first: half of the effort for all of that together.
+
+    Raises:
+        SecateurError: the effort does not reach for both.
+    """
+    each = 2 * max(1, sum(name in settings.initial for name in ("knapsack", "greedy")))
     half = Effort(
-        tokens=tokens and max(1, tokens // 2),
-        evaluations=recipe.effort.evaluations and max(1, recipe.effort.evaluations // 2),
+        tokens=tokens and max(1, tokens // each),
+        evaluations=recipe.effort.evaluations and max(1, recipe.effort.evaluations // each),
     )
+    _check_effort(recipe, settings, goal, pool, tokens)
     first: list[Callable[[], Steps]] = []
     for name, kind in (("knapsack", KnapsackSettings), ("greedy", GreedySettings)):
         if name in settings.initial:
@@ -118,23 +130,46 @@ def _front_steps(
             # Whatever is said, on the sequences of the search, so that its evaluations are part of the front.
             warm = chosen.model_copy(update={"sequences": goal.sequences})
             halved = recipe.model_copy(update={"effort": half})
-            wanted = space
-            if name == "greedy":
-                # A walk needs somewhere to go: half of the way to the smallest genome passes by every size until there.
-                least, most = ends(space, goal.costs[0]) if goal.costs else (0, 0)
-                wanted = limited(space, goal.costs[0], (least + most) // 2) if goal.costs else space
+            wanted = _half_way(space, goal) if name == "greedy" else space
             first.append(lambda s=warm, r=halved, w=wanted: make_steps(r, s, w, pool, half.tokens))  # type: ignore[misc]
             first[-1]()  # so that what cannot run is refused now
+    if settings.encoding == "shares":
+        check_clusters(space)
     encoding: Encoding = (Levels if settings.encoding == "levels" else Shares)(space, goal.costs)
 
-    def then(found: list[Genome]) -> Steps:
-        starts = tuple(dict.fromkeys((*found, *initial)))
+    def then(starts: list[Genome]) -> Steps:
         if isinstance(settings, EvolutionSettings):
             return evolution(settings.name, space, goal, recipe.seed, settings.population, encoding, starts)
         batch = settings.batch or (1 if settings.name == "gp" else 4)
         return sampled(settings.name, space, goal, recipe.seed, settings.population, batch, encoding, starts)
 
-    return warm_front(space, goal, settings.population // 2, first, then)
+    return warm_front(space, goal, settings.population, initial, first, then)
+
+
+def _half_way(space: Space, goal: Goal) -> Space:
+    """A walk needs somewhere to go: half of the way to the smallest genome, past every size until there."""
+    cost = next(iter(goal.costs), None)
+    if cost is None or getattr(space.dense_costs, cost) is None:  # not measured yet
+        return space
+    return limited(space, cost, sum(ends(space, cost)) // 2)
+
+
+def _check_effort(
+    recipe: Recipe, settings: EvolutionSettings | SamplerSettings, goal: Goal, pool: Pool, tokens: int | None
+) -> None:
+    """Raises SecateurError when a population could not be scored even once."""
+    affordable = [] if tokens is None else [tokens // (goal.sequences * pool.tokens_per_sequence)]
+    if recipe.effort.evaluations is not None:
+        affordable.append(recipe.effort.evaluations)
+    left = min(affordable, default=None)
+    if left is not None and {"knapsack", "greedy"} & set(settings.initial):
+        left -= left // 2
+    if left is not None and left < settings.population:
+        raise SecateurError(
+            f"effort: {left} evaluations are left for {settings.name} after its start, fewer than its population of "
+            f"{settings.population}; raise 'effort', lower 'population' or 'sequences', or leave knapsack and greedy "
+            "out of 'initial'"
+        )
 
 
 def _anchors(settings: Any, space: Space, affordable: int | None, length: int, solutions: int = 1) -> int | None:

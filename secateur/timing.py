@@ -1,5 +1,6 @@
 """The composition, fourth part: the latency table that a search uses, and the whole models that are timed after it."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from .fitness.llama_cpp import time_files
 from .progress import Watcher
 from .runs.export.gguf import write_gguf
 from .runs.folder import RunFolder
-from .runs.journal import MEASURED
+from .runs.journal import MEASURED, UNTIMED
 from .runs.settings import LatencySettings
 from .space.costs import LATENCIES
 from .space.errors import SecateurError, StorageError
@@ -43,6 +44,10 @@ def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
     return build_space(folder.recipe, journal.fact("config"), table_from_json(journal.fact("latency")))
 
 
+FILES = ".gguf-"
+"""How the names of folders begin that hold GGUF files while they are timed."""
+
+
 @contextmanager
 def _timer(
     folder: RunFolder, space: Space, bench: Bench, settings: LatencySettings
@@ -52,7 +57,9 @@ def _timer(
     if settings.device != "llama.cpp":
         yield lambda genome: bench.time_whole(space, genome, workload, settings.threads, settings.repeats)
         return
-    with TemporaryDirectory(dir=folder.path, prefix=".gguf-") as files:
+    for left in folder.path.glob(f"{FILES}*"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=folder.path, prefix=FILES) as files:
         dense, smaller = Path(files) / "dense.gguf", Path(files) / "smaller.gguf"
         write_gguf(bench.model, bench.anatomy, space.states(space.dense), bench.weights, dense)
 
@@ -70,17 +77,20 @@ def time_choices(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
     settings = recipe.latency
     if settings is None or settings.device == "estimate" or not {*recipe.objectives, *recipe.budgets} & {*LATENCIES}:
         return
+    journal.settle("timed on", bench.machine(settings.threads), "the machine that models are timed on")
     genomes = dict.fromkeys(choice.genome for choice in journal.choices().values())
     title = f"timing whole models on {settings.device}"
     with _timer(folder, space, bench, settings) as timed:
         for number, genome in enumerate(genomes):
             watcher.blocks(title, number, len(genomes))
             fact = f"{MEASURED} {space.key(genome)}"
-            if genome != space.dense and journal.fact(fact) is None:
+            untimed = journal.fact(f"{UNTIMED} {space.key(genome)}") is not None
+            if genome != space.dense and journal.fact(fact) is None and not untimed:
                 try:
                     journal.settle(fact, timed(genome).to_json(), "the time of a whole model")
                 except StorageError:
                     raise
                 except SecateurError as error:
+                    journal.settle(f"{UNTIMED} {space.key(genome)}", str(error), "what could not be timed")
                     watcher.say(f"a plan cannot be timed: {error}")
     watcher.blocks(title, len(genomes), len(genomes))

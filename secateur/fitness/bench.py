@@ -23,7 +23,7 @@ from .cache import digest
 from .checkpoint import anatomy_of, load_model, load_tokenizer, model_digest
 from .evaluator import SubnetEvaluator
 from .importance import Importance, importance
-from .latency import measure_table, time_model
+from .latency import machine, measure_table, time_model
 from .level_store import VERSION, LevelStore
 from .own_score import is_own, own_score, source_digest
 from .prepare import prepare, store_folder
@@ -210,8 +210,17 @@ class Bench:
         watch: Callable[[int, int], None] = lambda done, total: None,
     ) -> LatencyTable:
         """What every shape of the space takes on the model's device with `count` threads; see `measure_table`."""
-        dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
-        return measure_table(self.blocks, self.weights, space.shapes(), workload, dtype, count, spread, seconds, watch)
+        return measure_table(
+            self.blocks, self.weights, space.shapes(), workload, self.dtype, count, spread, seconds, watch
+        )
+
+    @property
+    def dtype(self) -> str:
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
+
+    def machine(self, count: int | None) -> dict[str, Any]:
+        """What identifies the machine that models are timed on with `count` threads."""
+        return machine(self.blocks.device, self.dtype, count)
 
     def time_whole(self, space: Space, genome: Genome, workload: Workload, count: int | None, repeats: int) -> Measured:
         """A genome as a model of its own, timed end to end in turns with the dense one."""

@@ -1,9 +1,11 @@
 """Scores that are not ours: a function of the user's, named `module:function`, or a task, `lm-eval:NAME`."""
 
+import hashlib
 import importlib
 import inspect
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 
 from ..space.errors import SecateurError
 from .cache import digest
-from .tasks import TaskRequest, TaskScore, lm_eval_tasks
+from .tasks import TaskRequest, TaskScore, check_task
 from .teacher import Teacher
 
 OwnFunction = Callable[[Any, torch.Tensor], float]
@@ -25,10 +27,10 @@ def is_own(name: str) -> bool:
     return ":" in name
 
 
-def check_own(name: str, request: TaskRequest) -> None:
-    """Raises SecateurError for a score that cannot be had."""
+def check_own(name: str, request: TaskRequest, sequences: int) -> None:
+    """Raises SecateurError for a score that cannot be had on so many sequences."""
     if name.startswith(f"{LM_EVAL}:"):
-        lm_eval_tasks(request, (name.partition(":")[2],))
+        check_task(name.partition(":")[2], request, sequences)
     else:
         own_function(name)
 
@@ -40,14 +42,14 @@ def own_function(name: str) -> OwnFunction:
         SecateurError: there is no such module or function, or it cannot be called with a model and a sequence.
     """
     module, _, function = name.partition(":")
-    here = str(Path.cwd())
-    sys.path.append(here)
+    before = list(sys.path)
+    sys.path.append(str(Path.cwd()))
     try:
         found: Any = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise SecateurError(f"objectives: '{name}' cannot be imported: {error}") from error
     finally:
-        sys.path.remove(here)
+        sys.path[:] = before
     try:
         inspect.signature(found).bind(None, None)
     except (TypeError, ValueError) as error:
@@ -64,7 +66,11 @@ def own_score(name: str, teacher: Teacher, tokenizer: Any, request: TaskRequest)
     function = own_function(name)
 
     def scored(sequences: range) -> list[float]:
-        return [float(function(blocks.model, text.ids[index][None].to(blocks.device))) for index in sequences]
+        try:
+            return [float(function(blocks.model, text.ids[index][None].to(blocks.device))) for index in sequences]
+        except Exception as error:
+            # Whatever the user's function raises, it is this candidate that failed.
+            raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
 
     return scored
 
@@ -73,9 +79,11 @@ def source_digest(name: str, request: TaskRequest) -> str:
     """Names what a score does, so that changed code does not meet losses of the old."""
     if name.startswith(f"{LM_EVAL}:"):
         folder = Path(request.include) if request.include else None
-        files = sorted(folder.glob("*.yaml")) if folder is not None else []
-        return digest(request.documents, [file.read_text(encoding="utf8") for file in files])
+        files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder is not None else []
+        content = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        return digest(request.documents, content, version("lm_eval"))
     try:
-        return digest(inspect.getsource(own_function(name)))
+        source = inspect.getsourcefile(own_function(name))
+        return digest(Path(source or "").read_text(encoding="utf8"))
     except (OSError, TypeError):
         return "unknown"

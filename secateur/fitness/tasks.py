@@ -62,6 +62,23 @@ def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, 
     return tasks
 
 
+def check_task(name: str, request: TaskRequest, sequences: int) -> None:
+    """Raises SecateurError for a task that cannot be scored, or has too few documents for so many sequences."""
+    task = lm_eval_tasks(request, (name,))[name]
+    count, wanted = len(list(task.eval_docs)), request.documents * sequences
+    if count < wanted:
+        raise SecateurError(
+            f"objectives: lm-eval task '{name}' has {count} documents, {wanted} are wanted; lower tasks.documents or "
+            "strategy.sequences"
+        )
+    metrics = [one["metric"] for one in task.config.metric_list or ()]
+    if not set(metrics) & set(METRICS):
+        raise SecateurError(
+            f"objectives: lm-eval task '{name}' has the metrics {', '.join(map(str, metrics))}; one of "
+            f"{', '.join(METRICS)} is needed"
+        )
+
+
 class TaskScore:
     """Share of a task's documents that the live model gets wrong, on the documents of a range of sequences."""
 
@@ -70,26 +87,21 @@ class TaskScore:
 
         self._name, self._documents = name, request.documents
         self._tasks = lm_eval_tasks(request, (name,))
-        self._count = len(list(self._tasks[name].eval_docs))
         with _quiet():
             self._lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16, device=str(model.device))
 
     def __call__(self, sequences: range) -> list[float]:
-        """One loss in [0, 1] for each sequence; raises ValueError when the task has no documents left for it."""
+        """One loss in [0, 1] for each sequence."""
         from lm_eval.evaluator import evaluate
 
         per = self._documents
         last = sequences.stop * per
-        if last > self._count:
-            raise ValueError(f"task {self._name} has {self._count} documents, {last} are wanted")
         wanted = list(range(sequences.start * per, last))
         with _quiet():
             result = evaluate(self._lm, self._tasks, samples={self._name: wanted}, bootstrap_iters=0)
         assert result is not None
         rows = {row["doc_id"]: row for row in result["samples"][self._name]}
-        metric = next((one for one in METRICS if one in rows[wanted[0]]), None)
-        if metric is None:
-            raise ValueError(f"task {self._name} has none of the metrics {', '.join(METRICS)}")
+        metric = next(one for one in METRICS if one in rows[wanted[0]])
         wrong = [1.0 - float(rows[index][metric]) for index in wanted]
         return [sum(wrong[start : start + per]) / per for start in range(0, len(wrong), per)]
 

@@ -52,8 +52,10 @@ def ends(space: Space, cost: str) -> tuple[int, int]:
 
 
 def limited(space: Space, cost: str, limit: int) -> Space:
-    """The space with one more budget."""
-    return space.with_budgets((*space.budgets, Budget(cost, limit, f"<= {limit}")))
+    """The space with one more limit; of two on the same cost the smaller counts."""
+    limit = min([limit, *(one.limit for one in space.budgets if one.cost == cost)])
+    others = tuple(one for one in space.budgets if one.cost != cost)
+    return space.with_budgets((*others, Budget(cost, limit, f"<= {limit}")))
 
 
 def near_profile(space: Space, profile: Genome, noise: float, rng: np.random.Generator) -> Genome:

@@ -17,9 +17,9 @@ CALIBRATION, FOUND = "calibration", "found"
 """The name of the calibration text, and of the choice that the search asked for has made."""
 MEMBER = "front-"
 """How the names of a front's members begin."""
-MEASURED, HYPERVOLUME, CORNERS = "measured", "hypervolume", "corners"
-"""Facts about a front: the time of a whole model (followed by its key), hypervolume over a search (followed by its
-name), and the corners of the box that the hypervolume is a share of."""
+MEASURED, UNTIMED, HYPERVOLUME, CORNERS = "measured", "untimed", "hypervolume", "corners"
+"""Facts about a front: the time of a whole model, or why there is none (each followed by its key), hypervolume over a
+search (followed by its name), and the corners of the box that the hypervolume is a share of."""
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE evaluations (

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -113,18 +113,17 @@ class Recipe(Settings):
             raise ValueError(str(error)) from None
         kinds = {gene.kind for gene in self.genes}
         if len(objectives) == 1:
-            raise ValueError(f"objectives: one alone is no front; write score: {objectives[0].name}, or add a cost")
+            own = objectives[0].name in get_args(ScoreName)
+            raise ValueError(
+                "objectives: one alone is no front; add a cost"
+                + (f", or write score: {objectives[0].name}" if own else "")
+            )
         if objectives and self.score != "kl":
             raise ValueError("score: objectives say what is scored; leave it out")
         if len(objectives) > 1 and not any(objective.is_cost for objective in objectives) and not self.budgets:
             raise ValueError("objectives: the dense model is best in all of these; add a cost such as parameters")
         if "hidden" in kinds and {"kl_full", "hidden_error"} & set(self.objectives):
             raise ValueError("objectives: kl_full and hidden_error need residual streams of one width; use kl")
-        if kinds == {"sparsity"} and set(self.objectives) & {*LATENCIES, "parameters", "macs", "kv_bytes"}:
-            raise ValueError(
-                "objectives: zeros in dense matrices change no parameters, MACs or latency, and the recipe has only "
-                "sparsity genes; use nonzero_parameters or linear_weights"
-            )
         unknown = sorted(set(self.reference) - set(self.objectives))
         if unknown:
             raise ValueError(
@@ -151,9 +150,13 @@ class Recipe(Settings):
             )
         if self.latency is None:
             return
+        if not wanted:
+            raise ValueError(
+                "latency: a device is named, but nothing is said about latency; add it to 'objectives' or 'budgets'"
+            )
         if {gene.kind for gene in self.genes} == {"sparsity"} and wanted:
             raise ValueError(
-                f"budgets: '{wanted[0]}' does not change with zeros in dense matrices, and the recipe has only "
+                f"latency: '{wanted[0]}' does not change with zeros in dense matrices, and the recipe has only "
                 "sparsity genes; add genes that narrow or drop"
             )
         device = self.model.device.split(":")[0]
@@ -192,11 +195,10 @@ class Recipe(Settings):
     def digest(self) -> str:
         """Names the recipe; settings that it does not use leave the name as it was before they existed."""
         values = self.model_dump(mode="json")
-        if not self.objectives:
-            for name in ("objectives", "reference", "front", "tasks"):
-                del values[name]
-        if self.latency is None:
-            del values["latency"]
+        unused = {"tasks"} if not any(name.startswith("lm-eval:") for name in self.objectives) else set()
+        unused |= {"latency"} if self.latency is None else set()
+        unused |= {"objectives", "reference", "front"} if not self.objectives else set()
+        values = {name: value for name, value in values.items() if name not in unused}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:

@@ -158,11 +158,15 @@ class ExhaustiveSettings(Settings):
 
 
 class KnapsackSettings(Settings):
-    """Sweep of single changes, then the exact knapsack; `anchors` levels of each gene are scored (all by default)."""
+    """Sweep of single changes, then the exact knapsack; `anchors` levels of each gene are scored (all by default).
+
+    For a front, `sizes` limits of each cost are solved for.
+    """
 
     name: Literal["knapsack"]
     sequences: Positive = 4
     anchors: Positive | None = None
+    sizes: Positive = 32
 
 
 class GreedySettings(Settings):

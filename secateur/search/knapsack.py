@@ -27,6 +27,10 @@ ASSIGNMENTS = 4096
 MEMORY = 400_000_000
 
 
+class FailedLevelsError(SecateurError):
+    """Nothing that keeps the budgets is free of levels that failed in the sweep."""
+
+
 def knapsack(space: Space, pool: Pool, sequences: int, anchors: int | None = None) -> Steps:
     """Sweeps single changes on the first `sequences` of the pool, solves for the budgets, scores the solution."""
     used = range(min(sequences, pool.sequences))
@@ -45,11 +49,13 @@ def knapsack_front(space: Space, goal: Goal, points: int, anchors: int | None = 
     used, archive = range(goal.sequences), Archive(goal)
     table = yield from sweep(space, used, anchors)
     solutions = {space.dense: None}
+    with contextlib.suppress(FailedLevelsError):
+        solutions.setdefault(solve(space, table))
     for cost in goal.costs:
         least, most = ends(space, cost)
         for number in range(points):
             limit = most - (most - least) * number // points
-            with contextlib.suppress(SecateurError):  # only levels that failed in the sweep are left
+            with contextlib.suppress(FailedLevelsError):
                 solutions.setdefault(solve(limited(space, cost, limit), table))
     archive.add((yield Batch(tuple(solutions), used)), space.dense)
     return archive.knee()
@@ -82,6 +88,7 @@ def solve(space: Space, table: Table, cells: int = CELLS) -> Genome:
         SecateurError: no genome keeps the budgets, or too many structured genes hang on one sparsity gene.
     """
     space.check_budgets()
+    check_clusters(space)
     if not space.budgets:
         return space.dense
     hidden = next((index for index, gene in enumerate(space.genes) if gene.kind == "hidden"), None)
@@ -124,7 +131,7 @@ def _solve(space: Space, table: Table, base: Genome, cells: int) -> Genome:
         table_now = best
         trail.append((branches, which, choices))
     if not np.isfinite(table_now).any():
-        raise SecateurError("knapsack: every genome within the budgets contains a level that failed in the sweep")
+        raise FailedLevelsError("knapsack: every genome within the budgets contains a level that failed in the sweep")
     cell = tuple(int(i) for i in np.unravel_index(int(np.argmin(table_now)), table_now.shape))
     genome = base
     for branches, which, choices in reversed(trail):
@@ -193,12 +200,6 @@ def _branches(space: Space, table: Table, base: Genome, cluster: list[int]) -> l
     """
     structural = [i for i in cluster if space.genes[i].kind != "sparsity"]
     free = [i for i in cluster if space.genes[i].kind == "sparsity"]
-    combinations = math.prod(len(space.genes[i].levels) for i in structural)
-    if combinations > ASSIGNMENTS:
-        raise SecateurError(
-            f"knapsack: {combinations} combinations of structured genes hang on {space.genes[cluster[0]].key}; "
-            "use fewer levels, smaller groups or another strategy"
-        )
     dense = _costs(space, base)
     branches: dict[Genome, _Branch] = {}
     for levels in itertools.product(*(range(len(space.genes[i].levels)) for i in structural)):
@@ -228,6 +229,17 @@ def _branches(space: Space, table: Table, base: Genome, cluster: list[int]) -> l
         structure = _Option(tuple((i, genome.levels[i]) for i in structural), loss, _minus(least, dense))
         branches[genome] = _Branch(structure, genes)
     return list(branches.values())
+
+
+def check_clusters(space: Space) -> None:
+    """Raises SecateurError when too many structured genes hang together for the knapsack to try their combinations."""
+    for cluster in _clusters(space):
+        combinations = math.prod(len(space.genes[i].levels) for i in cluster if space.genes[i].kind != "sparsity")
+        if combinations > ASSIGNMENTS:
+            raise SecateurError(
+                f"knapsack: {combinations} combinations of structured genes hang on {space.genes[cluster[0]].key}; "
+                "use fewer levels, smaller groups or another strategy"
+            )
 
 
 def _costs(space: Space, genome: Genome) -> tuple[int, ...]:

@@ -39,13 +39,20 @@ def warm_evopress(
 
 
 def warm_front(
-    space: Space, goal: Goal, most: int, first: Sequence[Callable[[], Steps]], then: Callable[[list[Genome]], Steps]
+    space: Space,
+    goal: Goal,
+    most: int,
+    initial: Sequence[Genome],
+    first: Sequence[Callable[[], Steps]],
+    then: Callable[[list[Genome]], Steps],
 ) -> Steps:
-    """Runs each strategy of `first`, then `then` from at most `most` members of the front they have found.
+    """Scores `initial`, runs each strategy of `first`, then `then` from at most `most` members of the front so far.
 
     Nothing is lost of the others: whoever keeps an archive of the whole search has them.
     """
     archive = Archive(goal)
+    if initial:
+        archive.add((yield Batch(tuple(dict.fromkeys(initial)), range(goal.sequences))), space.dense)
     for make in first:
         yield from _told(make(), lambda batch, told: archive.add(told, space.dense))
     front = [genome for genome in archive.front() if genome != space.dense]

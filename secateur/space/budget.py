@@ -37,6 +37,11 @@ def shown(cost: str, value: int) -> str:
     return f"{value / 1e6:,.2f} ms" if cost in LATENCIES else f"{value:,}"
 
 
+def labelled(cost: str, estimate: bool) -> str:
+    """The name of a cost, with a word of warning where it is an estimate."""
+    return f"{cost} (estimate)" if estimate and cost in LATENCIES else cost
+
+
 def parse_budgets(texts: Mapping[str, str | int | float], dense: Costs) -> tuple[Budget, ...]:
     """Reads budgets such as {"parameters": "<= 0.75x", "weight_bytes": "300MB", "latency": "<= 40ms"}.
 

@@ -1,5 +1,7 @@
 """Latency measured on tiny models: shapes really run, tables compose, and noise is told from a result."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -96,7 +98,11 @@ def test_a_clock_that_counts_work_gives_back_the_work(monkeypatch: pytest.Monkey
 
     for _ in range(20):
         genome = uniform(space, rng)
-        states = space.states(genome)
+        # Zeros are multiplied like any number.
+        states = [
+            replace(s, sparsity=dense_state(b).sparsity)
+            for s, b in zip(space.states(genome), shape.blocks, strict=True)
+        ]
         if not any(not state.removed for state in states):
             continue
         measured = time_model(model, shape, Weights(blocks), states, WORKLOAD, 1, 3)

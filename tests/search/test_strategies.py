@@ -66,6 +66,7 @@ def warm_sms(space: Space, seed: int) -> Steps:
             space,
             goal(),
             4,
+            [space.smallest] if space.feasible(space.smallest) else [],
             [lambda: knapsack_front(space, goal(), 4, 1)],
             lambda found: evolution.evolution("sms-emoa", space, goal(), seed, 8, encoding, found),
         )

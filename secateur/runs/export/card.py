@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from ...space.budget import shown
+from ...space.budget import labelled, shown
 from ..plan import Kept, Layer, Plan, Score
 
 
@@ -27,7 +27,10 @@ def card(plan: Plan, own_class: str | None, causal: bool) -> str:
             "",
             "| cost | value | of dense |",
             "|---|---|---|",
-            *(f"| {n} | {shown(n, v)} | {v / max(1, plan.dense_costs[n]):.4f}x |" for n, v in plan.costs.items()),
+            *(
+                f"| {labelled(n, plan.latency_estimate)} | {shown(n, v)} | {v / max(1, plan.dense_costs[n]):.4f}x |"
+                for n, v in plan.costs.items()
+            ),
             "",
             "## Scores",
             "",

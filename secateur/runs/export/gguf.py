@@ -3,7 +3,7 @@
 Weights and shapes only, no vocabulary: enough to be loaded, run on token ids and timed. Families of llama's layout.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from ...fitness.materialise import kept_blocks, smaller_weights
 from ...fitness.weights import Weights
 from ...space.anatomy import Anatomy, Block
 from ...space.costs import BlockState
-from ...space.errors import SecateurError
+from ...space.errors import SecateurError, StorageError
+from ...space.space import Space
 
 FAMILIES = ("llama", "mistral", "qwen2")
 PLACEHOLDER = 32
@@ -49,6 +50,22 @@ def check_family(anatomy: Anatomy) -> None:
         )
     if any(block.window is not None for block in anatomy.blocks):
         raise SecateurError("gguf: sliding attention windows cannot be written with sizes per layer")
+
+
+def check_space(space: Space, config: Mapping[str, Any]) -> None:
+    """Raises SecateurError where not every genome could be written, before anything is searched."""
+    check_family(space.anatomy)
+    rotary = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
+    if rotary != "default":
+        raise SecateurError(f"gguf: rotary scaling '{rotary}' is not written")
+    if any(gene.kind == "hidden" for gene in space.genes):
+        raise SecateurError("gguf: a narrower residual width is not written; leave the hidden gene out")
+    if space.additions.bias:
+        raise SecateurError("gguf: added biases have no place in a deci file; choose another repair than bias")
+    if any(gene.kind in ("attention", "block") and gene.drops and gene.members[0][0] == 0 for gene in space.genes):
+        raise SecateurError(
+            "gguf: llama.cpp reads the head size off the first layer; leave keep_first_attention as it is"
+        )
 
 
 def check_states(states: Sequence[BlockState], anatomy: Anatomy) -> None:
@@ -86,10 +103,14 @@ def write_gguf(model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState],
             writer.add_tensor(OUTSIDE[name], _array(tensor, "norm" in name))
     for new, old in enumerate(kept_blocks(states)):
         _add_block(writer, new, anatomy.blocks[old], states[old], anatomy, values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
+    finally:
+        writer.close()
 
 
 def _add_sizes(writer: Any, config: Any, anatomy: Anatomy, states: Sequence[BlockState]) -> None:

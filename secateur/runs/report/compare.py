@@ -111,7 +111,7 @@ def _corners(fronts: Sequence[FrontSummary]) -> tuple[list[float], list[float]]:
 
 def _fronts(runs: Sequence[tuple[RunFolder, Space]], fronts: Sequence[FrontSummary]) -> list[Compared]:
     ideal, worst = _corners(fronts)
-    rows = [[relative(front, point) for point in front.members if not point.dominated] for front in fronts]
+    rows = [[relative(front, point) for point in front.members if not point.fault] for front in fronts]
     together = [row for one in rows for row in one]
     kept = {tuple(together[index]) for index in nondominated(together)} if together else set()
     found = []
@@ -189,12 +189,12 @@ def comparison_page(runs: Sequence[tuple[RunFolder, Space]]) -> str:
     score = next(index for index, objective in enumerate(objectives) if not objective.is_cost)
     figure = go.Figure()
     for folder, front in pieces:
-        rows = sorted(relative(front, point) for point in front.members if not point.dominated)
+        rows = sorted(relative(front, point) for point in front.members if not point.fault)
         rows.sort(key=lambda row: row[costs[0]])
         figure.add_scatter(
             x=[row[costs[0]] for row in rows],
             y=[row[score] for row in rows],
-            mode="lines+markers",
+            mode="lines+markers" if len(objectives) == 2 else "markers",
             line={"shape": "hv"},
             name=f"{folder.path.name} ({_strategy(folder)})",
         )

@@ -1,7 +1,7 @@
 """What a run for a front says: its members re-ranked on what was measured, the references, and the hypervolume."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,11 +13,11 @@ from ...space.latency import Measured
 from ...space.objective import Objective, parse_objectives
 from ...space.space import Space
 from ..folder import RunFolder
-from ..journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER
-from .summary import Difference, Row, Summary, compare, joined, mean_held_out, measured_of, summarise
+from ..journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, UNTIMED
+from .summary import Difference, Row, Summary, broken_budgets, compare, joined, measured_of, summarise
 
 SAME = 1.01
-"""Costs up to so much above a reference's count as the same: what repeated timings of one model differ by."""
+"""Measured latencies up to so much above a reference's count as the same: what timings of one model differ by."""
 Curve = tuple[tuple[int, int, float], ...]
 """(genomes evaluated, tokens, hypervolume)"""
 
@@ -27,12 +27,12 @@ class Point:
     """A member of the front or a reference beside it.
 
     Attributes:
-        rank: from 1, in the order of the first cost, largest first; those that others dominate as measured come last.
+        rank: from 1, in the order of the first cost, largest first; those with a `fault` come last.
         values: by objective, on the calibration text; latencies measured where they were (ratio times the dense
             model's entry in the table), costs exact.
-        errors: standard errors of the values; of measured latencies half the 95 % interval.
+        errors: standard errors of the values.
         table: latencies by the table, in nanoseconds.
-        dominated: another member is at least as good in everything, now that latency is measured.
+        fault: why a member is none after all, now that latency is measured; empty for most.
     """
 
     rank: int
@@ -41,7 +41,12 @@ class Point:
     errors: Mapping[str, float]
     table: Mapping[str, int]
     measured: Measured | None
-    dominated: bool = False
+    fault: str = ""
+
+    def reliable(self, name: str) -> bool:
+        """Whether a latency was timed, and well enough to rank by."""
+        ratio = self.measured.ratios.get(name) if self.measured is not None else None
+        return ratio is not None and ratio.reliable
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,9 @@ class FrontSummary:
     curves: Mapping[str, Curve]
     table_errors: Mapping[str, tuple[float, ...]]
     estimate: bool
+    batch: int
     unreliable: tuple[str, ...]
+    untimed: Mapping[str, str]
 
 
 def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
@@ -99,18 +106,20 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
         for row in summary.rows
         if row.name != FOUND
     }
-    members = _ranked([point for name, point in points.items() if name.startswith(MEMBER)], objectives)
+    untimed = _untimed(folder, space, summary)
+    candidates = [point for name, point in points.items() if name.startswith(MEMBER)]
+    members = _ranked([_faulty(point, space, untimed) for point in candidates], objectives)
     references = tuple(
         point for name, point in points.items() if not name.startswith(MEMBER) and name not in ("dense", "random")
     )
     worst, ideal = tuple(corners["worst"]), tuple(corners["ideal"])
-    alive = [point for point in members if not point.dominated]
+    alive = [point for point in members if not point.fault]
     known = [evaluation for evaluation in scored.values() if evaluation is not None and evaluation.status == "ok"]
-    against = _against(members, references, objectives, summary.held_out, losses, space)
+    against = _against(alive, references, objectives, summary.held_out, losses, space)
     volume = hypervolume([_row_of(point, objectives) for point in alive], worst, ideal) if alive else 0.0
     return FrontSummary(
         summary=summary,
-        verdict=_verdict(members, references, against, objectives, summary),
+        verdict=_verdict(alive, references, against, objectives, summary),
         objectives=objectives,
         members=members,
         references=references,
@@ -127,13 +136,28 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
         },
         table_errors=_table_errors([*members, *references], points["dense"]),
         estimate=space.latency is not None and space.latency.estimate,
+        batch=space.latency.workload.batch if space.latency is not None else 1,
         unreliable=tuple(
             point.row.name
             for point in (*members, *references)
-            if point.measured is not None
-            and any(o.name in point.measured.ratios and not point.measured.ratios[o.name].reliable for o in objectives)
+            if point.measured is not None and any(o.is_latency and not point.reliable(o.name) for o in objectives)
         ),
+        untimed=untimed,
     )
+
+
+def _untimed(folder: RunFolder, space: Space, summary: Summary) -> dict[str, str]:
+    """Why there is no time of a plan, by its name."""
+    reasons = {row.name: folder.journal.fact(f"{UNTIMED} {space.key(row.genome)}") for row in summary.rows}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _faulty(point: Point, space: Space, untimed: Mapping[str, str]) -> Point:
+    """The member with its fault: it could not be timed, or breaks a budget on latency as measured."""
+    if point.row.name in untimed:
+        return replace(point, fault="not timed")
+    broken = broken_budgets(space, point.measured)
+    return replace(point, fault=f"over {', '.join(broken)} as measured") if broken else point
 
 
 def _on(parts: list[Evaluation], sequences: range) -> Evaluation | None:
@@ -152,7 +176,7 @@ def _point(
         ratio = measured.ratios.get(objective.name) if measured is not None else None
         if ratio is not None and ratio.reliable:
             dense = getattr(space.dense_costs, objective.name)
-            values[objective.name], errors[objective.name] = ratio.median * dense, ratio.spread * dense
+            values[objective.name], errors[objective.name] = ratio.median * dense, ratio.spread / 1.96 * dense
         elif objective.is_cost:
             values[objective.name], errors[objective.name] = float(row.costs[objective.name]), 0.0
         elif scored is not None:
@@ -166,16 +190,16 @@ def _row_of(point: Point, objectives: Sequence[Objective]) -> list[float]:
 
 
 def _ranked(points: list[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:
-    """Largest first, those that are dominated as measured last."""
-    points = [point for point in points if all(objective.name in point.values for objective in objectives)]
-    alive = set(nondominated([_row_of(point, objectives) for point in points]))
+    """Largest first, those with a fault last; that others dominate it as measured is one too."""
+    sound = [point for point in points if not point.fault]
+    alive = set(nondominated([_row_of(point, objectives) for point in sound]))
+    judged = [point for point in points if point.fault]
+    judged += [
+        point if index in alive else replace(point, fault="dominated as measured") for index, point in enumerate(sound)
+    ]
     first = next((objective.name for objective in objectives if objective.is_cost), objectives[0].name)
-    order = sorted(range(len(points)), key=lambda index: (index not in alive, -points[index].values[first]))
-    return tuple(
-        Point(rank, p.row, p.values, p.errors, p.table, p.measured, index not in alive)
-        for rank, index in enumerate(order, start=1)
-        for p in [points[index]]
-    )
+    judged.sort(key=lambda point: (bool(point.fault), -point.values[first]))
+    return tuple(replace(point, rank=rank) for rank, point in enumerate(judged, start=1))
 
 
 def _against(
@@ -186,18 +210,26 @@ def _against(
     losses: Mapping[tuple[str, str], list[Evaluation]],
     space: Space,
 ) -> tuple[Against, ...]:
-    """Each reference against the member of least held-out loss among those that cost no more."""
+    """Each reference against the member of least calibration loss among those that cost no more.
+
+    Chosen on calibration text, so that the held-out difference is not that of the luckiest.
+    """
     costs = [objective.name for objective in objectives if objective.is_cost]
+    score = next(objective.name for objective in objectives if not objective.is_cost)
+
+    def no_more(member: Point, reference: Point, cost: str) -> bool:
+        slack = SAME if member.reliable(cost) and reference.reliable(cost) else 1.0
+        return member.values[cost] <= slack * reference.values[cost]
 
     def held(point: Point) -> list[Evaluation | None]:
         return [joined(losses.get((text, space.key(point.row.genome)), [])) for text in held_out]
 
     found = []
     for reference in references:
-        cheaper = [p for p in members if all(p.values[cost] <= SAME * reference.values[cost] for cost in costs)]
+        cheaper = [p for p in members if all(no_more(p, reference, cost) for cost in costs)]
         if not cheaper or not held_out:
             continue
-        best = min(cheaper, key=lambda point: mean_held_out(point.row, held_out))
+        best = min(cheaper, key=lambda point: point.values[score])
         difference = compare(held(best), held(reference))
         if difference is not None:
             found.append(Against(reference.row.name, best.row.name, difference))
@@ -218,12 +250,14 @@ def _verdict(
 ) -> str:
     """The first line of the report."""
     if not members:
-        return "No front found: the search ended with the dense model alone."
+        return "No front found: nothing besides the dense model is left that keeps the budgets."
     count = f"{len(members)} plans on the front"
     if not summary.held_out:
         return f"{count}, not confirmed: the recipe names no held-out text, so nothing is claimed."
+    if not references:
+        return f"{count}, not compared: the run has no reference line."
     if not against:
-        return f"{count}, not compared: the run has no reference line that was scored on held-out text."
+        return f"{count}, not compared: every reference costs less than every member, or has no held-out score."
     parts = []
     for name in dict.fromkeys(line_of(reference.row.name) for reference in references):
         ours = [one for one in against if line_of(one.reference) == name]
@@ -233,7 +267,8 @@ def _verdict(
         rest = "" if total == len(ours) else f", {total - len(ours)} cheaper than every member"
         parts.append(f"better than {name} at {better} of {total} sizes, worse at {worse}{rest}")
     costs = " and ".join(objective.name for objective in objectives if objective.is_cost) or "cost"
-    return f"{count}; at the same {costs} or less, held-out KL is {'; '.join(parts)} (paired 95 % intervals)."
+    near = " (to 1 %, as measured)" if any(member.measured for member in members) else ""
+    return f"{count}; at the same {costs}{near} or less, held-out KL is {'; '.join(parts)} (paired 95 % intervals)."
 
 
 def _table_errors(points: Sequence[Point], dense: Point) -> dict[str, tuple[float, ...]]:
@@ -242,14 +277,8 @@ def _table_errors(points: Sequence[Point], dense: Point) -> dict[str, tuple[floa
         name: tuple(
             float(np.round(point.table[name] / dense.table[name] / point.measured.ratios[name].median - 1, 6))
             for point in points
-            if _known(point, name) and point.measured is not None and dense.table.get(name)
+            if point.reliable(name) and point.measured is not None and dense.table.get(name)
         )
         for name in LATENCIES
-        if any(_known(point, name) for point in points)
+        if any(point.reliable(name) for point in points)
     }
-
-
-def _known(point: Point, name: str) -> bool:
-    """Whether a latency was timed well enough."""
-    ratio = point.measured.ratios.get(name) if point.measured is not None else None
-    return ratio is not None and ratio.reliable

@@ -94,9 +94,10 @@ def _front(front: FrontSummary, space: Space, pair: Pair) -> go.Figure:
     figure.add_scatter(
         x=xs, y=ys, mode="markers", name="evaluated", marker={"size": 4, "color": "#bbb"}, hoverinfo="x+y"
     )
-    groups: dict[str, list[Point]] = {"front": [p for p in front.members if not p.dominated]}
-    if dominated := [p for p in front.members if p.dominated]:
-        groups["dominated as measured"] = dominated
+    groups: dict[str, list[Point]] = {"front": [p for p in front.members if not p.fault]}
+    for point in front.members:
+        if point.fault:
+            groups.setdefault(point.fault, []).append(point)
     for point in front.references:
         groups.setdefault(line_of(point.row.name), []).append(point)
     groups["dense"] = [front.dense]
@@ -104,21 +105,13 @@ def _front(front: FrontSummary, space: Space, pair: Pair) -> go.Figure:
         known = [p for p in points if across.name in p.values and upwards.name in p.values]
         known.sort(key=lambda p: p.values[across.name])
         error = {
-            axis: {
-                "type": "data",
-                "array": [
-                    scaled(o, 1.96 * p.errors[o.name], front)
-                    if not o.is_latency
-                    else scaled(o, p.errors[o.name], front)
-                    for p in known
-                ],
-            }
+            axis: {"type": "data", "array": [scaled(o, 1.96 * p.errors[o.name], front) for p in known]}
             for axis, o in (("error_x", across), ("error_y", upwards))
         }
         figure.add_scatter(
             x=[scaled(across, p.values[across.name], front) for p in known],
             y=[scaled(upwards, p.values[upwards.name], front) for p in known],
-            mode="lines+markers" if name == "front" else "markers",
+            mode="lines+markers" if name == "front" and len(front.objectives) == 2 else "markers",
             name=name,
             text=[_hover(front, space, p) for p in known],
             hoverinfo="text",
@@ -188,7 +181,7 @@ def _front_png(front: FrontSummary) -> bytes:
     worst = dict(zip((o.name for o in front.objectives), front.corners[1], strict=True))
     for axis, (across, upwards) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         axis.scatter(_column(front, across), _column(front, upwards), s=6, color="#bbb", label="evaluated")
-        _draw(axis, front, (across, upwards), [p for p in front.members if not p.dominated], "front", "tab:red")
+        _draw(axis, front, (across, upwards), [p for p in front.members if not p.fault], "front", "tab:red")
         names = list(dict.fromkeys(line_of(p.row.name) for p in front.references))
         for name, colour in zip(names, ("tab:blue", "tab:green", "tab:purple", "tab:brown"), strict=False):
             _draw(
@@ -201,7 +194,8 @@ def _front_png(front: FrontSummary) -> bytes:
             )
         axis.set_xlabel(axis_title(across, front))
         axis.set_ylabel(axis_title(upwards, front))
-        axis.set_xlim(0, 1.05)
+        if across.is_cost:
+            axis.set_xlim(0, 1.05)
         axis.set_ylim(0, scaled(upwards, worst[upwards.name], front) * 1.02)
         axis.legend(fontsize=8)
     return _png(figure)
@@ -215,8 +209,9 @@ def _draw(axis: object, front: FrontSummary, pair: Pair, points: Sequence[Point]
     axis.errorbar(  # type: ignore[attr-defined]
         [scaled(across, p.values[across.name], front) for p in known],
         [scaled(upwards, p.values[upwards.name], front) for p in known],
+        xerr=[1.96 * scaled(across, p.errors[across.name], front) for p in known],
         yerr=[1.96 * scaled(upwards, p.errors[upwards.name], front) for p in known],
-        fmt="o-",
+        fmt="o-" if len(front.objectives) == 2 else "o",
         markersize=4,
         linewidth=0.8,
         capsize=2,

@@ -8,7 +8,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from ...space.budget import shown
-from .front import FrontSummary
+from .front import FrontSummary, Point
 from .page import STYLE
 
 _TEMPLATE = """<!doctype html>
@@ -23,7 +23,8 @@ _TEMPLATE = """<!doctype html>
 {% for row in rows %}<tr class="{{ 'found' if row[1] == front.knee }}">
 {% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
-<p>The knee is in bold: it gives up least of everything after scaling each objective to the front's range.
+<p>± is one standard error. The knee is in bold: it gives up least of everything after scaling each objective to the
+front's range.
 Hypervolume {{ "%.4f" | format(front.hypervolume) }}: the share that the members dominate of the box between
 {{ corners[0] | join(", ") }} and {{ corners[1] | join(", ") }} (reference).</p>
 {% for line in errors %}<p>{{ line }}</p>{% endfor %}
@@ -35,7 +36,8 @@ Hypervolume {{ "%.4f" | format(front.hypervolume) }}: the share that the members
 {% for name, reason in front.summary.skipped.items() %}<p>Baseline {{ name }} does not apply: {{ reason }}</p>
 {% endfor %}
 {% for reason in front.summary.failures %}<p>Some candidates failed: {{ reason }}</p>{% endfor %}
-<h2>What each member keeps</h2><img alt="profiles" src="data:image/png;base64,{{ profiles }}">
+{% if profiles %}<h2>What each member keeps</h2>
+<img alt="profiles" src="data:image/png;base64,{{ profiles }}">{% endif %}
 <p>{{ "{:,}".format(front.summary.evaluations) }} evaluations,
 {{ "{:,}".format(front.summary.tokens) }} tokens one at a time,
 {{ "{:,}".format(front.summary.layer_passes) }} layer passes really made,
@@ -44,24 +46,31 @@ Hypervolume {{ "%.4f" | format(front.hypervolume) }}: the share that the members
 """
 
 
-def table(front: FrontSummary) -> tuple[list[str], list[list[str]]]:
-    """(headings, one row of cells a plan): members by rank, then references, then the dense model."""
+def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[list[str]]]:
+    """(headings, one row of cells a plan): members by rank, then references, then the dense model.
+
+    `brief`: all held-out texts in one column, for a terminal.
+    """
     costs = [objective for objective in front.objectives if objective.is_cost]
     scores = [objective for objective in front.objectives if not objective.is_cost]
     headings = ["rank", "plan"]
     for objective in costs:
         headings.append(f"{objective.name}\nof dense")
         if objective.is_latency:
-            headings.append("by estimate" if front.estimate else "by table")
+            headings.append("ESTIMATE" if front.estimate else "by table")
     headings += [f"{objective.name}\ncalibration" for objective in scores]
-    for text in front.summary.held_out:
+    if brief and front.summary.held_out:
+        headings.append("KL\nheld-out")
+    for text in () if brief else front.summary.held_out:
         headings += [f"{text}\nKL", "\nppl"]
     headings.append("parameters\nof dense")
+    timed = any(point.measured for point in front.members)
+    if timed:
+        headings += ["prefill\nms", "decode\ntokens/s"]
     rows = []
     for point in (*front.members, *front.references, front.dense):
-        row = [str(point.rank) if point.rank and not point.dominated else "", point.row.name]
-        if point.dominated:
-            row[0] = f"{point.rank} (dominated as measured)"
+        rank = f"{point.rank} {f'({point.fault})' if point.fault else ''}".rstrip() if point.rank else ""
+        row = [rank, point.row.name]
         for objective in costs:
             dense = max(1, front.summary.dense_costs[objective.name])
             ratio = f"{point.values[objective.name] / dense:.3f}"
@@ -72,13 +81,39 @@ def table(front: FrontSummary) -> tuple[list[str], list[list[str]]]:
         for objective in scores:
             known = objective.name in point.values
             row.append(f"{point.values[objective.name]:.3f} ± {point.errors[objective.name]:.3f}" if known else "")
-        for text in front.summary.held_out:
+        if brief and front.summary.held_out:
+            row.append(_held_out(point, front.summary.held_out))
+        for text in () if brief else front.summary.held_out:
             found = point.row.scores.get(text)
             row += [f"{found['kl'].mean:.3f} ± {found['kl'].standard_error:.3f}" if found else ""]
             row += [f"{math.exp(min(found['cross_entropy'].mean, 700.0)):.1f}" if found else ""]
         row.append(f"{point.row.costs['parameters'] / front.summary.dense_costs['parameters']:.3f}")
+        if timed:
+            row += _speed(front, point)
         rows.append(row)
     return headings, rows
+
+
+def _held_out(point: Point, texts: Sequence[str]) -> str:
+    """KL over the sequences of all texts together."""
+    scores = [point.row.scores[text]["kl"] for text in texts if text in point.row.scores]
+    if len(scores) < len(texts):
+        return ""
+    total = sum(score.sequences for score in scores)
+    mean = sum(score.mean * score.sequences for score in scores) / total
+    error = math.sqrt(sum((score.standard_error * score.sequences) ** 2 for score in scores)) / total
+    return f"{mean:.3f} ± {error:.3f}"
+
+
+def _speed(front: FrontSummary, point: Point) -> list[str]:
+    """Milliseconds of a prefill and tokens decoded a second, by the clock; the dense model's beside its last member."""
+    last = next((member.measured for member in reversed(front.members) if member.measured is not None), None)
+    times = point.measured.times if point.measured is not None else None
+    if times is None and point is front.dense and last is not None:
+        times = last.dense
+    if times is None:
+        return ["", ""]
+    return [f"{times.prefill / 1e6:.1f}", f"{front.batch * 1e9 / times.decode:.1f}" if times.decode else ""]
 
 
 def table_errors(front: FrontSummary) -> list[str]:
@@ -91,6 +126,7 @@ def table_errors(front: FrontSummary) -> list[str]:
             f"The table's {name} of dense was off by {middle:.1%} (median) and {worst:+.1%} at most from "
             f"{len(errors)} models timed end to end, in turns with the dense one."
         )
+    lines += [f"{name} was not timed: {reason}" for name, reason in front.untimed.items()]
     if front.unreliable:
         lines.append(
             f"{', '.join(front.unreliable)}: times spread by more than a tenth, so the table's latency counts; "
@@ -104,7 +140,11 @@ def table_errors(front: FrontSummary) -> list[str]:
 def corner(front: FrontSummary, values: Sequence[float]) -> list[str]:
     """The values of a corner of the box as text."""
     pairs = zip(front.objectives, values, strict=True)
-    return [f"{o.name} {shown(o.name, round(v)) if o.is_cost else f'{v:.4g}'}" for o, v in pairs]
+    return [
+        f"{o.name} {shown(o.name, round(v)) if o.is_cost else f'{v:.4g}'}"
+        + (" (estimate)" if o.is_latency and front.estimate else "")
+        for o, v in pairs
+    ]
 
 
 def front_page(

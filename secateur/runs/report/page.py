@@ -6,6 +6,7 @@ import math
 from jinja2 import Environment
 from markupsafe import Markup
 
+from ...space.budget import labelled, shown
 from .summary import Summary
 
 STYLE = """
@@ -21,7 +22,7 @@ _TEMPLATE = """<!doctype html>
 <h1>{{ title }}</h1>
 <p>Budget: {{ budgets | join(", ") or "none" }}. Model {{ model }}.</p>
 <h2>Found plan against baselines</h2>
-<table><tr><th>plan</th><th>{{ cost }} of dense</th>
+<table><tr><th>plan</th><th>{{ labelled(cost, estimate) }} of dense</th>
 {% for text in summary.held_out %}<th>{{ text }} KL</th><th>perplexity</th>{% endfor %}
 <th>found minus this, paired 95 %</th><th>search tokens</th><th>evaluations</th></tr>
 {% for row in summary.rows %}<tr class="{{ 'found' if row.name == 'found' }}"><td>{{ row.name }}</td>
@@ -32,13 +33,14 @@ _TEMPLATE = """<!doctype html>
 <td>{% if row.against %}{{ "%+.4f [%+.4f, %+.4f]" | format(row.against.mean, row.against.low, row.against.high) }}
 {% endif %}</td><td>{{ "{:,}".format(row.tokens) }}</td><td>{{ "{:,}".format(row.evaluations) }}</td></tr>
 {% endfor %}</table>
+{% for line in summary.latency %}<p>{{ line }}</p>{% endfor %}
 {% for name, reason in summary.skipped.items() %}<p>Baseline {{ name }} does not apply: {{ reason }}</p>{% endfor %}
 {% for reason in summary.failures %}<p>Some candidates failed: {{ reason }}</p>{% endfor %}
 {% for heading, picture in pictures %}<h2>{{ heading }}</h2>
 <img alt="{{ heading }}" src="data:image/png;base64,{{ picture }}">{% endfor %}
 <h2>Costs</h2><table><tr><th>cost</th><th>found</th><th>dense</th><th>ratio</th></tr>
-{% for name, value in costs %}<tr><td>{{ name }}</td><td>{{ "{:,}".format(value) }}</td>
-<td>{{ "{:,}".format(summary.dense_costs[name]) }}</td>
+{% for name, value in costs %}<tr><td>{{ labelled(name, estimate) }}</td><td>{{ shown(name, value) }}</td>
+<td>{{ shown(name, summary.dense_costs[name]) }}</td>
 <td>{{ "%.4f" | format(value / [summary.dense_costs[name], 1] | max) }}</td></tr>{% endfor %}</table>
 <p>{{ "{:,}".format(summary.evaluations) }} evaluations, {{ "{:,}".format(summary.tokens) }} tokens one at a time,
 {{ "{:,}".format(summary.layer_passes) }} layer passes really made,
@@ -55,12 +57,22 @@ HEADINGS = {
 
 
 def page(
-    title: str, model: str, budgets: list[str], cost: str, summary: Summary, pictures: dict[str, bytes], recipe: str
+    title: str,
+    model: str,
+    budgets: list[str],
+    cost: str,
+    summary: Summary,
+    pictures: dict[str, bytes],
+    recipe: str,
+    estimate: bool = False,
 ) -> str:
-    """The report as HTML with everything embedded; all text from outside is escaped."""
+    """The report as HTML with everything embedded; all text from outside is escaped. `estimate`: latency is one."""
     environment = Environment(autoescape=True)
     return environment.from_string(_TEMPLATE).render(
         style=Markup(STYLE),
+        shown=shown,
+        labelled=labelled,
+        estimate=estimate,
         title=title,
         model=model,
         budgets=budgets,

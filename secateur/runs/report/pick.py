@@ -5,42 +5,52 @@ import re
 from ...space.budget import parse_limit
 from ...space.costs import Costs
 from ...space.errors import SecateurError, suggest
+from ..journal import FOUND
 from .front import FrontSummary, Point
 from .summary import Row, Summary
 
-LIMIT = re.compile(r"\s*([A-Za-z_:.]+)\s*<=?\s*(.+?)\s*")
+LIMIT = re.compile(r"\s*([\w:.-]+)\s*<=?\s*(.+?)\s*")
 
 
 def pick_row(pick: str, summary: Summary, front: FrontSummary | None, dense: Costs) -> Row:
     """The row that `pick` means.
 
-    For a front: "knee", a rank such as "3", or a limit such as "latency<=0.6x", "weight_bytes<=300MB" or "kl<=0.5":
-    of the members that keep it the one of least loss, or for a limit on a score the one of least cost. Latency is the
-    measured one where it was measured.
+    For a front: "knee" or "found", both the knee as measured, a rank such as "3", or a limit such as "latency<=0.6x",
+    "weight_bytes<=300MB" or "kl<=0.5": of the members that keep it the one of least loss, or for a limit on a score the
+    one of least cost. Latency is the measured one where it was measured.
 
     Raises:
         SecateurError: there is no such plan, or no member keeps the limit.
     """
     rows = {row.name: row for row in summary.rows if row.name != "dense"}
+    if front is not None and pick in (FOUND, "knee"):
+        if not front.knee:
+            raise SecateurError(f"--pick {pick}: {front.verdict}")
+        return rows[front.knee]
     if pick in rows:
         return rows[pick]
     if front is None:
         raise SecateurError(f"--pick {pick}: this run has no such plan; {suggest(pick, rows)}")
-    alive = [point for point in front.members if not point.dominated]
-    if pick == "knee":
-        return rows[front.knee]
+    alive = [point for point in front.members if not point.fault]
     if pick.isdigit():
         if not 1 <= int(pick) <= len(front.members):
             raise SecateurError(f"--pick {pick}: ranks go from 1 to {len(front.members)}")
         return front.members[int(pick) - 1].row
     match = LIMIT.fullmatch(pick)
-    names = [objective.name for objective in front.objectives]
+    cost = next((objective.name for objective in front.objectives if objective.is_cost), "parameters")
     if match is None:
         raise SecateurError(
-            f'--pick {pick}: write knee, a rank from 1 to {len(front.members)}, a limit such as "{names[-1]}<=0.6x", '
+            f'--pick {pick}: write knee, a rank from 1 to {len(front.members)}, a limit such as "{cost}<=0.6x", '
             f"or a name; {suggest(pick, rows)}"
         )
     return _within(match[1], match[2], front, alive, dense).row
+
+
+def _cost(point: Point, name: str, dense: Costs) -> float:
+    """As measured, where it was."""
+    if point.measured is not None and point.reliable(name):
+        return point.measured.ratios[name].median * float(getattr(dense, name))
+    return float(point.row.costs[name])
 
 
 def _within(name: str, text: str, front: FrontSummary, alive: list[Point], dense: Costs) -> Point:
@@ -59,7 +69,7 @@ def _within(name: str, text: str, front: FrontSummary, alive: list[Point], dense
             raise SecateurError(f"--pick {name}: {suggest(name, [*scores, *dense.to_json()])}")
         whole = parse_limit(name, text, dense, f"--pick {name}")
         assert whole is not None
-        kept = [point for point in alive if point.values.get(name, point.row.costs[name]) <= whole]
+        kept = [point for point in alive if _cost(point, name, dense) <= whole]
         if kept:
             return min(kept, key=lambda point: point.values[scores[0]])
     if not kept:

@@ -65,6 +65,7 @@ class Summary:
     layer_passes: int
     seconds: float
     finished: bool
+    latency: tuple[str, ...] = ()
 
 
 Losses = dict[tuple[str, str], list[Evaluation]]
@@ -101,6 +102,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         tokens=sum(e.tokens for e in every),
         layer_passes=sum(e.layer_passes for e in every),
         seconds=sum(e.seconds for e in every),
+        latency=latency_notes(folder, space, rows),
         finished=found is not None and all(text in row.scores for row in rows for text in held_out),
     )
 
@@ -217,6 +219,36 @@ def measured_of(folder: RunFolder, space: Space, genome: Genome) -> Measured | N
     """The time of a genome as a whole model; None where it has not been taken."""
     values = folder.journal.fact(f"{MEASURED} {space.key(genome)}")
     return measured_from_json(values) if values is not None else None
+
+
+def broken_budgets(space: Space, measured: Measured | None) -> list[str]:
+    """Budgets on latency that a model does not keep as measured, though it does by the table."""
+    if measured is None:
+        return []
+    return [
+        budget.cost
+        for budget in space.budgets
+        if (ratio := measured.ratios.get(budget.cost)) is not None
+        and ratio.reliable
+        and (ratio.median - ratio.spread) * budget.of(space.dense_costs) > budget.limit
+    ]
+
+
+def latency_notes(folder: RunFolder, space: Space, rows: Iterable[Row]) -> tuple[str, ...]:
+    """A line for each plan that was timed end to end, and whether it keeps its budgets on latency."""
+    notes = []
+    for row in rows:
+        measured = measured_of(folder, space, row.genome)
+        if measured is None:
+            continue
+        parts = []
+        for name, ratio in measured.ratios.items():
+            by_table = row.costs[name] / max(1, getattr(space.dense_costs, name))
+            parts.append(f"{name} {ratio.median:.3f} ± {ratio.spread:.3f} of dense ({by_table:.3f} by the table)")
+        broken = broken_budgets(space, measured)
+        verdict = f"; does NOT keep the budget on {', '.join(broken)} as measured" if broken else ""
+        notes.append(f"{row.name} timed on {measured.device}: {', '.join(parts)}{verdict}")
+    return tuple(notes)
 
 
 def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Plan:

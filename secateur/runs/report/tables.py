@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from ...space.budget import shown
-from ...space.costs import LATENCIES
+from ...space.budget import labelled, shown
 from ..plan import Plan
 from .compare import Compared
 from .front import FrontSummary
@@ -20,11 +20,11 @@ def _perplexity(nats: float) -> str:
     return f"{value:.1f}" if value < 10_000 else f"{value:.1e}"
 
 
-def print_summary(console: Console, summary: Summary, budgets: list[str], cost: str) -> None:
-    """Prints verdict and comparison; `cost` is the cost shown relative to dense."""
+def print_summary(console: Console, summary: Summary, budgets: list[str], cost: str, estimate: bool = False) -> None:
+    """Prints verdict and comparison; `cost` is the cost shown relative to dense. `estimate`: latency is one."""
     console.print(summary.verdict, style="bold", markup=False, highlight=False)
     table = Table(title=f"Budget: {', '.join(budgets) or 'none'}", title_justify="left")
-    headings = ["plan", f"{cost}\nof dense"]
+    headings = ["plan", f"{labelled(cost, estimate)}\nof dense"]
     for text in summary.held_out:
         headings += [f"{text}\nKL", "\nppl"]
     headings += ["found minus this\n95 % interval", "search\ntokens"]
@@ -50,7 +50,7 @@ def print_summary(console: Console, summary: Summary, budgets: list[str], cost: 
 def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> None:
     """Prints verdict, members and references of a front, the knee in bold."""
     console.print(front.verdict, style="bold", markup=False, highlight=False)
-    headings, rows = table(front)
+    headings, rows = table(front, brief=True)
     grid = Table(title=f"Budget: {', '.join(budgets) or 'none'}", title_justify="left")
     for heading in headings:
         grid.add_column(heading, justify="left" if heading == "plan" else "right", no_wrap=True)
@@ -65,7 +65,7 @@ def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> No
     )
     for line in table_errors(front):
         console.print(line, markup=False, highlight=False)
-    _print_rest(console, front.summary)
+    _print_rest(console, front.summary, latency=False)
 
 
 def print_compared(console: Console, runs: Sequence[Compared]) -> None:
@@ -81,7 +81,7 @@ def print_compared(console: Console, runs: Sequence[Compared]) -> None:
     for heading in headings:
         grid.add_column(heading, justify="left" if heading in ("run", "strategy") else "right", no_wrap=True)
     for one in runs:
-        cells = [one.name, one.strategy, f"{one.evaluations:,}", f"{one.tokens:,}"]
+        cells = [escape(one.name), one.strategy, f"{one.evaluations:,}", f"{one.tokens:,}"]
         if fronts:
             cells += [str(one.members), str(one.shared), f"{one.volume or 0.0:.4f}"]
             cells.append(f"{one.held_volume:.4f}" if one.held_volume is not None else "")
@@ -98,8 +98,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(f"{plan.name}: {plan.model.path}", style="bold", markup=False, highlight=False)
     for name, value in plan.costs.items():
         ratio = value / max(1, plan.dense_costs[name])
-        estimate = " (estimate)" if name in LATENCIES and plan.latency_estimate else ""
-        console.print(f"{name:20} {shown(name, value):>20}   {ratio:.4f} of dense{estimate}", highlight=False)
+        label = labelled(name, plan.latency_estimate)
+        console.print(f"{label:20} {shown(name, value):>20}   {ratio:.4f} of dense", highlight=False)
     if plan.latency is not None:
         for name, (ratio, spread) in plan.latency.ratios.items():
             console.print(
@@ -121,7 +121,9 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(grid)
 
 
-def _print_rest(console: Console, summary: Summary) -> None:
+def _print_rest(console: Console, summary: Summary, latency: bool = True) -> None:
+    for line in summary.latency if latency else ():
+        console.print(line, markup=False, highlight=False)
     for name, reason in summary.skipped.items():
         console.print(f"baseline {name} does not apply: {reason}", markup=False)
     for reason in summary.failures:

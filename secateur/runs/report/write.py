@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ...space.space import Space
 from ..folder import RunFolder, write_bytes, write_text
+from ..journal import FOUND
 from .figures import figures
 from .front import FrontSummary, summarise_front
 from .front_figures import interactive, pictures
@@ -15,6 +16,11 @@ from .summary import Summary, make_plan, summarise
 def shown_cost(space: Space) -> str:
     """The cost that tables show: the first that is budgeted."""
     return space.budgets[0].cost if space.budgets else "parameters"
+
+
+def estimated(space: Space) -> bool:
+    """Whether latencies are an estimate."""
+    return space.latency is not None and space.latency.estimate
 
 
 def write_report(folder: RunFolder, space: Space) -> Summary | FrontSummary:
@@ -41,15 +47,16 @@ def write_report(folder: RunFolder, space: Space) -> Summary | FrontSummary:
         summary,
         pictures,
         folder.recipe.to_yaml(),
+        estimate=estimated(space),
     )
     write_text(report / "index.html", html)
     _write_plans(folder, space, summary)
     return summary
 
 
-def _write_plans(folder: RunFolder, space: Space, summary: Summary) -> None:
+def _write_plans(folder: RunFolder, space: Space, summary: Summary, without: tuple[str, ...] = ()) -> None:
     for row in summary.rows:
-        if row.name != "dense":
+        if row.name != "dense" and row.name not in without:
             make_plan(folder, space, summary, row).write(folder.path / "plans" / f"{row.name}.json")
 
 
@@ -68,4 +75,7 @@ def _write_front(folder: RunFolder, space: Space, front: FrontSummary) -> None:
         folder.recipe.to_yaml(),
     )
     write_text(folder.path / "report" / "index.html", html)
-    _write_plans(folder, space, front.summary)
+    _write_plans(folder, space, front.summary, (FOUND,))
+    knee = next((row for row in front.summary.rows if row.name == front.knee), None)
+    if knee is not None:
+        make_plan(folder, space, front.summary, knee).write(folder.path / "plans" / "knee.json")
