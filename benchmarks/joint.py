@@ -17,7 +17,8 @@ from benchmarks.setup import console
 from secateur.compose import build_space, load_bench, space_of
 from secateur.runs.folder import RunFolder
 from secateur.runs.journal import FOUND
-from secateur.runs.recipe import Recipe, read_recipe
+from secateur.runs.reading import read_recipe
+from secateur.runs.recipe import Recipe
 from secateur.runs.report.summary import Difference, compare, joined, summarise
 from secateur.space.evaluation import Evaluation, mean_and_error, merged
 

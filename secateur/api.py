@@ -13,14 +13,16 @@ from .fitness.speed import matrix_speed
 from .runs.export.hf import export_hf
 from .runs.folder import RunFolder, write_text
 from .runs.plan import Plan
-from .runs.recipe import Recipe, make_recipe, read_recipe
+from .runs.reading import make_recipe, read_recipe
+from .runs.recipe import Recipe
 from .runs.report.compare import Compared, compare_runs, comparison_page
 from .runs.report.front import FrontSummary, summarise_front
 from .runs.report.pick import pick_row
 from .runs.report.study import write_study
 from .runs.report.summary import Summary, make_plan, summarise
 from .runs.report.write import write_report
-from .runs.settings import SEARCH_BASELINES, EvolutionSettings, EvopressSettings, SamplerSettings
+from .runs.settings import SEARCH_BASELINES
+from .runs.strategy_settings import EvolutionSettings, EvopressSettings, SamplerSettings
 from .search.evopress import PUBLISHED, Schedule
 from .space.budget import labelled, shown
 from .space.errors import SecateurError, suggest

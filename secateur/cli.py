@@ -38,7 +38,7 @@ def search(
 ) -> None:
     """Search, compare with the baselines, confirm on held-out text, and write the report."""
     from .execution import start
-    from .runs.recipe import read_recipe
+    from .runs.reading import read_recipe
 
     wanted = read_recipe(recipe, settings or [])
     with console.status("loading the model and its texts"):
@@ -130,7 +130,7 @@ def dashboard(
 def space(recipe: RecipeFile, settings: Settings = None) -> None:
     """Show what would be searched, and whether the budgets can be kept; needs no weights."""
     from .api import describe
-    from .runs.recipe import read_recipe
+    from .runs.reading import read_recipe
 
     description = describe(read_recipe(recipe, settings or []))
     table = Table(title=f"{description.genes} genes, {description.size:.3g} combinations", title_justify="left")

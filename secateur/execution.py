@@ -19,16 +19,8 @@ from .runs.export.gguf import check_space
 from .runs.folder import RunFolder, check_free
 from .runs.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, Choice, Turn
 from .runs.recipe import Recipe
-from .runs.settings import (
-    DEPTH_BASELINES,
-    SEARCH_BASELINES,
-    SPARSITY_BASELINES,
-    WIDTH_BASELINES,
-    GreedySettings,
-    KnapsackSettings,
-    MultiprunerSettings,
-    RandomSettings,
-)
+from .runs.settings import DEPTH_BASELINES, SEARCH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES
+from .runs.strategy_settings import GreedySettings, KnapsackSettings, MultiprunerSettings, RandomSettings
 from .search.archive import Archive, Goal
 from .search.loop import Allowance, Spending, Step, run
 from .search.memo import Memo

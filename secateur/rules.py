@@ -21,7 +21,7 @@ from .operators.sampling import ends, from_states, limited
 from .runs.journal import Journal
 from .runs.peers import read_states
 from .runs.recipe import Recipe
-from .runs.settings import FRONT_INITIAL
+from .runs.strategy_settings import FRONT_INITIAL
 from .search.archive import Goal
 from .space.errors import SecateurError
 from .space.genome import Genome

@@ -6,16 +6,8 @@ from typing import Any, cast
 from .compose import goal_of
 from .operators.sampling import ends, limited
 from .runs.recipe import Recipe
-from .runs.settings import (
-    DEPTH_BASELINES,
-    SPARSITY_BASELINES,
-    WIDTH_BASELINES,
-    Effort,
-    EvolutionSettings,
-    GreedySettings,
-    KnapsackSettings,
-    SamplerSettings,
-)
+from .runs.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, Effort
+from .runs.strategy_settings import EvolutionSettings, GreedySettings, KnapsackSettings, SamplerSettings
 from .search.archive import Goal
 from .search.encoding import Encoding, Levels, Shares
 from .search.evolution import evolution

@@ -8,7 +8,8 @@ from types import TracebackType
 
 from ..space.errors import SecateurError, StorageError
 from .journal import Journal
-from .recipe import Recipe, read_recipe
+from .reading import read_recipe
+from .recipe import Recipe
 
 
 def write_text(path: Path, text: str) -> None:

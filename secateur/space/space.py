@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from .anatomy import Anatomy, Axis
+from .anatomy import Anatomy
 from .budget import Budget, shown
+from .checks import check_covered, check_genes, check_patterns, check_projection
 from .costs import NONE_ADDED, Additions, BlockCosts, BlockState, Costs, block_costs, dense_state, total
 from .errors import SecateurError, suggest
 from .gene import Gene, Sparsity
@@ -32,68 +33,13 @@ class Space:
     latency: LatencyTable | None = None
 
     def __post_init__(self) -> None:
-        if not self.genes:
-            raise SecateurError("the space has no genes; add at least one under 'genes'")
-        keys = [gene.key for gene in self.genes]
-        if len(set(keys)) != len(keys):
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise SecateurError(f"gene {twice} is declared twice")
-        covered: dict[tuple[int, int], str] = {}
-        for gene in self.genes:
-            if gene.kind != "sparsity":
-                continue
-            for member in gene.members:
-                if member in covered:
-                    linear = self.anatomy.blocks[member[0]].linears[member[1]].name
-                    raise SecateurError(
-                        f"block {member[0]}, {linear}: covered by both {covered[member]} and {gene.key}; "
-                        "give each linear to one sparsity gene"
-                    )
-                covered[member] = gene.key
-        self._check_patterns()
-        self._check_hidden()
-
-    def _check_patterns(self) -> None:
-        """Raises SecateurError where a pattern N:M would not fit the narrower inputs of a linear."""
-        for gene in self.genes:
-            for level in gene.levels:
-                if not isinstance(level, Sparsity) or not level.of:
-                    continue
-                for index, linear in gene.members:
-                    columns = self.anatomy.blocks[index].linears[linear].columns
-                    for size in self._input_sizes(index, columns):
-                        if size % level.of:
-                            name = self.anatomy.blocks[index].linears[linear].name
-                            raise SecateurError(
-                                f"block {index}, {name}: the pattern {level} does not fit a width of {size} inputs; "
-                                f"set 'multiple_of' to a multiple of {level.of}, or leave the pattern out"
-                            )
-
-    def _input_sizes(self, index: int, columns: Axis) -> set[int]:
-        """The lengths that `columns` can take in runs that stay together: whole heads, channels, residual width."""
-        block = self.anatomy.blocks[index]
-        if columns == ("query",):
-            found = [self._structure.get((kind, index)) for kind in ("attention", "queries")]
-            narrows = any(self.genes[gene].narrows for gene in found if gene is not None)
-            return {block.head_dim} if narrows else {block.heads * block.head_dim}
-        kind = "mlp" if columns == ("channel",) else "hidden" if columns == ("hidden",) else ""
-        gene = self._structure.get((kind, index))
-        return (
-            {int(level) for level in self.genes[gene].levels if isinstance(level, int)} if gene is not None else set()
-        )
-
-    def _check_hidden(self) -> None:
-        """Raises SecateurError where the projection that a rotation adds outweighs what a level removes."""
-        index = next((i for i, gene in enumerate(self.genes) if gene.kind == "hidden"), None)
-        if index is None or not self.additions.projection:
-            return
-        dense, first = self.dense_costs, self.costs(self.dense.with_level(index, 1))
-        if first.parameters > dense.parameters or first.macs > dense.macs:
-            raise SecateurError(
-                f"hidden: level {self.genes[index].levels[1]} would cost more than the full width "
-                f"{self.anatomy.hidden_size}, since a rotated residual stream with tied embeddings needs a projection "
-                "before the head; begin with a smaller level"
-            )
+        check_genes(self.genes)
+        check_covered(self.anatomy, self.genes)
+        check_patterns(self.anatomy, self.genes, self._structure)
+        hidden = self._structure.get(("hidden", 0))
+        if hidden is not None and self.additions.projection:
+            first = self.costs(self.dense.with_level(hidden, 1))
+            check_projection(self.anatomy, self.genes[hidden], self.dense_costs, first)
 
     # -- genomes -------------------------------------------------------------------------------------------------
 

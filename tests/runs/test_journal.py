@@ -11,7 +11,7 @@ import pytest
 
 from secateur.runs.folder import RunFolder
 from secateur.runs.journal import Choice, Journal, Turn
-from secateur.runs.recipe import make_recipe
+from secateur.runs.reading import make_recipe
 from secateur.space.errors import SecateurError
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome

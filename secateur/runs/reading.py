@@ -1,0 +1,156 @@
+"""Reading a recipe: YAML and overrides in, a checked `Recipe` out, or every problem on a line of its own."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ..space.errors import SecateurError, suggest
+from .recipe import Recipe
+from .settings import (
+    Effort,
+    FrontSettings,
+    GeneSettings,
+    LatencySettings,
+    ModelSettings,
+    TasksSettings,
+    TextSettings,
+    WidthsSettings,
+)
+from .strategy_settings import (
+    EvolutionSettings,
+    EvopressSettings,
+    ExhaustiveSettings,
+    GreedySettings,
+    KnapsackSettings,
+    MultiprunerSettings,
+    RandomSettings,
+    SamplerSettings,
+    ScheduleSettings,
+)
+
+
+def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies `--set` overrides such as `effort.tokens=50000` or `genes.0.layers=1-28`.
+
+    Raises:
+        SecateurError: the file cannot be read, is not YAML, or does not fit; every problem on a line of its own.
+    """
+    try:
+        text = path.read_text(encoding="utf8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SecateurError(f"recipe {path}: cannot be read: {error}") from error
+    values = _parsed(text, f"recipe {path}")
+    if not isinstance(values, dict):
+        raise SecateurError(
+            f"recipe {path}: expected settings such as 'model:' and 'genes:', got {type(values).__name__}"
+        )
+    for setting in settings:
+        _apply(values, setting)
+    return make_recipe(values, f"recipe {path}")
+
+
+def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Checks plain values; raises SecateurError with every problem on a line of its own."""
+    try:
+        return Recipe.model_validate(dict(values))
+    except ValidationError as error:
+        # A list whose items are wrong is also reported as too short; the items say it better.
+        found: list[dict[str, Any]] = [dict(one) for one in error.errors()]
+        deeper = {tuple(one["loc"][:length]) for one in found for length in range(len(one["loc"]))}
+        problems = [_problem(one) for one in found if one["type"] != "too_short" or tuple(one["loc"]) not in deeper]
+        raise SecateurError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without the silent second meaning: a key that stands twice is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for key in keys if isinstance(key, str) and keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"'{twice}' stands there twice, line {node.start_mark.line + 1}; keep one")
+        return super().construct_mapping(node, deep)
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise SecateurError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+
+
+def _apply(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise SecateurError(f"--set {setting}: write key=value, such as effort.tokens=50000")
+    *parents, last = key.split(".")
+    at: Any = values
+    for part in parents:
+        at = at.setdefault(part, {}) if isinstance(at, dict) else _item(at, part, setting)
+    value = _parsed(text, f"--set {setting}")
+    if isinstance(at, dict):
+        at[last] = value
+    elif isinstance(at, list) and last.isdigit() and int(last) < len(at):
+        at[int(last)] = value
+    else:
+        raise SecateurError(f"--set {setting}: there is no '{last}' to set")
+
+
+def _item(values: Any, part: str, setting: str) -> Any:
+    if isinstance(values, list) and part.isdigit() and int(part) < len(values):
+        return values[int(part)]
+    raise SecateurError(f"--set {setting}: there is no '{part}' to set")
+
+
+def _problem(error: dict[str, Any]) -> str:
+    """One pydantic error as `where: what`, with a suggestion for an unknown key."""
+    location = [part for part in error["loc"] if not (isinstance(part, str) and part.endswith("Settings"))]
+    # The tag of a discriminated union stands in the path like a key.
+    tags = set(_STRATEGIES)
+    path = ".".join(str(part) for part in location if part not in tags) or "recipe"
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(error["loc"])
+        return f"{path}: unknown key; {suggest(str(error['loc'][-1]), known)}"
+    if error["type"] == "missing":
+        return f"{path}: missing"
+    return f"{path}: {str(error['msg']).removeprefix('Value error, ')}"
+
+
+_STRATEGIES: dict[str, type[BaseModel]] = {
+    "random": RandomSettings,
+    "exhaustive": ExhaustiveSettings,
+    "knapsack": KnapsackSettings,
+    "greedy": GreedySettings,
+    "multipruner": MultiprunerSettings,
+    "evopress": EvopressSettings,
+    "nsga2": EvolutionSettings,
+    "nsga3": EvolutionSettings,
+    "sms-emoa": EvolutionSettings,
+    "tpe": SamplerSettings,
+    "optuna-nsga2": SamplerSettings,
+    "gp": SamplerSettings,
+}
+_CLASSES: dict[str, type[BaseModel]] = {
+    **_STRATEGIES,
+    "model": ModelSettings,
+    "calibration": TextSettings,
+    "held_out": TextSettings,
+    "genes": GeneSettings,
+    "widths": WidthsSettings,
+    "effort": Effort,
+    "latency": LatencySettings,
+    "front": FrontSettings,
+    "tasks": TasksSettings,
+    "schedule": ScheduleSettings,
+}
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    """The keys that are allowed where an unknown one was found."""
+    settings: type[BaseModel] = Recipe
+    for part in location[:-1]:
+        settings = _CLASSES.get(str(part), settings)
+    return list(settings.model_fields)

@@ -1,0 +1,159 @@
+"""The settings of strategies: frozen values, told apart by their `name`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ..space.errors import suggest
+from .settings import Positive, Settings
+
+Initial = Literal[
+    "random", "uniform", "owl", "er", "last-k", "shortgpt", "angular", "uniform-width", "flap", "knapsack", "greedy"
+]
+Encoding = Literal["levels", "shares"]
+FRONT_INITIAL = ("dense", "uniform", "knapsack", "greedy")
+PLAN_FILES = (".json", ".txt")
+
+
+class ScheduleSettings(Settings):
+    """An explicit EvoPress schedule: `survivors` and `tokens` per selection stage."""
+
+    generations: Positive
+    offspring: Positive
+    survivors: tuple[Positive, ...]
+    tokens: tuple[Positive, ...]
+    first: Positive = 1
+
+
+class RandomSettings(Settings):
+    """Random genomes on the budget, each on `sequences` sequences."""
+
+    name: Literal["random"]
+    sequences: Positive = 4
+
+
+class ExhaustiveSettings(Settings):
+    """Every genome of a small space."""
+
+    name: Literal["exhaustive"]
+    sequences: Positive = 4
+
+
+class KnapsackSettings(Settings):
+    """Sweep of single changes, then the exact knapsack; `anchors` levels of each gene are scored (all by default).
+
+    For a front, `sizes` limits of each cost are solved for.
+    """
+
+    name: Literal["knapsack"]
+    sequences: Positive = 4
+    anchors: Positive | None = None
+    sizes: Positive = 32
+
+
+class GreedySettings(Settings):
+    """One best change at a time; `lazy` genes tried again at each step (null: all, as published)."""
+
+    name: Literal["greedy"]
+    sequences: Positive = 4
+    anchors: Positive | None = None
+    lazy: Positive | None = 8
+    evaluations: Positive | None = None
+
+
+class MultiprunerSettings(Settings):
+    """Greedily sublayers, then channels, then heads; `evaluations` at most (null: one change a step, as published)."""
+
+    name: Literal["multipruner"]
+    sequences: Positive = 4
+    evaluations: Positive | None = None
+
+
+class EvopressSettings(Settings):
+    """(1 + lambda) evolution by level switches.
+
+    `schedule`: `auto` (sized from the effort), `published-depth`, `published-sparsity`, or explicit numbers.
+    `minibatches`: `fresh` at every stage or `nested` prefixes of the pool; `mutation`: switches in `levels` or `costs`;
+    by default fresh and levels with a published schedule, nested and costs otherwise. `initial`: where to start;
+    `random` is the published choice for depth, `uniform` for sparsity; so may any other rule of the baselines be;
+    `knapsack` and `greedy` run those first, with the settings in `warm`, and their tokens count.
+    """
+
+    name: Literal["evopress"]
+    schedule: Literal["auto", "published-depth", "published-sparsity"] | ScheduleSettings = "auto"
+    mutation: Literal["levels", "costs"] | None = None
+    minibatches: Literal["fresh", "nested"] | None = None
+    initial: tuple[Initial, ...] = ("random",)
+    warm: KnapsackSettings | GreedySettings | None = None
+
+    @model_validator(mode="after")
+    def _warm_is_used(self) -> "EvopressSettings":
+        if self.warm is not None and self.warm.name not in self.initial:
+            raise ValueError(f"'warm' has settings for {self.warm.name}, which 'initial' does not name")
+        return self
+
+
+class EvolutionSettings(Settings):
+    """Multi-objective evolution by pymoo.
+
+    `encoding`: one level per gene, or `shares`, real sensitivities that the exact knapsack decodes onto the budgets.
+    `initial`: what the population starts from besides random genomes: `dense`; `uniform` in several sizes; `knapsack`
+    and `greedy`, run first with the settings in `warm`; plan files, and drop lists of other tools (.json, .txt).
+    """
+
+    name: Literal["nsga2", "nsga3", "sms-emoa"]
+    population: Annotated[int, Field(ge=4)] = 24
+    sequences: Positive = 4
+    encoding: Encoding = "levels"
+    initial: tuple[str, ...] = ("dense", "uniform", "knapsack")
+    warm: KnapsackSettings | GreedySettings | None = None
+
+    @model_validator(mode="after")
+    def _initial_exists(self) -> "EvolutionSettings":
+        check_front_initial(self.initial, self.warm)
+        return self
+
+
+class SamplerSettings(Settings):
+    """Optuna's samplers: `population` is that of NSGA-II, and of random trials before the others begin.
+
+    `batch` vectors are asked for at a time (by default 1 for gp, 4 otherwise); the rest is as for evolution.
+    """
+
+    name: Literal["tpe", "optuna-nsga2", "gp"]
+    population: Annotated[int, Field(ge=2)] = 16
+    batch: Positive | None = None
+    sequences: Positive = 4
+    encoding: Encoding = "levels"
+    initial: tuple[str, ...] = ("dense", "uniform", "knapsack")
+    warm: KnapsackSettings | GreedySettings | None = None
+
+    @model_validator(mode="after")
+    def _initial_exists(self) -> "SamplerSettings":
+        check_front_initial(self.initial, self.warm)
+        return self
+
+
+def check_front_initial(names: tuple[str, ...], warm: KnapsackSettings | GreedySettings | None) -> None:
+    """Raises ValueError for what is neither a rule nor a file, and for settings in `warm` that nothing uses."""
+    for name in names:
+        if name not in FRONT_INITIAL and Path(name).suffix not in PLAN_FILES:
+            raise ValueError(f"initial: '{name}' is no plan file; {suggest(name, FRONT_INITIAL)}")
+    if warm is not None and warm.name not in names:
+        raise ValueError(f"'warm' has settings for {warm.name}, which 'initial' does not name")
+
+
+StrategySettings = Annotated[
+    RandomSettings
+    | ExhaustiveSettings
+    | KnapsackSettings
+    | GreedySettings
+    | MultiprunerSettings
+    | EvopressSettings
+    | EvolutionSettings
+    | SamplerSettings,
+    Field(discriminator="name"),
+]
+FRONT_STRATEGIES = ("random", "exhaustive", "knapsack", "nsga2", "nsga3", "sms-emoa", "tpe", "optuna-nsga2", "gp")
+"""Those that search for a front."""
