@@ -25,6 +25,7 @@ from secateur.runs.journal import MEMBER, Choice
 from secateur.runs.plan import read_plan, schema
 from secateur.space.errors import SecateurError
 from secateur.space.front import nondominated
+from secateur.space.latency import Measured, Ratio, Times
 from tests.test_cli import command, refused, write
 from tests.tiny import tiny_recipe
 
@@ -354,6 +355,77 @@ def test_a_benchmark_as_an_objective_needs_to_be_meant(
         answer = refused(monkeypatch, capsys, "search", write(tmp_path / "r.yaml", recipe), "--out", tmp_path / "run")
         assert answer.returncode == 2
         assert message in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes"),
+    [
+        ({"name": "exhaustive", "sequences": 2}, {"genes": [{"kind": "mlp"}], "effort": {}}),
+        ({"name": "nsga2", "population": 6, "sequences": 2, "initial": ["greedy", "knapsack"]}, {}),
+        ({"name": "tpe", "population": 6, "sequences": 2, "encoding": "shares", "initial": ["uniform"]}, {}),
+        ({"name": "nsga3", "population": 6, "sequences": 2}, {"objectives": ["kl", "prefill", "kv_bytes"]}),
+        ({"name": "knapsack", "sequences": 2}, {"objectives": ["perplexity", "kl"], "latency": None}),
+        ({"name": "random", "sequences": 2}, {"objectives": ["kl", "perplexity", "macs"], "latency": None}),
+    ],
+)
+def test_every_way_to_a_front_where_the_dense_model_breaks_a_budget(
+    tiny: Path, tmp_path: Path, strategy: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    values: dict[str, Any] = {"latency": ESTIMATE, "strategy": strategy, "baselines": [], "effort": {"evaluations": 60}}
+    recipe = front_recipe(tiny, **(values | changes))
+    recipe["budgets"] = {"parameters": "<= 0.9x"}
+    run = secateur.run({key: value for key, value in recipe.items() if value is not None}, tmp_path / "run")
+    front = run.front
+    assert front is not None
+    assert front.members
+    assert 0 < front.hypervolume < 1
+    assert front.curves["found"]
+    for point in front.members:
+        assert point.row.costs["parameters"] <= 0.9 * front.summary.dense_costs["parameters"]
+    assert run.plan("knee").name == front.knee
+    assert (tmp_path / "run" / "plans" / "knee.json").exists()
+
+
+def test_a_member_that_breaks_its_budget_as_measured_is_none(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table says 0.8x can be kept; the clock says everything takes 0.9x."""
+
+    def slow(*_: object) -> Measured:
+        ratios = {name: Ratio(0.9, 0.001) for name in ("prefill", "decode", "latency")}
+        return Measured("cpu", Times(90, 9), Times(100, 10), ratios, 3)
+
+    monkeypatch.setattr("secateur.fitness.bench.Bench.time_whole", slow)
+    recipe = front_recipe(tiny, budgets={"latency": "<= 0.8x"}, baselines=[], effort={"evaluations": 30})
+    recipe["strategy"] = {"name": "knapsack", "sequences": 2}
+    run = secateur.run(recipe, tmp_path / "front")
+    assert run.front is not None
+    assert {point.fault for point in run.front.members} == {"over latency as measured"}
+    assert run.front.verdict.startswith("No front found")
+    with pytest.raises(SecateurError, match="No front found"):
+        run.plan("knee")
+    single = secateur.run(recipe | {"objectives": [], "effort": {}}, tmp_path / "single")
+    assert any("does NOT keep the budget on latency" in line for line in single.summary.latency)
+
+
+def test_what_cannot_be_timed_is_said_and_ranked_last(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> Measured:
+        raise SecateurError("the device is on fire")
+
+    monkeypatch.setattr("secateur.fitness.bench.Bench.time_whole", refuses)
+    recipe = front_recipe(tiny, baselines=[], strategy={"name": "knapsack", "sequences": 2})
+    run = secateur.run(recipe, tmp_path / "run")
+    assert run.front is not None
+    assert {point.fault for point in run.front.members} == {"not timed"}
+    assert set(run.front.untimed.values()) == {"the device is on fire"}
+
+
+def test_a_reference_below_the_best_there_can_be_is_refused(tiny: Path, tmp_path: Path) -> None:
+    recipe = front_recipe(tiny, reference={"kl": -1}, latency=ESTIMATE)
+    with pytest.raises(SecateurError, match=r"reference.kl: -1 is not above"):
+        secateur.run(recipe, tmp_path / "run")
 
 
 REFUSALS: list[tuple[dict[str, Any], str]] = [
