@@ -77,20 +77,22 @@ def time_choices(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
     settings = recipe.latency
     if settings is None or settings.device == "estimate" or not {*recipe.objectives, *recipe.budgets} & {*LATENCIES}:
         return
-    journal.settle("timed on", bench.machine(settings.threads), "the machine that models are timed on")
     genomes = dict.fromkeys(choice.genome for choice in journal.choices().values())
+    facts = {genome: f"{MEASURED} {space.key(genome)}" for genome in genomes if genome != space.dense}
+    left = [genome for genome, fact in facts.items() if journal.fact(fact) is None]
+    left = [genome for genome in left if journal.fact(f"{UNTIMED} {space.key(genome)}") is None]
+    if not left:
+        return
+    journal.settle("timed on", bench.machine(settings.threads), "the machine that models are timed on")
     title = f"timing whole models on {settings.device}"
     with _timer(folder, space, bench, settings) as timed:
-        for number, genome in enumerate(genomes):
-            watcher.blocks(title, number, len(genomes))
-            fact = f"{MEASURED} {space.key(genome)}"
-            untimed = journal.fact(f"{UNTIMED} {space.key(genome)}") is not None
-            if genome != space.dense and journal.fact(fact) is None and not untimed:
-                try:
-                    journal.settle(fact, timed(genome).to_json(), "the time of a whole model")
-                except StorageError:
-                    raise
-                except SecateurError as error:
-                    journal.settle(f"{UNTIMED} {space.key(genome)}", str(error), "what could not be timed")
-                    watcher.say(f"a plan cannot be timed: {error}")
-    watcher.blocks(title, len(genomes), len(genomes))
+        for number, genome in enumerate(left, start=len(facts) - len(left)):
+            watcher.blocks(title, number, len(facts))
+            try:
+                journal.settle(facts[genome], timed(genome).to_json(), "the time of a whole model")
+            except StorageError:
+                raise
+            except SecateurError as error:
+                journal.settle(f"{UNTIMED} {space.key(genome)}", str(error), "what could not be timed")
+                watcher.say(f"a plan cannot be timed: {error}")
+    watcher.blocks(title, len(facts), len(facts))

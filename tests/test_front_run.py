@@ -361,7 +361,10 @@ def test_a_benchmark_as_an_objective_needs_to_be_meant(
     ("strategy", "changes"),
     [
         ({"name": "exhaustive", "sequences": 2}, {"genes": [{"kind": "mlp"}], "effort": {}}),
-        ({"name": "nsga2", "population": 6, "sequences": 2, "initial": ["greedy", "knapsack"]}, {}),
+        (
+            {"name": "nsga2", "population": 6, "sequences": 2, "initial": ["greedy", "knapsack"]},
+            {"effort": {"evaluations": 120}},
+        ),
         ({"name": "tpe", "population": 6, "sequences": 2, "encoding": "shares", "initial": ["uniform"]}, {}),
         ({"name": "nsga3", "population": 6, "sequences": 2}, {"objectives": ["kl", "prefill", "kv_bytes"]}),
         ({"name": "knapsack", "sequences": 2}, {"objectives": ["perplexity", "kl"], "latency": None}),

@@ -54,7 +54,7 @@ def evolved(name: evolution.Name, encoding: type[Levels] | type[Shares]) -> Call
 
 def sampled(name: samplers.Name, encoding: type[Levels] | type[Shares]) -> Callable[[Space, int], Steps]:
     def make(space: Space, seed: int) -> Steps:
-        return short(samplers.sampled(name, space, goal(), seed, 4, 2, encoding(space, goal().costs)), 4)
+        return short(samplers.sampled(name, space, goal(), seed, 4, 2, encoding(space, goal().costs)), 3)
 
     return make
 
