@@ -129,7 +129,7 @@ def enumerated(title: str, space: Space, goal: Goal, evaluator: SubnetEvaluator)
         f"{evaluator.layer_passes // SEQUENCES:,} layer passes a sequence"
     )
     lookup = Lookup(evaluator, table)
-    rows = Table(title="Share of the true hypervolume: median [quartiles]", title_justify="left")
+    rows = Table(title="Share of the true hypervolume, median (and quartiles)", title_justify="left")
     for heading in ("strategy", "seeds", *(f"{count} evaluations" for count in AT)):
         rows.add_column(heading, justify="right")
     for name, make in strategies(space, goal).items():
