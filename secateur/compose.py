@@ -110,8 +110,7 @@ def goal_of(recipe: Recipe, space: Space) -> Goal | None:
     """
     if not recipe.objectives:
         return None
-    sequences = min(getattr(recipe.strategy, "sequences", 1), recipe.calibration.sequences)
-    return Goal(parse_objectives(recipe.objectives), sequences, _reference(recipe, space))
+    return Goal(parse_objectives(recipe.objectives), recipe.goal_sequences, _reference(recipe, space))
 
 
 def _reference(recipe: Recipe, space: Space) -> tuple[tuple[str, float], ...]:

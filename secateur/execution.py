@@ -301,7 +301,7 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     check_free(path)
     space = build_space(recipe)
     for name in filter(is_own, recipe.scores):
-        check_own(name, tasks_of(recipe), min(recipe.calibration.sequences, getattr(recipe.strategy, "sequences", 1)))
+        check_own(name, tasks_of(recipe), recipe.goal_sequences)
     if recipe.latency is not None and recipe.latency.device == "llama.cpp":
         load_llama_cpp()
         check_space(space, load_config(recipe.model.path, recipe.model.trust_remote_code))

@@ -166,6 +166,11 @@ class Recipe(Settings):
             raise ValueError("latency.decode: 0, but decoding is an objective or has a budget; set how many tokens")
 
     @property
+    def goal_sequences(self) -> int:
+        """On how many calibration sequences all genomes of a front are compared."""
+        return min(getattr(self.strategy, "sequences", 1), self.calibration.sequences)
+
+    @property
     def scores(self) -> tuple[str, ...]:
         """What candidates are scored on; the first is what a search for one plan minimises."""
         names = tuple(one.score for one in parse_objectives(self.objectives) if not one.is_cost)

@@ -49,7 +49,7 @@ class Levels:
     def excess(self, vector: Sequence[float]) -> list[float]:
         """How far the genome is over each budget before it is compressed, in shares of the limit; at most 0 is kept."""
         costs = self.space.costs(self.space.canonical(Genome(tuple(int(level) for level in vector))))
-        return [budget.of(costs) / max(1, budget.limit) - 1 for budget in self.space.budgets]
+        return [budget.excess(costs) for budget in self.space.budgets]
 
     def encode(self, genome: Genome) -> Vector:
         return np.array(genome.levels, dtype=np.float64)

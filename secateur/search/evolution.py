@@ -176,6 +176,6 @@ def judged(
     for evaluation in evaluations:
         failed = evaluation.status == "failed"
         values.append([FAILED] * len(goal.objectives) if failed else list(goal.point(evaluation)))
-        over = [budget.of(evaluation.costs) / max(1, budget.limit) - 1 for budget in space.budgets]
+        over = [budget.excess(evaluation.costs) for budget in space.budgets]
         excess.append([*over, float(failed)])
     return np.array(values), np.array(excess)

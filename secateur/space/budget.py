@@ -28,6 +28,10 @@ class Budget:
         value: int = getattr(costs, self.cost)
         return value
 
+    def excess(self, costs: Costs) -> float:
+        """How far it is exceeded, in shares of the limit; at most 0 where it is kept."""
+        return self.of(costs) / max(1, self.limit) - 1
+
     def __str__(self) -> str:
         return f"{self.cost} <= {shown(self.cost, self.limit)} ({self.text})"
 

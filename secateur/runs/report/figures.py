@@ -33,7 +33,8 @@ def figures(folder: RunFolder, space: Space, summary: Summary) -> dict[str, byte
     return pictures
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as PNG bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
@@ -52,7 +53,7 @@ def profile(space: Space, plans: Sequence[tuple[str, Genome]]) -> bytes:
     axes[-1].set_xticks(range(0, len(space.anatomy.blocks), max(1, len(space.anatomy.blocks) // 15)))
     assert image is not None
     figure.colorbar(image, ax=axes.tolist(), label="kept and non-zero", shrink=0.9)
-    return _png(figure)
+    return png(figure)
 
 
 def _kept_shares(space: Space, genome: Genome) -> NDArray[np.float64]:
@@ -102,7 +103,7 @@ def progress(folder: RunFolder, space: Space) -> bytes | None:
     if not drawn:
         return None
     by_evaluations.legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def comparison(summary: Summary) -> bytes:
@@ -127,7 +128,7 @@ def comparison(summary: Summary) -> bytes:
     axes[-1].set_xlabel("found minus this, paired 95 %")
     axes[0].set_yticks(list(places), [row.name for row in rows])
     axes[0].invert_yaxis()
-    return _png(figure)
+    return png(figure)
 
 
 def costs(summary: Summary) -> bytes:
@@ -144,4 +145,4 @@ def costs(summary: Summary) -> bytes:
     axis.invert_yaxis()
     axis.set_xlim(0, 1.15)
     axis.set_xlabel("of dense")
-    return _png(figure)
+    return png(figure)

@@ -99,7 +99,7 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
         losses.setdefault((text, evaluation.key), []).append(evaluation)
         if text == CALIBRATION:
             evaluations.setdefault(evaluation.genome, []).append(evaluation)
-    sequences = range(min(getattr(folder.recipe.strategy, "sequences", 1), folder.recipe.calibration.sequences))
+    sequences = range(folder.recipe.goal_sequences)
     scored = {genome: _on(parts, sequences) for genome, parts in evaluations.items()}
     points = {
         row.name: _point(folder, space, objectives, row, scored.get(row.genome))

@@ -1,11 +1,6 @@
 """The pictures of a front: interactive ones as pieces of HTML, and the same as PNG bytes."""
 
-import io
 from collections.abc import Sequence
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import plotly.graph_objects as go
 import plotly.io
@@ -13,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ...space.objective import Objective
 from ...space.space import Space
-from .figures import profile
+from .figures import png, profile
 from .front import FrontSummary, Point, line_of
 
 Pair = tuple[Objective, Objective]
@@ -169,12 +164,6 @@ def pictures(front: FrontSummary, space: Space) -> dict[str, bytes]:
     return found
 
 
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
-
-
 def _front_png(front: FrontSummary) -> bytes:
     shown = pairs(front)
     figure = Figure(figsize=(7 * len(shown), 4.8), layout="constrained")
@@ -198,7 +187,7 @@ def _front_png(front: FrontSummary) -> bytes:
             axis.set_xlim(0, 1.05)
         axis.set_ylim(0, scaled(upwards, worst[upwards.name], front) * 1.02)
         axis.legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def _draw(axis: object, front: FrontSummary, pair: Pair, points: Sequence[Point], name: str, colour: str) -> None:
@@ -228,4 +217,4 @@ def _hypervolume_png(front: FrontSummary) -> bytes:
     axis.set_xlabel("genomes evaluated")
     axis.set_ylabel("hypervolume, share of the box")
     axis.legend(fontsize=8)
-    return _png(figure)
+    return png(figure)

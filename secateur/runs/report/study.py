@@ -69,7 +69,7 @@ def _trial(space: Space, objectives: tuple[Objective, ...], parts: list[Evaluati
     genome = parts[0].genome
     costs = space.costs(genome)
     pairs = list(zip(space.genes, genome.levels, strict=True))
-    excess = [budget.of(costs) / max(1, budget.limit) - 1 for budget in space.budgets]
+    excess = [budget.excess(costs) for budget in space.budgets]
     attributes: dict[str, Any] = {
         "plans": ", ".join(names),
         "sequences": sum(len(part.sequences) for part in parts),
