@@ -21,7 +21,7 @@ def perplexity(model: torch.nn.Module, tokenizer: object, name: str, windows: in
     """Of the first `windows` windows, each scored from its second token."""
     total = 0.0
     for ids in windows_after_a_third(documents(f"package:{name}"), tokenizer, windows, length):
-        total += cross_entropy(model(ids).logits[0, :-1].float(), ids[0, 1:])
+        total += float(cross_entropy(model(ids).logits[0, :-1].float(), ids[0, 1:]).sum())
     return math.exp(total / windows / (length - 1))
 
 

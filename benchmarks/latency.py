@@ -38,7 +38,7 @@ def loaded_loss(folder: Path, ids: torch.Tensor) -> tuple[int, float]:
     """Parameters of an exported checkpoint, and its cross-entropy on ids (time,)."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     logits = model(input_ids=ids[None]).logits[0, :-1].float()
-    return sum(p.numel() for p in model.parameters()), cross_entropy(logits, ids[1:]) / (len(ids) - 1)
+    return sum(p.numel() for p in model.parameters()), float(cross_entropy(logits, ids[1:]).mean())
 
 
 def main() -> None:

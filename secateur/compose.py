@@ -167,5 +167,12 @@ def tasks_of(recipe: Recipe) -> TaskRequest:
 
 def _request(text: TextSettings, title: str) -> TextRequest:
     return TextRequest(
-        title, text.source, text.field, text.split, text.sequences, text.length, text.windows_per_document
+        title,
+        text.source,
+        text.field,
+        text.split,
+        text.sequences,
+        text.length,
+        text.windows_per_document,
+        text.positions,
     )

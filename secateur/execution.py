@@ -17,7 +17,7 @@ from .progress import Watcher
 from .rules import from_files, line, rule, uniform_lines
 from .runs.export.gguf import check_space
 from .runs.folder import RunFolder, check_free
-from .runs.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, Choice, Turn
+from .runs.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, RANKS, Choice, Turn
 from .runs.recipe import Recipe
 from .runs.settings import DEPTH_BASELINES, SEARCH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES
 from .runs.strategy_settings import GreedySettings, KnapsackSettings, MultiprunerSettings, RandomSettings
@@ -134,6 +134,7 @@ def _search(execution: Execution, name: str, title: str, steps: Steps, allowance
     curve: list[tuple[int, int, float]] = []
     known: dict[Genome, float] = {}
     timed: set[tuple[Genome, range]] = set()
+    ranks: list[tuple[int, int, float]] = []
 
     def watch(step: Step) -> None:
         nonlocal seconds
@@ -149,6 +150,9 @@ def _search(execution: Execution, name: str, title: str, steps: Steps, allowance
             incumbent, front = archive.knee(), len(archive.front())
             curve.append((step.spending.evaluations, step.spending.tokens, archive.hypervolume()))
             note = f"{front} on the front, hypervolume {curve[-1][2]:.4f}"
+        if step.correlation is not None:
+            ranks.append((step.spending.evaluations, step.spending.tokens, step.correlation))
+            note += f", the model's rank correlation {step.correlation:.2f}"
         journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, incumbent))
         execution.watcher.at(step.spending.tokens, note)
 
@@ -156,6 +160,8 @@ def _search(execution: Execution, name: str, title: str, steps: Steps, allowance
     if archive is not None:
         incumbent = archive.knee()
         journal.settle(f"{HYPERVOLUME} {name}", curve, f"the search of '{name}'")
+    if ranks:
+        journal.settle(f"{RANKS} {name}", ranks, f"the model of '{name}'")
     if incumbent is None:
         failed = [one.reason for _, one in journal.evaluations(CALIBRATION) if one.status == "failed"]
         why = f"; {len(failed)} evaluations failed, the last one: {failed[-1]}" if failed else ""

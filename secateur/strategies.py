@@ -1,13 +1,20 @@
 """The composition, second part: from the settings of a strategy to the strategy."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from .compose import goal_of
 from .operators.sampling import ends, limited
 from .runs.recipe import Recipe
 from .runs.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, Effort
-from .runs.strategy_settings import EvolutionSettings, GreedySettings, KnapsackSettings, SamplerSettings
+from .runs.strategy_settings import (
+    EvolutionSettings,
+    GreedySettings,
+    KnapsackSettings,
+    SamplerSettings,
+    SurrogateSettings,
+)
 from .search.archive import Goal
 from .search.encoding import Encoding, Levels, Shares
 from .search.evolution import evolution
@@ -19,11 +26,16 @@ from .search.multipruner import multipruner
 from .search.random import random_search
 from .search.samplers import sampled
 from .search.strategy import Pool, Steps
+from .search.surrogate import PATH, surrogate, surrogate_front
+from .search.surrogate import Options as SurrogateOptions
 from .search.warm import warm_evopress, warm_front
+from .space.budget import parse_limit
 from .space.errors import SecateurError
 from .space.genome import Genome
 from .space.space import Space
 
+BEGINNING = 0.6
+"""Of the effort, what the sweep and the path of our own strategy may take at most."""
 PUBLISHED_NAMES = tuple(f"published-{name}" for name in PUBLISHED)
 
 
@@ -70,6 +82,13 @@ def make_steps(
                     "strategy: multipruner drops and narrows sublayers; the recipe has only sparsity genes"
                 )
             return multipruner(space, pool, seed, sequences, settings.evaluations or affordable)
+        case "surrogate":
+            _check_initial(settings.initial, space)
+            limits = _limits(settings, space, goal) if goal is not None else []
+            options = _options(recipe, settings, space, pool, tokens)
+            if goal is not None:
+                return surrogate_front(space, goal, pool, seed, limits, options)
+            return surrogate(space, pool, seed, [space], options, initial)
     if goal is not None:
         return _front_steps(recipe, settings, space, pool, goal, tokens, initial)
     schedule: Schedule | int | None = tokens
@@ -92,7 +111,7 @@ def make_steps(
             warm[-1]()  # so that what cannot run is refused now
     mutation: Mutation = settings.mutation or ("levels" if published else "costs")
     fresh = (settings.minibatches or ("fresh" if published else "nested")) == "fresh"
-    return warm_evopress(space, pool, seed, schedule, mutation, fresh, initial, warm)
+    return warm_evopress(space, pool, seed, schedule, mutation, fresh, initial, warm, settings.race)
 
 
 def _front_steps(
@@ -162,6 +181,63 @@ def _check_effort(
             f"{settings.population}; raise 'effort', lower 'population' or 'sequences', or leave knapsack and greedy "
             "out of 'initial'"
         )
+
+
+def _options(
+    recipe: Recipe, settings: SurrogateSettings, space: Space, pool: Pool, tokens: int | None
+) -> SurrogateOptions:
+    """The options of our own strategy, with sweep and path on as much text as leaves something to search with.
+
+    Raises:
+        SecateurError: the effort does not reach for a sweep and a path.
+    """
+    names = ("lazy", "batch", "risk", "mutated", "tolerance")
+    options = SurrogateOptions(**{name: getattr(settings, name) for name in names})
+    levels = max(len(gene.levels) for gene in space.genes)
+    anchors = min(settings.anchors or levels, levels)
+    singles = 1 + sum(min(anchors, len(gene.levels) - 1) for gene in space.genes)
+    last = min(settings.sequences, pool.sequences)
+    for first in sorted({min(settings.first, last), 1}, reverse=True):
+        left = [] if tokens is None else [tokens // (first * pool.tokens_per_sequence)]
+        left += [] if recipe.effort.evaluations is None else [recipe.effort.evaluations]
+        room = int(BEGINNING * min(left)) - singles if left else None
+        if room is None or room > settings.lazy:
+            wanted = settings.path or PATH * len(space.genes)
+            path = wanted if room is None else min(wanted, room)
+            return replace(options, sequences=last, first=first, anchors=anchors, path=path)
+    needed = round((singles + settings.lazy + 1) / BEGINNING)
+    raise SecateurError(
+        f"effort: surrogate needs {needed} evaluations of one sequence, {needed * pool.tokens_per_sequence:,} tokens, "
+        "for its sweep of single changes, a path and something to search with; raise 'effort', or lower 'anchors'"
+    )
+
+
+def _limits(settings: SurrogateSettings, space: Space, goal: Goal) -> list[tuple[str, int]]:
+    """The (cost, limit) of each target of a search for a front.
+
+    Raises:
+        SecateurError: sizes that cannot be read or kept, or that could be of several costs; nothing but costs and one
+            score to minimise.
+    """
+    if len(goal.objectives) != len(goal.costs) + 1 or not goal.costs:
+        raise SecateurError("objectives: surrogate searches for a front of one score and costs, such as [kl, macs]")
+    known = [cost for cost in goal.costs if getattr(space.dense_costs, cost) is not None]
+    if isinstance(settings.sizes, int):
+        limits = []
+        for cost in known:
+            least, most = ends(space, cost)
+            steps = 2 * settings.sizes
+            limits += [(cost, most - (most - least) * number // steps) for number in range(1, settings.sizes + 1)]
+        return limits
+    if len(goal.costs) > 1:
+        raise SecateurError("strategy.sizes: several costs are objectives; write how many sizes of each, such as 8")
+    limits = []
+    for raw in settings.sizes:
+        limit = parse_limit(goal.costs[0], raw, space.dense_costs, "strategy.sizes")
+        if limit is not None:
+            limited(space, goal.costs[0], limit).check_budgets()
+            limits.append((goal.costs[0], limit))
+    return limits
 
 
 def _anchors(settings: Any, space: Space, affordable: int | None, length: int, solutions: int = 1) -> int | None:

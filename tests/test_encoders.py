@@ -69,7 +69,7 @@ def test_scores_are_over_masked_tokens(tmp_path: Path) -> None:
         places, _ = predicted(text, row)
         logits = model(text.ids[row][None]).logits[0, places]
         expected = torch.nn.functional.cross_entropy(logits, text.targets[row][places])
-        scores = score(("kl", "kl_full", "cross_entropy"), teacher.hidden(row), row, teacher)
+        scores = score(("kl", "kl_full", "cross_entropy"), teacher.hidden(row), [row], teacher)[0]
         assert scores["cross_entropy"] == pytest.approx(float(expected), rel=1e-4)
         assert scores["kl"] == pytest.approx(0, abs=1e-5)
         assert scores["kl_full"] == pytest.approx(0, abs=1e-5)

@@ -369,6 +369,11 @@ def test_a_benchmark_as_an_objective_needs_to_be_meant(
         ({"name": "nsga3", "population": 6, "sequences": 2}, {"objectives": ["kl", "prefill", "kv_bytes"]}),
         ({"name": "knapsack", "sequences": 2}, {"objectives": ["perplexity", "kl"], "latency": None}),
         ({"name": "random", "sequences": 2}, {"objectives": ["kl", "perplexity", "macs"], "latency": None}),
+        ({"name": "surrogate", "sequences": 2, "first": 1, "sizes": 3}, {"effort": {"evaluations": 120}}),
+        (
+            {"name": "surrogate", "sequences": 2, "sizes": ["0.8x", "60%"]},
+            {"objectives": ["kl", "parameters"], "latency": None, "effort": {"evaluations": 120}},
+        ),
     ],
 )
 def test_every_way_to_a_front_where_the_dense_model_breaks_a_budget(

@@ -31,7 +31,7 @@ from .rotation import Basis, find_basis
 from .subnet import Subnet
 from .tasks import NO_TASKS, TaskRequest
 from .teacher import Teacher
-from .text import Sequences, documents, from_token_file, masked, pack
+from .text import Sequences, documents, from_token_file, masked, pack, thinned
 from .weights import Repairs, Weights
 from .widths import (
     WidthSettings,
@@ -56,6 +56,7 @@ class TextRequest:
     sequences: int
     length: int
     windows_per_document: int
+    positions: int | None = None
 
 
 @dataclass
@@ -261,13 +262,17 @@ def open_bench(
     tokenizer = load_tokenizer(path, trust_remote_code)
     used: frozenset[str] = frozenset()
     texts: dict[str, Sequences] = {}
-    for request in (calibration, *held_out):
+    requests = (calibration, *held_out)
+    for request in requests:
         texts[request.title] = _read(request, tokenizer, seed, used)
         used |= texts[request.title].documents
     model = load_model(path, dtype, device, trust_remote_code)
     anatomy = anatomy_of(model, dtype)
     if not anatomy.causal:
         texts = {title: masked(text, tokenizer, seed) for title, text in texts.items()}
+    for request in requests:
+        if request.positions is not None:
+            texts[request.title] = thinned(texts[request.title], request.positions, seed)
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and anatomy.family == "roberta":
         config: Any = model.config

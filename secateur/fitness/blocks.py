@@ -46,7 +46,7 @@ class _HandOver(nn.Module):
 
 
 class Blocks:
-    """A model as embedding, blocks and head; one sequence at a time: hidden states are (1, time, hidden)."""
+    """A model as embedding, blocks and head; hidden states are (sequences, time, hidden)."""
 
     def __init__(self, model: nn.Module, anatomy: Anatomy) -> None:
         parent, _, self._name = anatomy.blocks_path.rpartition(".")
@@ -55,7 +55,7 @@ class Blocks:
         self._parent = model.get_submodule(parent)
         self.modules: list[nn.Module] = list(self._parent.get_submodule(self._name).children())
         self._list = self._parent.get_submodule(self._name)
-        self._arguments: dict[int, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
+        self._arguments: dict[tuple[int, int], list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -76,19 +76,19 @@ class Blocks:
 
     @torch.inference_mode()
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """What the first block receives for token ids (1, time)."""
+        """What the first block receives for token ids (sequences, time)."""
         notes: list[tuple[torch.Tensor, tuple[Any, ...], dict[str, Any]]] = []
         count = len(self.modules)
         with contextlib.suppress(_CaughtError):
             self._forward(ids.to(self.device), [_Note(notes, index == count - 1) for index in range(count)])
-        # Masks and positions depend on the length alone.
-        self._arguments[ids.shape[1]] = [(args, kwargs) for _, args, kwargs in notes]
+        # Masks and positions depend on the shape alone.
+        self._arguments[ids.shape[0], ids.shape[1]] = [(args, kwargs) for _, args, kwargs in notes]
         return notes[0][0]
 
     @torch.inference_mode()
     def run(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
-        """Block `index` on hidden states; a sequence of that length must have been embedded before."""
-        args, kwargs = self._arguments[hidden.shape[1]][index]
+        """Block `index` on hidden states; ids of their shape must have been embedded before."""
+        args, kwargs = self._arguments[hidden.shape[0], hidden.shape[1]][index]
         result: torch.Tensor = self.modules[index](hidden, *args, **kwargs)
         return result
 
@@ -110,7 +110,7 @@ class Blocks:
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Final norm and head: (1, time, hidden) to float32 logits (time, vocabulary)."""
+        """Final norm and head: (1, time, hidden) to logits (time, vocabulary) in the model's own precision."""
         ids = torch.zeros(hidden.shape[:2], dtype=torch.int64, device=hidden.device)
-        result: torch.Tensor = self._forward(ids, [_HandOver(hidden)]).logits[0].float()
+        result: torch.Tensor = self._forward(ids, [_HandOver(hidden)]).logits[0]
         return result

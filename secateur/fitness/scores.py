@@ -1,5 +1,7 @@
 """What a subnet is scored on: distance to the dense model, or the text itself. All in float32, all minimised."""
 
+from collections.abc import Sequence
+
 import torch
 
 from .teacher import Teacher
@@ -11,71 +13,115 @@ SCORES = {
     "cross_entropy": "negative log-likelihood of the next token; its exponential is the perplexity",
     "hidden_error": "squared error of the last hidden state relative to the dense one",
 }
-CHUNK = 128
+Scores = dict[str, float]
+HEAD_ROWS = 256
 """Positions whose logits are held at once."""
+SOFTMAX_ROWS = 32
+"""Positions whose logits are normalised at once, so that they stay in the processor's caches."""
 
 
 @torch.inference_mode()
-def score(names: tuple[str, ...], hidden: torch.Tensor, sequence: int, teacher: Teacher) -> dict[str, float]:
-    """Scores one sequence.
+def score(names: tuple[str, ...], hidden: torch.Tensor, sequences: Sequence[int], teacher: Teacher) -> list[Scores]:
+    """Scores sequences.
 
     Args:
         names: of `SCORES`.
-        hidden: (1, time, hidden), what the last block returned.
-        sequence: its index in the teacher's text.
+        hidden: (sequences, time, hidden), what the last block returned.
+        sequences: their indices in the teacher's text.
         teacher: the dense model's answers.
 
     Returns:
-        For each name the mean over positions (over predicted tokens for `cross_entropy`), nats per token; for an
-        encoder over the masked positions.
+        For each sequence and name the mean over its scored positions (over predicted tokens for `cross_entropy`), nats
+        per token; the head runs at those positions only.
     """
-    positions, targets = predicted(teacher.text, sequence)
-    positions, targets = positions.to(hidden.device), targets.to(hidden.device)
-    totals = dict.fromkeys(names, 0.0)
+    scored = [predicted(teacher.text, sequence) for sequence in sequences]
+    results: list[Scores] = [{} for _ in sequences]
     if set(names) - {"hidden_error"}:
-        for part in torch.split(positions, CHUNK):
-            logits = teacher.blocks.logits(hidden[:, part])
-            if "cross_entropy" in names:
-                known = targets[part] != NOT_MASKED
-                value = cross_entropy(logits[known], targets[part][known])
-                totals["cross_entropy"] += value / int((targets != NOT_MASKED).sum())
-            if "kl_full" in names:
-                dense = teacher.blocks.logits(teacher.hidden(sequence)[:, part])
-                totals["kl_full"] += kl_full(dense, logits) / len(positions)
-            if "kl" in names:
-                top = teacher.top(sequence)
-                value = kl_top(top.log_probabilities[part], top.tokens[part], top.log_tail[part], logits)
-                totals["kl"] += value / len(positions)
+        rows = torch.cat([one[positions] for one, (positions, _) in zip(hidden, scored, strict=True)])
+        values = _by_row(names, rows, sequences, scored, teacher)
+        counts = [len(positions) for positions, _ in scored]
+        for name, column in values.items():
+            for result, part in zip(results, torch.split(column, counts), strict=True):
+                result[name] = float(part.nanmean())
     if "hidden_error" in names:
-        dense = teacher.hidden(sequence).float()
-        totals["hidden_error"] = float(((hidden.float() - dense) ** 2).sum() / (dense**2).sum())
-    return totals
+        for result, one, sequence in zip(results, hidden, sequences, strict=True):
+            dense = teacher.hidden(sequence)[0].float()
+            result["hidden_error"] = float(((one.float() - dense) ** 2).sum() / (dense**2).sum())
+    return results
+
+
+def _by_row(
+    names: tuple[str, ...],
+    rows: torch.Tensor,
+    sequences: Sequence[int],
+    scored: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    teacher: Teacher,
+) -> dict[str, torch.Tensor]:
+    """For each name one value for each of the final hidden states `rows` (positions, hidden); NaN: nothing to predict.
+
+    On the CPU, where sums over a few rows cost a synchronisation on an accelerator.
+    """
+    places = [positions.to(rows.device) for positions, _ in scored]
+    targets = torch.cat([target[positions] for positions, target in scored]).to(rows.device)
+    tops = [teacher.top(sequence) for sequence in sequences] if "kl" in names else []
+    log_p, tokens, tail = (
+        torch.cat([getattr(top, name)[place] for top, place in zip(tops, places, strict=True)]) if tops else rows
+        for name in ("log_probabilities", "tokens", "log_tail")
+    )
+    dense = rows
+    if "kl_full" in names:
+        hidden = [teacher.hidden(sequence)[0] for sequence in sequences]
+        dense = torch.cat([one[place] for one, place in zip(hidden, places, strict=True)])
+    values: dict[str, list[torch.Tensor]] = {name: [] for name in names if name != "hidden_error"}
+    # No more at once than a sequence has: the model's own forward looks positions up.
+    most = min(HEAD_ROWS, teacher.text.length)
+    for start in range(0, len(rows), most):
+        logits = teacher.blocks.logits(rows[start : start + most][None])
+        dense_logits = teacher.blocks.logits(dense[start : start + most][None]) if "kl_full" in names else logits
+        for first in range(0, len(logits), SOFTMAX_ROWS):
+            few = slice(first, min(first + SOFTMAX_ROWS, len(logits)))
+            at, part = slice(start + few.start, start + few.stop), logits[few].float()
+            if "cross_entropy" in names:
+                values["cross_entropy"].append(cross_entropy(part, targets[at]))
+            if "kl_full" in names:
+                values["kl_full"].append(kl_full(dense_logits[few].float(), part))
+            if "kl" in names:
+                values["kl"].append(kl_top(log_p[at], tokens[at], tail[at], part))
+    return {name: torch.cat(parts).cpu() for name, parts in values.items()}
 
 
 def predicted(text: Sequences, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(positions scored,), and for every position (time,) the token to be predicted there or `NOT_MASKED`.
 
-    A causal model is scored at every position and predicts the next token, where there is one.
+    A causal model is scored at every position, or those of `text.positions`, and predicts the next token, where there
+    is one.
     """
     ids = text.ids[sequence]
     if text.targets is None:
-        return torch.arange(len(ids)), torch.cat([ids[1:], ids.new_full((1,), NOT_MASKED)])
+        positions = torch.arange(len(ids)) if text.positions is None else text.positions[sequence]
+        return positions, torch.cat([ids[1:], ids.new_full((1,), NOT_MASKED)])
     return (text.targets[sequence] != NOT_MASKED).nonzero().reshape(-1), text.targets[sequence]
 
 
-def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> float:
-    """Sum over positions of the negative log-likelihood; logits (positions, vocabulary), targets (positions,)."""
-    return float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood (positions,), NaN where the target is `NOT_MASKED`.
+
+    Args:
+        logits: (positions, vocabulary).
+        targets: (positions,).
+    """
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none", ignore_index=NOT_MASKED)
+    return losses.masked_fill(targets == NOT_MASKED, torch.nan)
 
 
-def kl_full(dense: torch.Tensor, logits: torch.Tensor) -> float:
-    """Sum over positions of KL(dense || subnet), both as logits (positions, vocabulary)."""
+def kl_full(dense: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """KL(dense || subnet) at each position (positions,), both as logits (positions, vocabulary)."""
     p, q = dense.log_softmax(-1), logits.log_softmax(-1)
-    return float((p.exp() * (p - q)).sum())
+    return (p.exp() * (p - q)).sum(-1)
 
 
-def kl_top(log_p: torch.Tensor, tokens: torch.Tensor, log_tail: torch.Tensor, logits: torch.Tensor) -> float:
-    """Sum over positions of the KL between two distributions coarsened to the dense model's top tokens plus a tail.
+def kl_top(log_p: torch.Tensor, tokens: torch.Tensor, log_tail: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """KL at each position (positions,) of two distributions coarsened to the dense model's top tokens plus a tail.
 
     Merging outcomes never raises a KL (data-processing inequality), so this is a lower bound of the full one; unlike
     renormalising over the top tokens it sees the mass that the subnet moves into the tail.
@@ -90,6 +136,6 @@ def kl_top(log_p: torch.Tensor, tokens: torch.Tensor, log_tail: torch.Tensor, lo
     rest = logits.scatter_(1, tokens, -torch.inf).logsumexp(1)
     total = torch.logaddexp(rest, top.logsumexp(1))
     log_q, log_q_tail = top - total[:, None], rest - total
-    inside = (log_p.exp() * (log_p - log_q)).sum()
-    tail = torch.where(log_tail == -torch.inf, 0.0, log_tail.exp() * (log_tail - log_q_tail)).sum()
-    return float(inside + tail)
+    inside = (log_p.exp() * (log_p - log_q)).sum(1)
+    tail = torch.where(log_tail == -torch.inf, 0.0, log_tail.exp() * (log_tail - log_q_tail))
+    return inside + tail

@@ -98,7 +98,7 @@ class Subnet:
             step()
 
     def run(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
-        """The block on hidden states (1, time, hidden); a removed block hands them on untouched."""
+        """The block on hidden states (sequences, time, hidden); a removed block hands them on untouched."""
         return hidden if self.states[index].removed else self._blocks.run(index, hidden)
 
     def restore(self) -> None:

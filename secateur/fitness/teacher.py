@@ -60,7 +60,7 @@ class Teacher:
         hidden = self.blocks.embed(ids[None])
         for index in range(len(self.blocks.modules)):
             hidden = self.blocks.run(index, hidden)
-        log_p = self.blocks.logits(hidden).log_softmax(-1)
+        log_p = self.blocks.logits(hidden).float().log_softmax(-1)
         top, tokens = log_p.topk(self._top, dim=-1)
         log_tail = log_p.scatter_(1, tokens, -torch.inf).logsumexp(1)
         return {

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,15 @@ class Sequences:
         documents: names of the texts used.
         targets: (sequences, length) int64 for an encoder: the token that was masked, `NOT_MASKED` elsewhere. None for
             a causal model, which predicts each next token.
-        digest: names the tokens.
+        positions: (sequences, scored) int64, ascending: where a causal model is scored; None: everywhere.
+        digest: names the tokens, and where they are scored.
     """
 
     name: str
     ids: torch.Tensor
     documents: frozenset[str]
     targets: torch.Tensor | None = None
+    positions: torch.Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -45,6 +47,8 @@ class Sequences:
         total = hashlib.sha256(f"{tuple(self.ids.shape)}".encode() + self.ids.numpy().tobytes())
         if self.targets is not None:
             total.update(self.targets.numpy().tobytes())
+        if self.positions is not None:
+            total.update(self.positions.numpy().tobytes())
         return total.hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -234,6 +238,26 @@ def masked(text: Sequences, tokenizer: Any, seed: int) -> Sequences:
         targets[row, places] = ids[row, places]
         ids[row, places] = tokenizer.mask_token_id
     return Sequences(text.name, ids, text.documents, targets)
+
+
+def thinned(text: Sequences, count: int, seed: int) -> Sequences:
+    """A text that is scored at `count` positions of each sequence: one at random from each of as many equal stretches.
+
+    The mean over them is unbiased for the mean over all, and the head runs at those only; every token is still read.
+
+    Raises:
+        SecateurError: there are fewer positions, or the model is an encoder, scored where it was masked.
+    """
+    if text.targets is not None:
+        raise SecateurError(f"text '{text.name}': an encoder is scored where it was masked; leave 'positions' out")
+    if count > text.length:
+        raise SecateurError(f"text '{text.name}': {count} positions are more than its sequences have, {text.length}")
+    rng = np.random.default_rng((seed, 1))
+    edges = np.arange(count + 1) * text.length / count
+    # Real-valued stretches: a position is as likely as any other, also where the length is no multiple.
+    drawn = edges[:-1] + rng.random((len(text), count)) * text.length / count
+    # Two draws on either side of an edge can fall on one position; it then counts twice, which keeps the mean unbiased.
+    return replace(text, positions=torch.from_numpy(np.minimum(drawn, text.length - 1e-9).astype(np.int64)))
 
 
 def windows_after_a_third(texts: Iterable[str], tokenizer: Any, count: int, length: int) -> Iterator[torch.Tensor]:

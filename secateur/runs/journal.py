@@ -20,6 +20,8 @@ MEMBER = "front-"
 MEASURED, UNTIMED, HYPERVOLUME, CORNERS = "measured", "untimed", "hypervolume", "corners"
 """Facts about a front: the time of a whole model, or why there is none (each followed by its key), hypervolume over a
 search (followed by its name), and the corners of the box that the hypervolume is a share of."""
+RANKS = "rank correlation"
+"""A fact about a search with a model (followed by its name): evaluations, tokens, Spearman's correlation of late."""
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE evaluations (

@@ -199,6 +199,10 @@ class Recipe(Settings):
         unused |= {"latency"} if self.latency is None else set()
         unused |= {"objectives", "reference", "front"} if not self.objectives else set()
         values = {name: value for name, value in values.items() if name not in unused}
+        texts = [values["calibration"], *values["held_out"]]
+        for section, name in ((values["strategy"], "race"), *((text, "positions") for text in texts)):
+            if section.get(name, 0) is None:
+                del section[name]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:

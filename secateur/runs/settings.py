@@ -32,7 +32,10 @@ class ModelSettings(Settings):
 
 
 class TextSettings(Settings):
-    """Which text, and how much: `sequences` of `length` tokens, at most `windows_per_document` from one document."""
+    """Which text, and how much: `sequences` of `length` tokens, at most `windows_per_document` from one document.
+
+    `positions`: at how many positions of each sequence it is scored, spread evenly at random (null: at all).
+    """
 
     source: str
     field: str = "text"
@@ -40,7 +43,14 @@ class TextSettings(Settings):
     sequences: Positive = 32
     length: Annotated[int, Field(ge=8)] = 512
     windows_per_document: Positive = 1
+    positions: Positive | None = None
     name: str = ""
+
+    @model_validator(mode="after")
+    def _positions_exist(self) -> "TextSettings":
+        if self.positions is not None and self.positions > self.length:
+            raise ValueError(f"positions: {self.positions} are more than the {self.length} of a sequence")
+        return self
 
     @property
     def title(self) -> str:

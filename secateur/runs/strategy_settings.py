@@ -11,6 +11,7 @@ from .settings import Positive, Settings
 Initial = Literal[
     "random", "uniform", "owl", "er", "last-k", "shortgpt", "angular", "uniform-width", "flap", "knapsack", "greedy"
 ]
+Rule = Literal["uniform", "owl", "er", "last-k", "shortgpt", "angular", "uniform-width", "flap"]
 Encoding = Literal["levels", "shares"]
 FRONT_INITIAL = ("dense", "uniform", "knapsack", "greedy")
 PLAN_FILES = (".json", ".txt")
@@ -77,7 +78,9 @@ class EvopressSettings(Settings):
     `minibatches`: `fresh` at every stage or `nested` prefixes of the pool; `mutation`: switches in `levels` or `costs`;
     by default fresh and levels with a published schedule, nested and costs otherwise. `initial`: where to start;
     `random` is the published choice for depth, `uniform` for sparsity; so may any other rule of the baselines be;
-    `knapsack` and `greedy` run those first, with the settings in `warm`, and their tokens count.
+    `knapsack` and `greedy` run those first, with the settings in `warm`, and their tokens count. `race`: children race
+    against their parent instead of being selected in stages, and one that is better is dropped with this probability
+    at most.
     """
 
     name: Literal["evopress"]
@@ -86,6 +89,14 @@ class EvopressSettings(Settings):
     minibatches: Literal["fresh", "nested"] | None = None
     initial: tuple[Initial, ...] = ("random",)
     warm: KnapsackSettings | GreedySettings | None = None
+    race: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _race_is_nested(self) -> "EvopressSettings":
+        published = isinstance(self.schedule, str) and self.schedule != "auto"
+        if self.race is not None and (self.minibatches == "fresh" or (published and self.minibatches is None)):
+            raise ValueError("race: children are compared on nested prefixes of the text; set minibatches: nested")
+        return self
 
     @model_validator(mode="after")
     def _warm_is_used(self) -> "EvopressSettings":
@@ -135,6 +146,33 @@ class SamplerSettings(Settings):
         return self
 
 
+class SurrogateSettings(Settings):
+    """A sweep, a lazy greedy path through all budgets, then candidates from a model of the loss, raced.
+
+    Answers are compared on `sequences` sequences; sweep, path and first looks are on `first`. `anchors` levels of each
+    gene are scored by the sweep, `lazy` genes tried again at each step of the path, which takes `path` evaluations at
+    most (null: three for each gene). `batch` candidates a round, of which mutation alone makes the share `mutated`; a
+    race loses a candidate that is better than the incumbent with probability `risk` at most. The search ends when no
+    candidate promises to lower a loss by the share `tolerance` any more. `initial`: rules to start from besides.
+
+    For a front, `sizes` limits of each cost are searched at once: how many, evenly down to half of what can go, or
+    limits of the one cost, such as ["0.9x", "0.8x"].
+    """
+
+    name: Literal["surrogate"]
+    sequences: Positive = 16
+    first: Positive = 2
+    anchors: Positive | None = 2
+    lazy: Positive = 6
+    path: Positive | None = None
+    batch: Annotated[int, Field(ge=2)] = 6
+    risk: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    mutated: Annotated[float, Field(ge=0, le=1)] = 0.17
+    tolerance: Annotated[float, Field(ge=0)] = 1e-3
+    sizes: Positive | tuple[str, ...] = 8
+    initial: tuple[Rule, ...] = ()
+
+
 def check_front_initial(names: tuple[str, ...], warm: KnapsackSettings | GreedySettings | None) -> None:
     """Raises ValueError for what is neither a rule nor a file, and for settings in `warm` that nothing uses."""
     for name in names:
@@ -152,8 +190,12 @@ StrategySettings = Annotated[
     | MultiprunerSettings
     | EvopressSettings
     | EvolutionSettings
-    | SamplerSettings,
+    | SamplerSettings
+    | SurrogateSettings,
     Field(discriminator="name"),
 ]
-FRONT_STRATEGIES = ("random", "exhaustive", "knapsack", "nsga2", "nsga3", "sms-emoa", "tpe", "optuna-nsga2", "gp")
+FRONT_STRATEGIES = (
+    *("surrogate", "nsga2", "nsga3", "sms-emoa", "tpe", "optuna-nsga2", "gp"),
+    *("random", "exhaustive", "knapsack"),
+)
 """Those that search for a front."""

@@ -6,7 +6,8 @@ fresh random minibatch that all its candidates share. Here a minibatch is a rand
 shuffled pool, switches pair genes of one kind, and the random start of a depth search has any mix of attention and MLP
 (upstream: as many of each). Further differences, each an option: minibatches may be nested prefixes of
 the pool instead (`fresh=False`), so that nothing is computed twice and the parent's losses are free; switches may be in
-exact cost units (`mutation="costs"`), so that attention is traded for MLP; the first parent may be given.
+exact cost units (`mutation="costs"`), so that attention is traded for MLP; the first parent may be given; and children
+may race against the parent (`race.race`) instead of being selected in stages.
 """
 
 import itertools
@@ -22,6 +23,7 @@ from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.space import Space
+from .race import looks, race
 from .strategy import Batch, Pool, Steps, best_of
 
 Mutation = Literal["levels", "costs"]
@@ -105,8 +107,13 @@ def evopress(
     mutation: Mutation = "levels",
     fresh: bool = True,
     initial: Sequence[Genome] = (),
+    risk: float | None = None,
 ) -> Steps:
     """Searches from the best of `initial` (brought onto the budgets beforehand), or of `schedule.first` random genomes.
+
+    `risk`: that a race drops a child that is better than its parent; then a generation looks at the sequences of the
+    first stage, at twice as many, and so on to those of the last, whatever `survivors` says. Races compare on nested
+    prefixes; None: stages, as published.
 
     Raises:
         SecateurError: a stage asks for more text than the pool has, or `initial` breaks a budget.
@@ -128,6 +135,11 @@ def evopress(
         candidates = _children(space, parent, schedule.offspring, mutation, rng)
         if not candidates:
             break
+        if risk is not None:
+            won = yield from race(candidates, parent, looks(stages[0], stages[-1]), risk, answer=proven)
+            parent = won.genome if won else parent
+            proven = won.genome if won else None
+            continue
         for stage, (survivors, count) in enumerate(zip(schedule.survivors, stages, strict=True)):
             last = stage == len(stages) - 1
             # By stage and not by number of survivors: upstream compares values and lets the parent in too early.

@@ -58,6 +58,7 @@ class Step:
     evaluations: tuple[Evaluation, ...]
     spending: Spending
     incumbent: Genome | None
+    correlation: float | None = None
 
 
 def run(
@@ -75,5 +76,5 @@ def run(
         evaluations = evaluate(batch)
         spending.add(batch)
         strategy.tell(evaluations)
-        watch(Step(tuple(evaluations), spending, strategy.incumbent))
+        watch(Step(tuple(evaluations), spending, strategy.incumbent, batch.correlation))
     return strategy.incumbent

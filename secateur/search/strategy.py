@@ -4,8 +4,9 @@ A strategy is written as a generator that yields a `Batch` and receives its eval
 bottom; `Strategy` turns it into ask and tell and checks what comes back.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
@@ -22,15 +23,40 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Genomes to be scored on the same `sequences` of the pool; `incumbent` is the best answer before them."""
+    """Genomes to be scored on the same `sequences` of the pool; `incumbent` is the best answer before them.
+
+    `correlation`: Spearman's, of what the strategy's model said of its last candidates and what came out; None where
+    there is no model, or nothing to go by yet.
+    """
 
     genomes: tuple[Genome, ...]
     sequences: range
     incumbent: Genome | None = None
+    correlation: float | None = None
 
 
 Steps = Generator[Batch, list[Evaluation], Genome | None]
 """A strategy in the making: yields batches, receives their evaluations in order, returns its answer."""
+
+
+Answer = TypeVar("Answer")
+
+
+def noted(
+    steps: Generator[Batch, list[Evaluation], Answer],
+    note: Callable[[Batch, list[Evaluation]], None],
+    change: Callable[[Batch], Batch] = lambda batch: batch,
+) -> Generator[Batch, list[Evaluation], Answer]:
+    """Passes batches through, as `change` makes them, and notes what they were told."""
+    try:
+        batch = change(next(steps))
+        while True:
+            told = yield batch
+            note(batch, told)
+            batch = change(steps.send(told))
+    except StopIteration as end:
+        answer: Answer = end.value
+        return answer
 
 
 class Strategy:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from ..space.evaluation import Evaluation
 from ..space.front import thinned
 from ..space.genome import Genome
 from ..space.space import Space
 from .archive import Archive, Goal
 from .evopress import Mutation, Schedule, evopress, sized
 from .loop import Spending
-from .strategy import Batch, Pool, Steps
+from .strategy import Batch, Pool, Steps, noted
 
 
 def warm_evopress(
@@ -21,6 +20,7 @@ def warm_evopress(
     fresh: bool,
     initial: Sequence[Genome],
     first: Sequence[Callable[[], Steps]],
+    risk: float | None = None,
 ) -> Steps:
     """Runs each strategy of `first`, then EvoPress from their answers and `initial`.
 
@@ -30,12 +30,12 @@ def warm_evopress(
     spending = Spending(pool.tokens_per_sequence)
     starts = list(initial)
     for make in first:
-        answer = yield from _told(make(), lambda batch, told: spending.add(batch))
+        answer = yield from noted(make(), lambda batch, told: spending.add(batch))
         if answer is not None:
             starts.append(answer)
     if isinstance(schedule, int):
         schedule = sized(schedule - spending.tokens, pool, fresh)
-    return (yield from evopress(space, pool, seed, schedule, mutation, fresh, starts))
+    return (yield from evopress(space, pool, seed, schedule, mutation, fresh, starts, risk))
 
 
 def warm_front(
@@ -54,20 +54,7 @@ def warm_front(
     if initial:
         archive.add((yield Batch(tuple(dict.fromkeys(initial)), range(goal.sequences))), space.dense)
     for make in first:
-        yield from _told(make(), lambda batch, told: archive.add(told, space.dense))
+        yield from noted(make(), lambda batch, told: archive.add(told, space.dense))
     front = [genome for genome in archive.front() if genome != space.dense]
     chosen = thinned([archive.members[genome] for genome in front], most) if front else []
     return (yield from then([front[index] for index in chosen]))
-
-
-def _told(steps: Steps, note: Callable[[Batch, list[Evaluation]], None]) -> Steps:
-    """Passes batches through and notes what they were told."""
-    try:
-        batch = next(steps)
-        while True:
-            told = yield batch
-            note(batch, told)
-            batch = steps.send(told)
-    except StopIteration as end:
-        answer: Genome | None = end.value
-        return answer

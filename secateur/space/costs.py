@@ -14,6 +14,7 @@ EXACT = (
     "macs",
     "weight_bytes",
     "kv_bytes",
+    "sublayers",
 )
 LATENCIES = ("prefill", "decode", "latency")
 COSTS = (*EXACT, *LATENCIES)
@@ -93,6 +94,7 @@ class Costs:
             are multiplied like any number, so that unstructured sparsity does not lower this.
         weight_bytes: of all parameters in the model's dtype, as safetensors holds them.
         kv_bytes: of the KV cache per token, in the model's dtype; an encoder has none.
+        sublayers: attention and MLP sublayers kept, however narrow; None in journals of before this was counted.
         prefill: nanoseconds from a latency table, None where the space has none; so are the next two.
         decode: the same for one token.
         latency: the same for a whole request: prefill, and as many tokens as the workload says.
@@ -105,6 +107,7 @@ class Costs:
     macs: int
     weight_bytes: int
     kv_bytes: int
+    sublayers: int | None = None
     prefill: int | None = None
     decode: int | None = None
     latency: int | None = None
@@ -123,6 +126,7 @@ class BlockCosts:
     weights: int
     macs: int
     kv: int
+    sublayers: int
 
 
 def block_costs(block: Block, state: BlockState, context: int, additions: Additions) -> BlockCosts:
@@ -146,7 +150,7 @@ def block_costs(block: Block, state: BlockState, context: int, additions: Additi
     if state.attention:
         macs += 2 * sizes["heads"] * block.head_dim * min(context, block.window or context)
         kv = 2 * state.attention * block.head_dim
-    return BlockCosts(parameters, zeros, weights, macs, kv)
+    return BlockCosts(parameters, zeros, weights, macs, kv, sum(kept > 0 for kept in state.kept))
 
 
 def total(anatomy: Anatomy, blocks: Sequence[BlockCosts], hidden: int, additions: Additions) -> Costs:
@@ -168,4 +172,5 @@ def total(anatomy: Anatomy, blocks: Sequence[BlockCosts], hidden: int, additions
         macs=sum(block.macs for block in blocks) + head_macs,
         weight_bytes=parameters * anatomy.bytes_per_parameter,
         kv_bytes=kv * anatomy.bytes_per_parameter,
+        sublayers=sum(block.sublayers for block in blocks),
     )

@@ -103,11 +103,20 @@ class Space:
         assert isinstance(level, int)
         return level
 
+    @cached_property
+    def independent(self) -> bool:
+        """Whether every gene matters whatever the others are, so that every genome is canonical."""
+        drops = {gene.kind for gene in self.genes if gene.drops}
+        kinds = {gene.kind for gene in self.genes} - {"hidden"}
+        return not drops or kinds <= {"attention", "mlp"} or kinds == {"block"}
+
     def active(self, genome: Genome) -> tuple[bool, ...]:
         """Which genes matter, given the others: a dropped MLP has no sparsity, a dropped block no attention.
 
         In canonical form a gene that does not matter is at level 0.
         """
+        if self.independent:
+            return (True,) * len(self.genes)
         gone: set[tuple[int, str]] = set()
         blocks_gone: set[int] = set()
         for block in range(len(self.anatomy.blocks)):
@@ -133,6 +142,8 @@ class Space:
 
     def canonical(self, genome: Genome) -> Genome:
         """The one genome that stands for all genomes of the same subnet."""
+        if self.independent:
+            return genome
         levels = list(genome.levels)
         for block in range(len(self.anatomy.blocks)):
             index = self._structure.get(("block", block))

@@ -48,4 +48,4 @@ def through_blocks(bench: Bench, states: Any, ids: torch.Tensor = IDS) -> torch.
         hidden = bench.blocks.embed(ids)
         for index in range(len(states)):
             hidden = subnet.run(index, hidden)
-        return bench.blocks.logits(hidden)
+        return bench.blocks.logits(hidden).float()

@@ -13,15 +13,16 @@ from torch import nn
 from secateur.fitness import evaluator as evaluator_module
 from secateur.fitness.blocks import Blocks
 from secateur.fitness.checkpoint import anatomy_of, model_digest
-from secateur.fitness.evaluator import SubnetEvaluator
+from secateur.fitness.evaluator import SubnetEvaluator, aligned
 from secateur.fitness.level_store import LevelStore
 from secateur.fitness.prepare import prepare
-from secateur.fitness.scores import SCORES
+from secateur.fitness.scores import SCORES, score
 from secateur.fitness.subnet import Subnet
 from secateur.fitness.teacher import Teacher
-from secateur.fitness.text import Sequences
+from secateur.fitness.text import Sequences, thinned
 from secateur.fitness.weights import Weights
 from secateur.operators.sampling import uniform
+from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
 from secateur.space.space import Space
 from tests.tiny import LEVELS, VOCABULARY, mixed_genes, model_of
@@ -104,6 +105,61 @@ def test_more_sequences_than_fit_are_evaluated_in_turns(
     assert [part.sequences for part in parts] == [range(1, 4)] * 2 + [range(4, 6)] * 2
     joined = {p.key: p.losses["kl"] + q.losses["kl"] for p, q in zip(parts[:2], parts[2:], strict=True)}
     assert joined == {e.key: e.losses["kl"][1:] for e in whole}
+
+
+def test_batches_change_nothing_but_the_speed(evaluate: SubnetEvaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequences go through the blocks together; each gets its losses of one at a time, whatever is asked."""
+    rng = np.random.default_rng(3)
+    genomes = [SPACE.dense, *(uniform(SPACE, rng) for _ in range(4))]
+    monkeypatch.setattr(evaluate, "_batch", 1)
+    alone = {one.key: one.losses for one in evaluate(genomes, range(6))}
+    passes, evaluate.layer_passes = evaluate.layer_passes, 0
+    for size in (2, 4, 6):
+        monkeypatch.setattr(evaluate, "_batch", size)
+        for asked in (range(6), range(1, 5), range(3, 4)):
+            for one in evaluate(genomes, asked):
+                for name, values in one.losses.items():
+                    expected = alone[one.key][name][asked.start : asked.stop]
+                    assert values == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert evaluate.layer_passes == 3 * (passes + passes * 4 // 6 + passes // 6)
+
+
+def test_batches_are_aligned() -> None:
+    assert aligned(range(3, 10), 4) == [range(3, 4), range(4, 8), range(8, 10)]
+    assert aligned(range(4, 6), 4) == [range(4, 6)]
+    assert aligned(range(8), 4) == [range(4), range(4, 8)]
+
+
+def test_fewer_positions_are_unbiased_and_all_that_the_head_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = Teacher(Blocks(MODEL, SPACE.anatomy), TEXT, model_digest(MODEL))
+    teacher.prepare(range(2))
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(2, TEXT.length, SPACE.anatomy.hidden_size, generator=generator)
+    names = ("kl", "kl_full", "cross_entropy")
+    whole = score(names, hidden, range(2), teacher)
+    rows, logits = [], Blocks.logits
+
+    def counted(blocks: Blocks, states: torch.Tensor) -> torch.Tensor:
+        rows.append(states.shape[1])
+        return logits(blocks, states)
+
+    monkeypatch.setattr(Blocks, "logits", counted)
+    means: list[dict[str, float]] = []
+    for seed in range(300):
+        teacher.text = thinned(TEXT, 5, seed)
+        assert teacher.text.positions is not None
+        assert teacher.text.positions.shape == (len(TEXT), 5)
+        assert bool((teacher.text.positions.diff(dim=1) >= 0).all())
+        means += score(names, hidden, range(2), teacher)
+    assert sum(rows) == 300 * 2 * 5 * 2, "ten positions a time, and the dense model's for kl_full"
+    for name in names:
+        values = [one[name] for one in means]
+        error = float(np.std(values)) / len(values) ** 0.5
+        expected = (whole[0][name] + whole[1][name]) / 2
+        assert abs(float(np.mean(values)) - expected) < 4 * error + 1e-4, name
+    assert thinned(TEXT, 5, 0).digest != thinned(TEXT, 5, 1).digest != TEXT.digest
+    with pytest.raises(SecateurError, match="more than its sequences have"):
+        thinned(TEXT, TEXT.length + 1, 0)
 
 
 class Fault(nn.Module):

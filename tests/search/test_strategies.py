@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from secateur.operators.baselines import uniform_sparsity
+from secateur.operators.sampling import ends
 from secateur.search import evolution, samplers
 from secateur.search.archive import Goal
 from secateur.search.encoding import Levels, Shares
@@ -18,6 +19,7 @@ from secateur.search.memo import Memo
 from secateur.search.multipruner import multipruner
 from secateur.search.random import random_search
 from secateur.search.strategy import Batch, Pool, Steps, Strategy
+from secateur.search.surrogate import Options, surrogate, surrogate_front
 from secateur.search.warm import warm_evopress, warm_front
 from secateur.space.budget import parse_budgets
 from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
@@ -34,10 +36,15 @@ SCHEDULE = Schedule(12, 8, (3, 1), (16, 64), first=4)
 
 
 def short(steps: Steps, batches: int = 8) -> Steps:
-    """The first batches of a strategy that has no end of its own, and its answer then."""
+    """The first batches of a strategy that need not have an end of its own, and its answer then."""
     batch = next(steps)
     for _ in range(batches):
-        batch = steps.send((yield batch))
+        told = yield batch
+        try:
+            batch = steps.send(told)
+        except StopIteration as end:
+            answer: Genome | None = end.value
+            return answer
     return batch.incumbent
 
 
@@ -73,6 +80,15 @@ def warm_sms(space: Space, seed: int) -> Steps:
     )
 
 
+QUICK = Options(sequences=8, first=2, lazy=3, path=12, batch=4, tolerance=0.02)
+
+
+def surrogate_sizes(space: Space, seed: int) -> Steps:
+    least, most = ends(space, "nonzero_parameters")
+    limits = [("nonzero_parameters", most - (most - least) * part // 8) for part in (1, 3)]
+    return surrogate_front(space, goal(), POOL, seed, limits, QUICK)
+
+
 STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
     "random": lambda space, seed: random_search(space, POOL, seed, 2, batches=12),
     "exhaustive": lambda space, seed: exhaustive(space, POOL, 2),
@@ -87,6 +103,12 @@ STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
     "evopress, warm": lambda space, seed: warm_evopress(
         space, POOL, seed, 9000, "costs", False, [], [lambda: knapsack(space, POOL, 2)]
     ),
+    "evopress, racing": lambda space, seed: evopress(space, POOL, seed, SCHEDULE, "costs", fresh=False, risk=0.2),
+    "surrogate": lambda space, seed: surrogate(space, POOL, seed, [space], QUICK),
+    "surrogate, nothing but races": lambda space, seed: short(
+        surrogate(space, POOL, seed, [space], replace(QUICK, sweeping=False, modelling=False)), 12
+    ),
+    "surrogate, a front": surrogate_sizes,
     "random, every size": lambda space, seed: random_search(space, POOL, seed, 2, batches=12, costs=goal().costs),
     "knapsack, a front": lambda space, seed: knapsack_front(space, goal(), 5, 2),
     "nsga2": evolved("nsga2", Levels),

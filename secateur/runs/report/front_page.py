@@ -33,6 +33,7 @@ Hypervolume {{ "%.4f" | format(front.hypervolume) }}: the share that the members
 {% for one in against %}<tr><td>{{ one.reference }}</td><td>{{ one.member }}</td>
 <td>{{ "%+.4f [%+.4f, %+.4f]" | format(one.difference.mean, one.difference.low, one.difference.high) }}</td></tr>
 {% endfor %}</table>{% endif %}
+{% if front.summary.model %}<p>{{ front.summary.model }}</p>{% endif %}
 {% for name, reason in front.summary.skipped.items() %}<p>Baseline {{ name }} does not apply: {{ reason }}</p>
 {% endfor %}
 {% for reason in front.summary.failures %}<p>Some candidates failed: {{ reason }}</p>{% endfor %}

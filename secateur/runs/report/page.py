@@ -34,6 +34,7 @@ _TEMPLATE = """<!doctype html>
 {% endif %}</td><td>{{ "{:,}".format(row.tokens) }}</td><td>{{ "{:,}".format(row.evaluations) }}</td></tr>
 {% endfor %}</table>
 {% for line in summary.latency %}<p>{{ line }}</p>{% endfor %}
+{% if summary.model %}<p>{{ summary.model }}</p>{% endif %}
 {% for name, reason in summary.skipped.items() %}<p>Baseline {{ name }} does not apply: {{ reason }}</p>{% endfor %}
 {% for reason in summary.failures %}<p>Some candidates failed: {{ reason }}</p>{% endfor %}
 {% for heading, picture in pictures %}<h2>{{ heading }}</h2>

@@ -11,7 +11,7 @@ from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
 from ..folder import RunFolder
-from ..journal import CALIBRATION, FOUND, MEASURED
+from ..journal import CALIBRATION, FOUND, MEASURED, RANKS
 from ..plan import MeasuredLatency, ModelIdentity, Plan, Score, TextIdentity, WidthIdentity, layers, residual
 
 CONFIDENCE = 0.95
@@ -66,6 +66,7 @@ class Summary:
     seconds: float
     finished: bool
     latency: tuple[str, ...] = ()
+    model: str = ""
 
 
 Losses = dict[tuple[str, str], list[Evaluation]]
@@ -103,6 +104,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         layer_passes=sum(e.layer_passes for e in every),
         seconds=sum(e.seconds for e in every),
         latency=latency_notes(folder, space, rows),
+        model=_model_note(folder),
         finished=found is not None and all(text in row.scores for row in rows for text in held_out),
     )
 
@@ -232,6 +234,18 @@ def broken_budgets(space: Space, measured: Measured | None) -> list[str]:
         and ratio.reliable
         and (ratio.median - ratio.spread) * budget.of(space.dense_costs) > budget.limit
     ]
+
+
+def _model_note(folder: RunFolder) -> str:
+    """How well a strategy's model ranked its candidates; empty for strategies without one."""
+    ranks = folder.journal.fact(f"{RANKS} {FOUND}") or ()
+    if not ranks:
+        return ""
+    values = sorted(float(value) for *_, value in ranks)
+    return (
+        f"The model of the loss ranked candidates with a Spearman correlation of {values[len(values) // 2]:.2f} in the "
+        f"median, {float(ranks[-1][-1]):.2f} at the end; where it is poor, most candidates come from mutation."
+    )
 
 
 def latency_notes(folder: RunFolder, space: Space, rows: Iterable[Row]) -> tuple[str, ...]:

@@ -1,0 +1,84 @@
+"""Races: challengers against an incumbent on the same text, more of it only for those who may still win.
+
+All see the same shuffled sequences in the same order, and the incumbent has been scored on them before, so it costs
+nothing. After each look at twice as many sequences a challenger leaves whose paired difference to the incumbent says
+that it is worse (Student's t, one-sided). The k-th look may err with probability risk / (k (k + 1)): these add up to
+`risk` over however many looks, so that a challenger that is truly better is lost with probability `risk` at most,
+wherever the race ends (a union bound over looks, as in Maurer and Pontil 2009 and in racing since Maron and Moore 1994;
+exact for normal differences). Beyond the test at most half of the challengers go on after a look, those with the least
+loss, so that a field of equals is not carried to the end.
+"""
+
+import math
+from collections.abc import Generator, Sequence
+
+import numpy as np
+from scipy.stats import t as student
+
+from ..space.evaluation import Evaluation
+from ..space.genome import Genome
+from .strategy import Batch, best_of
+
+
+def looks(first: int, last: int) -> tuple[int, ...]:
+    """How many sequences each look has: `first`, then twice as many each time, at last `last`."""
+    counts = [min(first, last)]
+    while counts[-1] < last:
+        counts.append(min(2 * counts[-1], last))
+    return tuple(counts)
+
+
+def worse(challenger: Sequence[float], incumbent: Sequence[float], risk: float) -> bool:
+    """Whether the mean of paired differences (sequences,) is above zero, wrong with probability `risk` at most."""
+    difference = np.subtract(challenger, incumbent)
+    mean, count = float(difference.mean()), len(difference)
+    if count < 2 or mean <= 0:
+        return False
+    error = float(difference.std(ddof=1)) / math.sqrt(count)
+    return mean > error * float(student.ppf(1 - risk, count - 1))
+
+
+def spent(risk: float, look: int) -> float:
+    """The part of `risk` that the `look`-th look (from 1) may use up; all looks together use less than all of it."""
+    return risk / (look * (look + 1))
+
+
+def race(
+    challengers: Sequence[Genome],
+    incumbent: Genome | None,
+    counts: Sequence[int],
+    risk: float,
+    halve: bool = True,
+    answer: Genome | None = None,
+) -> Generator[Batch, list[Evaluation], Evaluation | None]:
+    """Runs one race on the first `counts[-1]` sequences; returns the winner's evaluation on all of them.
+
+    Args:
+        challengers: distinct, none equal to the incumbent.
+        incumbent: None: the challengers race among themselves, nobody is dropped by the test.
+        counts: sequences at each look, ascending.
+        risk: the probability that a challenger that is better than the incumbent is dropped by the test.
+        halve: at most half of the challengers go on after a look.
+        answer: the best answer so far, for whoever watches.
+
+    Returns:
+        The incumbent's evaluation where nobody beat it; None where all have failed.
+    """
+    left = list(challengers)
+    for look, count in enumerate(counts, 1):
+        entrants = (*left, *([incumbent] if incumbent is not None else []))
+        told = yield Batch(entrants, range(count), answer)
+        results = {one.genome: one for one in told if one.status == "ok"}
+        if count == counts[-1]:
+            return best_of(told)
+        champion = results.get(incumbent) if incumbent is not None else None
+        left = [genome for genome in left if genome in results]
+        if champion is not None:
+            known, share = champion.primary, spent(risk, look)
+            left = [genome for genome in left if not worse(results[genome].primary, known, share)]
+        left.sort(key=lambda genome: results[genome].loss)
+        if halve:
+            del left[max(1, -(-len(challengers) // 2**look)) :]
+        if not left:
+            return champion
+    return None

@@ -1,0 +1,339 @@
+"""Our own strategy: a sweep, a lazy greedy path through all budgets, then candidates from a model of the loss, raced.
+
+1. Every single change is scored on little text (`sweep`), and a greedy walk goes from the dense model through all
+   budgets, trying again only what looks best (`greedy.walk`). Every point on it is a first answer to its budget.
+2. `LossModel` is fitted on all evaluations so far, of every budget.
+3. For each budget local search on the model proposes genomes; those that promise most, of all budgets together, make a
+   batch. A share of each batch comes from mutation alone, and most of it where the model ranks poorly.
+4. The batch is raced against the incumbents (`race`); then from 2 again, until nothing promises much any more.
+
+Nothing is forwarded twice: everything is scored on prefixes of one shuffled text, and answers for one budget are data
+for all others.
+"""
+
+import contextlib
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from ..operators.mutation import switch_costs
+from ..operators.repair import tighten
+from ..operators.sampling import limited, on_budget
+from ..space.errors import SecateurError
+from ..space.evaluation import Evaluation
+from ..space.genome import Genome
+from ..space.space import Space
+from .archive import Archive, Goal
+from .greedy import walk
+from .knapsack import check_clusters, solve
+from .loss_model import LossModel, matrix
+from .propose import CELLS, Proposal, linearised, propose, spread_out
+from .race import looks, race
+from .strategy import Answer, Batch, Pool, Steps, noted
+from .sweep import Table, sweep
+
+RECENT = 24
+"""Candidates over which the model's rank correlation is taken."""
+POOR = 0.3
+"""Rank correlation under which most candidates come from mutation."""
+PATIENCE = 3
+TRIES = 20
+OFFSET = 1e-3
+"""Mean loss of the dense model, nats per token, from which a score is taken to have a zero of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the search goes about it.
+
+    Attributes:
+        sequences: on which answers are compared in the end.
+        first: on which sweep, path and every first look are scored; at most `sequences`.
+        anchors: levels of each gene that the sweep scores; None: all.
+        lazy: genes tried again at each step of the path.
+        path: evaluations that the path may take; None: `PATH` for each gene.
+        batch: candidates a round.
+        risk: probability that the test of a race drops a candidate that is better than the incumbent.
+        mutated: share of a batch that mutation makes without asking the model.
+        tolerance: the search ends when no candidate promises to lower a loss by this share, `PATIENCE` times in a row.
+        sweeping, modelling, racing: parts that can be left out, to see what they are worth.
+    """
+
+    sequences: int = 16
+    first: int = 2
+    anchors: int | None = 2
+    lazy: int = 6
+    path: int | None = None
+    batch: int = 6
+    risk: float = 0.2
+    mutated: float = 0.17
+    tolerance: float = 1e-3
+    sweeping: bool = True
+    modelling: bool = True
+    racing: bool = True
+
+
+PATH = 3
+
+
+def surrogate(
+    space: Space,
+    pool: Pool,
+    seed: int,
+    targets: Sequence[Space],
+    options: Options = Options(),
+    initial: Sequence[Genome] = (),
+) -> Steps:
+    """Searches all `targets` at once; answers with the best genome of the first.
+
+    `targets`: the space under one budget each, at least one. `initial`: genomes to begin with besides the path; each
+    counts for the targets whose budgets it keeps.
+    """
+    search = _Search(space, pool, seed, targets, options)
+    yield from search.begin(initial)
+    while not search.finished:
+        yield from search.turn()
+    return search.incumbents[0]
+
+
+def surrogate_front(
+    space: Space, goal: Goal, pool: Pool, seed: int, limits: Sequence[tuple[str, int]], options: Options
+) -> Steps:
+    """A whole front: one target for each of `limits` (cost, limit), all on the goal's sequences. Answers: the knee."""
+    targets = [limited(space, cost, limit) for cost, limit in limits]
+    archive = Archive(goal)
+    steps = surrogate(space, pool, seed, targets, replace(options, sequences=goal.sequences))
+    yield from noted(
+        steps,
+        lambda batch, told: archive.add(told, space.dense),
+        lambda batch: replace(batch, incumbent=archive.knee()),
+    )
+    return archive.knee()
+
+
+@dataclass
+class Known:
+    """All losses so far, by genome, on the longest prefix of the text each was scored on; and all that was tried."""
+
+    losses: dict[Genome, tuple[float, ...]] = field(default_factory=dict)
+    tried: set[Genome] = field(default_factory=set)
+
+    def add(self, told: Sequence[Evaluation]) -> None:
+        for one in told:
+            self.tried.add(one.genome)
+            if one.status != "failed" and len(one.primary) > len(self.losses.get(one.genome, ())):
+                self.losses[one.genome] = one.primary
+
+    def mean(self, genome: Genome, sequences: int | None = None) -> float:
+        return float(np.mean(self.losses[genome][:sequences]))
+
+    def rows(self, dense: Genome) -> tuple[list[Genome], list[float], list[int]]:
+        """Genomes other than the dense one, what each loses to it, and on how many sequences that was measured.
+
+        Text differs in difficulty: losses on few sequences are scaled by what those sequences make of the genomes that
+        were scored on the most.
+        """
+        genomes = [genome for genome in self.losses if genome != dense]
+        most = max((len(self.losses[genome]) for genome in genomes), default=0)
+        full = np.array([self.losses[genome] for genome in genomes if len(self.losses[genome]) == most])
+        base = self.losses.get(dense, (0.0,))
+        eases: dict[int, float] = {}
+        losses, counts = [], []
+        for genome in genomes:
+            row = self.losses[genome]
+            count = len(row)
+            if count not in eases:
+                eases[count] = float(np.mean(full[:, :count].mean(1) / full.mean(1)))
+            counts.append(count)
+            losses.append((float(np.mean(row)) - float(np.mean(base[:count]))) / max(eases[count], 1e-6))
+        return genomes, losses, counts
+
+
+class _Search:
+    """The state of one search."""
+
+    def __init__(self, space: Space, pool: Pool, seed: int, targets: Sequence[Space], options: Options) -> None:
+        self.space, self.targets, self.options = space, list(targets), options
+        self.rng = np.random.default_rng(seed)
+        last = min(options.sequences, pool.sequences)
+        self.counts = looks(min(options.first, last), last) if options.racing else (last,)
+        self.known = Known()
+        self.model = LossModel(space, _by_share(space))
+        self.incumbents: list[Genome | None] = [None] * len(targets)
+        self.pairs: list[tuple[float, float]] = []
+        self.quiet = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.quiet >= PATIENCE
+
+    # -- the beginning ---------------------------------------------------------------------------------------------
+
+    def begin(self, initial: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:
+        """Sweep and path, then a first incumbent for every target."""
+        used = range(self.counts[0])
+        starts: list[list[Genome]] = [list(initial) for _ in self.targets]
+        if self.options.sweeping:
+            table = yield from self._noted(sweep(self.space, used, self.options.anchors))
+            if self.space.dense in self.known.losses and abs(self.known.mean(self.space.dense)) > OFFSET:
+                yield from self._noted(_ask((self.space.dense,), range(self.counts[-1])))
+            self.model = LossModel(self.space, table.added)
+            walked = yield from self._walk(table, used)
+            for target, own in zip(self.targets, starts, strict=True):
+                own += [next(genome for genome in walked if target.feasible(genome))]
+                # Where too much hangs together, or levels have failed, the path is all there is.
+                with contextlib.suppress(SecateurError):
+                    check_clusters(target)
+                    own.append(solve(target, table, CELLS))
+        else:
+            for target, own in zip(self.targets, starts, strict=True):
+                own += [on_budget(target, self.rng) for _ in range(self.options.batch)]
+        for index, target in enumerate(self.targets):
+            keeping = [tighten(genome, target, self.rng) for genome in starts[index] if target.feasible(genome)]
+            yield from self._race(index, tuple(dict.fromkeys(keeping)))
+        if all(incumbent is None for incumbent in self.incumbents):
+            self.quiet = PATIENCE  # whatever was tried has failed
+
+    def _walk(self, table: Table, used: range) -> Generator[Batch, list[Evaluation], list[Genome]]:
+        """Through the budgets of all targets: one walk for each set of costs they limit; the points come in order."""
+        deepest: dict[tuple[str, ...], Space] = {}
+        for target in self.targets:
+            costs = tuple(sorted(budget.cost for budget in target.budgets))
+            if costs not in deepest or _size(target) < _size(deepest[costs]):
+                deepest[costs] = target
+        walked = [self.space.dense]
+        most = self.options.path or PATH * len(self.space.genes)
+        for target in deepest.values():
+            end = yield from self._noted(walk(target, table, used, self.options.lazy, most), walked)
+            walked.append(end)
+        return walked
+
+    # -- rounds ----------------------------------------------------------------------------------------------------
+
+    def turn(self) -> Generator[Batch, list[Evaluation], None]:
+        """Fits the model, then races one batch of candidates."""
+        if self.options.modelling:
+            self.model.fit(*self.known.rows(self.space.dense))
+        chosen = self._candidates()
+        promised = max((proposal.improvement for _, proposal in chosen), default=0.0)
+        self.quiet = self.quiet + 1 if promised < self.options.tolerance else 0
+        if not chosen:
+            self.quiet = PATIENCE
+        for index in sorted({target for target, _ in chosen}):
+            proposals = [proposal for target, proposal in chosen if target == index]
+            before = self.incumbents[index]
+            expected = self._expected(index)
+            yield from self._race(index, [proposal.genome for proposal in proposals])
+            self._compare(proposals, before, expected)
+
+    def _expected(self, index: int) -> float:
+        """The logarithm of the loss that the model sees in a target's incumbent."""
+        incumbent = self.incumbents[index]
+        return math.inf if incumbent is None else float(self.model.mean(matrix([incumbent]))[0])
+
+    def _candidates(self) -> list[tuple[int, Proposal]]:
+        """The next batch: (target, proposal)."""
+        wanted = self.options.batch
+        mutated = max(1, round(self.options.mutated * wanted))
+        if not self.options.modelling:
+            mutated = wanted
+        elif self.correlation is not None and self.correlation < POOR:
+            mutated = max(mutated, 2 * wanted // 3)
+        ranked: list[tuple[int, Proposal]] = []
+        if mutated < wanted:
+            for index, target in enumerate(self.targets):
+                ranked += [(index, proposal) for proposal in self._proposals(index, target, wanted - mutated)]
+        ranked.sort(key=lambda one: (-one[1].improvement, one[0]))
+        chosen: dict[Genome, tuple[int, Proposal]] = {}
+        for index, proposal in ranked:
+            if len(chosen) < wanted - mutated:
+                chosen.setdefault(proposal.genome, (index, proposal))
+        for _ in range(TRIES * wanted):
+            if len(chosen) >= wanted:
+                break
+            index = int(self.rng.integers(len(self.targets)))
+            parent = self.incumbents[index]
+            child = on_budget(self.targets[index], self.rng)
+            if parent is not None:
+                child = switch_costs(parent, self.targets[index], self.rng)
+            if child not in chosen and child not in self.known.tried:
+                # Without a model there is always hope.
+                hope = 0.0 if self.options.modelling else math.inf
+                chosen[child] = (index, Proposal(child, hope, float(self.model.mean(matrix([child]))[0])))
+        return list(chosen.values())
+
+    def _proposals(self, index: int, target: Space, count: int) -> list[Proposal]:
+        incumbent = self.incumbents[index]
+        good = sorted((genome for genome in self.known.losses if target.feasible(genome)), key=self.known.mean)
+        starts = [*([incumbent] if incumbent is not None else []), *good[1:4], on_budget(target, self.rng)]
+        if incumbent is not None and (jump := linearised(target, self.model, incumbent)) is not None:
+            starts.insert(1, jump)
+        best = self._expected(index)
+        found = propose(target, self.model, starts, best, self.known.tried, self.rng)
+        return spread_out(found, self.model, best, count)
+
+    def _race(self, index: int, challengers: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:
+        incumbent = self.incumbents[index]
+        entrants = [genome for genome in challengers if genome != incumbent]
+        if not entrants:
+            return
+        # What whoever watches sees is the answer to the first target.
+        answer = self.incumbents[0]
+        won = yield from self._noted(race(entrants, incumbent, self.counts, self.options.risk, answer=answer))
+        if won is not None:
+            self.incumbents[index] = won.genome
+
+    def _noted(
+        self, steps: Generator[Batch, list[Evaluation], Answer], walked: list[Genome] | None = None
+    ) -> Generator[Batch, list[Evaluation], Answer]:
+        """Keeps what batches were told; the first genome of each goes into `walked`."""
+
+        def note(batch: Batch, told: list[Evaluation]) -> None:
+            self.known.add(told)
+            if walked is not None:
+                walked.append(batch.genomes[0])
+
+        return noted(steps, note, lambda batch: replace(batch, correlation=self.correlation))
+
+    def _compare(self, proposals: Sequence[Proposal], before: Genome | None, expected: float) -> None:
+        """Notes how much worse than the incumbent of then the model took each candidate to be, and what came out."""
+        if before is None or before not in self.known.losses:
+            return
+        for proposal in proposals:
+            if proposal.genome in self.known.losses:
+                count = self.counts[0]
+                outcome = self.known.mean(proposal.genome, count) / max(1e-9, self.known.mean(before, count))
+                self.pairs.append((proposal.predicted - expected, outcome))
+        del self.pairs[:-RECENT]
+
+    @property
+    def correlation(self) -> float | None:
+        """Spearman's rank correlation of predictions and outcomes of late; None while there are few."""
+        if not self.options.modelling or len(self.pairs) < RECENT // 2:
+            return None
+        value = float(spearmanr(*zip(*self.pairs, strict=True)).statistic)
+        return value if math.isfinite(value) else None
+
+
+def _ask(genomes: tuple[Genome, ...], sequences: range) -> Generator[Batch, list[Evaluation], None]:
+    yield Batch(genomes, sequences)
+
+
+def _size(target: Space) -> float:
+    """How much its budgets leave, in shares of the dense costs."""
+    return sum(budget.limit / max(1, budget.of(target.dense_costs)) for budget in target.budgets)
+
+
+def _by_share(space: Space) -> list[list[float]]:
+    """A prior without a sweep: the share of the linears' weights that a level removes."""
+    dense = space.dense_costs.linear_weights
+    return [
+        [
+            1 - space.costs(space.canonical(space.dense.with_level(index, level))).linear_weights / dense
+            for level in range(len(gene.levels))
+        ]
+        for index, gene in enumerate(space.genes)
+    ]

@@ -1,0 +1,338 @@
+"""The surrogate's parts against what can be computed by hand, and the whole where the optimum is known."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secateur.operators.sampling import on_budget, uniform
+from secateur.search.archive import Archive, Goal
+from secateur.search.evopress import Schedule, evopress
+from secateur.search.loop import Allowance, Spending, run
+from secateur.search.loss_model import LossModel, matrix
+from secateur.search.memo import Memo
+from secateur.search.propose import expected_improvement, propose, spread_out
+from secateur.search.race import looks, race, spent, worse
+from secateur.search.strategy import Batch, Pool, Steps, Strategy, noted
+from secateur.search.surrogate import POOR, Known, Options, _Search, surrogate, surrogate_front
+from secateur.space.budget import Budget, parse_budgets
+from secateur.space.build import sparsity_genes, structured_genes
+from secateur.space.evaluation import Evaluation
+from secateur.space.genome import Genome
+from secateur.space.objective import parse_objectives
+from secateur.space.space import Space
+from tests.tiny import LEVELS, ListJournal, anatomy_for, drop_space, mixed_genes
+
+POOL = Pool(16, 16)
+
+
+def masks(blocks: int = 12, dropped: int = 5) -> Space:
+    """Blocks of which `dropped` must go."""
+    shape = anatomy_for(num_hidden_layers=blocks)
+    space = Space(shape, structured_genes(shape, "block", range(blocks), keep_first_attention=False))
+    return space.with_budgets((Budget("sublayers", 2 * (blocks - dropped), "test"),))
+
+
+class Quadratic:
+    """Losses |sum of the removed directions|^2 a sequence: neighbours point the same way, noise is per sequence."""
+
+    def __init__(self, space: Space, seed: int, noise: float = 0.0) -> None:
+        rng = np.random.default_rng(seed)
+        count = len(space.genes)
+        fields = rng.normal(size=(count + 1, 24))
+        directions = fields[:-1] + 0.8 * fields[1:]
+        self.directions = directions * rng.lognormal(0.0, 0.5, size=(count, 1)) / 10
+        self.hardness = rng.lognormal(0.0, 0.3, size=POOL.sequences)
+        self.space, self.noise, self.calls = space, noise, 0
+
+    def loss(self, genome: Genome) -> float:
+        share = [level / (len(gene.levels) - 1) for level, gene in zip(genome.levels, self.space.genes, strict=True)]
+        return float(((np.array(share) @ self.directions) ** 2).sum())
+
+    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+        for genome in genomes:
+            self.calls += len(sequences)
+            rng = np.random.default_rng([*genome.levels, 7])
+            row = self.loss(genome) * self.hardness * np.exp(rng.normal(0, self.noise, POOL.sequences))
+            losses = tuple(row[sequences.start : sequences.stop].tolist())
+            status = "ok" if self.space.feasible(genome) else "infeasible"
+            costs = self.space.costs(genome)
+            yield Evaluation(genome, self.space.key(genome), sequences, {"kl": losses}, costs, status, tokens=16)  # type: ignore[arg-type]
+
+
+def answered(space: Space, steps: Steps, evaluator: Quadratic, limit: int = 10**9) -> tuple[Genome | None, Spending]:
+    spending = Spending(POOL.tokens_per_sequence)
+    memo = Memo(space, evaluator, ListJournal())
+    answer = run(Strategy(steps), memo, spending, Allowance(evaluations=limit))
+    return answer, spending
+
+
+# -- races -----------------------------------------------------------------------------------------------------------
+
+
+def test_looks_double_up_to_the_last() -> None:
+    assert looks(2, 16) == (2, 4, 8, 16)
+    assert looks(3, 10) == (3, 6, 10)
+    assert looks(5, 5) == looks(9, 5) == (5,)
+
+
+@given(st.floats(0.01, 0.9), st.integers(1, 60))
+def test_all_looks_together_spend_less_than_the_risk(risk: float, count: int) -> None:
+    assert sum(spent(risk, look) for look in range(1, count + 1)) < risk
+
+
+@pytest.mark.parametrize("risk", [0.05, 0.2])
+def test_an_equal_challenger_is_dropped_as_seldom_as_promised(risk: float) -> None:
+    """4,000 races of normal differences without a difference, stopped by the test at any look."""
+    rng, dropped, races = np.random.default_rng(0), 0, 4000
+    for _ in range(races):
+        difference = rng.normal(0.0, 1.0, 64)
+        zeros = np.zeros(64)
+        dropped += any(
+            worse(difference[:count].tolist(), zeros[:count].tolist(), spent(risk, look))
+            for look, count in enumerate(looks(2, 64), 1)
+        )
+    assert dropped / races < risk + 3 * math.sqrt(risk / races)
+    assert dropped / races > risk / 3, "a test that never drops anybody keeps every promise"
+
+
+def test_who_is_clearly_worse_costs_one_look_and_the_incumbent_nothing() -> None:
+    space = masks()
+    evaluator = Quadratic(space, 0, 0.05)
+    memo = Memo(space, evaluator, ListJournal())
+    ranked = sorted({on_budget(space, np.random.default_rng(seed)) for seed in range(40)}, key=evaluator.loss)
+    best, bad = ranked[0], ranked[-4:]
+    memo(Batch((best,), range(16)))
+    evaluator.calls = 0
+    strategy = Strategy(_race(bad, best))
+    while (batch := strategy.ask()) is not None:
+        strategy.tell(memo(batch))
+    assert strategy.incumbent == best
+    assert evaluator.calls <= 4 * 4, "dropped at the first look but for chance, and the incumbent was known"
+
+
+def _race(challengers: Sequence[Genome], incumbent: Genome) -> Steps:
+    won = yield from race(challengers, incumbent, (4, 8, 16), 0.2, answer=incumbent)
+    return won.genome if won else None
+
+
+def test_a_race_finds_the_better_one_and_halves_the_field() -> None:
+    space = masks()
+    evaluator = Quadratic(space, 1, 0.05)
+    memo = Memo(space, evaluator, ListJournal())
+    ranked = sorted({on_budget(space, np.random.default_rng(seed)) for seed in range(40)}, key=evaluator.loss)
+    strategy, sizes = Strategy(_race(ranked[:8], ranked[20])), []
+    while (batch := strategy.ask()) is not None:
+        sizes.append(len(batch.genomes) - 1)
+        strategy.tell(memo(batch))
+    assert strategy.incumbent in ranked[:2]
+    assert sizes[0] == 8
+    assert all(size <= 8 / 2**look for look, size in enumerate(sizes))
+
+
+# -- the model -------------------------------------------------------------------------------------------------------
+
+
+def table(space: Space, seed: int = 0) -> list[list[float]]:
+    rng = np.random.default_rng(seed)
+    return [[0.0, *np.cumsum(rng.lognormal(-2, 1, len(gene.levels) - 1)).tolist()] for gene in space.genes]
+
+
+def mixed() -> Space:
+    shape = anatomy_for(num_hidden_layers=3)
+    space = Space(shape, mixed_genes(shape))
+    return space.with_budgets(parse_budgets({"nonzero_parameters": "0.8x"}, space.dense_costs))
+
+
+def test_covariances_are_those_of_the_products_written_out() -> None:
+    """The sums over pairs are computed without naming the pairs; here every pair is named."""
+    space = mixed()
+    model = LossModel(space, table(space))
+    rng = np.random.default_rng(0)
+    features = model.features(matrix([uniform(space, rng) for _ in range(7)]))
+    grams = model._grams(features, features)
+    shares = features.shares
+    count = shares.shape[1]
+    pairs = [(i, j) for i in range(count) for j in range(i)]
+    products = np.stack([shares[:, i] * shares[:, j] for i, j in pairs], axis=1)
+    assert np.allclose(grams[2], (shares**2) @ (shares**2).T)
+    assert np.allclose(grams[4], products @ products.T)
+    blocks = [{block for block, _ in gene.members} for gene in space.genes]
+    near = [any(abs(a - b) <= 1 for a in blocks[i] for b in blocks[j]) for i, j in pairs]
+    assert 0 < sum(near) < len(pairs)
+    assert np.allclose(grams[3], products[:, near] @ products[:, near].T)
+    assert np.allclose(np.diagonal(grams, axis1=1, axis2=2), model._diagonals(features))
+    assert np.allclose((shares**2).sum(1)[features.prior > -9], 1.0), "unit vectors"
+
+
+def test_before_any_evaluation_the_model_is_the_sum_of_single_changes() -> None:
+    space, rng = mixed(), np.random.default_rng(1)
+    added = table(space)
+    model = LossModel(space, added)
+    genome = on_budget(space, rng)
+    total = sum(row[level] for row, level in zip(added, genome.levels, strict=True))
+    assert math.exp(float(model.mean(matrix([genome]))[0])) == pytest.approx(total, rel=0.05)
+
+
+def test_it_learns_interactions_that_the_sum_does_not_have() -> None:
+    space = masks(14, 6)
+    evaluator = Quadratic(space, 3)
+    model = LossModel(space, [[0.0, evaluator.loss(space.dense.with_level(i, 1))] for i in range(len(space.genes))])
+    rng = np.random.default_rng(0)
+    genomes = list(dict.fromkeys(on_budget(space, rng) for _ in range(400)))
+    seen, unseen = genomes[:120], genomes[120:]
+    truth = np.log([evaluator.loss(genome) for genome in unseen])
+
+    def rank(values: np.ndarray) -> float:
+        from scipy.stats import spearmanr
+
+        return float(spearmanr(values, truth).statistic)
+
+    before = rank(model.mean(matrix(unseen)))
+    model.fit(seen, [evaluator.loss(genome) for genome in seen], [16] * len(seen))
+    mean, deviation = model.predict(matrix(unseen))
+    assert rank(mean) > 0.9 > before + 0.05
+    assert np.mean(np.abs(mean - truth) < 2 * deviation) > 0.8, "it knows how far off it may be"
+    again, nearly = model.predict(matrix(seen[:20]))
+    assert np.allclose(again, np.log([evaluator.loss(genome) for genome in seen[:20]]), atol=0.1)
+    assert nearly.mean() < deviation.mean()
+    joint, covariance = model.joint(matrix(unseen[:9]))
+    assert np.allclose(joint, mean[:9])
+    assert np.allclose(np.sqrt(np.diag(covariance)), deviation[:9], atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(-2, 2), st.floats(0.05, 2), st.floats(-2, 2))
+def test_expected_improvement_is_the_mean_of_what_is_gained(mean: float, deviation: float, best: float) -> None:
+    draws = np.random.default_rng(0).normal(mean, deviation, 200_000)
+    gained = float(np.maximum(best - draws, 0).mean())
+    result = expected_improvement(np.array([mean]), np.array([deviation]), best)
+    assert float(result[0]) == pytest.approx(gained, abs=0.02)
+
+
+@pytest.mark.parametrize("make", [masks, mixed])
+def test_proposals_are_new_legal_and_within_the_budgets(make: object) -> None:
+    space: Space = make()  # type: ignore[operator]
+    model, rng = LossModel(space, table(space)), np.random.default_rng(0)
+    start = on_budget(space, rng)
+    found = propose(space, model, [start], 0.0, {start}, rng)
+    assert found
+    for proposal in found:
+        assert space.feasible(proposal.genome)
+        assert space.canonical(proposal.genome) == proposal.genome != start
+    assert [p.improvement for p in found] == sorted((p.improvement for p in found), reverse=True)
+    batch = spread_out(found, model, 0.0, 4)
+    assert len({p.genome for p in batch}) == len(batch) == 4
+
+
+def test_losses_on_little_text_are_scaled_by_its_difficulty() -> None:
+    space = masks(4, 1)
+    known = Known()
+    genomes = [space.dense.with_level(i, 1) for i in range(3)]
+    rows = [(2.0, 4.0, 6.0, 8.0), (1.0, 2.0, 3.0, 4.0), (1.0, 2.0)]
+    for genome, row in zip(genomes, rows, strict=True):
+        costs = space.costs(genome)
+        known.add([Evaluation(genome, "", range(len(row)), {"kl": row}, costs)])
+    _, losses, counts = known.rows(space.dense)
+    assert counts == [4, 4, 2]
+    assert losses == pytest.approx([5.0, 2.5, 2.5]), "the third is like the second as far as it goes"
+
+
+# -- the whole -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_finds_the_optimum_of_792_in_60_evaluations(seed: int) -> None:
+    space = masks()
+    evaluator = Quadratic(space, seed)
+    best = min((genome for genome in space.all() if space.feasible(genome)), key=evaluator.loss)
+    options = Options(sequences=4, first=4)
+    answer, spending = answered(space, surrogate(space, POOL, seed, [space], options), evaluator, 60)
+    assert answer is not None
+    assert evaluator.loss(answer) == pytest.approx(evaluator.loss(best), rel=1e-9)
+    assert spending.evaluations <= 60
+
+
+def test_it_needs_fewer_tokens_than_evopress_under_noise() -> None:
+    """The same tokens for both; the true loss of the answers, over a few spaces."""
+    ours, theirs = [], []
+    for seed in range(4):
+        shape = anatomy_for(num_hidden_layers=6)
+        space = Space(shape, sparsity_genes(shape, LEVELS, range(6), "sublayer"))
+        space = space.with_budgets(parse_budgets({"linear_weights": "0.5x"}, space.dense_costs))
+        evaluator = Quadratic(space, seed, 0.2)
+        answer, spending = answered(space, surrogate(space, POOL, seed, [space], Options(batch=4)), evaluator, 130)
+        schedule = Schedule(1000, 16, (2, 1), (16, 256), first=16)
+        steps = Strategy(evopress(space, POOL, seed, schedule))
+        other = run(steps, Memo(space, evaluator, ListJournal()), Spending(16), Allowance(tokens=spending.tokens))
+        assert answer is not None
+        assert other is not None
+        ours.append(evaluator.loss(answer))
+        theirs.append(evaluator.loss(other))
+    assert np.mean(np.log(ours)) < np.mean(np.log(theirs))
+
+
+def test_several_budgets_share_one_search() -> None:
+    """Three budgets at once: each answer is as good as that of a search of its own, for much less than three."""
+    space = masks()
+    evaluator = Quadratic(space, 5)
+    limits = [("sublayers", 2 * (12 - dropped)) for dropped in (2, 4, 6)]
+    goal = Goal(parse_objectives(("kl", "sublayers")), 4)
+    whole = space.with_budgets(())
+    options, archive = Options(sequences=4, first=4), Archive(goal)
+    steps = surrogate_front(whole, goal, POOL, 0, limits, options)
+    _, together = answered(
+        whole, noted(steps, lambda batch, told: archive.add(told, space.dense)), Quadratic(whole, 5), 10**9
+    )
+    alone = 0
+    for _, limit in limits:
+        target = space.with_budgets((Budget("sublayers", limit, "test"),))
+        answer, spending = answered(target, surrogate(target, POOL, 0, [target], options), Quadratic(target, 5))
+        alone += spending.evaluations
+        assert answer is not None
+        at_most = [g for g in archive.members if whole.costs(g).sublayers <= limit]  # type: ignore[operator]
+        assert min(map(evaluator.loss, at_most)) <= 1.0001 * evaluator.loss(answer)
+    assert together.evaluations < 0.7 * alone
+
+
+class Unlearnable(Quadratic):
+    """Losses from which nothing follows for other genomes."""
+
+    def loss(self, genome: Genome) -> float:
+        return float(np.random.default_rng([*genome.levels, 3]).lognormal())
+
+
+@pytest.mark.parametrize(("kind", "poor"), [(Quadratic, False), (Unlearnable, True)])
+def test_where_the_model_is_no_guide_mutation_takes_over(kind: type[Quadratic], poor: bool) -> None:
+    """The rank correlation is told with every batch; where it is poor most candidates are children."""
+    space = masks(14, 6)
+    evaluator = kind(space, 0)
+    search = _Search(space, POOL, 0, [space], Options(sequences=4, first=4))
+    memo, told, children = Memo(space, evaluator, ListJournal()), [], []
+
+    def steps() -> Steps:
+        yield from search.begin([])
+        for _ in range(14):
+            children.append(sum(proposal.improvement == 0 for _, proposal in search._candidates()))
+            yield from search.turn()
+        return None
+
+    run(Strategy(steps()), memo, Spending(16), watch=lambda step: told.append(step.correlation))
+    known = [value for value in told if value is not None]
+    assert told[0] is None
+    assert (float(np.median(known)) < POOR) == poor
+    assert (float(np.median(children[-6:])) >= 4) == poor
+
+
+@pytest.mark.parametrize("make", [mixed, masks, lambda: drop_space(5)])
+def test_independent_spaces_are_those_where_every_genome_is_canonical(make: object) -> None:
+    space: Space = make()  # type: ignore[operator]
+    object.__setattr__(space, "independent", False)  # the long way
+    rng = np.random.default_rng(0)
+    drawn = [Genome(tuple(int(rng.integers(len(gene.levels))) for gene in space.genes)) for _ in range(200)]
+    changed = any(space.canonical(genome) != genome for genome in drawn)
+    object.__delattr__(space, "independent")
+    assert space.independent == (not changed)
