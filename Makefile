@@ -38,6 +38,7 @@ benchmarks: setup
 	$(BIN)/python -m benchmarks.widths
 	$(BIN)/python -m benchmarks.joint
 	$(BIN)/python -m benchmarks.optimum
+	$(BIN)/python -m benchmarks.tokens
 	$(BIN)/python -m benchmarks.fronts
 	$(BIN)/python -m benchmarks.latency
 

@@ -64,6 +64,19 @@ class Enumerated:
             yield Evaluation(genome, self.space.key(genome), sequences, {"kl": losses}, costs, status, tokens=tokens)  # type: ignore[arg-type]
 
 
+class Lookup:
+    """Evaluations from a table; anything else from the model, once."""
+
+    def __init__(self, evaluator: SubnetEvaluator, table: dict[Genome, Evaluation]) -> None:
+        self.evaluator, self.table = evaluator, table
+
+    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+        unknown = [genome for genome in genomes if genome not in self.table]
+        for one in self.evaluator(unknown, sequences) if unknown else ():
+            self.table[one.genome] = one
+        yield from (self.table[genome] for genome in genomes)
+
+
 class Unkept:
     """A journal that forgets."""
 

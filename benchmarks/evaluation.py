@@ -1,4 +1,4 @@
-"""Speed and memory of evaluation on SmolLM2: shared prefixes, overhead per candidate, level store.
+"""Speed and memory of evaluation on SmolLM2: shared prefixes, overhead per candidate, half precision, level store.
 
 Times are taken interleaved in one process and quoted as ratios; layer passes and bytes are counted.
 """
@@ -6,18 +6,27 @@ Times are taken interleaved in one process and quoted as ratios; layer passes an
 import numpy as np
 import torch
 from rich.table import Table
+from scipy.stats import spearmanr
 
+from benchmarks.enumerated import Unkept
 from benchmarks.setup import console, interleaved, median, smollm2
-from secateur.fitness.evaluator import SubnetEvaluator
+from secateur.fitness.evaluator import BATCH_TOKENS, SubnetEvaluator, aligned
+from secateur.fitness.teacher import Teacher
+from secateur.fitness.text import thinned
 from secateur.operators.mutation import switch_costs
 from secateur.operators.sampling import on_budget
+from secateur.search.knapsack import knapsack
+from secateur.search.loop import Spending, run
+from secateur.search.memo import Memo
+from secateur.search.strategy import Pool, Strategy
 from secateur.space.budget import parse_budgets
 from secateur.space.build import sparsity_genes, structured_genes
+from secateur.space.evaluation import Evaluation, merged
 from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.space import Space
 
-LENGTH = 256
+LENGTH, RANKED = 256, 16
 LEVELS = tuple(Sparsity.parse(level) for level in (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7))
 
 
@@ -35,6 +44,7 @@ def main() -> None:
     populations(bench, depth, sparse)
     overhead(bench, depth, sparse)
     memory(bench)
+    precision()
 
 
 def populations(bench: object, depth: Space, sparse: Space) -> None:
@@ -106,6 +116,62 @@ def overhead(bench: object, depth: Space, sparse: Space) -> None:
             name, f"{median(times):.2f}", f"{median(base):.2f}", f"{median(times) / median(base):.2f}", f"{share:.2f}"
         )
     console.print(table)
+
+
+def precision() -> None:
+    """A candidate against its bare layers, by precision and scored positions; and what half precision does to ranks."""
+    table = Table(title="A candidate against its bare layer passes (8 sequences)", title_justify="left")
+    for heading in ("precision", "positions", "evaluation / layers", "layers, tokens a second"):
+        table.add_column(heading, justify="right")
+    losses: dict[str, dict[Genome, Evaluation]] = {}
+    parent: Genome | None = None
+    for dtype in ("float32", "bfloat16"):
+        bench = smollm2(RANKED, LENGTH, dtype=dtype)
+        layers = range(len(bench.anatomy.blocks))
+        genes = structured_genes(bench.anatomy, "attention", layers) + structured_genes(bench.anatomy, "mlp", layers)
+        space = Space(bench.anatomy, genes)
+        space = space.with_budgets(parse_budgets({"sublayers": "0.85x"}, space.dense_costs))
+        whole = bench.calibration
+        if parent is None:
+            memo = Memo(space, bench.evaluator(space, "calibration", ("kl",)), Unkept())
+            parent = run(Strategy(knapsack(space, Pool(RANKED, LENGTH), 1)), memo, Spending(LENGTH))
+        assert parent is not None
+        chosen = parent
+        for positions in (LENGTH, LENGTH // 4, LENGTH // 8):
+            text = whole if positions == LENGTH else thinned(whole, positions, 0)
+            evaluate = SubnetEvaluator(space, bench.subnet, Teacher(bench.blocks, text, bench.digest), ("kl",))
+            evaluate.teacher.prepare(range(8))
+            states = space.states(chosen)
+
+            @torch.inference_mode()
+            def layers_only() -> None:
+                with bench.subnet:  # noqa: B023
+                    bench.subnet.apply(states)  # noqa: B023
+                    for batch in aligned(range(8), BATCH_TOKENS // LENGTH):
+                        hidden = bench.blocks.embed(whole.ids[batch.start : batch.stop])  # noqa: B023
+                        for index in range(len(states)):  # noqa: B023
+                            hidden = bench.subnet.run(index, hidden)  # noqa: B023
+
+            times, base = interleaved(lambda: list(evaluate([chosen], range(8))), layers_only, 5)  # noqa: B023
+            ratio, speed = median(times) / median(base), 8 * LENGTH / median(base)
+            table.add_row(dtype, str(positions), f"{ratio:.2f}", f"{speed:,.0f}")
+        rng = np.random.default_rng(0)
+        children = [chosen, *(switch_costs(chosen, space, rng) for _ in range(24))]
+        evaluate = bench.evaluator(space, "calibration", ("kl",))
+        parts: dict[Genome, list[Evaluation]] = {}
+        for one in evaluate(list(dict.fromkeys(children)), range(RANKED)):
+            parts.setdefault(one.genome, []).append(one)
+        losses[dtype] = {genome: merged(some) for genome, some in parts.items()}
+    console.print(table)
+    genomes = list(losses["float32"])
+    full, half = (np.array([losses[dtype][genome].primary for genome in genomes]) for dtype in ("float32", "bfloat16"))
+    text_noise = (full[1:] - full[0]).std(1, ddof=1).mean()
+    rounding = ((half[1:] - half[0]) - (full[1:] - full[0])).std(1, ddof=1).mean()
+    console.print(
+        f"Ranking of {len(genomes)} children by bfloat16 against float32 on {RANKED} sequences: Spearman "
+        f"{spearmanr(full.mean(1), half.mean(1)).statistic:.4f}; a paired difference to the parent varies by "
+        f"{text_noise:.4f} from sequence to sequence, rounding adds {rounding:.4f}"
+    )
 
 
 def memory(bench: object) -> None:

@@ -19,7 +19,7 @@ from pymoo.operators.repair.rounding import RoundingRepair
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 from rich.table import Table
 
-from benchmarks.optimum import Lookup, Unkept
+from benchmarks.enumerated import Lookup, Unkept
 from benchmarks.setup import console, trained_folder
 from secateur.fitness.blocks import Blocks
 from secateur.fitness.checkpoint import anatomy_of, load_model, model_digest

@@ -1,138 +1,113 @@
-"""Evaluations until the true optimum: every way to drop 6 of 15 blocks of a small trained model, 5,005 masks.
+"""Evaluations until the true optimum: spaces of SmolLM2 and of small trained models that were scored whole.
 
-All masks are scored with the real evaluator; the strategies then run on that table at full fidelity, so that what is
-counted is decisions, not noise.
+Strategies run on the tables at full fidelity, so that what is counted is decisions, not noise. The table and a plot are
+written to runs-local/benchmark-optimum.
 """
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-import torch
 from rich.table import Table
 
-from benchmarks.setup import console, trained_folder
-from secateur.fitness.blocks import Blocks
-from secateur.fitness.checkpoint import anatomy_of, load_model, model_digest
-from secateur.fitness.evaluator import SubnetEvaluator
-from secateur.fitness.subnet import Subnet
-from secateur.fitness.teacher import Teacher
-from secateur.fitness.text import Sequences, documents
+from benchmarks.enumerated import Enumerated, first_seen, on_small_models, on_smollm2
+from benchmarks.setup import console
 from secateur.search.evopress import Schedule, evopress
 from secateur.search.greedy import greedy
 from secateur.search.knapsack import knapsack
-from secateur.search.memo import Memo
 from secateur.search.random import random_search
-from secateur.search.strategy import Pool, Steps, Strategy
-from secateur.space.budget import parse_budgets
-from secateur.space.build import structured_genes
-from secateur.space.evaluation import Evaluation
-from secateur.space.genome import Genome
-from secateur.space.space import Space
+from secateur.search.strategy import Steps, Strategy
+from secateur.search.surrogate import Options, surrogate
 
-BLOCKS, DROPPED, SEQUENCES, LENGTH, SEEDS, LIMIT = 16, 6, 4, 64, 10, 5005
+SEEDS, LIMIT = 10, 1500
+OUT = Path("runs-local/benchmark-optimum")
+OURS = "surrogate"
 
 
-class Lookup:
-    """Evaluations from the table; anything else (a sweep's single drops) from the model."""
+def strategies(table: Enumerated) -> dict[str, Callable[[int], Steps]]:
+    space, pool = table.space, table.pool
+    count = pool.sequences
+    full = count * pool.tokens_per_sequence
+    published = Schedule(400, 32, (1,), (full,), first=64)
+    small = Schedule(1000, 8, (1,), (full,), first=8)
 
-    def __init__(self, evaluator: SubnetEvaluator, table: dict[Genome, Evaluation]) -> None:
-        self.evaluator, self.table = evaluator, table
+    def ours(**changes: bool) -> Callable[[int], Steps]:
+        options = Options(sequences=count, first=count, tolerance=0.0, **changes)
+        return lambda seed: surrogate(space, pool, seed, [space], options)
 
-    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
-        unknown = [genome for genome in genomes if genome not in self.table]
-        for one in self.evaluator(unknown, sequences) if unknown else ():
-            self.table[one.genome] = one
-        yield from (self.table[genome] for genome in genomes)
-
-
-class Unkept:
-    """A journal that forgets."""
-
-    def evaluations(self) -> tuple[Evaluation, ...]:
-        return ()
-
-    def append(self, evaluation: Evaluation) -> None:
-        """Nothing."""
-
-
-def reached(space: Space, steps: Steps, lookup: Lookup, optimum: Genome) -> int | None:
-    """Distinct genomes evaluated until the optimum was among them; None when a strategy ends without it."""
-    strategy, memo = Strategy(steps), Memo(space, lookup, Unkept())
-    seen: dict[Genome, None] = {}
-    while (batch := strategy.ask()) is not None and len(seen) < LIMIT:
-        for genome in batch.genomes:
-            seen.setdefault(genome)
-            if genome == optimum:
-                return len(seen)
-        strategy.tell(memo(batch))
-    return None
+    return {
+        OURS: ours(),
+        "surrogate, without sweep and path": ours(sweeping=False),
+        "surrogate, without the model": ours(modelling=False),
+        "evopress (64 random, 32 children, as published)": lambda seed: evopress(space, pool, seed, published),
+        "evopress (8 random, 8 children)": lambda seed: evopress(space, pool, seed, small),
+        "evopress (8 children, cost units)": lambda seed: evopress(space, pool, seed, small, "costs"),
+        "greedy, 8 lazily": lambda seed: greedy(space, pool, seed, count, lazy=8),
+        "greedy, all": lambda seed: greedy(space, pool, seed, count, lazy=None),
+        "knapsack": lambda seed: knapsack(space, pool, count),
+        "random": lambda seed: random_search(space, pool, seed, count),
+    }
 
 
 def main() -> None:
-    model = load_model(str(trained_folder(BLOCKS)))
-    shape = anatomy_of(model)
-    text = "\n\n".join(documents("package:quac")[500:520]).encode()[: SEQUENCES * LENGTH]
-    ids = torch.tensor(list(text)).reshape(SEQUENCES, LENGTH)
-    teacher = Teacher(Blocks(model, shape), Sequences("bytes", ids, frozenset()), model_digest(model))
-    space = Space(shape, structured_genes(shape, "block", range(BLOCKS)))
-    budget = parse_budgets({"block_parameters": f"{(BLOCKS - DROPPED) / BLOCKS}x"}, space.dense_costs)
-    space = space.with_budgets(budget)
-    evaluator = SubnetEvaluator(space, Subnet(teacher.blocks), teacher, ("kl",))
-    masks = [
-        Genome(tuple(int(index in chosen) for index in range(BLOCKS - 1)))
-        for chosen in itertools.combinations(range(BLOCKS - 1), DROPPED)
-    ]
-    table = {one.genome: one for one in evaluator(masks, range(SEQUENCES))}
-    losses = np.array(sorted(one.loss for one in table.values()))
-    optimum = min(table.values(), key=lambda one: one.loss).genome
-    console.print(
-        f"{len(masks):,} masks, {evaluator.layer_passes // SEQUENCES:,} layer passes a sequence for "
-        f"{(BLOCKS - DROPPED) * len(masks):,} one at a time; KL best {losses[0]:.4f}, median {np.median(losses):.4f}"
-    )
-    lookup = Lookup(evaluator, table)
-    pool = Pool(SEQUENCES, LENGTH)
-    full = SEQUENCES * LENGTH
-    strategies: dict[str, Callable[[int], Steps]] = {
-        "random": lambda seed: random_search(space, pool, seed, SEQUENCES),
-        "knapsack": lambda seed: knapsack(space, pool, SEQUENCES),
-        "greedy, 8 lazily": lambda seed: greedy(space, pool, seed, SEQUENCES, lazy=8),
-        "greedy, all": lambda seed: greedy(space, pool, seed, SEQUENCES, lazy=None),
-        "evopress (64 random, 32 children)": lambda seed: evopress(
-            space, pool, seed, Schedule(400, 32, (1,), (full,), first=64)
-        ),
-        "evopress (8 children)": lambda seed: evopress(space, pool, seed, Schedule(1000, 8, (1,), (full,), first=8)),
-        "evopress (8 children, cost units)": lambda seed: evopress(
-            space, pool, seed, Schedule(1000, 8, (1,), (full,), first=8), "costs"
-        ),
-    }
-    rows = Table(title=f"Evaluations until the true optimum, {SEEDS} seeds", title_justify="left")
-    for heading in ("strategy", "reached", "median", "quartiles", "answer's KL over the best (median)"):
+    OUT.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    for table in (*on_smollm2(), *on_small_models()):
+        curves = measured(table, lines)
+        plot(table, curves)
+    (OUT / "optimum.md").write_text("\n".join(lines) + "\n")
+
+
+def measured(table: Enumerated, lines: list[str]) -> dict[str, list[list[float]]]:
+    """Runs every strategy with every seed, prints a table and returns the best loss after each evaluation."""
+    title = f"{table.name}: evaluations until the optimum, {SEEDS} seeds, at most {LIMIT:,}"
+    rows = Table(title=title, title_justify="left")
+    headings = ("strategy", "reached", "median", "quartiles", "best at 60, over the optimum", "evaluations in all")
+    for heading in headings:
         rows.add_column(heading, justify="right")
-    for name, make in strategies.items():
-        counts = [reached(space, make(seed), lookup, optimum) for seed in range(SEEDS)]
-        hits = sorted(count for count in counts if count is not None)
-        answers = [answer(space, make(seed), lookup) for seed in range(SEEDS)] if name != "random" else []
-        quartiles = f"{np.percentile(hits, 25):.0f} to {np.percentile(hits, 75):.0f}" if hits else "-"
-        rows.add_row(
+    lines += [f"## {title}", "", "| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    curves: dict[str, list[list[float]]] = {}
+    for name, make in strategies(table).items():
+        results = [first_seen(table, Strategy(make(seed)), LIMIT) for seed in range(SEEDS)]
+        curves[name] = [curve for _, curve in results]
+        # A seed that ended without the optimum counts as more than any that found it.
+        counts = np.array([reached if reached is not None else np.inf for reached, _ in results])
+        quartiles = [np.percentile(counts, share, method="nearest") for share in (25, 50, 75)]
+        low, middle, high = (f"{value:.0f}" if np.isfinite(value) else "never" for value in quartiles)
+        early = np.median([curve[min(59, len(curve) - 1)] for curve in curves[name]]) / table.best
+        cells = (
             name,
-            f"{len(hits)}/{SEEDS}",
-            f"{np.median(hits):.0f}" if hits else "-",
-            quartiles,
-            f"{np.median(answers) / losses[0]:.3f}" if answers else "",
+            f"{int(np.isfinite(counts).sum())}/{SEEDS}",
+            middle,
+            f"{low} to {high}",
+            f"{early:.3f}" if np.isfinite(early) else "none yet",
+            f"{np.median([len(curve) for curve in curves[name]]):.0f}",
         )
+        rows.add_row(*cells)
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
     console.print(rows)
+    return curves
 
 
-def answer(space: Space, steps: Steps, lookup: Lookup) -> float:
-    """The loss of a strategy's answer."""
-    strategy, memo = Strategy(steps), Memo(space, lookup, Unkept())
-    spent = 0
-    while (batch := strategy.ask()) is not None and spent < LIMIT:
-        spent += len(batch.genomes)
-        strategy.tell(memo(batch))
-    assert strategy.incumbent is not None
-    return next(iter(lookup([strategy.incumbent], range(SEQUENCES)))).loss
+def plot(table: Enumerated, curves: dict[str, list[list[float]]]) -> None:
+    """Median of the best loss over the optimum's, by evaluations."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(8, 5))
+    for name, every in curves.items():
+        length = max(len(curve) for curve in every)
+        padded = np.array([curve + [curve[-1]] * (length - len(curve)) for curve in every]) / table.best
+        axis.plot(np.arange(1, length + 1), np.median(padded, axis=0), label=name)
+    axis.set(xscale="log", xlabel="evaluations", ylabel="best loss over the optimum's (median)", title=table.name)
+    axis.set_ylim(0.98, 2.0)
+    axis.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(OUT / f"{table.name.replace(' ', '-').replace(',', '')}.png", dpi=120)
+    pyplot.close(figure)
 
 
 if __name__ == "__main__":

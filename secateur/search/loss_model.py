@@ -28,6 +28,9 @@ FLOOR = 0.05
 TERMS = ("constant", "size", "gene", "near pair", "pair", "noise")
 START = (0.3, 0.1, 0.5, 0.5, 0.5, 0.05)
 """Standard deviations of the terms of the logarithm of the loss before the data have had their say."""
+WIDTH = 1.5
+"""Of the prior on the logarithms of these."""
+REFIT = 1.15
 BOUNDS = ((1e-3, 3.0), (1e-3, 1.0), (1e-3, 3.0), (1e-3, 5.0), (1e-3, 5.0), (3e-3, 0.5))
 
 
@@ -60,7 +63,7 @@ class LossModel:
         self._near = _near_pairs(space)
         self._scales = np.array(START)
         self._known: Features | None = None
-        self._centre, self._spread = 0.0, 1.0
+        self._centre, self._spread, self._fitted = 0.0, 1.0, 0
 
     def features(self, levels: NDArray[np.intp]) -> Features:
         added = np.stack([row[levels[:, index]] for index, row in enumerate(self._added)], axis=1)
@@ -70,26 +73,17 @@ class LossModel:
     def fit(self, genomes: Sequence[Genome], losses: Sequence[float], sequences: Sequence[int]) -> None:
         """Learns from evaluations; each loss is a mean over a number of `sequences`, which says how noisy it is.
 
-        The scales of the terms are those of the greatest marginal likelihood, kept from straying by a wide prior.
+        The scales of the terms are those of the greatest marginal likelihood, kept from straying by a wide prior, and
+        found anew when there are `REFIT` times as many evaluations.
         """
         known = self.features(matrix(genomes))
         self._centre, self._spread = float(known.prior.mean()), float(known.prior.std()) or 1.0
         target = np.log(np.maximum(losses, self._least)) - known.prior
         counts = np.array(sequences, dtype=float)
         grams = self._grams(known, known)
-        start = np.log(np.array(START))
-
-        def cost(log_scales: Array) -> float:
-            factor = _factor(grams, np.exp(log_scales), counts)
-            if factor is None:
-                return 1e10
-            fit = float(target @ cho_solve(factor, target))
-            log_determinant = 2 * float(np.log(np.diag(factor[0])).sum())
-            return 0.5 * (fit + log_determinant) + 0.5 * float((((log_scales - start) / 1.5) ** 2).sum())
-
-        # Warm start: the last scales are near the new ones.
-        result = minimize(cost, np.log(self._scales), method="L-BFGS-B", bounds=np.log(np.array(BOUNDS)))
-        self._scales = np.exp(result.x)
+        if len(genomes) >= REFIT * self._fitted:
+            self._fitted = len(genomes)
+            self._scales = _likeliest(grams, target, counts, self._scales)
         factor = _factor(grams, self._scales, counts)
         assert factor is not None
         self._factor, self._weights = factor, cho_solve(factor, target)
@@ -167,6 +161,23 @@ def _near_pairs(space: Space) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         if any(abs(a - b) <= 1 for a in blocks[first] for b in blocks[second])
     ]
     return np.array([i for i, _ in pairs], dtype=np.intp), np.array([j for _, j in pairs], dtype=np.intp)
+
+
+def _likeliest(grams: Array, target: Array, counts: Array, near: Array) -> Array:
+    """The scales of greatest posterior density; the search for them begins `near` the last ones."""
+    centre = np.log(np.array(START))
+
+    def cost(log_scales: Array) -> float:
+        factor = _factor(grams, np.exp(log_scales), counts)
+        if factor is None:
+            return 1e10
+        fit = float(target @ cho_solve(factor, target))
+        log_determinant = 2 * float(np.log(np.diag(factor[0])).sum())
+        return 0.5 * (fit + log_determinant + float((((log_scales - centre) / WIDTH) ** 2).sum()))
+
+    result = minimize(cost, np.log(near), method="L-BFGS-B", bounds=np.log(np.array(BOUNDS)))
+    scales: Array = np.exp(result.x)
+    return scales
 
 
 def _factor(grams: Array, scales: Array, counts: Array) -> tuple[Array, bool] | None:

@@ -14,7 +14,7 @@ for all others.
 import contextlib
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -29,6 +29,7 @@ from ..space.space import Space
 from .archive import Archive, Goal
 from .greedy import walk
 from .knapsack import check_clusters, solve
+from .known import Known
 from .loss_model import LossModel, matrix
 from .propose import CELLS, Proposal, linearised, propose, spread_out
 from .race import looks, race
@@ -114,44 +115,6 @@ def surrogate_front(
     return archive.knee()
 
 
-@dataclass
-class Known:
-    """All losses so far, by genome, on the longest prefix of the text each was scored on; and all that was tried."""
-
-    losses: dict[Genome, tuple[float, ...]] = field(default_factory=dict)
-    tried: set[Genome] = field(default_factory=set)
-
-    def add(self, told: Sequence[Evaluation]) -> None:
-        for one in told:
-            self.tried.add(one.genome)
-            if one.status != "failed" and len(one.primary) > len(self.losses.get(one.genome, ())):
-                self.losses[one.genome] = one.primary
-
-    def mean(self, genome: Genome, sequences: int | None = None) -> float:
-        return float(np.mean(self.losses[genome][:sequences]))
-
-    def rows(self, dense: Genome) -> tuple[list[Genome], list[float], list[int]]:
-        """Genomes other than the dense one, what each loses to it, and on how many sequences that was measured.
-
-        Text differs in difficulty: losses on few sequences are scaled by what those sequences make of the genomes that
-        were scored on the most.
-        """
-        genomes = [genome for genome in self.losses if genome != dense]
-        most = max((len(self.losses[genome]) for genome in genomes), default=0)
-        full = np.array([self.losses[genome] for genome in genomes if len(self.losses[genome]) == most])
-        base = self.losses.get(dense, (0.0,))
-        eases: dict[int, float] = {}
-        losses, counts = [], []
-        for genome in genomes:
-            row = self.losses[genome]
-            count = len(row)
-            if count not in eases:
-                eases[count] = float(np.mean(full[:, :count].mean(1) / full.mean(1)))
-            counts.append(count)
-            losses.append((float(np.mean(row)) - float(np.mean(base[:count]))) / max(eases[count], 1e-6))
-        return genomes, losses, counts
-
-
 class _Search:
     """The state of one search."""
 
@@ -216,7 +179,8 @@ class _Search:
     def turn(self) -> Generator[Batch, list[Evaluation], None]:
         """Fits the model, then races one batch of candidates."""
         if self.options.modelling:
-            self.model.fit(*self.known.rows(self.space.dense))
+            incumbents = [genome for genome in self.incumbents if genome is not None]
+            self.model.fit(*self.known.rows(self.space.dense, incumbents))
         chosen = self._candidates()
         promised = max((proposal.improvement for _, proposal in chosen), default=0.0)
         self.quiet = self.quiet + 1 if promised < self.options.tolerance else 0

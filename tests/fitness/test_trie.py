@@ -112,8 +112,9 @@ def test_batches_change_nothing_but_the_speed(evaluate: SubnetEvaluator, monkeyp
     rng = np.random.default_rng(3)
     genomes = [SPACE.dense, *(uniform(SPACE, rng) for _ in range(4))]
     monkeypatch.setattr(evaluate, "_batch", 1)
+    evaluate.layer_passes = 0
     alone = {one.key: one.losses for one in evaluate(genomes, range(6))}
-    passes, evaluate.layer_passes = evaluate.layer_passes, 0
+    each, evaluate.layer_passes = evaluate.layer_passes // 6, 0
     for size in (2, 4, 6):
         monkeypatch.setattr(evaluate, "_batch", size)
         for asked in (range(6), range(1, 5), range(3, 4)):
@@ -121,7 +122,7 @@ def test_batches_change_nothing_but_the_speed(evaluate: SubnetEvaluator, monkeyp
                 for name, values in one.losses.items():
                     expected = alone[one.key][name][asked.start : asked.stop]
                     assert values == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    assert evaluate.layer_passes == 3 * (passes + passes * 4 // 6 + passes // 6)
+    assert evaluate.layer_passes == 3 * (6 + 4 + 1) * each
 
 
 def test_batches_are_aligned() -> None:

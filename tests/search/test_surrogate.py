@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from secateur.operators.sampling import on_budget, uniform
 from secateur.search.archive import Archive, Goal
 from secateur.search.evopress import Schedule, evopress
+from secateur.search.known import Known
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.loss_model import LossModel, matrix
 from secateur.search.memo import Memo
 from secateur.search.propose import expected_improvement, propose, spread_out
 from secateur.search.race import looks, race, spent, worse
 from secateur.search.strategy import Batch, Pool, Steps, Strategy, noted
-from secateur.search.surrogate import POOR, Known, Options, _Search, surrogate, surrogate_front
+from secateur.search.surrogate import POOR, Options, _Search, surrogate, surrogate_front
 from secateur.space.budget import Budget, parse_budgets
 from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.evaluation import Evaluation
