@@ -40,7 +40,7 @@ FIDELITY = 2
 
 
 LIBRARIES = ("moocore", "numpy", "optuna", "pymoo")
-"""What the replay of a search for a front depends on."""
+"""What the replay of a search for a front depends on; our own strategy also on scipy."""
 
 
 @dataclass
@@ -97,8 +97,9 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     memo = _memo(folder, space, bench, CALIBRATION, recipe.scores, watcher)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
     execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space))
-    if execution.goal is not None:
-        libraries = {name: version(name) for name in LIBRARIES}
+    if execution.goal is not None or recipe.strategy.name == "surrogate":
+        names = (*LIBRARIES, "scipy") if recipe.strategy.name == "surrogate" else LIBRARIES
+        libraries = {name: version(name) for name in names}
         journal.settle("libraries", libraries, "the version of what searches")
     search_found(execution)
     for name in recipe.wanted_baselines():

@@ -84,11 +84,14 @@ def make_steps(
             return multipruner(space, pool, seed, sequences, settings.evaluations or affordable)
         case "surrogate":
             _check_initial(settings.initial, space)
-            limits = _limits(settings, space, goal) if goal is not None else []
-            options = _options(recipe, settings, space, pool, tokens)
-            if goal is not None:
-                return surrogate_front(space, goal, pool, seed, limits, options)
-            return surrogate(space, pool, seed, [space], options, initial)
+            if goal is None:
+                options = _options(recipe, settings, space, pool, tokens, 1)
+                return surrogate(space, pool, seed, [space], options, initial)
+            if set(settings.initial) - {"uniform"}:
+                raise SecateurError("strategy.initial: a front by surrogate starts from its path, and from 'uniform'")
+            limits = _limits(settings, space, goal)
+            options = _options(recipe, settings, space, pool, tokens, len(limits))
+            return surrogate_front(space, goal, pool, seed, limits, options, initial)
     if goal is not None:
         return _front_steps(recipe, settings, space, pool, goal, tokens, initial)
     schedule: Schedule | int | None = tokens
@@ -184,7 +187,7 @@ def _check_effort(
 
 
 def _options(
-    recipe: Recipe, settings: SurrogateSettings, space: Space, pool: Pool, tokens: int | None
+    recipe: Recipe, settings: SurrogateSettings, space: Space, pool: Pool, tokens: int | None, targets: int
 ) -> SurrogateOptions:
     """The options of our own strategy, with sweep and path on as much text as leaves something to search with.
 
@@ -197,18 +200,21 @@ def _options(
     anchors = min(settings.anchors or levels, levels)
     singles = 1 + sum(min(anchors, len(gene.levels) - 1) for gene in space.genes)
     last = min(settings.sequences, pool.sequences)
+    # What every target's first answer takes on all its text comes off before.
+    kept = last * max(1, targets)
+    sequences = None if tokens is None else tokens // pool.tokens_per_sequence
     for first in sorted({min(settings.first, last), 1}, reverse=True):
-        left = [] if tokens is None else [tokens // (first * pool.tokens_per_sequence)]
-        left += [] if recipe.effort.evaluations is None else [recipe.effort.evaluations]
-        room = int(BEGINNING * min(left)) - singles if left else None
+        left = [] if sequences is None else [BEGINNING * (sequences - kept) / first]
+        left += [] if recipe.effort.evaluations is None else [BEGINNING * recipe.effort.evaluations]
+        room = int(min(left)) - singles if left else None
         if room is None or room > settings.lazy:
             wanted = settings.path or PATH * len(space.genes)
             path = wanted if room is None else min(wanted, room)
             return replace(options, sequences=last, first=first, anchors=anchors, path=path)
     needed = round((singles + settings.lazy + 1) / BEGINNING)
     raise SecateurError(
-        f"effort: surrogate needs {needed} evaluations of one sequence, {needed * pool.tokens_per_sequence:,} tokens, "
-        "for its sweep of single changes, a path and something to search with; raise 'effort', or lower 'anchors'"
+        f"effort: surrogate needs {needed} evaluations and {(needed + kept) * pool.tokens_per_sequence:,} tokens for "
+        "its sweep of single changes, a path, and answers to compare; raise 'effort', or lower 'anchors' or 'sequences'"
     )
 
 
@@ -228,7 +234,7 @@ def _limits(settings: SurrogateSettings, space: Space, goal: Goal) -> list[tuple
             least, most = ends(space, cost)
             steps = 2 * settings.sizes
             limits += [(cost, most - (most - least) * number // steps) for number in range(1, settings.sizes + 1)]
-        return limits
+        return list(dict.fromkeys(limits))
     if len(goal.costs) > 1:
         raise SecateurError("strategy.sizes: several costs are objectives; write how many sizes of each, such as 8")
     limits = []

@@ -374,7 +374,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"calibration": {"source": "gone.txt"}}, "there is no such file"),
     ({"calibration": {"source": "TEXT", "sequences": 5000, "length": 16}}, "too short: 5000 sequences"),
     ({"calibration": {"source": "TEXT", "sequences": 2, "length": 128}}, "more than the model's 64 positions"),
-    ({"calibration": {"source": "TEXT", "length": 16, "positions": 17}}, "17 are more than the 16 of a sequence"),
+    ({"calibration": {"source": "TEXT", "length": 16, "positions": 17}}, "17 are more than the 15 with a next token"),
     ({"genes": [{"kind": "mlp", "layers": "3-7"}]}, "there is no layer 4"),
     ({"pruner": "wandaa"}, "did you mean 'wanda'?"),
     ({"model": {"path": "MODEL", "device": "cuda"}}, "torch sees no such device"),
@@ -384,6 +384,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"strategy": {"name": "surrogate"}, "effort": {"tokens": 200}}, "surrogate needs"),
     ({"strategy": {"name": "surrogate", "initial": ["owl"]}, "effort": {"tokens": 9000}}, "has no sparsity genes"),
     ({"strategy": {"name": "surrogate", "risk": 1.5}}, "less than 1"),
+    ({"strategy": {"name": "surrogate", "sizes": []}}, "at least 1 item"),
     ({"strategy": {"name": "evopress", "race": 0.1, "minibatches": "fresh"}}, "set minibatches: nested"),
     ({"held_out": [{"source": "calibration.txt"}]}, "'calibration' is the name of the calibration text"),
 ]

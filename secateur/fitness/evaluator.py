@@ -48,9 +48,10 @@ class SubnetEvaluator:
         self._own = own
         self.layer_passes = 0
         hidden = teacher.text.length * space.anatomy.hidden_size * 4 * (len(space.anatomy.blocks) + 1)
-        on_cpu = teacher.blocks.device.type == "cpu"
-        self._batch = max(1, (BATCH_TOKENS if on_cpu else ACCELERATOR_TOKENS) // teacher.text.length)
-        self._at_once = max(1, ACTIVATION_BYTES // hidden // self._batch) * self._batch
+        tokens = BATCH_TOKENS if teacher.blocks.device.type == "cpu" else ACCELERATOR_TOKENS
+        fitting = max(1, ACTIVATION_BYTES // hidden)
+        self._batch = min(max(1, tokens // teacher.text.length), fitting)
+        self._at_once = fitting // self._batch * self._batch
 
     def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
         """Yields evaluations as they are finished: every genome on a first part of `sequences`, then on the next."""

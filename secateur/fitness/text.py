@@ -243,21 +243,22 @@ def masked(text: Sequences, tokenizer: Any, seed: int) -> Sequences:
 def thinned(text: Sequences, count: int, seed: int) -> Sequences:
     """A text that is scored at `count` positions of each sequence: one at random from each of as many equal stretches.
 
-    The mean over them is unbiased for the mean over all, and the head runs at those only; every token is still read.
+    The mean over them is unbiased for the mean over all positions that have a next token, and the head runs at those
+    only; every token is still read.
 
     Raises:
         SecateurError: there are fewer positions, or the model is an encoder, scored where it was masked.
     """
     if text.targets is not None:
         raise SecateurError(f"text '{text.name}': an encoder is scored where it was masked; leave 'positions' out")
-    if count > text.length:
-        raise SecateurError(f"text '{text.name}': {count} positions are more than its sequences have, {text.length}")
+    available = text.length - 1
+    if count > available:
+        raise SecateurError(f"text '{text.name}': {count} positions are more than the {available} with a next token")
     rng = np.random.default_rng((seed, 1))
-    edges = np.arange(count + 1) * text.length / count
-    # Real-valued stretches: a position is as likely as any other, also where the length is no multiple.
-    drawn = edges[:-1] + rng.random((len(text), count)) * text.length / count
-    # Two draws on either side of an edge can fall on one position; it then counts twice, which keeps the mean unbiased.
-    return replace(text, positions=torch.from_numpy(np.minimum(drawn, text.length - 1e-9).astype(np.int64)))
+    # Stretches are real-valued: every position is as likely as any other, also where they do not come out even. Draws
+    # on either side of an edge can fall on one position, which then counts twice.
+    drawn = (np.arange(count) + rng.random((len(text), count))) * available / count
+    return replace(text, positions=torch.from_numpy(np.minimum(drawn, available - 1e-9).astype(np.int64)))
 
 
 def windows_after_a_third(texts: Iterable[str], tokenizer: Any, count: int, length: int) -> Iterator[torch.Tensor]:

@@ -48,8 +48,8 @@ class TextSettings(Settings):
 
     @model_validator(mode="after")
     def _positions_exist(self) -> "TextSettings":
-        if self.positions is not None and self.positions > self.length:
-            raise ValueError(f"positions: {self.positions} are more than the {self.length} of a sequence")
+        if self.positions is not None and self.positions >= self.length:
+            raise ValueError(f"positions: {self.positions} are more than the {self.length - 1} with a next token")
         return self
 
     @property

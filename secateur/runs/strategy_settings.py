@@ -149,11 +149,13 @@ class SamplerSettings(Settings):
 class SurrogateSettings(Settings):
     """A sweep, a lazy greedy path through all budgets, then candidates from a model of the loss, raced.
 
-    Answers are compared on `sequences` sequences; sweep, path and first looks are on `first`. `anchors` levels of each
+    Answers are compared on `sequences` sequences, and on twice as many each time it gets quiet, up to the whole text (a
+    front: on `sequences`); sweep, path and first looks are on `first`. `anchors` levels of each
     gene are scored by the sweep, `lazy` genes tried again at each step of the path, which takes `path` evaluations at
     most (null: three for each gene). `batch` candidates a round, of which mutation alone makes the share `mutated`; a
-    race loses a candidate that is better than the incumbent with probability `risk` at most. The search ends when no
-    candidate promises to lower a loss by the share `tolerance` any more. `initial`: rules to start from besides.
+    race's test loses a candidate that is better than the incumbent with probability `risk` at most. It is quiet when no
+    candidate promises to lower a loss by the share `tolerance` any more. `initial`: rules to start from besides; for a
+    front `uniform` alone.
 
     For a front, `sizes` limits of each cost are searched at once: how many, evenly down to half of what can go, or
     limits of the one cost, such as ["0.9x", "0.8x"].
@@ -169,7 +171,7 @@ class SurrogateSettings(Settings):
     risk: Annotated[float, Field(gt=0, lt=1)] = 0.2
     mutated: Annotated[float, Field(ge=0, le=1)] = 0.17
     tolerance: Annotated[float, Field(ge=0)] = 1e-3
-    sizes: Positive | tuple[str, ...] = 8
+    sizes: Positive | Annotated[tuple[str, ...], Field(min_length=1)] = 8
     initial: tuple[Rule, ...] = ()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
@@ -14,47 +15,64 @@ MOST = 400
 
 @dataclass
 class Known:
-    """All losses so far, by genome, on the longest prefix of the text each was scored on; and all that was tried."""
+    """All losses so far, by genome, on the longest prefix of the text each was scored on; and what has failed."""
 
     losses: dict[Genome, tuple[float, ...]] = field(default_factory=dict)
-    tried: set[Genome] = field(default_factory=set)
+    failed: set[Genome] = field(default_factory=set)
 
     def add(self, told: Sequence[Evaluation]) -> None:
         for one in told:
-            self.tried.add(one.genome)
-            if one.status != "failed" and len(one.primary) > len(self.losses.get(one.genome, ())):
+            if one.status == "failed":
+                self.failed.add(one.genome)
+            elif len(one.primary) > len(self.losses.get(one.genome, ())):
                 self.losses[one.genome] = one.primary
 
-    def mean(self, genome: Genome, sequences: int | None = None) -> float:
-        return float(np.mean(self.losses[genome][:sequences]))
+    def excess(self, genome: Genome, dense: Genome, sequences: int | None = None) -> float:
+        """Mean loss over that of the dense model, on all sequences that were scored or the first ones."""
+        row = self.losses[genome][:sequences]
+        return float(np.mean(np.subtract(row, self._base(dense, len(row)))))
 
     def rows(self, dense: Genome, around: Sequence[Genome] = ()) -> tuple[list[Genome], list[float], list[int]]:
         """Genomes other than the dense one, what each loses to it, and on how many sequences that was measured.
 
-        Of more than `MOST` those count whose losses are nearest to those of `around`: the model is wanted there.
-
-        Text differs in difficulty: losses on few sequences are scaled by what those sequences make of the genomes that
-        were scored on the most.
+        Text differs in difficulty: what is lost on few sequences is scaled by what those sequences make of the genomes
+        that were scored on the most. Of more than `MOST` those count whose losses are nearest to those of `around`: the
+        model is wanted there.
         """
-        genomes = self._nearest([genome for genome in self.losses if genome != dense], around)
+        genomes = [genome for genome in self.losses if genome != dense]
         most = max((len(self.losses[genome]) for genome in genomes), default=0)
-        full = np.array([self.losses[genome] for genome in genomes if len(self.losses[genome]) == most])
-        base = self.losses.get(dense, (0.0,))
-        eases: dict[int, float] = {}
-        losses, counts = [], []
-        for genome in genomes:
-            row = self.losses[genome]
-            count = len(row)
-            if count not in eases:
-                eases[count] = float(np.mean(full[:, :count].mean(1) / full.mean(1)))
-            counts.append(count)
-            losses.append((float(np.mean(row)) - float(np.mean(base[:count]))) / max(eases[count], 1e-6))
-        return genomes, losses, counts
+        base = self._base(dense, most)
+        full = np.array([self.losses[genome] for genome in genomes if len(self.losses[genome]) == most]) - base
+        counts = [len(self.losses[genome]) for genome in genomes]
+        eases = {count: _ease(full, count) for count in set(counts)}
+        losses = [
+            float(np.mean(np.subtract(self.losses[genome], base[:count]))) / eases[count]
+            for genome, count in zip(genomes, counts, strict=True)
+        ]
+        chosen = _nearest(genomes, losses, around)
+        return [genomes[i] for i in chosen], [losses[i] for i in chosen], [counts[i] for i in chosen]
 
-    def _nearest(self, genomes: list[Genome], around: Sequence[Genome]) -> list[Genome]:
-        if len(genomes) <= MOST or not around:
-            return genomes
-        wanted = np.log([max(1e-9, self.mean(genome)) for genome in around])
-        losses = np.log([max(1e-9, self.mean(genome)) for genome in genomes])
-        distance = np.abs(losses[:, None] - wanted).min(1)
-        return [genomes[index] for index in sorted(np.argsort(distance, kind="stable")[:MOST].tolist())]
+    def _base(self, dense: Genome, count: int) -> NDArray[np.float64]:
+        """The dense model's losses (count,); where it was scored on less, its mean stands for the rest."""
+        row = np.array(self.losses.get(dense, (0.0,)), dtype=float)[:count]
+        return np.concatenate([row, np.full(count - len(row), row.mean() if len(row) else 0.0)])
+
+
+def _ease(full: NDArray[np.float64], count: int) -> float:
+    """What the first `count` sequences make of genomes (genomes, sequences), relative to what all make of them."""
+    part, whole = float(full[:, :count].mean()), float(full.mean())
+    return part / whole if part > 0 and whole > 0 else 1.0
+
+
+def _nearest(genomes: Sequence[Genome], losses: Sequence[float], around: Sequence[Genome]) -> list[int]:
+    places = {genome: index for index, genome in enumerate(genomes)}
+    wanted = [losses[places[genome]] for genome in around if genome in places]
+    if len(genomes) <= MOST or not wanted:
+        return list(range(len(genomes)))
+    distance = np.abs(_log(losses)[:, None] - _log(wanted)).min(1)
+    return sorted(np.argsort(distance, kind="stable")[:MOST].tolist())
+
+
+def _log(losses: Sequence[float]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = np.log(np.maximum(losses, 1e-9))
+    return result

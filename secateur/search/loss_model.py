@@ -24,7 +24,7 @@ from ..space.space import Space
 
 Array = NDArray[np.float64]
 FLOOR = 0.05
-"""Least loss that a change is taken to add, relative to the median of all: noise can make it nothing or less."""
+"""Least loss that a gene's last level is taken to add, relative to the median; noise can make it nothing or less."""
 TERMS = ("constant", "size", "gene", "near pair", "pair", "noise")
 START = (0.3, 0.1, 0.5, 0.5, 0.5, 0.05)
 """Standard deviations of the terms of the logarithm of the loss before the data have had their say."""
@@ -54,12 +54,11 @@ class LossModel:
     """
 
     def __init__(self, space: Space, added: Sequence[Sequence[float]]) -> None:
-        finite = [value for row in added for value in row[1:] if 0 < value < np.inf]
-        self._least = FLOOR * float(np.median(finite)) if finite else 1e-6
-        most = 100 * max(finite, default=1.0)
-        self._added = [np.clip(np.array(row), self._least, most) for row in added]
-        for row in self._added:
-            row[0] = 0.0
+        deepest = [row[-1] for row in added if 0 < row[-1] < np.inf]
+        least = FLOOR * float(np.median(deepest)) if deepest else 1e-6
+        most = 100 * max(deepest, default=1.0)
+        self._added = [_increasing(np.array(row, dtype=float), least, most) for row in added]
+        self._least = least / 1000
         self._near = _near_pairs(space)
         self._scales = np.array(START)
         self._known: Features | None = None
@@ -70,19 +69,21 @@ class LossModel:
         total = np.maximum(added.sum(1), self._least)
         return Features(np.log(total), np.sqrt(added / total[:, None]))
 
-    def fit(self, genomes: Sequence[Genome], losses: Sequence[float], sequences: Sequence[int]) -> None:
+    def fit(
+        self, genomes: Sequence[Genome], losses: Sequence[float], sequences: Sequence[int], told: int | None = None
+    ) -> None:
         """Learns from evaluations; each loss is a mean over a number of `sequences`, which says how noisy it is.
 
         The scales of the terms are those of the greatest marginal likelihood, kept from straying by a wide prior, and
-        found anew when there are `REFIT` times as many evaluations.
+        found anew when `REFIT` times as many evaluations were told, of which these may be a part.
         """
         known = self.features(matrix(genomes))
         self._centre, self._spread = float(known.prior.mean()), float(known.prior.std()) or 1.0
         target = np.log(np.maximum(losses, self._least)) - known.prior
         counts = np.array(sequences, dtype=float)
         grams = self._grams(known, known)
-        if len(genomes) >= REFIT * self._fitted:
-            self._fitted = len(genomes)
+        if (told or len(genomes)) >= REFIT * self._fitted:
+            self._fitted = told or len(genomes)
             self._scales = _likeliest(grams, target, counts, self._scales)
         factor = _factor(grams, self._scales, counts)
         assert factor is not None
@@ -144,6 +145,17 @@ class LossModel:
 
     def _near_products(self, features: Features) -> Array:
         return features.shares[:, self._near[0]] * features.shares[:, self._near[1]]
+
+
+def _increasing(row: Array, least: float, most: float) -> Array:
+    """Added losses with a floor that rises with the level, so that no two levels of a gene look the same."""
+    levels = np.arange(len(row)) / (len(row) - 1)
+    last = min(max(row[-1], least), most)
+    floor = FLOOR * last * levels
+    floor[-1] = last
+    result: Array = np.clip(np.maximum(row, floor), 0.0, most)
+    result[0] = 0.0
+    return result
 
 
 def matrix(genomes: Sequence[Genome]) -> NDArray[np.intp]:

@@ -11,7 +11,7 @@ from ..operators.mutation import switch_costs
 from ..space.errors import SecateurError
 from ..space.genome import Genome
 from ..space.space import Space
-from .knapsack import check_clusters, solve
+from .knapsack import solve
 from .loss_model import Array, LossModel, matrix
 from .sweep import Table
 
@@ -19,6 +19,7 @@ CELLS = 2000
 """Of the knapsack's table here: what rounding loses the search finds again."""
 STEPS = 12
 RANDOM_MOVES = 6
+PAIRS = 1500
 KEPT = 16
 """Neighbours of each step that may become candidates."""
 
@@ -56,6 +57,8 @@ def propose(
     for start in dict.fromkeys(starts):
         bold = float(rng.choice([0.0, 1.0, 2.0]))
         current, level = start, np.inf
+        if space.feasible(start):
+            visited[start] = None
         for _ in range(STEPS):
             around = _neighbours(space, current, rng)
             if not len(around):
@@ -113,7 +116,6 @@ def linearised(space: Space, model: LossModel, genome: Genome) -> Genome | None:
     rows = [[next(losses) for _ in row] for row in alone]
     added = tuple(tuple(np.maximum.accumulate([value - row[0] for value in row]).tolist()) for row in rows)
     try:
-        check_clusters(space)
         return solve(space, Table(0.0, added), cells=CELLS)
     except SecateurError:
         return None
@@ -146,7 +148,9 @@ def _neighbours(space: Space, genome: Genome, rng: np.random.Generator) -> NDArr
             fits = ((dearer[:, None] + cheaper[None]) <= room).all(2)
             up, down = np.nonzero(fits & ~((denser != 0).astype(int) @ (smaller != 0).T.astype(int)).astype(bool))
             rows.append(here + denser[up] + smaller[down])
-    return np.concatenate(rows)
+    found = np.concatenate(rows)
+    # Of hundreds of genes some pairs must do: more would take longer than they are worth.
+    return found if len(found) <= PAIRS else found[np.sort(rng.choice(len(found), PAIRS, replace=False))]
 
 
 def _legal(space: Space, levels: NDArray[np.intp]) -> Genome:

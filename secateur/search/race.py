@@ -3,10 +3,11 @@
 All see the same shuffled sequences in the same order, and the incumbent has been scored on them before, so it costs
 nothing. After each look at twice as many sequences a challenger leaves whose paired difference to the incumbent says
 that it is worse (Student's t, one-sided). The k-th look may err with probability risk / (k (k + 1)): these add up to
-`risk` over however many looks, so that a challenger that is truly better is lost with probability `risk` at most,
-wherever the race ends (a union bound over looks, as in Maurer and Pontil 2009 and in racing since Maron and Moore 1994;
-exact for normal differences). Beyond the test at most half of the challengers go on after a look, those with the least
-loss, so that a field of equals is not carried to the end.
+`risk` over however many looks, so that the test loses a challenger that is truly better with probability `risk` at
+most, wherever the race ends: a union bound over looks, as in racing since Maron and Moore 1994. That holds for
+differences that are normal, and an incumbent that was not chosen on the same sequences; skewed differences and a lucky
+incumbent make it larger, which is why nobody is tested on fewer than `FEWEST` sequences. Beyond the test at most half
+of the challengers go on after a look, those with the least loss, so that a field of equals is not carried to the end.
 """
 
 import math
@@ -19,6 +20,9 @@ from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from .strategy import Batch, best_of
 
+FEWEST = 4
+"""Sequences under which nobody is dropped by the test."""
+
 
 def looks(first: int, last: int) -> tuple[int, ...]:
     """How many sequences each look has: `first`, then twice as many each time, at last `last`."""
@@ -29,10 +33,10 @@ def looks(first: int, last: int) -> tuple[int, ...]:
 
 
 def worse(challenger: Sequence[float], incumbent: Sequence[float], risk: float) -> bool:
-    """Whether the mean of paired differences (sequences,) is above zero, wrong with probability `risk` at most."""
+    """Whether the mean of paired differences (sequences,) is above zero; wrong with probability `risk` if normal."""
     difference = np.subtract(challenger, incumbent)
     mean, count = float(difference.mean()), len(difference)
-    if count < 2 or mean <= 0:
+    if count < FEWEST or mean <= 0:
         return False
     error = float(difference.std(ddof=1)) / math.sqrt(count)
     return mean > error * float(student.ppf(1 - risk, count - 1))
@@ -57,7 +61,7 @@ def race(
         challengers: distinct, none equal to the incumbent.
         incumbent: None: the challengers race among themselves, nobody is dropped by the test.
         counts: sequences at each look, ascending.
-        risk: the probability that a challenger that is better than the incumbent is dropped by the test.
+        risk: that the test drops a challenger that is better than the incumbent, under the conditions above.
         halve: at most half of the challengers go on after a look.
         answer: the best answer so far, for whoever watches.
 

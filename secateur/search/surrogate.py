@@ -5,7 +5,8 @@
 2. `LossModel` is fitted on all evaluations so far, of every budget.
 3. For each budget local search on the model proposes genomes; those that promise most, of all budgets together, make a
    batch. A share of each batch comes from mutation alone, and most of it where the model ranks poorly.
-4. The batch is raced against the incumbents (`race`); then from 2 again, until nothing promises much any more.
+4. The batch is raced against the incumbents (`race`); then from 2 again. When nothing promises much any more, the best
+   are raced on twice the text, and so on until all of it is used.
 
 Nothing is forwarded twice: everything is scored on prefixes of one shuffled text, and answers for one budget are data
 for all others.
@@ -13,6 +14,7 @@ for all others.
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +30,7 @@ from ..space.genome import Genome
 from ..space.space import Space
 from .archive import Archive, Goal
 from .greedy import walk
-from .knapsack import check_clusters, solve
+from .knapsack import solve
 from .known import Known
 from .loss_model import LossModel, matrix
 from .propose import CELLS, Proposal, linearised, propose, spread_out
@@ -41,6 +43,11 @@ RECENT = 24
 POOR = 0.3
 """Rank correlation under which most candidates come from mutation."""
 PATIENCE = 3
+STALE = 20
+"""Rounds without a new incumbent after which it is quiet, whatever the model promises."""
+AGAIN = 2
+"""How often a genome is proposed at most: one that a race cut short may come back once."""
+FINALISTS = 8
 TRIES = 20
 OFFSET = 1e-3
 """Mean loss of the dense model, nats per token, from which a score is taken to have a zero of its own."""
@@ -51,15 +58,16 @@ class Options:
     """How the search goes about it.
 
     Attributes:
-        sequences: on which answers are compared in the end.
+        sequences: on which answers are compared at first, and for a front in the end too.
         first: on which sweep, path and every first look are scored; at most `sequences`.
         anchors: levels of each gene that the sweep scores; None: all.
         lazy: genes tried again at each step of the path.
         path: evaluations that the path may take; None: `PATH` for each gene.
         batch: candidates a round.
-        risk: probability that the test of a race drops a candidate that is better than the incumbent.
+        risk: that the test of a race drops a candidate that is better than the incumbent; see `race`.
         mutated: share of a batch that mutation makes without asking the model.
-        tolerance: the search ends when no candidate promises to lower a loss by this share, `PATIENCE` times in a row.
+        tolerance: quiet is when no candidate promises to lower a loss by this share, `PATIENCE` times in a row.
+        growing: compare on twice the sequences when it is quiet, as long as there are more; else the search ends.
         sweeping, modelling, racing: parts that can be left out, to see what they are worth.
     """
 
@@ -72,6 +80,7 @@ class Options:
     risk: float = 0.2
     mutated: float = 0.17
     tolerance: float = 1e-3
+    growing: bool = True
     sweeping: bool = True
     modelling: bool = True
     racing: bool = True
@@ -101,12 +110,19 @@ def surrogate(
 
 
 def surrogate_front(
-    space: Space, goal: Goal, pool: Pool, seed: int, limits: Sequence[tuple[str, int]], options: Options
+    space: Space,
+    goal: Goal,
+    pool: Pool,
+    seed: int,
+    limits: Sequence[tuple[str, int]],
+    options: Options = Options(),
+    initial: Sequence[Genome] = (),
 ) -> Steps:
     """A whole front: one target for each of `limits` (cost, limit), all on the goal's sequences. Answers: the knee."""
     targets = [limited(space, cost, limit) for cost, limit in limits]
     archive = Archive(goal)
-    steps = surrogate(space, pool, seed, targets, replace(options, sequences=goal.sequences))
+    options = replace(options, sequences=goal.sequences, growing=False)
+    steps = surrogate(space, pool, seed, targets, options, initial)
     yield from noted(
         steps,
         lambda batch, told: archive.add(told, space.dense),
@@ -119,7 +135,7 @@ class _Search:
     """The state of one search."""
 
     def __init__(self, space: Space, pool: Pool, seed: int, targets: Sequence[Space], options: Options) -> None:
-        self.space, self.targets, self.options = space, list(targets), options
+        self.space, self.targets, self.options, self.pool = space, list(targets), options, pool
         self.rng = np.random.default_rng(seed)
         last = min(options.sequences, pool.sequences)
         self.counts = looks(min(options.first, last), last) if options.racing else (last,)
@@ -127,11 +143,9 @@ class _Search:
         self.model = LossModel(space, _by_share(space))
         self.incumbents: list[Genome | None] = [None] * len(targets)
         self.pairs: list[tuple[float, float]] = []
-        self.quiet = 0
-
-    @property
-    def finished(self) -> bool:
-        return self.quiet >= PATIENCE
+        self.asked: Counter[Genome] = Counter()
+        self.quiet = self.stale = 0
+        self.finished = False
 
     # -- the beginning ---------------------------------------------------------------------------------------------
 
@@ -141,15 +155,15 @@ class _Search:
         starts: list[list[Genome]] = [list(initial) for _ in self.targets]
         if self.options.sweeping:
             table = yield from self._noted(sweep(self.space, used, self.options.anchors))
-            if self.space.dense in self.known.losses and abs(self.known.mean(self.space.dense)) > OFFSET:
-                yield from self._noted(_ask((self.space.dense,), range(self.counts[-1])))
+            dense = self.space.dense
+            if dense in self.known.losses and abs(np.mean(self.known.losses[dense])) > OFFSET:
+                yield from self._noted(_ask((dense,), range(self.counts[-1])))
             self.model = LossModel(self.space, table.added)
-            walked = yield from self._walk(table, used)
-            for target, own in zip(self.targets, starts, strict=True):
-                own += [next(genome for genome in walked if target.feasible(genome))]
+            points = yield from self._walk(table, used)
+            for target, own, point in zip(self.targets, starts, points, strict=True):
+                own.append(point)
                 # Where too much hangs together, or levels have failed, the path is all there is.
                 with contextlib.suppress(SecateurError):
-                    check_clusters(target)
                     own.append(solve(target, table, CELLS))
         else:
             for target, own in zip(self.targets, starts, strict=True):
@@ -157,41 +171,70 @@ class _Search:
         for index, target in enumerate(self.targets):
             keeping = [tighten(genome, target, self.rng) for genome in starts[index] if target.feasible(genome)]
             yield from self._race(index, tuple(dict.fromkeys(keeping)))
-        if all(incumbent is None for incumbent in self.incumbents):
-            self.quiet = PATIENCE  # whatever was tried has failed
+        # Whatever was tried has failed.
+        self.finished = all(incumbent is None for incumbent in self.incumbents)
 
     def _walk(self, table: Table, used: range) -> Generator[Batch, list[Evaluation], list[Genome]]:
-        """Through the budgets of all targets: one walk for each set of costs they limit; the points come in order."""
-        deepest: dict[tuple[str, ...], Space] = {}
-        for target in self.targets:
-            costs = tuple(sorted(budget.cost for budget in target.budgets))
-            if costs not in deepest or _size(target) < _size(deepest[costs]):
-                deepest[costs] = target
-        walked = [self.space.dense]
-        most = self.options.path or PATH * len(self.space.genes)
-        for target in deepest.values():
-            end = yield from self._noted(walk(target, table, used, self.options.lazy, most), walked)
-            walked.append(end)
-        return walked
+        """For each target the first point of a walk that keeps its budgets.
+
+        One walk for all targets that limit the same costs, to the tightest of them; one more for each that it misses.
+        """
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for index in sorted(range(len(self.targets)), key=lambda index: _size(self.targets[index])):
+            costs = tuple(sorted(budget.cost for budget in self.targets[index].budgets))
+            groups.setdefault(costs, []).append(index)
+        most = (self.options.path or PATH * len(self.space.genes)) // len(groups)
+        points: dict[int, Genome] = {}
+        for group in groups.values():
+            walked: list[Genome] = [self.space.dense]
+            for index in group:
+                target = self.targets[index]
+                if not any(target.feasible(genome) for genome in walked):
+                    end = yield from self._noted(walk(target, table, used, self.options.lazy, most), walked)
+                    walked.append(end)
+                points[index] = next(genome for genome in walked if target.feasible(genome))
+        return [points[index] for index in range(len(self.targets))]
 
     # -- rounds ----------------------------------------------------------------------------------------------------
 
     def turn(self) -> Generator[Batch, list[Evaluation], None]:
-        """Fits the model, then races one batch of candidates."""
+        """Fits the model, then races one batch of candidates; on more text, or to the end, when it is quiet."""
         if self.options.modelling:
             incumbents = [genome for genome in self.incumbents if genome is not None]
-            self.model.fit(*self.known.rows(self.space.dense, incumbents))
+            rows = self.known.rows(self.space.dense, incumbents)
+            self.model.fit(*rows, told=len(self.known.losses))
+        before = list(self.incumbents)
         chosen = self._candidates()
         promised = max((proposal.improvement for _, proposal in chosen), default=0.0)
-        self.quiet = self.quiet + 1 if promised < self.options.tolerance else 0
-        if not chosen:
-            self.quiet = PATIENCE
         for index in sorted({target for target, _ in chosen}):
             proposals = [proposal for target, proposal in chosen if target == index]
-            before = self.incumbents[index]
-            expected = self._expected(index)
+            self.asked.update(proposal.genome for proposal in proposals)
+            incumbent, expected = self.incumbents[index], self._expected(index)
             yield from self._race(index, [proposal.genome for proposal in proposals])
-            self._compare(proposals, before, expected)
+            self._compare(proposals, incumbent, expected)
+        moved = self.incumbents != before
+        self.stale = 0 if moved else self.stale + 1
+        self.quiet = 0 if moved or promised >= self.options.tolerance else self.quiet + 1
+        if not chosen or self.stale >= STALE or self.quiet >= PATIENCE:
+            yield from self._grow()
+
+    def _grow(self) -> Generator[Batch, list[Evaluation], None]:
+        """The best of every target on twice the text; the end where there is no more."""
+        self.quiet = self.stale = 0
+        last = min(2 * self.counts[-1], self.pool.sequences)
+        if not self.options.growing or last == self.counts[-1]:
+            self.finished = True
+            return
+        self.counts = looks(self.counts[0], last) if self.options.racing else (last,)
+        for index, target in enumerate(self.targets):
+            if self.incumbents[index] is not None:
+                yield from self._race(index, self._best(target)[:FINALISTS])
+
+    def _best(self, target: Space) -> list[Genome]:
+        """Everything scored that keeps a target's budgets, best first, on whatever text."""
+        genomes, losses, _ = self.known.rows(self.space.dense)
+        order = sorted(range(len(genomes)), key=lambda place: losses[place])
+        return [genomes[place] for place in order if target.feasible(genomes[place])]
 
     def _expected(self, index: int) -> float:
         """The logarithm of the loss that the model sees in a target's incumbent."""
@@ -202,19 +245,23 @@ class _Search:
         """The next batch: (target, proposal)."""
         wanted = self.options.batch
         mutated = max(1, round(self.options.mutated * wanted))
+        poor = self.correlation is not None and self.correlation < POOR
         if not self.options.modelling:
             mutated = wanted
-        elif self.correlation is not None and self.correlation < POOR:
-            mutated = max(mutated, 2 * wanted // 3)
+        elif poor:
+            mutated = max(mutated, math.ceil(2 * wanted / 3))
         ranked: list[tuple[int, Proposal]] = []
-        if mutated < wanted:
-            for index, target in enumerate(self.targets):
+        for index, target in enumerate(self.targets):
+            # The model knows nothing of a target where everything has failed.
+            if mutated < wanted and self.incumbents[index] is not None:
                 ranked += [(index, proposal) for proposal in self._proposals(index, target, wanted - mutated)]
         ranked.sort(key=lambda one: (-one[1].improvement, one[0]))
         chosen: dict[Genome, tuple[int, Proposal]] = {}
         for index, proposal in ranked:
             if len(chosen) < wanted - mutated:
                 chosen.setdefault(proposal.genome, (index, proposal))
+        # Where the model says nothing, or nothing to go by, there is always hope; `STALE` ends it.
+        hope = math.inf if poor or mutated == wanted else 0.0
         for _ in range(TRIES * wanted):
             if len(chosen) >= wanted:
                 break
@@ -223,20 +270,21 @@ class _Search:
             child = on_budget(self.targets[index], self.rng)
             if parent is not None:
                 child = switch_costs(parent, self.targets[index], self.rng)
-            if child not in chosen and child not in self.known.tried:
-                # Without a model there is always hope.
-                hope = 0.0 if self.options.modelling else math.inf
+            if child not in chosen and child not in self.known.losses and child not in self.known.failed:
                 chosen[child] = (index, Proposal(child, hope, float(self.model.mean(matrix([child]))[0])))
         return list(chosen.values())
 
     def _proposals(self, index: int, target: Space, count: int) -> list[Proposal]:
         incumbent = self.incumbents[index]
-        good = sorted((genome for genome in self.known.losses if target.feasible(genome)), key=self.known.mean)
-        starts = [*([incumbent] if incumbent is not None else []), *good[1:4], on_budget(target, self.rng)]
-        if incumbent is not None and (jump := linearised(target, self.model, incumbent)) is not None:
+        assert incumbent is not None
+        others = [genome for genome in self._best(target)[:4] if genome != incumbent]
+        starts = [incumbent, *others[:3], on_budget(target, self.rng)]
+        if (jump := linearised(target, self.model, incumbent)) is not None:
             starts.insert(1, jump)
+        finished = {genome for genome, row in self.known.losses.items() if len(row) >= self.counts[-1]}
+        often = {genome for genome, times in self.asked.items() if times >= AGAIN}
         best = self._expected(index)
-        found = propose(target, self.model, starts, best, self.known.tried, self.rng)
+        found = propose(target, self.model, starts, best, finished | often | self.known.failed, self.rng)
         return spread_out(found, self.model, best, count)
 
     def _race(self, index: int, challengers: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:
@@ -266,10 +314,11 @@ class _Search:
         """Notes how much worse than the incumbent of then the model took each candidate to be, and what came out."""
         if before is None or before not in self.known.losses:
             return
+        count, dense = self.counts[0], self.space.dense
+        base = max(1e-9, self.known.excess(before, dense, count))
         for proposal in proposals:
             if proposal.genome in self.known.losses:
-                count = self.counts[0]
-                outcome = self.known.mean(proposal.genome, count) / max(1e-9, self.known.mean(before, count))
+                outcome = self.known.excess(proposal.genome, dense, count) / base
                 self.pairs.append((proposal.predicted - expected, outcome))
         del self.pairs[:-RECENT]
 

@@ -1,5 +1,6 @@
 """Shared prefixes change nothing but the number of layer passes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,8 @@ def test_fewer_positions_are_unbiased_and_all_that_the_head_sees(monkeypatch: py
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(2, TEXT.length, SPACE.anatomy.hidden_size, generator=generator)
     names = ("kl", "kl_full", "cross_entropy")
+    everywhere = torch.arange(TEXT.length - 1).expand(len(TEXT), -1)
+    teacher.text = replace(TEXT, positions=everywhere)
     whole = score(names, hidden, range(2), teacher)
     rows, logits = [], Blocks.logits
 
@@ -159,8 +162,8 @@ def test_fewer_positions_are_unbiased_and_all_that_the_head_sees(monkeypatch: py
         expected = (whole[0][name] + whole[1][name]) / 2
         assert abs(float(np.mean(values)) - expected) < 4 * error + 1e-4, name
     assert thinned(TEXT, 5, 0).digest != thinned(TEXT, 5, 1).digest != TEXT.digest
-    with pytest.raises(SecateurError, match="more than its sequences have"):
-        thinned(TEXT, TEXT.length + 1, 0)
+    with pytest.raises(SecateurError, match="positions are more than the"):
+        thinned(TEXT, TEXT.length, 0)
 
 
 class Fault(nn.Module):

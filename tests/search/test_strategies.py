@@ -86,7 +86,7 @@ QUICK = Options(sequences=8, first=2, lazy=3, path=12, batch=4, tolerance=0.02)
 def surrogate_sizes(space: Space, seed: int) -> Steps:
     least, most = ends(space, "nonzero_parameters")
     limits = [("nonzero_parameters", most - (most - least) * part // 8) for part in (1, 3)]
-    return surrogate_front(space, goal(), POOL, seed, limits, QUICK)
+    return short(surrogate_front(space, goal(), POOL, seed, limits, QUICK), 14)
 
 
 STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
@@ -104,7 +104,7 @@ STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
         space, POOL, seed, 9000, "costs", False, [], [lambda: knapsack(space, POOL, 2)]
     ),
     "evopress, racing": lambda space, seed: evopress(space, POOL, seed, SCHEDULE, "costs", fresh=False, risk=0.2),
-    "surrogate": lambda space, seed: surrogate(space, POOL, seed, [space], QUICK),
+    "surrogate": lambda space, seed: short(surrogate(space, POOL, seed, [space], QUICK), 24),
     "surrogate, nothing but races": lambda space, seed: short(
         surrogate(space, POOL, seed, [space], replace(QUICK, sweeping=False, modelling=False)), 12
     ),

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.operators.sampling import on_budget, uniform
+from secateur.operators.sampling import ends, on_budget, uniform
 from secateur.search.archive import Archive, Goal
 from secateur.search.evopress import Schedule, evopress
 from secateur.search.known import Known
@@ -94,7 +95,7 @@ def test_an_equal_challenger_is_dropped_as_seldom_as_promised(risk: float) -> No
         zeros = np.zeros(64)
         dropped += any(
             worse(difference[:count].tolist(), zeros[:count].tolist(), spent(risk, look))
-            for look, count in enumerate(looks(2, 64), 1)
+            for look, count in enumerate(looks(4, 64), 1)
         )
     assert dropped / races < risk + 3 * math.sqrt(risk / races)
     assert dropped / races > risk / 3, "a test that never drops anybody keeps every promise"
@@ -242,6 +243,20 @@ def test_losses_on_little_text_are_scaled_by_its_difficulty() -> None:
     assert losses == pytest.approx([5.0, 2.5, 2.5]), "the third is like the second as far as it goes"
 
 
+def test_what_is_scaled_is_the_loss_over_the_dense_model() -> None:
+    """Cross-entropy: the text is hard for all, every genome adds the same; so all rows say the same."""
+    space = masks(4, 1)
+    known = Known()
+    hardness = np.array([2.0, 2.0, 3.5, 4.5])
+    for genome, count in ((space.dense, 4), *((space.dense.with_level(i, 1), 4 - 2 * (i % 2)) for i in range(4))):
+        added = 0.0 if genome == space.dense else 0.1
+        losses = tuple((hardness[:count] + added).tolist())
+        known.add([Evaluation(genome, "", range(count), {"cross_entropy": losses}, space.costs(genome))])
+    _, losses_of, counts = known.rows(space.dense)
+    assert sorted(counts) == [2, 2, 4, 4]
+    assert losses_of == pytest.approx([0.1] * 4)
+
+
 # -- the whole -------------------------------------------------------------------------------------------------------
 
 
@@ -251,10 +266,9 @@ def test_it_finds_the_optimum_of_792_in_60_evaluations(seed: int) -> None:
     evaluator = Quadratic(space, seed)
     best = min((genome for genome in space.all() if space.feasible(genome)), key=evaluator.loss)
     options = Options(sequences=4, first=4)
-    answer, spending = answered(space, surrogate(space, POOL, seed, [space], options), evaluator, 60)
+    answer, _ = answered(space, surrogate(space, POOL, seed, [space], options), evaluator, 60)
     assert answer is not None
     assert evaluator.loss(answer) == pytest.approx(evaluator.loss(best), rel=1e-9)
-    assert spending.evaluations <= 60
 
 
 def test_it_needs_fewer_tokens_than_evopress_under_noise() -> None:
@@ -299,6 +313,64 @@ def test_several_budgets_share_one_search() -> None:
     assert together.evaluations < 0.7 * alone
 
 
+def test_several_costs_under_several_budgets() -> None:
+    """Targets of different costs, each with the budgets of the recipe besides: a walk to one need not reach another."""
+    shape = anatomy_for(num_hidden_layers=6)
+    layers = range(6)
+    genes = structured_genes(shape, "attention", layers) + structured_genes(shape, "mlp", layers)
+    space = Space(shape, genes)
+    space = space.with_budgets(parse_budgets({"macs": "0.8x", "kv_bytes": "0.9x"}, space.dense_costs))
+    goal = Goal(parse_objectives(("kl", "macs", "kv_bytes")), 4)
+    limits = []
+    for cost in goal.costs:
+        least, most = ends(space, cost)
+        limits += [(cost, most - (most - least) * part // 6) for part in (1, 2, 3)]
+    steps = surrogate_front(space, goal, POOL, 0, limits, Options(sequences=4, tolerance=0.01))
+    archive = Archive(goal)
+    noting = noted(steps, lambda batch, told: archive.add(told, space.dense))
+    answer, _ = answered(space, noting, Quadratic(space, 0), 10**9)
+    assert answer is not None
+    for cost, limit in limits:
+        assert any(getattr(space.costs(genome), cost) <= limit for genome in archive.members), (cost, limit)
+
+
+def test_a_target_where_everything_fails_takes_nothing_from_the_others() -> None:
+    class Breaking(Quadratic):
+        def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+            for one in super().__call__(genomes, sequences):
+                broken = sum(one.genome.levels) >= 8
+                yield replace(one, status="failed", reason="broken", losses={}) if broken else one
+
+    space = masks(12, 0).with_budgets(())
+    goal = Goal(parse_objectives(("kl", "sublayers")), 4)
+    limits = [("sublayers", 2 * (12 - dropped)) for dropped in (2, 4, 8)]
+    evaluator, archive = Breaking(space, 0), Archive(goal)
+    steps = surrogate_front(space, goal, POOL, 0, limits, Options(sequences=4, first=4))
+    noting = noted(steps, lambda batch, told: archive.add(told, space.dense))
+    _, spending = answered(space, noting, evaluator, 2000)
+    assert spending.evaluations < 600, "it ends"
+    for dropped in (2, 4):
+        best = min((g for g in space.all() if sum(g.levels) == dropped), key=evaluator.loss)
+        assert best in archive.members
+
+
+def test_when_it_is_quiet_the_best_are_compared_on_more_text() -> None:
+    """Noisy sequences: it begins on two and ends on all sixteen, and the answer is the best of all it saw there."""
+    space = masks()
+    evaluator = Quadratic(space, 2, 0.4)
+    told: dict[Genome, tuple[float, ...]] = {}
+
+    def note(_: Batch, evaluations: list[Evaluation]) -> None:
+        for one in evaluations:
+            if len(one.primary) == POOL.sequences and one.status == "ok":
+                told[one.genome] = one.primary
+
+    steps = surrogate(space, POOL, 0, [space], Options(sequences=4, first=2, tolerance=0.02))
+    answer, _ = answered(space, noted(steps, note), evaluator)
+    assert len(told) >= 4
+    assert answer == min(told, key=lambda genome: sum(told[genome]))
+
+
 class Unlearnable(Quadratic):
     """Losses from which nothing follows for other genomes."""
 
@@ -317,7 +389,7 @@ def test_where_the_model_is_no_guide_mutation_takes_over(kind: type[Quadratic], 
     def steps() -> Steps:
         yield from search.begin([])
         for _ in range(14):
-            children.append(sum(proposal.improvement == 0 for _, proposal in search._candidates()))
+            children.append(sum(p.improvement in (0.0, math.inf) for _, p in search._candidates()))
             yield from search.turn()
         return None
 
