@@ -280,7 +280,7 @@ class _Search:
         others = [genome for genome in self._best(target)[:4] if genome != incumbent]
         starts = [incumbent, *others[:3], on_budget(target, self.rng)]
         if (jump := linearised(target, self.model, incumbent)) is not None:
-            starts.insert(1, jump)
+            starts.insert(1, tighten(jump, target, self.rng))
         finished = {genome for genome, row in self.known.losses.items() if len(row) >= self.counts[-1]}
         often = {genome for genome, times in self.asked.items() if times >= AGAIN}
         best = self._expected(index)
