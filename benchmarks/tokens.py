@@ -168,19 +168,22 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
         evaluator = bench.evaluator(space, "calibration", ("kl",))
         whole = Memo(space, evaluator, Unkept())
         curves: list[list[tuple[int, int, tuple[int, ...]]]] = [[] for _ in targets]
-        best = [float("inf")] * len(targets)
         options = replace(Options(), **changes)
+        best = [(options.sequences, float("inf"))] * len(targets)
         # Without a model nothing says when to stop.
         allowance = Allowance(tokens=400_000 if not options.modelling else 1_500_000)
-        last = options.sequences
 
         def watch(step: Step) -> None:
+            # The best on the longest text so far; what was scored on less does not count.
             for index, space_of_target in enumerate(targets):
-                for one in step.evaluations:
-                    ok = one.sequences == range(last) and space_of_target.feasible(one.genome)
-                    if ok and one.loss < best[index]:
-                        best[index] = one.loss
-                        curves[index].append((step.spending.tokens, step.spending.evaluations, one.genome.levels))
+                told = [one for one in step.evaluations if one.status == "ok" and space_of_target.feasible(one.genome)]
+                if not told:
+                    continue
+                one = min(told, key=lambda one: (-len(one.primary), one.loss))
+                count, loss = best[index]
+                if len(one.primary) > count or (len(one.primary) == count and one.loss < loss):
+                    best[index] = (len(one.primary), one.loss)
+                    curves[index].append((step.spending.tokens, step.spending.evaluations, one.genome.levels))
 
         spending = Spending(LENGTH)
         started = time.perf_counter()

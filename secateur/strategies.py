@@ -153,7 +153,8 @@ def _front_steps(
 
     def then(starts: list[Genome]) -> Steps:
         if isinstance(settings, EvolutionSettings):
-            return evolution(settings.name, space, goal, recipe.seed, settings.population, encoding, starts)
+            population, risk = settings.population, settings.race
+            return evolution(settings.name, space, goal, recipe.seed, population, encoding, starts, risk)
         batch = settings.batch or (1 if settings.name == "gp" else 4)
         return sampled(settings.name, space, goal, recipe.seed, settings.population, batch, encoding, starts)
 

@@ -369,6 +369,7 @@ def test_a_benchmark_as_an_objective_needs_to_be_meant(
         ({"name": "nsga3", "population": 6, "sequences": 2}, {"objectives": ["kl", "prefill", "kv_bytes"]}),
         ({"name": "knapsack", "sequences": 2}, {"objectives": ["perplexity", "kl"], "latency": None}),
         ({"name": "random", "sequences": 2}, {"objectives": ["kl", "perplexity", "macs"], "latency": None}),
+        ({"name": "nsga2", "population": 8, "sequences": 8, "race": 0.2}, {}),
         ({"name": "surrogate", "sequences": 2, "first": 1, "sizes": 3}, {"effort": {"evaluations": 120}}),
         (
             {"name": "surrogate", "sequences": 2, "sizes": ["0.8x", "60%"]},
@@ -460,6 +461,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"objectives": [], "strategy": {"name": "nsga2"}}, "searches for a front"),
     ({"strategy": {"name": "nsga2", "initial": ["nothing"]}}, "no plan file"),
     ({"strategy": {"name": "nsga2", "initial": ["gone.json"]}}, "cannot be read"),
+    ({"strategy": {"name": "nsga2", "race": 0.2}}, "set 'sequences' to 8 or more"),
     ({"strategy": {"name": "nsga2", "populaton": 9}}, "did you mean 'population'"),
     ({"effort": {}}, "no end of its own"),
     ({"genes": [{"kind": "sparsity", "levels": [0.5]}]}, "zeros in dense matrices"),

@@ -111,6 +111,8 @@ class EvolutionSettings(Settings):
     `encoding`: one level per gene, or `shares`, real sensitivities that the exact knapsack decodes onto the budgets.
     `initial`: what the population starts from besides random genomes: `dense`; `uniform` in several sizes; `knapsack`
     and `greedy`, run first with the settings in `warm`; plan files, and drop lists of other tools (.json, .txt).
+    `race`: a child sees all sequences only until a member of the front proves to dominate it, and one that nothing on
+    the front dominates is dropped with this probability at most; it needs more sequences than the 4 of the first look.
     """
 
     name: Literal["nsga2", "nsga3", "sms-emoa"]
@@ -119,10 +121,17 @@ class EvolutionSettings(Settings):
     encoding: Encoding = "levels"
     initial: tuple[str, ...] = ("dense", "uniform", "knapsack")
     warm: KnapsackSettings | GreedySettings | None = None
+    race: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     @model_validator(mode="after")
     def _initial_exists(self) -> "EvolutionSettings":
         check_front_initial(self.initial, self.warm)
+        return self
+
+    @model_validator(mode="after")
+    def _race_has_looks(self) -> "EvolutionSettings":
+        if self.race is not None and self.sequences <= 4:
+            raise ValueError("race: nobody is dropped on 4 sequences or fewer; set 'sequences' to 8 or more")
         return self
 
 

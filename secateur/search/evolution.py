@@ -38,6 +38,7 @@ from ..space.genome import Genome
 from ..space.space import Space
 from .archive import Archive, Goal
 from .encoding import Encoding, Levels
+from .race import Outcome, race_front
 from .strategy import Batch, Steps
 
 Name = Literal["nsga2", "nsga3", "sms-emoa"]
@@ -116,19 +117,27 @@ def _genome(row: NDArray[np.float64]) -> Genome:
 
 
 def evolution(
-    name: Name, space: Space, goal: Goal, seed: int, population: int, encoding: Encoding, initial: Sequence[Genome] = ()
+    name: Name,
+    space: Space,
+    goal: Goal,
+    seed: int,
+    population: int,
+    encoding: Encoding,
+    initial: Sequence[Genome] = (),
+    risk: float | None = None,
 ) -> Steps:
     """Evolves a population that starts from `initial` and random genomes; ends when nothing new turns up.
 
     Integer levels are varied by our operators, real shares by pymoo's own (simulated binary crossover, polynomial
-    mutation). The answer is the knee of the front.
+    mutation). The answer is the knee of the front. `risk`: that a race drops a child which nothing on the front
+    dominates (`race.race_front`); None: every child is scored on all sequences.
     """
     operators: dict[str, Any] = {"sampling": _Sampled((space.dense, *initial))}
     if isinstance(encoding, Levels):
         operators |= {"crossover": _Crossed(), "mutation": _Mutated(), "repair": _Repaired()}
     else:
         operators |= {"crossover": SBX(eta=15, prob=0.9), "mutation": PM(eta=20)}
-    return driven(algorithm(name, goal, population, operators), space, goal, seed, encoding)
+    return driven(algorithm(name, goal, population, operators), space, goal, seed, encoding, risk)
 
 
 def algorithm(name: Name, goal: Goal, population: int, operators: dict[str, Any]) -> Algorithm:
@@ -147,35 +156,42 @@ def _directions(objectives: int, count: int) -> Any:
     return get_reference_directions("energy", objectives, count, seed=1)
 
 
-def driven(algorithm: Algorithm, space: Space, goal: Goal, seed: int, encoding: Encoding) -> Steps:
+def driven(
+    algorithm: Algorithm, space: Space, goal: Goal, seed: int, encoding: Encoding, risk: float | None = None
+) -> Steps:
     """Asks a pymoo algorithm for vectors and tells it what their genomes are worth."""
     problem = SpaceProblem(space, goal, encoding)
     algorithm.setup(problem, termination=NoTermination(), seed=seed, verbose=False)
-    archive, seen, stale = Archive(goal), set[Genome](), 0
+    archive, scored, stale = Archive(goal), dict[Genome, Evaluation](), 0
+    seen = set[Genome]()
     while stale < STALE:
         asked = algorithm.ask()
         if asked is None or not len(asked):
             break
         genomes = tuple(encoding.decode(row) for row in asked.get("X"))
-        told = yield Batch(genomes, range(goal.sequences), archive.knee())
-        archive.add(told, space.dense)
+        if risk is None:
+            told = yield Batch(genomes, range(goal.sequences), archive.knee())
+            outcomes = [Outcome(one, () if one.status == "failed" else goal.point(one)) for one in told]
+        else:
+            front = [scored[genome] for genome in archive.front()]
+            outcomes = yield from race_front(genomes, front, goal, risk, archive.knee())
+        evaluations = [outcome.evaluation for outcome in outcomes]
+        archive.add(evaluations, space.dense)
+        scored |= {one.genome: one for one in evaluations if one.sequences == range(goal.sequences)}
         stale = 0 if set(genomes) - seen else stale + 1
         seen |= set(genomes)
-        values, excess = judged(told, goal, space)
+        values, excess = judged(outcomes, goal, space)
         # pymoo takes values that were found elsewhere in the shape of a problem that only looks them up.
         Evaluator().eval(StaticProblem(problem, F=values, G=excess), asked)
         algorithm.tell(infills=asked)
     return archive.knee()
 
 
-def judged(
-    evaluations: Sequence[Evaluation], goal: Goal, space: Space
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def judged(outcomes: Sequence[Outcome], goal: Goal, space: Space) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(objective values, how far over each budget, 1 in the last column where the evaluation failed)."""
-    values, excess = [], []
-    for evaluation in evaluations:
-        failed = evaluation.status == "failed"
-        values.append([FAILED] * len(goal.objectives) if failed else list(goal.point(evaluation)))
-        over = [budget.excess(evaluation.costs) for budget in space.budgets]
-        excess.append([*over, float(failed)])
+    values = [list(outcome.point) or [FAILED] * len(goal.objectives) for outcome in outcomes]
+    excess = [
+        [*(budget.excess(outcome.evaluation.costs) for budget in space.budgets), float(not outcome.point)]
+        for outcome in outcomes
+    ]
     return np.array(values), np.array(excess)

@@ -11,13 +11,15 @@ of the challengers go on after a look, those with the least loss, so that a fiel
 """
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import t as student
 
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
+from .archive import Goal
 from .strategy import Batch, best_of
 
 FEWEST = 4
@@ -86,3 +88,82 @@ def race(
         if not left:
             return champion
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a race against a front says of a challenger: its last evaluation, and where it stands among the objectives.
+
+    `point` is measured on all of the goal's sequences, or, of who was dropped, estimated: the losses of its rival on
+    all of them plus the mean paired difference on those that were scored. Empty where the challenger failed.
+    """
+
+    evaluation: Evaluation
+    point: tuple[float, ...]
+
+
+def race_front(
+    challengers: Sequence[Genome],
+    front: Iterable[Evaluation],
+    goal: Goal,
+    risk: float,
+    answer: Genome | None = None,
+) -> Generator[Batch, list[Evaluation], list[Outcome]]:
+    """Scores challengers on the goal's sequences, but for those that a member of the front proves to dominate.
+
+    A challenger's rival is the member with the least first score among those that cost no more in anything: chosen
+    without a look at the challenger's losses, so that `risk` stays that of a single comparison. After each look,
+    from `FEWEST` sequences on, who is worse than its rival in every score is dropped.
+
+    Args:
+        challengers: may be repeated.
+        front: evaluated on all of the goal's sequences.
+        goal: its scores are compared, its costs are exact.
+        risk: that a challenger is dropped which its rival does not dominate, under the conditions above.
+        answer: the best answer so far, for whoever watches.
+
+    Returns:
+        One for each challenger, in their order.
+    """
+    members = list(front)
+    found: dict[Genome, Outcome] = {}
+    left = tuple(dict.fromkeys(challengers))
+    counts = looks(min(FEWEST, goal.sequences), goal.sequences)
+    for look, count in enumerate(counts, 1):
+        told = yield Batch(left, range(count), answer)
+        for one in told:
+            rival = _rival(one, members, goal)
+            if one.status == "failed":
+                found[one.genome] = Outcome(one, ())
+            elif count == goal.sequences:
+                found[one.genome] = Outcome(one, goal.point(one))
+            elif rival is not None and _dominated(one, rival, goal, spent(risk, look)):
+                found[one.genome] = Outcome(one, _estimated(one, rival, goal))
+        left = tuple(genome for genome in left if genome not in found)
+        if not left:
+            break
+    return [found[genome] for genome in challengers]
+
+
+def _rival(challenger: Evaluation, members: Sequence[Evaluation], goal: Goal) -> Evaluation | None:
+    costs = [objective for objective in goal.objectives if objective.is_cost]
+    cheap = [one for one in members if all(cost.of(one) <= cost.of(challenger) for cost in costs)]
+    return min(cheap, key=lambda one: one.loss, default=None)
+
+
+def _dominated(challenger: Evaluation, rival: Evaluation, goal: Goal, risk: float) -> bool:
+    names = [objective.score for objective in goal.objectives if not objective.is_cost]
+    rows = [(challenger.losses[name], rival.losses[name]) for name in names]
+    return all(worse(own, other[: len(own)], risk) for own, other in rows)
+
+
+def _estimated(challenger: Evaluation, rival: Evaluation, goal: Goal) -> tuple[float, ...]:
+    values = []
+    for objective in goal.objectives:
+        if objective.is_cost:
+            values.append(objective.of(challenger))
+        else:
+            own, other = challenger.losses[objective.score], rival.losses[objective.score]
+            difference = float(np.mean(np.subtract(own, other[: len(own)])))
+            values.append(objective.mean(float(np.mean(other)) + difference))
+    return tuple(values)

@@ -52,9 +52,12 @@ def goal() -> Goal:
     return Goal(parse_objectives(("kl", "nonzero_parameters")), 2)
 
 
-def evolved(name: evolution.Name, encoding: type[Levels] | type[Shares]) -> Callable[[Space, int], Steps]:
+def evolved(
+    name: evolution.Name, encoding: type[Levels] | type[Shares], risk: float | None = None
+) -> Callable[[Space, int], Steps]:
     def make(space: Space, seed: int) -> Steps:
-        return short(evolution.evolution(name, space, goal(), seed, 8, encoding(space, goal().costs)))
+        wanted = goal() if risk is None else replace(goal(), sequences=8)
+        return short(evolution.evolution(name, space, wanted, seed, 8, encoding(space, goal().costs), risk=risk))
 
     return make
 
@@ -112,6 +115,7 @@ STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
     "random, every size": lambda space, seed: random_search(space, POOL, seed, 2, batches=12, costs=goal().costs),
     "knapsack, a front": lambda space, seed: knapsack_front(space, goal(), 5, 2),
     "nsga2": evolved("nsga2", Levels),
+    "nsga2, racing": evolved("nsga2", Levels, 0.2),
     "nsga3": evolved("nsga3", Levels),
     "sms-emoa": evolved("sms-emoa", Levels),
     "nsga2, shares": evolved("nsga2", Shares),
