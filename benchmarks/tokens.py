@@ -34,7 +34,7 @@ from secateur.runs.reading import make_recipe
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo
 from secateur.search.strategy import Batch, Pool, Strategy
-from secateur.search.surrogate import Options, surrogate
+from secateur.search.surrogate import Options, Search
 from secateur.space.budget import Budget, parse_limit
 from secateur.space.front import hypervolume
 from secateur.space.genome import Genome
@@ -169,28 +169,21 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
         whole = Memo(space, evaluator, Unkept())
         curves: list[list[tuple[int, int, tuple[int, ...]]]] = [[] for _ in targets]
         options = replace(Options(), **changes)
-        best = [(options.sequences, float("inf"))] * len(targets)
+        search = Search(space, Pool(SEQUENCES, LENGTH), seed, targets, options)
         # Without a model nothing says when to stop.
         allowance = Allowance(tokens=400_000 if not options.modelling else 1_500_000)
-
-        def watch(step: Step) -> None:
-            # The best on the longest text so far; what was scored on less does not count.
-            for index, space_of_target in enumerate(targets):
-                told = [one for one in step.evaluations if one.status == "ok" and space_of_target.feasible(one.genome)]
-                if not told:
-                    continue
-                one = min(told, key=lambda one: (-len(one.primary), one.loss))
-                count, loss = best[index]
-                if len(one.primary) > count or (len(one.primary) == count and one.loss < loss):
-                    best[index] = (len(one.primary), one.loss)
-                    curves[index].append((step.spending.tokens, step.spending.evaluations, one.genome.levels))
-
         spending = Spending(LENGTH)
+
+        def watch(_: Step) -> None:
+            for curve, genome in zip(curves, search.incumbents, strict=True):
+                if genome is not None and (not curve or curve[-1][2] != genome.levels):
+                    curve.append((spending.tokens, spending.evaluations, genome.levels))
+
         started = time.perf_counter()
-        steps = surrogate(space, Pool(SEQUENCES, LENGTH), seed, targets, options)
-        run(Strategy(steps), whole, spending, allowance, watch)
-        for curve in curves:
-            curve.append((spending.tokens, spending.evaluations, curve[-1][2]))
+        run(Strategy(search.steps(())), whole, spending, allowance, watch)
+        for curve, genome in zip(curves, search.incumbents, strict=True):
+            assert genome is not None
+            curve.append((spending.tokens, spending.evaluations, genome.levels))
         values = {"curves": curves, "passes": evaluator.layer_passes, "seconds": time.perf_counter() - started}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))

@@ -159,12 +159,12 @@ class SurrogateSettings(Settings):
     """A sweep, a lazy greedy path through all budgets, then candidates from a model of the loss, raced.
 
     Answers are compared on `sequences` sequences, and on twice as many each time it gets quiet, up to the whole text (a
-    front: on `sequences`); sweep, path and first looks are on `first`. `anchors` levels of each
-    gene are scored by the sweep, `lazy` genes tried again at each step of the path, which takes `path` evaluations at
-    most (null: three for each gene). `batch` candidates a round, of which mutation alone makes the share `mutated`; a
-    race's test loses a candidate that is better than the incumbent with probability `risk` at most. It is quiet when no
-    candidate promises to lower a loss by the share `tolerance` any more. `initial`: rules to start from besides; for a
-    front `uniform` alone.
+    front: on `sequences`); sweep, path and first looks are on `first`. `anchors` levels of each gene are scored by the
+    sweep, `lazy` genes tried again at each step of the path, which takes `path` evaluations at most (null: three for
+    each gene; where these are less than a step for every two changes, there is no path). `batch` candidates a round, of
+    which mutation alone makes the share `mutated`; a race's test loses a candidate that is better than the incumbent
+    with probability `risk` at most. It is quiet when no candidate promises to lower a loss by the share `tolerance` any
+    more. `initial`: rules to start from besides; for a front `uniform` alone.
 
     For a front, `sizes` limits of each cost are searched at once: how many, evenly down to half of what can go, or
     limits of the one cost, such as ["0.9x", "0.8x"].

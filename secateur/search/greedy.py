@@ -57,7 +57,7 @@ def walk(
     """
     space.check_budgets()
     genome, loss = space.dense, table.dense
-    known = {(index, level): value for index, row in enumerate(table.added) for level, value in enumerate(row)}
+    known = _of_table(table)
     while not space.feasible(genome):
         ranked = [index for _, index in _moves(space, genome, known)]
         tried = ranked if lazy is None else ranked[:lazy]
@@ -79,6 +79,16 @@ def walk(
         for index in _planned(space, genome, known, moves):
             genome = _deeper(space, genome, index)
     return genome
+
+
+def changes(space: Space, table: Table) -> int:
+    """How many changes a walk makes where `table` is right; see `walk` for what it raises."""
+    space.check_budgets()
+    return len(_planned(space, space.dense, _of_table(table)))
+
+
+def _of_table(table: Table) -> dict[tuple[int, int], float]:
+    return {(index, level): value for index, row in enumerate(table.added) for level, value in enumerate(row)}
 
 
 def _next_level(space: Space, genome: Genome, index: int) -> int | None:

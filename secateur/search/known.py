@@ -11,6 +11,7 @@ from ..space.genome import Genome
 
 MOST = 400
 """Evaluations that a model is fitted on; its time grows with their cube."""
+NEAR = 0.3
 
 
 @dataclass
@@ -36,8 +37,9 @@ class Known:
         """Genomes other than the dense one, what each loses to it, and on how many sequences that was measured.
 
         Text differs in difficulty: what is lost on few sequences is scaled by what those sequences make of the genomes
-        that were scored on the most. Of more than `MOST` those count whose losses are nearest to those of `around`: the
-        model is wanted there.
+        that were scored on the most. The model is wanted near the losses of `around`: what loses less than `NEAR` of
+        the least of them is left out, above all single changes where cuts are deep, of which the prior knows already;
+        and of more than `MOST` those count whose losses are nearest.
         """
         genomes = [genome for genome in self.losses if genome != dense]
         most = max((len(self.losses[genome]) for genome in genomes), default=0)
@@ -67,10 +69,12 @@ def _ease(full: NDArray[np.float64], count: int) -> float:
 def _nearest(genomes: Sequence[Genome], losses: Sequence[float], around: Sequence[Genome]) -> list[int]:
     places = {genome: index for index, genome in enumerate(genomes)}
     wanted = [losses[places[genome]] for genome in around if genome in places]
-    if len(genomes) <= MOST or not wanted:
+    if not wanted:
         return list(range(len(genomes)))
-    distance = np.abs(_log(losses)[:, None] - _log(wanted)).min(1)
-    return sorted(np.argsort(distance, kind="stable")[:MOST].tolist())
+    least = NEAR * min(wanted)
+    distance = np.where(np.less(losses, least), np.inf, np.abs(_log(losses)[:, None] - _log(wanted)).min(1))
+    order = np.argsort(distance, kind="stable")[:MOST]
+    return sorted(order[np.isfinite(distance[order])].tolist())
 
 
 def _log(losses: Sequence[float]) -> NDArray[np.float64]:

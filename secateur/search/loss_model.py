@@ -3,7 +3,9 @@
 An additive prior times a learned correction. The prior adds up what every level costs on its own; where removals act on
 the residual stream independently, that is the loss. What it misses is learned by a Gaussian process on the logarithm of
 loss over prior (Rasmussen and Williams 2006, sec. 2.7 and 5.4), whose covariance has terms for the size of the cut, for
-each gene, and for pairs of genes: pairs of the same and of neighbouring blocks have one of their own.
+each gene, and for pairs of genes: pairs of the same and of neighbouring blocks have one of their own. Genes of more
+than two levels have two more: a slope along the levels, and an effect of every level, like that of its neighbours
+(additive processes, Duvenaud et al. 2011), since a sweep of few levels says little of the curve between them.
 
 The features follow from second-order perturbation: if a change i alone adds m_i = |d_i|^2, then several add
 |sum d_i|^2 = sum m_i + 2 sum rho_ij sqrt(m_i m_j). With u_i = sqrt(m_i / sum m), a unit vector, the ratio to the
@@ -25,13 +27,18 @@ from ..space.space import Space
 Array = NDArray[np.float64]
 FLOOR = 0.05
 """Least loss that a gene's last level is taken to add, relative to the median; noise can make it nothing or less."""
-TERMS = ("constant", "size", "gene", "near pair", "pair", "noise")
-START = (0.3, 0.1, 0.5, 0.5, 0.5, 0.05)
+TERMS = ("constant", "size", "gene", "near pair", "pair", "slope", "level", "noise")
+START = (0.3, 0.1, 0.5, 0.5, 0.5, 0.1, 0.03, 0.05)
 """Standard deviations of the terms of the logarithm of the loss before the data have had their say."""
 WIDTH = 1.5
 """Of the prior on the logarithms of these."""
 REFIT = 1.15
-BOUNDS = ((1e-3, 3.0), (1e-3, 1.0), (1e-3, 3.0), (1e-3, 5.0), (1e-3, 5.0), (3e-3, 0.5))
+BOUNDS = (
+    *((1e-3, 3.0), (1e-3, 1.0), (1e-3, 3.0), (1e-3, 5.0), (1e-3, 5.0), (1e-3, 1.0), (1e-3, 0.3)),
+    (3e-3, 0.5),
+)
+ALIKE = 0.1
+"""How far levels have to be apart, in shares of all levels of the gene, to have little in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +48,14 @@ class Features:
     Attributes:
         prior: (genomes,), logarithm of the additive guess.
         shares: (genomes, genes), the unit vectors u.
+        depths: (genomes, genes of more than two levels), the level from 0 to 1.
+        curves: (genomes, levels of these genes), whose products are how much two levels have in common.
     """
 
     prior: Array
     shares: Array
+    depths: Array
+    curves: Array
 
 
 class LossModel:
@@ -60,14 +71,24 @@ class LossModel:
         self._added = [_increasing(np.array(row, dtype=float), least, most) for row in added]
         self._least = least / 1000
         self._near = _near_pairs(space)
+        self._many = [(index, _curves(len(row))) for index, row in enumerate(self._added) if len(row) > 2]
         self._scales = np.array(START)
         self._known: Features | None = None
         self._centre, self._spread, self._fitted = 0.0, 1.0, 0
+        self._middle = np.zeros(len(self._many))
 
     def features(self, levels: NDArray[np.intp]) -> Features:
         added = np.stack([row[levels[:, index]] for index, row in enumerate(self._added)], axis=1)
         total = np.maximum(added.sum(1), self._least)
-        return Features(np.log(total), np.sqrt(added / total[:, None]))
+        none = np.zeros((len(levels), 0))
+        depths = [levels[:, index] / (len(curves) - 1) for index, curves in self._many]
+        curves = [curves[levels[:, index]] for index, curves in self._many]
+        return Features(
+            np.log(total),
+            np.sqrt(added / total[:, None]),
+            np.stack(depths, axis=1) if depths else none,
+            np.concatenate(curves, axis=1) if curves else none,
+        )
 
     def fit(
         self, genomes: Sequence[Genome], losses: Sequence[float], sequences: Sequence[int], told: int | None = None
@@ -79,6 +100,7 @@ class LossModel:
         """
         known = self.features(matrix(genomes))
         self._centre, self._spread = float(known.prior.mean()), float(known.prior.std()) or 1.0
+        self._middle = known.depths.mean(0)
         target = np.log(np.maximum(losses, self._least)) - known.prior
         counts = np.array(sequences, dtype=float)
         grams = self._grams(known, known)
@@ -135,13 +157,16 @@ class LossModel:
         squares = first.shares**2 @ (second.shares**2).T
         pairs = ((first.shares @ second.shares.T) ** 2 - squares) / 2
         near = self._near_products(first) @ self._near_products(second).T
-        return np.stack([np.ones_like(size), size, squares, near, pairs])
+        slopes = (first.depths - self._middle) @ (second.depths - self._middle).T
+        curves = first.curves @ second.curves.T
+        return np.stack([np.ones_like(size), size, squares, near, pairs, slopes, curves])
 
     def _diagonals(self, features: Features) -> Array:
         squares = (features.shares**4).sum(1)
         pairs = ((features.shares**2).sum(1) ** 2 - squares) / 2
         near = (self._near_products(features) ** 2).sum(1)
-        return np.stack([np.ones_like(squares), self._size(features) ** 2, squares, near, pairs])
+        slopes, curves = ((features.depths - self._middle) ** 2).sum(1), (features.curves**2).sum(1)
+        return np.stack([np.ones_like(squares), self._size(features) ** 2, squares, near, pairs, slopes, curves])
 
     def _near_products(self, features: Features) -> Array:
         return features.shares[:, self._near[0]] * features.shares[:, self._near[1]]
@@ -156,6 +181,13 @@ def _increasing(row: Array, least: float, most: float) -> Array:
     result: Array = np.clip(np.maximum(row, floor), 0.0, most)
     result[0] = 0.0
     return result
+
+
+def _curves(count: int) -> Array:
+    """Features (levels, levels) of each level of a gene, so that their products fall off with the distance."""
+    depths = np.arange(count) / (count - 1)
+    alike = np.exp(-(((depths[:, None] - depths[None]) / ALIKE) ** 2) / 2)
+    return np.asarray(np.linalg.cholesky(alike + 1e-6 * np.eye(count)), dtype=float)
 
 
 def matrix(genomes: Sequence[Genome]) -> NDArray[np.intp]:

@@ -1,7 +1,9 @@
 """Our own strategy: a sweep, a lazy greedy path through all budgets, then candidates from a model of the loss, raced.
 
 1. Every single change is scored on little text (`sweep`), and a greedy walk goes from the dense model through all
-   budgets, trying again only what looks best (`greedy.walk`). Every point on it is a first answer to its budget.
+   budgets, trying again only what looks best (`greedy.walk`). Every point on it is a first answer to its budget. Where
+   there are so many levels that each of its steps would make more than `COARSE` changes, the sweep alone gives the
+   first answers: such a walk takes more than the search needs to get as far.
 2. `LossModel` is fitted on all evaluations so far, of every budget.
 3. For each budget local search on the model proposes genomes; those that promise most, of all budgets together, make a
    batch. A share of each batch comes from mutation alone, and most of it where the model ranks poorly.
@@ -29,7 +31,7 @@ from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.space import Space
 from .archive import Archive, Goal
-from .greedy import walk
+from .greedy import changes, walk
 from .knapsack import solve
 from .known import Known
 from .loss_model import LossModel, matrix
@@ -62,9 +64,10 @@ class Options:
         first: on which sweep, path and every first look are scored; at most `sequences`.
         anchors: levels of each gene that the sweep scores; None: all.
         lazy: genes tried again at each step of the path.
-        path: evaluations that the path may take; None: `PATH` for each gene.
+        path: evaluations that the path may take; None: `PATH` for each gene. Where these are too few it is left out.
         batch: candidates a round.
         risk: that the test of a race drops a candidate that is better than the incumbent; see `race`.
+        early: end a race as soon as its test says that a candidate is better, whatever text is left.
         mutated: share of a batch that mutation makes without asking the model.
         tolerance: quiet is when no candidate promises to lower a loss by this share, `PATIENCE` times in a row.
         growing: compare on twice the sequences when it is quiet, as long as there are more; else the search ends.
@@ -78,6 +81,7 @@ class Options:
     path: int | None = None
     batch: int = 6
     risk: float = 0.2
+    early: bool = True
     mutated: float = 0.17
     tolerance: float = 1e-3
     growing: bool = True
@@ -87,6 +91,7 @@ class Options:
 
 
 PATH = 3
+COARSE = 2
 
 
 def surrogate(
@@ -102,11 +107,7 @@ def surrogate(
     `targets`: the space under one budget each, at least one. `initial`: genomes to begin with besides the path; each
     counts for the targets whose budgets it keeps.
     """
-    search = _Search(space, pool, seed, targets, options)
-    yield from search.begin(initial)
-    while not search.finished:
-        yield from search.turn()
-    return search.incumbents[0]
+    return (yield from Search(space, pool, seed, targets, options).steps(initial))
 
 
 def surrogate_front(
@@ -121,7 +122,7 @@ def surrogate_front(
     """A whole front: one target for each of `limits` (cost, limit), all on the goal's sequences. Answers: the knee."""
     targets = [limited(space, cost, limit) for cost, limit in limits]
     archive = Archive(goal)
-    options = replace(options, sequences=goal.sequences, growing=False)
+    options = replace(options, sequences=goal.sequences, growing=False, early=False)
     steps = surrogate(space, pool, seed, targets, options, initial)
     yield from noted(
         steps,
@@ -131,8 +132,8 @@ def surrogate_front(
     return archive.knee()
 
 
-class _Search:
-    """The state of one search."""
+class Search:
+    """The state of one search; `incumbents` has the best answer to each target so far."""
 
     def __init__(self, space: Space, pool: Pool, seed: int, targets: Sequence[Space], options: Options) -> None:
         self.space, self.targets, self.options, self.pool = space, list(targets), options, pool
@@ -146,6 +147,13 @@ class _Search:
         self.asked: Counter[Genome] = Counter()
         self.quiet = self.stale = 0
         self.finished = False
+
+    def steps(self, initial: Sequence[Genome]) -> Steps:
+        """The whole search; answers with the best genome of the first target."""
+        yield from self.begin(initial)
+        while not self.finished:
+            yield from self.turn()
+        return self.incumbents[0]
 
     # -- the beginning ---------------------------------------------------------------------------------------------
 
@@ -190,7 +198,9 @@ class _Search:
             for index in group:
                 target = self.targets[index]
                 if not any(target.feasible(genome) for genome in walked):
-                    end = yield from self._noted(walk(target, table, used, self.options.lazy, most), walked)
+                    steps = most // (self.options.lazy + 1)
+                    taken = most if changes(target, table) <= COARSE * steps else 0
+                    end = yield from self._noted(walk(target, table, used, self.options.lazy, taken), walked)
                     walked.append(end)
                 points[index] = next(genome for genome in walked if target.feasible(genome))
         return [points[index] for index in range(len(self.targets))]
@@ -284,7 +294,8 @@ class _Search:
         finished = {genome for genome, row in self.known.losses.items() if len(row) >= self.counts[-1]}
         often = {genome for genome, times in self.asked.items() if times >= AGAIN}
         best = self._expected(index)
-        found = propose(target, self.model, starts, best, finished | often | self.known.failed, self.rng)
+        seen = finished | often | self.known.failed | {incumbent}
+        found = propose(target, self.model, starts, best, seen, self.rng)
         return spread_out(found, self.model, best, count)
 
     def _race(self, index: int, challengers: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:
@@ -294,7 +305,8 @@ class _Search:
             return
         # What whoever watches sees is the answer to the first target.
         answer = self.incumbents[0]
-        won = yield from self._noted(race(entrants, incumbent, self.counts, self.options.risk, answer=answer))
+        risk, early = self.options.risk, self.options.early
+        won = yield from self._noted(race(entrants, incumbent, self.counts, risk, answer=answer, early=early))
         if won is not None:
             self.incumbents[index] = won.genome
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from secateur.operators.sampling import ends, on_budget, uniform
 from secateur.search.archive import Archive, Goal
@@ -19,10 +20,11 @@ from secateur.search.memo import Memo
 from secateur.search.propose import expected_improvement, propose, spread_out
 from secateur.search.race import looks, race, spent, worse
 from secateur.search.strategy import Batch, Pool, Steps, Strategy, noted
-from secateur.search.surrogate import POOR, Options, _Search, surrogate, surrogate_front
+from secateur.search.surrogate import POOR, Options, Search, surrogate, surrogate_front
 from secateur.space.budget import Budget, parse_budgets
 from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.evaluation import Evaluation
+from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
 from secateur.space.space import Space
@@ -154,7 +156,8 @@ def test_covariances_are_those_of_the_products_written_out() -> None:
     space = mixed()
     model = LossModel(space, table(space))
     rng = np.random.default_rng(0)
-    features = model.features(matrix([uniform(space, rng) for _ in range(7)]))
+    genomes = [uniform(space, rng) for _ in range(7)]
+    features = model.features(matrix(genomes))
     grams = model._grams(features, features)
     shares = features.shares
     count = shares.shape[1]
@@ -166,6 +169,12 @@ def test_covariances_are_those_of_the_products_written_out() -> None:
     near = [any(abs(a - b) <= 1 for a in blocks[i] for b in blocks[j]) for i, j in pairs]
     assert 0 < sum(near) < len(pairs)
     assert np.allclose(grams[3], products[:, near] @ products[:, near].T)
+    levels = matrix(genomes)
+    many = [index for index, gene in enumerate(space.genes) if len(gene.levels) > 2]
+    depths = np.stack([levels[:, index] / (len(space.genes[index].levels) - 1) for index in many], axis=1)
+    assert np.allclose(grams[5], depths @ depths.T)
+    apart = (depths[:, None] - depths[None]) / 0.1
+    assert np.allclose(grams[6], np.exp(-(apart**2) / 2).sum(2), atol=1e-4)
     assert np.allclose(np.diagonal(grams, axis1=1, axis2=2), model._diagonals(features))
     assert np.allclose((shares**2).sum(1)[features.prior > -9], 1.0), "unit vectors"
 
@@ -189,8 +198,6 @@ def test_it_learns_interactions_that_the_sum_does_not_have() -> None:
     truth = np.log([evaluator.loss(genome) for genome in unseen])
 
     def rank(values: np.ndarray) -> float:
-        from scipy.stats import spearmanr
-
         return float(spearmanr(values, truth).statistic)
 
     before = rank(model.mean(matrix(unseen)))
@@ -228,6 +235,39 @@ def test_proposals_are_new_legal_and_within_the_budgets(make: object) -> None:
     assert [p.improvement for p in found] == sorted((p.improvement for p in found), reverse=True)
     batch = spread_out(found, model, 0.0, 4)
     assert len({p.genome for p in batch}) == len(batch) == 4
+
+
+def test_it_learns_curves_that_a_sweep_of_few_levels_got_wrong() -> None:
+    """The sum over genes of a steep curve each, where the sweep says a straight line; candidates near one genome."""
+    shape = anatomy_for(num_hidden_layers=6)
+    levels = [Sparsity(20 * step) for step in range(1, 10)]
+    space = Space(shape, sparsity_genes(shape, levels, range(6), "sublayer"))
+    space = space.with_budgets(parse_budgets({"linear_weights": "0.5x"}, space.dense_costs))
+    rng = np.random.default_rng(2)
+    curves = np.cumsum(rng.lognormal(0.0, 1.0, (len(space.genes), 9)), axis=1)
+
+    def loss(genome: Genome) -> float:
+        return float(sum(curves[index, level - 1] for index, level in enumerate(genome.levels) if level))
+
+    model = LossModel(space, [[row[-1] * level / 9 for level in range(10)] for row in curves])
+    genomes = list(dict.fromkeys(on_budget(space, rng) for _ in range(160)))
+    seen, unseen = genomes[:100], genomes[100:]
+    truth = np.log([loss(genome) for genome in unseen])
+    before = spearmanr(model.mean(matrix(unseen)), truth).statistic
+    model.fit(seen, [loss(genome) for genome in seen], [16] * len(seen))
+    after = spearmanr(model.mean(matrix(unseen)), truth).statistic
+    assert after > 0.9 > before + 0.1
+
+
+def test_what_loses_next_to_nothing_is_no_lesson_for_a_deep_cut() -> None:
+    space = masks(8, 4)
+    known = Known()
+    genomes = [space.dense.with_level(i, 1) for i in range(4)]
+    for genome, loss in zip(genomes, (0.1, 0.29, 0.31, 1.0), strict=True):
+        known.add([Evaluation(genome, "", range(2), {"kl": (loss, loss)}, space.costs(genome))])
+    assert known.rows(space.dense, genomes[3:])[0] == genomes[2:]
+    assert known.rows(space.dense, [genomes[0], genomes[3]])[0] == genomes, "it is near the loss of another budget"
+    assert known.rows(space.dense)[0] == genomes
 
 
 def test_losses_on_little_text_are_scaled_by_its_difficulty() -> None:
@@ -383,7 +423,7 @@ def test_where_the_model_is_no_guide_mutation_takes_over(kind: type[Quadratic], 
     """The rank correlation is told with every batch; where it is poor most candidates are children."""
     space = masks(14, 6)
     evaluator = kind(space, 0)
-    search = _Search(space, POOL, 0, [space], Options(sequences=4, first=4))
+    search = Search(space, POOL, 0, [space], Options(sequences=4, first=4))
     memo, told, children = Memo(space, evaluator, ListJournal()), [], []
 
     def steps() -> Steps:
