@@ -8,27 +8,23 @@ from typing import Any
 
 from . import compose
 from .execution import execute, start
-from .fitness.cache import digest
+from .exporting import export_plan, pick_plan
 from .fitness.speed import matrix_speed
-from .runs.export.hf import export_hf
 from .runs.folder import RunFolder, write_text
 from .runs.plan import Plan
 from .runs.reading import make_recipe, read_recipe
 from .runs.recipe import Recipe
 from .runs.report.compare import Compared, compare_runs, comparison_page
 from .runs.report.front import FrontSummary, summarise_front
-from .runs.report.pick import pick_row
 from .runs.report.study import write_study
-from .runs.report.summary import Summary, make_plan, summarise
+from .runs.report.summary import Summary, summarise
 from .runs.report.write import write_report
 from .runs.settings import SEARCH_BASELINES
 from .runs.strategy_settings import EvolutionSettings, EvopressSettings, SamplerSettings, SurrogateSettings
 from .search.evopress import PUBLISHED, Schedule
 from .space.budget import labelled, shown
-from .space.errors import SecateurError, suggest
+from .space.errors import SecateurError
 from .space.space import Space
-
-EXPORTS = ("plan", "hf")
 
 
 @dataclass(frozen=True)
@@ -57,9 +53,8 @@ class Run:
             return pick_plan(folder, pick)
 
     def export(self, to: str, out: str | Path, pick: str = "found") -> Path:
-        """Writes the plan as `to` ("plan" or "hf") into the new folder `out`; returns what was written."""
-        with RunFolder.open(self.path, writing=False) as folder:
-            return export_run(folder, to, Path(out), pick)
+        """Writes the plan as `to` (see `FORMATS`) into the new folder `out`; returns what was written."""
+        return export_plan(self.plan(pick), to, Path(out), trusted=True)
 
 
 def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run:
@@ -116,39 +111,6 @@ def study_of(path: Path) -> Path:
     """Writes a run as an Optuna study (journal file) into its report; returns the file."""
     with RunFolder.open(path, writing=False) as folder:
         return write_study(folder, compose.space_of(folder))
-
-
-def pick_plan(folder: RunFolder, pick: str) -> Plan:
-    """The plan of a choice; raises SecateurError when the run has none of that name."""
-    space = compose.space_of(folder)
-    front = summarise_front(folder, space)
-    summary = front.summary if front is not None else summarise(folder, space)
-    return make_plan(folder, space, summary, pick_row(pick, summary, front, space.dense_costs))
-
-
-def export_run(folder: RunFolder, to: str, out: Path, pick: str) -> Path:
-    """Writes a plan of an open run; raises SecateurError for an unknown format, a taken folder, a changed model."""
-    if to not in EXPORTS:
-        raise SecateurError(f"--to {to}; {suggest(to, EXPORTS)}")
-    if out.exists():
-        raise SecateurError(f"{out} exists; --out names another folder")
-    plan = pick_plan(folder, pick)
-    if to == "plan":
-        plan.write(out / "plan.json")
-        return out / "plan.json"
-    space = compose.space_of(folder)
-    bench = compose.load_bench(folder.recipe, space)
-    if bench.digest != plan.model.digest:
-        raise SecateurError(f"model {plan.model.path} is not the one the run was made with; put that one back")
-    journal_texts = folder.journal.fact("texts")
-    for title, text in bench.texts.items():
-        if text.digest != journal_texts[title]["digest"]:
-            raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
-    bench.prepare(space)
-    if bench.orders and digest(bench.kept_orders()) != folder.journal.fact("order"):
-        raise SecateurError("heads and channels come in another order than when the run was made; resume it first")
-    export_hf(plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, out)
-    return out
 
 
 @dataclass(frozen=True, slots=True)

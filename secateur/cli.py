@@ -63,7 +63,7 @@ def report(
     pick: Annotated[str | None, typer.Option(help=f"{PICK} Shows that plan alone.")] = None,
 ) -> None:
     """Write the report again from the journal and print its tables; needs no model."""
-    from .api import pick_plan
+    from .exporting import pick_plan
     from .runs.folder import RunFolder
     from .runs.report.tables import print_plan
 
@@ -76,18 +76,42 @@ def report(
 
 @app.command()
 def export(
-    run: RunPath,
-    to: Annotated[str, typer.Option(help="plan (neutral JSON) or hf (a checkpoint that transformers loads).")],
-    out: Annotated[Path, typer.Option(help="Where to: a new folder.")],
-    pick: Annotated[str, typer.Option(help=PICK)] = "found",
+    source: Annotated[Path, typer.Argument(help="The folder of a run, or a plan file.", metavar="RUN|PLAN.json")],
+    to: Annotated[str | None, typer.Option(help="The format; --list shows them.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to: a new folder.")] = None,
+    pick: Annotated[str | None, typer.Option(help=PICK)] = None,
+    every: Annotated[bool, typer.Option("--list", help="Show which formats can carry the plan, and why not.")] = False,
 ) -> None:
-    """Write a plan of a run for other tools."""
-    from .api import export_run
-    from .runs.folder import RunFolder
+    """Write a plan for other tools."""
+    from .exporting import carriers, export_plan, plan_of
 
-    with RunFolder.open(run, writing=False) as folder:
-        written = export_run(folder, to, out, pick)
+    plan = plan_of(source, pick)
+    if every:
+        table = Table(title=f"Formats for {plan.name}", title_justify="left")
+        for heading in ("format", "what it is", "this plan"):
+            table.add_column(heading)
+        for form, reason in carriers(plan):
+            table.add_row(form.name, form.about, f"no: {reason}" if reason else "yes")
+        console.print(table)
+        return
+    if to is None or out is None:
+        raise SecateurError("export: say --to FORMAT and --out FOLDER, or --list to see the formats")
+    written = export_plan(plan, to, out, trusted=source.is_dir())
     console.print(f"wrote {written}", markup=False, highlight=False)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A plan, list or recipe of another tool.", metavar="FILE")],
+    model: Annotated[str, typer.Option(help="The dense model it is for: folder, GGUF or package:NAME.")],
+    out: Annotated[Path, typer.Option(help="Where to: a new plan file (JSON).")],
+) -> None:
+    """Read another tool's file as a plan, to export it, or to start a search from it."""
+    from .exporting import import_plan
+    from .runs.report.tables import print_plan
+
+    print_plan(console, import_plan(file, model, out))
+    console.print(f"wrote {out}", markup=False, highlight=False)
 
 
 @app.command()

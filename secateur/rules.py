@@ -19,7 +19,7 @@ from .operators.baselines import (
 from .operators.repair import compress
 from .operators.sampling import ends, from_states, limited
 from .runs.journal import Journal
-from .runs.peers import read_states
+from .runs.peers.read import read_states
 from .runs.recipe import Recipe
 from .runs.strategy_settings import FRONT_INITIAL
 from .search.archive import Goal

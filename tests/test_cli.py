@@ -169,7 +169,7 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
             "name": "test",
             "model": {"path": "m", "family": family, "digest": "d", "dtype": "float32", "layers": 4},
             "pruner": None,
-            "layers": [layer.model_dump() for layer in layers(space, genome, None)],
+            "layers": [layer.model_dump() for layer in layers(shape, states, None)],
             "costs": space.costs(genome).to_json(),
             "dense_costs": space.dense_costs.to_json(),
             "budgets": {},
@@ -251,10 +251,63 @@ def test_export_of_a_run(finished: Path, tmp_path: Path) -> None:
     assert read_plan(tmp_path / "p" / "plan.json").name == "greedy"
 
 
+def test_a_plan_file_goes_where_its_run_goes(finished: Path, tmp_path: Path) -> None:
+    """Exported from the file as from the run; another tool's file comes back as a plan, and on to a third tool."""
+    cache, file = str(finished / "c"), finished / "run" / "plans" / "found.json"
+    listed = command("export", file, "--list")
+    assert listed.returncode == 0, listed.stderr
+    assert "no: layer" in listed.stdout
+    for source, out in ((finished / "run", "a"), (file, "b")):
+        for form in ("hf", "json"):
+            result = command("export", source, "--to", form, "--out", tmp_path / out / form, SECATEUR_CACHE=cache)
+            assert result.returncode == 0, result.stderr
+    for name in ("hf/model.safetensors", "json/profile.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    model = read_plan(file).model.path
+    plan = tmp_path / "imported.json"
+    result = command("import", tmp_path / "a" / "json" / "profile.json", "--model", model, "--out", plan)
+    assert result.returncode == 0, result.stderr
+    known = {"parameters", "nonzero_parameters", "linear_weights", "kv_bytes"}
+    assert {name: read_plan(plan).costs[name] for name in known} == {
+        name: read_plan(file).costs[name] for name in known
+    }
+    result = command("export", plan, "--to", "yaml", "--out", tmp_path / "yaml")
+    assert result.returncode == 0, result.stderr
+    result = command("export", plan, "--to", "hf", "--out", tmp_path / "hf")
+    assert result.returncode == 2
+    assert "how much is kept and not what" in result.stderr
+    result = command("import", plan, "--model", model, "--out", plan)
+    assert result.returncode == 2
+    assert "exists; --out names another file" in result.stderr
+
+
+def test_a_plan_file_cannot_say_that_remote_code_may_run(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from secateur import compose, exporting
+
+    asked = []
+
+    def load(recipe: Any, *_: Any) -> None:
+        asked.append(recipe.model.trust_remote_code)
+        raise SecateurError("enough")
+
+    monkeypatch.setattr(compose, "load_bench", load)
+    values = json.loads((finished / "run" / "plans" / "found.json").read_text())
+    values["recipe"]["model"]["trust_remote_code"] = True
+    (tmp_path / "p.json").write_text(json.dumps(values))
+    for trusted in (False, True):
+        with pytest.raises(SecateurError, match="enough"):
+            exporting.export_plan(read_plan(tmp_path / "p.json"), "hf", tmp_path / "out", trusted)
+    assert asked == [False, True]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--to", "gguf", "--out", "x"], "--to gguf; known: hf, plan"),
+        (["--to", "ggf", "--out", "x"], "--to ggf; did you mean 'gguf'?"),
+        (["--to", "mergekit", "--out", "x"], "--to mergekit: layer "),
+        (["--to", "json"], "say --to FORMAT and --out FOLDER, or --list"),
         (
             ["--to", "plan", "--out", "x", "--pick", "fond"],
             "--pick fond: this run has no such plan; did you mean 'found'?",

@@ -5,18 +5,16 @@ Layer indices are those of the dense model. `version` changes when a field chang
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..space.anatomy import Anatomy, Block
-from ..space.costs import BlockState
+from ..space.costs import NONE_ADDED, BlockState, block_costs, dense_state, total
 from ..space.errors import SecateurError
 from ..space.gene import Sparsity
-from ..space.genome import Genome
-from ..space.space import Space
 from .folder import write_text
 
 SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
@@ -59,7 +57,7 @@ class WidthIdentity(_Value):
 
 
 class ModelIdentity(_Value):
-    """Which dense model the plan is for; `digest` names its weights."""
+    """Which dense model the plan is for; `digest` names its weights, and is empty where nobody has read them."""
 
     path: str
     family: str
@@ -103,7 +101,8 @@ class MeasuredLatency(_Value):
 class Plan(_Value):
     """A compression plan. `hidden`: residual width, absent where all is kept; `scores` by text and score, those of the
     baselines and the dense model in `compared`, by name. Latencies in `costs` are from a table, in nanoseconds;
-    `latency` is measured, where it was, and `latency_estimate` says that the table is no measurement."""
+    `latency` is measured, where it was, and `latency_estimate` says that the table is no measurement. A plan that was
+    read from another tool's file has no scores, texts, genome or recipe."""
 
     format: Literal["secateur-plan"] = "secateur-plan"
     version: Literal[1] = 1
@@ -154,16 +153,19 @@ class Plan(_Value):
             states.append(BlockState(groups, queries if groups else 0, layer.mlp.kept, hidden, levels))
         return tuple(states)
 
+    def to_text(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
+
     def write(self, path: Path) -> None:
-        write_text(path, json.dumps(self.model_dump(mode="json"), indent=1) + "\n")
+        write_text(path, self.to_text())
 
 
 Orders = Mapping[str, Any]
 """Importance orders as the journal has them: "groups", "queries" and "channels" by block, and "hidden"."""
 
 
-def layers(space: Space, genome: Genome, orders: Orders | None) -> tuple[Layer, ...]:
-    """The layers of a plan for `genome`."""
+def layers(anatomy: Anatomy, states: Sequence[BlockState], orders: Orders | None) -> tuple[Layer, ...]:
+    """The layers of a plan that makes `states` of the blocks."""
     return tuple(
         Layer(
             index=block.index,
@@ -177,13 +179,13 @@ def layers(space: Space, genome: Genome, orders: Orders | None) -> tuple[Layer, 
                 if level
             },
         )
-        for block, state in zip(space.anatomy.blocks, space.states(genome), strict=True)
+        for block, state in zip(anatomy.blocks, states, strict=True)
     )
 
 
-def residual(space: Space, genome: Genome, orders: Orders | None) -> Kept | None:
+def residual(anatomy: Anatomy, states: Sequence[BlockState], orders: Orders | None) -> Kept | None:
     """The residual width of a plan; None where all of it is kept."""
-    kept, hidden = space.states(genome)[0].hidden, space.anatomy.hidden_size
+    kept, hidden = states[0].hidden, anatomy.hidden_size
     return None if kept == hidden else _kept(kept, hidden, orders["hidden"] if orders else None)
 
 
@@ -201,10 +203,39 @@ def _queries(block: Block, state: BlockState, orders: Orders | None) -> Kept:
     return Kept(kept=state.queries, of=block.queries, indices=indices)
 
 
+def bare_plan(name: str, path: str, dtype: str, anatomy: Anatomy, states: Sequence[BlockState], context: int) -> Plan:
+    """The plan of a profile that no run of ours has found: without scores, texts, budgets or a recipe.
+
+    `path` and `dtype` are those of the dense model, whose weights have not been read; MACs are at `context` tokens.
+    """
+    dense = tuple(dense_state(block) for block in anatomy.blocks)
+    return Plan(
+        name=name,
+        model=ModelIdentity(path=path, family=anatomy.family, digest="", dtype=dtype, layers=len(anatomy.blocks)),
+        pruner=None,
+        hidden=residual(anatomy, states, None),
+        layers=layers(anatomy, states, None),
+        costs=_costs(anatomy, states, context),
+        dense_costs=_costs(anatomy, dense, context),
+        budgets={},
+        scores={},
+        texts={},
+        genome={},
+        seed=0,
+        recipe_digest="",
+        recipe={},
+    )
+
+
+def _costs(anatomy: Anatomy, states: Sequence[BlockState], context: int) -> dict[str, int]:
+    parts = [block_costs(*pair, context, NONE_ADDED) for pair in zip(anatomy.blocks, states, strict=True)]
+    return total(anatomy, parts, states[0].hidden, NONE_ADDED).to_json()
+
+
 def read_plan(path: Path) -> Plan:
     """Reads a plan file; raises SecateurError when it is missing or not a plan."""
     try:
-        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf8"))
+        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         return Plan.model_validate(values)
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SecateurError(f"plan {path}: cannot be read: {error}") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from secateur.runs.peers import read_states
+from secateur.runs.peers.read import read_states
 from secateur.space.errors import SecateurError
 from tests.tiny import anatomy_for
 
@@ -51,7 +51,7 @@ def test_multipruner_widths_are_what_is_kept(tmp_path: Path) -> None:
     assert kept(path) == [(2, 32), (2, 0), (1, 48), (0, 48)]
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "{}", '{"format": "other"}', "{"])
+@pytest.mark.parametrize("text", ["[1.5, 2]", "[true]", "{}", '{"format": "other"}', "{"])
 def test_what_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "p.json"
     path.write_text(text)

@@ -272,7 +272,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
     widths = WidthIdentity(**recipe.widths.model_dump()) if orders is not None else None
     if widths is not None and not any(gene.kind == "hidden" for gene in space.genes):
         widths = widths.model_copy(update={"hidden": None})
-    sparse = any(gene.kind == "sparsity" for gene in space.genes)
+    sparse, states = any(gene.kind == "sparsity" for gene in space.genes), space.states(row.genome)
     return Plan(
         name=row.name,
         model=ModelIdentity(
@@ -284,8 +284,8 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
         ),
         pruner=recipe.pruner if sparse else None,
         widths=widths,
-        hidden=residual(space, row.genome, orders),
-        layers=layers(space, row.genome, orders),
+        hidden=residual(space.anatomy, states, orders),
+        layers=layers(space.anatomy, states, orders),
         costs=dict(row.costs),
         dense_costs=space.dense_costs.to_json(),
         latency=_measured_latency(folder, space, row.genome),

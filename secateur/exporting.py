@@ -1,0 +1,156 @@
+"""The composition, fifth part: plans of runs and of files, written for other tools and read from theirs."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from . import compose
+from .fitness.bench import Bench
+from .fitness.checkpoint import load_config
+from .runs.export.features import Source
+from .runs.export.formats import FORMATS, Format, files, refusal
+from .runs.export.gguf import write_gguf
+from .runs.export.hf import export_hf
+from .runs.folder import RunFolder, write_bytes
+from .runs.journal import FOUND
+from .runs.peers.read import read_states
+from .runs.plan import Plan, bare_plan, layers, read_plan
+from .runs.reading import make_recipe
+from .runs.report.front import summarise_front
+from .runs.report.pick import pick_row
+from .runs.report.summary import make_plan, summarise
+from .space.errors import SecateurError, suggest
+from .space.families import anatomy
+
+CONTEXT = 1024
+"""Tokens at which the MACs of an imported plan are counted."""
+
+
+def pick_plan(folder: RunFolder, pick: str) -> Plan:
+    """The plan of a choice; raises SecateurError when the run has none of that name."""
+    space = compose.space_of(folder)
+    front = summarise_front(folder, space)
+    summary = front.summary if front is not None else summarise(folder, space)
+    return make_plan(folder, space, summary, pick_row(pick, summary, front, space.dense_costs))
+
+
+def plan_of(path: Path, pick: str | None) -> Plan:
+    """The plan in a file, or of a run the one that `pick` means ("found" where that is None).
+
+    Raises:
+        SecateurError: `path` is neither, the run has no such plan, or something is picked from a file.
+    """
+    if path.is_file():
+        if pick is not None:
+            raise SecateurError(f"--pick {pick}: {path} is one plan; runs have several")
+        return read_plan(path)
+    with RunFolder.open(path, writing=False) as folder:
+        return pick_plan(folder, pick or FOUND)
+
+
+def source_of(plan: Plan) -> Source:
+    """A plan with the shapes of its model, from the configuration alone."""
+    shape = anatomy(load_config(plan.model.path), plan.model.dtype)
+    return Source(plan, shape, plan.states(shape))
+
+
+def carriers(plan: Plan) -> list[tuple[Format, str | None]]:
+    """Every format, and why it cannot carry this plan; None where it can."""
+    source = source_of(plan)
+    return [(form, refusal(form, source)) for form in FORMATS.values()]
+
+
+def export_plan(plan: Plan, to: str, out: Path, trusted: bool = False) -> Path:
+    """Writes a plan as `to` into the new folder `out`; returns what was written.
+
+    `trusted`: the recipe in the plan is the user's own, and what it says of remote code counts.
+
+    Raises:
+        SecateurError: an unknown format, one that cannot carry this plan, a taken folder, or another model.
+    """
+    if to not in FORMATS:
+        raise SecateurError(f"--to {to}; {suggest(to, FORMATS)}")
+    if out.exists():
+        raise SecateurError(f"{out} exists; --out names another folder")
+    form = FORMATS[to]
+    source = source_of(plan)
+    if (reason := refusal(form, source)) is not None:
+        raise SecateurError(f"--to {to}: {reason}")
+    if form.write is None:
+        _write_model(source, to, out, trusted)
+        return out
+    _write_files(files(form, source), out)
+    return out / "plan.json" if to == "plan" else out
+
+
+def _write_files(contents: dict[str, str | bytes], out: Path) -> None:
+    """All of them or none."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    except OSError as error:
+        raise SecateurError(f"cannot write {out}: {error}") from error
+    try:
+        for name, content in contents.items():
+            write_bytes(temporary / name, content.encode() if isinstance(content, str) else content)
+        temporary.chmod(0o755)
+        os.replace(temporary, out)
+    except OSError as error:
+        raise SecateurError(f"cannot write {out}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_model(source: Source, to: str, out: Path, trusted: bool) -> None:
+    bench = _bench(source, trusted)
+    if to == "hf":
+        export_hf(source.plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, out)
+        return
+    try:
+        out.mkdir(parents=True)
+    except OSError as error:
+        raise SecateurError(f"cannot write {out}: {error}") from error
+    write_gguf(bench.model, bench.anatomy, source.states, bench.weights, out / "model.gguf")
+
+
+def _bench(source: Source, trusted: bool) -> Bench:
+    """The model with the levels and orders that the plan was found with.
+
+    Raises:
+        SecateurError: the plan comes from another tool, or model, texts or order have changed since.
+    """
+    plan = source.plan
+    if not plan.recipe:
+        raise SecateurError(
+            "this plan was read from another tool's file, which says how much is kept and not what: "
+            "let a run start from it (strategy: {initial: [FILE]}) and export what it finds"
+        )
+    recipe = make_recipe(plan.recipe, "the plan's recipe")
+    if not trusted:
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"trust_remote_code": False})})
+    space = compose.build_space(recipe)
+    bench = compose.load_bench(recipe, space)
+    if bench.digest != plan.model.digest:
+        raise SecateurError(f"model {plan.model.path} is not the one the run was made with; put that one back")
+    for title, text in bench.texts.items():
+        if title in plan.texts and text.digest != plan.texts[title].digest:
+            raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
+    bench.prepare(space)
+    if bench.orders and layers(source.anatomy, source.states, bench.kept_orders()) != plan.layers:
+        raise SecateurError("heads and channels come in another order than when the run was made; resume it first")
+    return bench
+
+
+def import_plan(path: Path, model: str, out: Path, dtype: str = "float32") -> Plan:
+    """Reads another tool's file as a plan for `model`, and writes that to the new file `out`.
+
+    Raises:
+        SecateurError: the file is of no known format or for another model, or `out` exists.
+    """
+    if out.exists():
+        raise SecateurError(f"{out} exists; --out names another file")
+    shape = anatomy(load_config(model), dtype)
+    plan = bare_plan(path.stem, model, dtype, shape, read_states(path, shape), CONTEXT)
+    plan.write(out)
+    return plan

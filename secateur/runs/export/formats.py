@@ -1,0 +1,129 @@
+"""Every format that a plan can be written in, what each can express, and why it cannot carry a given plan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...space.errors import SecateurError
+from . import profile, removals, shapes, sparsity
+from .features import ALL, Feature, Source, features
+from .gguf import check_family, check_states
+from .sparsity import Files
+
+Check = Callable[[Source], str | None]
+DROPS: frozenset[Feature] = frozenset(("layers", "sublayers"))
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format.
+
+    Attributes:
+        about: what it is and who reads it.
+        carries: what it can express.
+        write: makes its files; None where that takes the model's weights (`hf`, `gguf`).
+        check: why it cannot carry a plan although it could express all of it.
+    """
+
+    name: str
+    about: str
+    carries: frozenset[Feature]
+    write: Callable[[Source], Files] | None
+    check: Check = lambda source: None
+
+
+def _gguf(source: Source) -> str | None:
+    try:
+        check_family(source.anatomy)
+        check_states(source.states, source.anatomy)
+    except SecateurError as error:
+        return str(error).removeprefix("gguf: ")
+    return None
+
+
+def _plan(source: Source) -> Files:
+    return {"plan.json": source.plan.to_text()}
+
+
+_ZEROS: frozenset[Feature] = frozenset(("shares", "patterns"))
+_NARROW: frozenset[Feature] = frozenset(one for one in ALL if one != "hidden")
+_UNITS: frozenset[Feature] = frozenset(("layers", "sublayers", "groups", "channels"))
+_WIDTHS: frozenset[Feature] = frozenset(("channels", "queries"))
+FORMATS = {
+    form.name: form
+    for form in (
+        Format("plan", "the neutral plan, JSON with a schema", ALL, _plan),
+        Format("hf", "a smaller checkpoint for transformers", ALL, None),
+        Format("gguf", "a smaller model for llama.cpp", _NARROW, None, _gguf),
+        Format("llm-compressor", "recipe for its oneshot", _ZEROS, sparsity.llm_compressor, sparsity.check_linears),
+        Format("torchao", "list for its sparsifiers, with a snippet", _ZEROS, sparsity.torchao, sparsity.check_linears),
+        Format(
+            "torch-prune", "the same list for torch.nn.utils.prune", _ZEROS, sparsity.torch_prune, sparsity.check_zeros
+        ),
+        Format(
+            "torch-pruning",
+            "ratios by module, with a snippet",
+            _WIDTHS,
+            shapes.torch_pruning,
+            shapes.check_torch_pruning,
+        ),
+        Format("mergekit", "passthrough recipe", frozenset(("layers",)), removals.mergekit, removals.check_mergekit),
+        Format(
+            "block_configs",
+            "block_configs of ModelOpt's Puzzletron and DeciLM",
+            _UNITS,
+            shapes.block_configs,
+            shapes.check_llama_like,
+        ),
+        Format("evopress", "its layer_drop_config.txt", DROPS, removals.evopress_drops),
+        Format("evopress-levels", "its levels by linear", frozenset(("shares",)), sparsity.evopress_levels),
+        Format("darwinlm", "its levels by projection", _UNITS | _WIDTHS, shapes.darwinlm, shapes.check_darwinlm),
+        Format(
+            "multipruner",
+            "its pruning_config.json",
+            _UNITS,
+            shapes.multipruner,
+            shapes.check_llama_like,
+        ),
+        Format("sleb", "its list of removed layers", frozenset(("layers",)), removals.sleb),
+        Format("blockpruner", "its list of removed sublayers", DROPS, removals.blockpruner),
+        Format(
+            "alphapruning",
+            "its .npy of ratios, for code in the manner of Wanda and SparseGPT",
+            frozenset(("shares",)),
+            sparsity.alphapruning,
+            sparsity.check_profile,
+        ),
+        Format(
+            "llama-quantize",
+            "the list of its --prune-layers",
+            frozenset(("layers",)),
+            removals.llama_quantize,
+            removals.check_removed,
+        ),
+        Format("json", "the bare profile", ALL, profile.as_json),
+        Format("yaml", "the bare profile", ALL, profile.as_yaml),
+        Format("csv", "the bare profile, a row for each layer", ALL, profile.as_csv),
+    )
+}
+
+
+def refusal(form: Format, source: Source) -> str | None:
+    """Why a plan cannot be written so; None where it can."""
+    asked = features(source.anatomy, source.states)
+    missing = next((where for feature, where in asked.items() if feature not in form.carries), None)
+    if missing is not None:
+        return f"{missing}, which it cannot express"
+    return form.check(source)
+
+
+def files(form: Format, source: Source) -> Files:
+    """The contents of an export by file name, for a format that needs no weights.
+
+    Raises:
+        SecateurError: the format cannot carry the plan; says what and where.
+    """
+    reason = refusal(form, source)
+    if reason is not None:
+        raise SecateurError(f"--to {form.name}: {reason}")
+    assert form.write is not None
+    return form.write(source)
