@@ -171,7 +171,7 @@ class SurrogateSettings(Settings):
     """
 
     name: Literal["surrogate"]
-    sequences: Positive = 16
+    sequences: Positive = 8
     first: Positive = 2
     anchors: Positive | None = 2
     lazy: Positive = 6

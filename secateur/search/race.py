@@ -56,9 +56,8 @@ def race(
     risk: float,
     halve: bool = True,
     answer: Genome | None = None,
-    early: bool = False,
 ) -> Generator[Batch, list[Evaluation], Evaluation | None]:
-    """Runs one race on the first `counts[-1]` sequences; returns the winner's evaluation.
+    """Runs one race on the first `counts[-1]` sequences; returns the winner's evaluation on all of them.
 
     Args:
         challengers: distinct, none equal to the incumbent.
@@ -67,12 +66,9 @@ def race(
         risk: that the test drops a challenger that is better than the incumbent, under the conditions above.
         halve: at most half of the challengers go on after a look.
         answer: the best answer so far, for whoever watches.
-        early: end the race with the best challenger once the same test, the other way round, says that it is better
-            than the incumbent, which it is wrong about with probability `risk` at most for each that is not.
 
     Returns:
-        The incumbent's evaluation where nobody beat it, on all sequences unless the race ended early; None where all
-        have failed.
+        The incumbent's evaluation where nobody beat it; None where all have failed.
     """
     left = list(challengers)
     for look, count in enumerate(counts, 1):
@@ -87,8 +83,6 @@ def race(
             known, share = champion.primary, spent(risk, look)
             left = [genome for genome in left if not worse(results[genome].primary, known, share)]
         left.sort(key=lambda genome: results[genome].loss)
-        if early and champion is not None and left and worse(known, results[left[0]].primary, share):
-            return results[left[0]]
         if halve:
             del left[max(1, -(-len(challengers) // 2**look)) :]
         if not left:

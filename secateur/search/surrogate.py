@@ -67,21 +67,19 @@ class Options:
         path: evaluations that the path may take; None: `PATH` for each gene. Where these are too few it is left out.
         batch: candidates a round.
         risk: that the test of a race drops a candidate that is better than the incumbent; see `race`.
-        early: end a race as soon as its test says that a candidate is better, whatever text is left.
         mutated: share of a batch that mutation makes without asking the model.
         tolerance: quiet is when no candidate promises to lower a loss by this share, `PATIENCE` times in a row.
         growing: compare on twice the sequences when it is quiet, as long as there are more; else the search ends.
         sweeping, modelling, racing: parts that can be left out, to see what they are worth.
     """
 
-    sequences: int = 16
+    sequences: int = 8
     first: int = 2
     anchors: int | None = 2
     lazy: int = 6
     path: int | None = None
     batch: int = 6
     risk: float = 0.2
-    early: bool = True
     mutated: float = 0.17
     tolerance: float = 1e-3
     growing: bool = True
@@ -122,7 +120,7 @@ def surrogate_front(
     """A whole front: one target for each of `limits` (cost, limit), all on the goal's sequences. Answers: the knee."""
     targets = [limited(space, cost, limit) for cost, limit in limits]
     archive = Archive(goal)
-    options = replace(options, sequences=goal.sequences, growing=False, early=False)
+    options = replace(options, sequences=goal.sequences, growing=False)
     steps = surrogate(space, pool, seed, targets, options, initial)
     yield from noted(
         steps,
@@ -305,8 +303,7 @@ class Search:
             return
         # What whoever watches sees is the answer to the first target.
         answer = self.incumbents[0]
-        risk, early = self.options.risk, self.options.early
-        won = yield from self._noted(race(entrants, incumbent, self.counts, risk, answer=answer, early=early))
+        won = yield from self._noted(race(entrants, incumbent, self.counts, self.options.risk, answer=answer))
         if won is not None:
             self.incumbents[index] = won.genome
 
