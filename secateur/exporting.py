@@ -1,8 +1,10 @@
 """The composition, fifth part: plans of runs and of files, written for other tools and read from theirs."""
 
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import compose
@@ -84,16 +86,17 @@ def export_plan(plan: Plan, to: str, out: Path, trusted: bool = False) -> Path:
     return out / "plan.json" if to == "plan" else out
 
 
-def _write_files(contents: dict[str, str | bytes], out: Path) -> None:
-    """All of them or none."""
+@contextlib.contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `out` when all went well, and vanishes when not."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     except OSError as error:
         raise SecateurError(f"cannot write {out}: {error}") from error
     try:
-        for name, content in contents.items():
-            write_bytes(temporary / name, content.encode() if isinstance(content, str) else content)
+        yield temporary
+        # Temporary folders are made for their owner alone.
         temporary.chmod(0o755)
         os.replace(temporary, out)
     except OSError as error:
@@ -102,16 +105,20 @@ def _write_files(contents: dict[str, str | bytes], out: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _write_files(contents: dict[str, str | bytes], out: Path) -> None:
+    with _new_folder(out) as folder:
+        for name, content in contents.items():
+            write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
+
+
 def _write_model(source: Source, to: str, out: Path, trusted: bool) -> None:
     bench = _bench(source, trusted)
     if to == "hf":
         export_hf(source.plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, out)
         return
-    try:
-        out.mkdir(parents=True)
-    except OSError as error:
-        raise SecateurError(f"cannot write {out}: {error}") from error
-    write_gguf(bench.model, bench.anatomy, source.states, bench.weights, out / "model.gguf")
+    with _new_folder(out) as folder:
+        write_gguf(bench.model, bench.anatomy, source.states, bench.weights, folder / "model.gguf")
+        source.plan.write(folder / "plan.json")
 
 
 def _bench(source: Source, trusted: bool) -> Bench:

@@ -281,6 +281,34 @@ def test_a_plan_file_goes_where_its_run_goes(finished: Path, tmp_path: Path) -> 
     assert "exists; --out names another file" in result.stderr
 
 
+def test_a_gguf_of_a_run_has_the_sizes_of_its_plan_or_is_not_there(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gguf
+
+    from secateur import exporting
+
+    monkeypatch.setenv("SECATEUR_CACHE", str(finished / "c"))
+    plan = read_plan(finished / "run" / "plans" / "found.json")
+    exporting.export_plan(plan, "gguf", tmp_path / "out")
+    reader = gguf.GGUFReader(tmp_path / "out" / "model.gguf")
+    kept = [layer for layer in plan.layers if not layer.removed]
+    assert reader.fields["deci.block_count"].contents() == len(kept)
+    assert reader.fields["deci.attention.head_count_kv"].contents() == [layer.attention.kept for layer in kept]
+    down = {tensor.name: tensor for tensor in reader.tensors if tensor.name.endswith("ffn_down.weight")}
+    zeros = sum(int((tensor.data == 0).sum()) for tensor in down.values())
+    assert (zeros > 0) == any(layer.sparsity or not layer.mlp.kept for layer in kept)
+
+    def broken(*arguments: Any) -> None:
+        arguments[-1].write_bytes(b"half")
+        raise SecateurError("disk full")
+
+    monkeypatch.setattr(exporting, "write_gguf", broken)
+    with pytest.raises(SecateurError, match="disk full"):
+        exporting.export_plan(plan, "gguf", tmp_path / "half")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_plan_file_cannot_say_that_remote_code_may_run(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
