@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import click
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .space.errors import SecateurError
@@ -87,11 +88,11 @@ def export(
 
     plan = plan_of(source, pick)
     if every:
-        table = Table(title=f"Formats for {plan.name}", title_justify="left")
+        table = Table(title=escape(f"Formats for {plan.name}"), title_justify="left")
         for heading in ("format", "what it is", "this plan"):
             table.add_column(heading)
         for form, reason in carriers(plan):
-            table.add_row(form.name, form.about, f"no: {reason}" if reason else "yes")
+            table.add_row(form.name, form.about, escape(f"no: {reason}") if reason else "yes")
         console.print(table)
         return
     if to is None or out is None:

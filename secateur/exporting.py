@@ -17,7 +17,7 @@ from .runs.export.hf import export_hf
 from .runs.folder import RunFolder, write_bytes
 from .runs.journal import FOUND
 from .runs.peers.read import read_states
-from .runs.plan import Plan, bare_plan, layers, read_plan
+from .runs.plan import Plan, bare_plan, layers, read_plan, residual
 from .runs.reading import make_recipe
 from .runs.report.front import summarise_front
 from .runs.report.pick import pick_row
@@ -125,18 +125,15 @@ def _bench(source: Source, trusted: bool) -> Bench:
     """The model with the levels and orders that the plan was found with.
 
     Raises:
-        SecateurError: the plan comes from another tool, or model, texts or order have changed since.
+        SecateurError: the plan, or the model, texts or order have changed since.
     """
     plan = source.plan
-    if not plan.recipe:
-        raise SecateurError(
-            "this plan was read from another tool's file, which says how much is kept and not what: "
-            "let a run start from it (strategy: {initial: [FILE]}) and export what it finds"
-        )
     recipe = make_recipe(plan.recipe, "the plan's recipe")
     if not trusted:
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"trust_remote_code": False})})
     space = compose.build_space(recipe)
+    if space.states(space.from_json(plan.genome)) != source.states:
+        raise SecateurError("the plan's layers are not those of its genome: it was changed; export the run's own plan")
     bench = compose.load_bench(recipe, space)
     if bench.digest != plan.model.digest:
         raise SecateurError(f"model {plan.model.path} is not the one the run was made with; put that one back")
@@ -144,7 +141,9 @@ def _bench(source: Source, trusted: bool) -> Bench:
         if title in plan.texts and text.digest != plan.texts[title].digest:
             raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
     bench.prepare(space)
-    if bench.orders and layers(source.anatomy, source.states, bench.kept_orders()) != plan.layers:
+    orders = bench.kept_orders() if bench.orders else None
+    found = layers(source.anatomy, source.states, orders), residual(source.anatomy, source.states, orders)
+    if orders is not None and found != (plan.layers, plan.hidden):
         raise SecateurError("heads and channels come in another order than when the run was made; resume it first")
     return bench
 

@@ -134,6 +134,8 @@ class Plan(_Value):
             raise SecateurError(f"plan: a residual width of {hidden} does not fit a model of {anatomy.hidden_size}")
         states = []
         for layer, block in zip(self.layers, anatomy.blocks, strict=True):
+            if layer.index != block.index:
+                raise SecateurError(f"plan: layer {layer.index} stands where layer {block.index} belongs")
             names = [linear.name for linear in block.linears]
             unknown = sorted(set(layer.sparsity) - set(names))
             if unknown:

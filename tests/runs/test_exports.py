@@ -2,8 +2,11 @@
 
 import csv
 import io
+import itertools
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from secateur.space.errors import SecateurError
 from secateur.space.gene import Sparsity
 from tests.tiny import anatomy_for
 
-ANATOMY = anatomy_for(num_hidden_layers=5)
+ANATOMY = anatomy_for(num_hidden_layers=5, head_dim=8)
 BLOCK = ANATOMY.blocks[0]
 READ = [
     name for name, form in FORMATS.items() if form.write is not None and name not in ("llama-quantize", "torch-prune")
@@ -127,7 +130,7 @@ def test_what_a_format_cannot_express_is_refused_with_the_place(name: str) -> No
     for feature, (plan, where) in asked.items():
         assert set(features(ANATOMY, plan.states)) == {feature}
         if feature in form.carries:
-            assert "cannot express" not in (refusal(form, plan) or "")
+            assert "which it cannot express" not in (refusal(form, plan) or "")
             continue
         assert refusal(form, plan) == f"{where}, which it cannot express"
         if form.write is not None:
@@ -153,20 +156,63 @@ def test_what_tools_get_wrong_without_a_word_is_refused() -> None:
     states = tuple(dense_state(block) for block in gpt.blocks)
     plan = Source(bare_plan("p", "m", "float32", gpt, states, 64), gpt, states)
     assert "Conv1D" in (refusal(FORMATS["llm-compressor"], plan) or "")
-    assert "laid out differently" in (refusal(FORMATS["block_configs"], plan) or "")
+    assert "does not know gpt2" in (refusal(FORMATS["block_configs"], plan) or "")
+    assert "laid out differently" in (refusal(FORMATS["darwinlm"], plan) or "")
+    assert "Conv1D" in (refusal(FORMATS["torch-prune"], plan) or "")
+    phi = anatomy_for("phi3")
+    states = tuple(
+        BlockState(s.attention, s.queries, s.mlp, s.hidden, (Sparsity(100), *s.sparsity[1:]))
+        for s in map(dense_state, phi.blocks)
+    )
+    plan = Source(bare_plan("p", "m", "float32", phi, states, 64), phi, states)
+    for name in ("llm-compressor", "alphapruning"):
+        assert "another order" in (refusal(FORMATS[name], plan) or "")
+    assert refusal(FORMATS["torchao"], plan) is None, "it goes by names"
+    wide = anatomy_for(num_hidden_layers=4, head_dim=12)
+    states = tuple(dense_state(block) for block in wide.blocks)
+    plan = Source(bare_plan("p", "package:m", "float32", wide, states, 64), wide, states)
+    for name in ("multipruner", "darwinlm"):
+        assert "32 / 4 wide, and here it is 12" in (refusal(FORMATS[name], plan) or "")
+    assert "folders and names of a hub" in (refusal(FORMATS["mergekit"], plan) or "")
+    assert "not what" in (refusal(FORMATS["hf"], plan) or ""), "another tool's file does not say which channels"
+
+
+@pytest.mark.parametrize(("heads", "groups"), [(4, 2), (9, 3), (15, 5), (28, 4), (14, 2)])
+def test_torch_prunings_roundings_give_what_was_meant(heads: int, groups: int) -> None:
+    """Its arithmetic: int(channels * (1 - ratio)) are kept, ceil(ceil(ratio * heads) / groups) of each group go."""
+    sizes: dict[str, Any] = {
+        "num_attention_heads": heads,
+        "num_key_value_heads": groups,
+        "hidden_size": 8 * heads,
+        "head_dim": 8,
+    }
+    shape = anatomy_for(num_hidden_layers=4, intermediate_size=1536, **sizes)
+    for queries, channels in itertools.product(range(2, heads // groups + 1), (1, 511, 512, 1024, 1535)):
+        states = tuple(
+            BlockState(s.attention, queries, channels, s.hidden, s.sparsity) for s in map(dense_state, shape.blocks)
+        )
+        plan = Source(bare_plan("p", "m", "float32", shape, states, 64), shape, states)
+        ratios = json.loads(files(FORMATS["torch-pruning"], plan)["ratios.json"])
+        for ratio in ratios["pruning_ratio_dict"].values():
+            assert int(1536 * (1 - ratio)) == channels
+        for ratio in ratios["head_pruning_ratio_dict"].values():
+            assert math.ceil(math.ceil(ratio * heads) / groups) == heads // groups - queries
 
 
 def mixed() -> Source:
     levels = [Sparsity(60 + 2 * index) for index in range(7)]
     states = [BlockState(s.attention, s.queries, s.mlp, s.hidden, tuple(levels)) for s in dense()]
-    states[2] = BlockState(2, 2, 48, 32, (*levels[:5], Sparsity(keep=2, of=4), Sparsity()))
+    states[2] = BlockState(2, 2, 48, 32, (*levels[:5], Sparsity(keep=1, of=4), Sparsity()))
     return source(states)
 
 
 def test_llm_compressor_gets_names_in_module_order_and_a_stage_for_each_structure() -> None:
     recipe = yaml.safe_load(files(FORMATS["llm-compressor"], mixed())["recipe.yaml"])
-    first, second = (stage["pruning_modifiers"]["SparseGPTModifier"] for stage in recipe.values())
-    assert (first["mask_structure"], second["mask_structure"]) == ("0:0", "2:4")
+    assert list(recipe) == ["pruning_stage"], "it reads keys that end in _stage alone"
+    assert all(name.endswith("_modifiers") for name in recipe["pruning_stage"])
+    first, second = (group["SparseGPTModifier"] for group in recipe["pruning_stage"].values())
+    assert (first["mask_structure"], second["mask_structure"]) == ("0:0", "3:4"), "it says how many of four are zero"
+    assert second["sparsity"] == [0.75]
     assert len(first["targets"]) == len(first["sparsity"]) == 33
     assert first["targets"][:2] == ["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj"]
     assert first["sparsity"][:2] == [0.3, 0.31]
@@ -179,7 +225,7 @@ def test_torch_lists_have_floats_and_patterns_as_blocks() -> None:
     assert all(isinstance(entry["sparsity_level"], float) for entry in entries)
     [pattern] = [entry for entry in entries if "zeros_per_block" in entry]
     assert pattern["tensor_fqn"] == "model.layers.2.mlp.up_proj.weight"
-    assert (pattern["sparse_block_shape"], pattern["zeros_per_block"]) == ([1, 4], 2)
+    assert (pattern["sparse_block_shape"], pattern["zeros_per_block"]) == ([1, 4], 3)
 
 
 def test_alphaprunings_linear_map_gives_the_profile_back() -> None:
@@ -208,7 +254,9 @@ def test_evopress_levels_count_whole_weights_around_the_overall_sparsity() -> No
         for linear, level in zip(block.linears, levels, strict=True):
             name = f"model.layers.{block.index}.{linear.name}"
             zeros = numbers["sparsity"] * linear.weights + int(lines[name]) * numbers["weights_diff"]
-            assert zeros == pytest.approx(level.share * linear.weights, abs=1e-6)
+            assert zeros == pytest.approx(level.share * linear.weights, abs=numbers["weights_diff"] / 2)
+            assert abs(int(lines[name])) <= numbers["num_levels"]
+    assert isinstance(numbers["weights_diff"], int), "its script takes whole weights"
 
 
 def test_mergekit_ranges_are_half_open_and_in_runs() -> None:
@@ -224,7 +272,7 @@ def test_mergekit_ranges_are_half_open_and_in_runs() -> None:
 def test_a_csv_profile_has_a_row_for_each_layer() -> None:
     rows = list(csv.DictReader(io.StringIO(str(files(FORMATS["csv"], mixed())["profile.csv"]))))
     assert [row["layer"] for row in rows] == ["0", "1", "2", "3", "4"]
-    assert rows[2]["mlp.up_proj"] == "2:4"
+    assert rows[2]["mlp.up_proj"] == "1:4"
 
 
 NOT_THIS_MODEL = {
@@ -254,6 +302,35 @@ NOT_THIS_MODEL = {
     "plc.json": ('{"num_hidden_layers": 4, "per_layer_config": {}}', "plan.json beside it"),
     "more.json": ('{"pruned_mlp_idx": [], "pruned_mlp_width": {"1": 4800}}', "keeps 4800 of 48"),
     "bad.csv": ("a,b\n1,2\n", "no column 'layer'"),
+    "up.csv": ("layer,kv_groups,query_heads_per_group,mlp_channels,mlp.upproj\n0,2,2,48,0.5\n", "no 'mlp.upproj'"),
+    "two.yaml": (
+        "merge_method: passthrough\n"
+        "slices: [{sources: [{model: m, layer_range: [0, 3]}]}, {sources: [{model: n, layer_range: [3, 5]}]}]",
+        "2 models",
+    ),
+    "half.yaml": (
+        "merge_method: passthrough\nslices: [{sources: [{model: m, layer_range: [0, 5], "
+        "parameters: {scale: [{filter: o_proj, value: 0.5}]}}]}]",
+        "a scale of 0.5",
+    ),
+    "owl.yaml": ("s: {m: {WandaPruningModifier: {sparsity: 0.5, sparsity_profile: owl, targets: Linear}}}", "profile"),
+    "regex.yaml": ("s: {m: {WandaPruningModifier: {sparsity: 0.5, targets: ['re:*.mlp']}}}", "not what its format"),
+    "blocks.json": (
+        '[{"tensor_fqn": "model.layers.1.mlp.up_proj.weight", "sparsity_level": 0.5, '
+        '"sparse_block_shape": [1, 4], "zeros_per_block": 2}]',
+        "are a pattern; these are not",
+    ),
+    "five.json": (
+        '[{"tensor_fqn": "model.layers.1.mlp.up_proj.weight", "sparsity_level": 1.0, '
+        '"sparse_block_shape": [1, 5], "zeros_per_block": 2}]',
+        "no whole 3:5",
+    ),
+    "odd.json": ('{"pruned_mlp_idx": [], "pruned_attn_width": {"1": 12}}', "no whole KV groups"),
+    "outside.json": ('{"num_hidden_layers": 5, "per_layer_config": {"9": {"skip": ["mlp"]}}}', "layer 9"),
+    "other.json": ('{"pruning_ratio_dict": {"model.layers.1.mlp.down_proj": 0.5}}', "neither an MLP's input"),
+    "bomb.yaml": ("a: &a {b: *a}", "of no known format|cannot be read|not what"),
+    "empty.npy": ("", "cannot be read"),
+    "zip.npy": ("PK\x03\x04", "cannot be read"),
 }
 
 
@@ -277,7 +354,7 @@ def test_lines_may_come_in_any_order(tmp_path: Path) -> None:
     (tmp_path / "levels.txt").write_text("model.layers.3.mlp.up_proj:  -1\nmodel.layers.1.self_attn.q_proj: 2")
     states = read_states(tmp_path / "levels.txt", ANATOMY)
     assert states[3].sparsity[5] == Sparsity(80)
-    assert states[1].sparsity[0] == Sparsity(140)
+    assert states[1].sparsity[0] == Sparsity(160)
     assert states[0] == dense()[0]
 
 
@@ -314,12 +391,16 @@ def test_mergekit_recipes_with_scales_drop_sublayers(tmp_path: Path) -> None:
     assert kept == [(2, 48), (2, 48), (0, 48), (0, 0), (2, 48)]
 
 
-def test_older_block_configs_and_per_layer_configs(tmp_path: Path) -> None:
+def test_block_configs_and_per_layer_configs(tmp_path: Path) -> None:
     whole: dict[str, object] = {"attention": {"n_heads_in_group": 2}, "ffn": {"intermediate_size": 48}}
-    entries = [whole] * 3 + [{"attention": {"n_heads_in_group": 4}, "ffn": {"no_op": True}}, whole]
+    entries = [whole] * 3 + [{"attention": {"no_op": True}, "ffn": {"intermediate_size": 0}}, whole]
     (tmp_path / "b.json").write_text(json.dumps({"block_configs": entries}))
     kept = [state.kept for state in read_states(tmp_path / "b.json", ANATOMY)]
-    assert kept == [(2, 48)] * 3 + [(1, 0), (2, 48)]
+    assert kept == [(2, 48)] * 3 + [(0, 0), (2, 48)]
+    for fewer in ({"num_key_value_heads": 1}, {"n_heads_in_group": 4}):
+        (tmp_path / "b.json").write_text(json.dumps({"block_configs": [{"attention": fewer, "ffn": {}}] * 5}))
+        with pytest.raises(SecateurError, match="all query heads; ours go with their KV group"):
+            read_states(tmp_path / "b.json", ANATOMY)
     config = {
         "num_hidden_layers": 5,
         "num_attention_heads": 4,

@@ -16,6 +16,10 @@ ALL: frozenset[Feature] = frozenset(
 )
 
 
+OTHER_ORDER = ("phi3",)
+"""Families whose linears are registered in another order than that of our anatomy; lists by position go wrong there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A plan as exporters read it: itself, the shapes of its dense model, and what becomes of each block."""

@@ -46,6 +46,7 @@ def _plan(source: Source) -> Files:
 
 _ZEROS: frozenset[Feature] = frozenset(("shares", "patterns"))
 _NARROW: frozenset[Feature] = frozenset(one for one in ALL if one != "hidden")
+_CHANNELS: frozenset[Feature] = frozenset(("channels",))
 _UNITS: frozenset[Feature] = frozenset(("layers", "sublayers", "groups", "channels"))
 _WIDTHS: frozenset[Feature] = frozenset(("channels", "queries"))
 FORMATS = {
@@ -54,10 +55,14 @@ FORMATS = {
         Format("plan", "the neutral plan, JSON with a schema", ALL, _plan),
         Format("hf", "a smaller checkpoint for transformers", ALL, None),
         Format("gguf", "a smaller model for llama.cpp", _NARROW, None, _gguf),
-        Format("llm-compressor", "recipe for its oneshot", _ZEROS, sparsity.llm_compressor, sparsity.check_linears),
+        Format("llm-compressor", "recipe for its oneshot", _ZEROS, sparsity.llm_compressor, sparsity.check_order),
         Format("torchao", "list for its sparsifiers, with a snippet", _ZEROS, sparsity.torchao, sparsity.check_linears),
         Format(
-            "torch-prune", "the same list for torch.nn.utils.prune", _ZEROS, sparsity.torch_prune, sparsity.check_zeros
+            "torch-prune",
+            "the same list for torch.nn.utils.prune",
+            _ZEROS,
+            sparsity.torch_prune,
+            sparsity.check_linears,
         ),
         Format(
             "torch-pruning",
@@ -69,20 +74,26 @@ FORMATS = {
         Format("mergekit", "passthrough recipe", frozenset(("layers",)), removals.mergekit, removals.check_mergekit),
         Format(
             "block_configs",
-            "block_configs of ModelOpt's Puzzletron and DeciLM",
-            _UNITS,
+            "block_configs of ModelOpt's Puzzletron",
+            DROPS | _CHANNELS,
             shapes.block_configs,
-            shapes.check_llama_like,
+            shapes.check_puzzletron,
         ),
         Format("evopress", "its layer_drop_config.txt", DROPS, removals.evopress_drops),
-        Format("evopress-levels", "its levels by linear", frozenset(("shares",)), sparsity.evopress_levels),
+        Format(
+            "evopress-levels",
+            "its levels by linear",
+            frozenset(("shares",)),
+            sparsity.evopress_levels,
+            sparsity.check_linears,
+        ),
         Format("darwinlm", "its levels by projection", _UNITS | _WIDTHS, shapes.darwinlm, shapes.check_darwinlm),
         Format(
             "multipruner",
             "its pruning_config.json",
             _UNITS,
             shapes.multipruner,
-            shapes.check_llama_like,
+            shapes.check_multipruner,
         ),
         Format("sleb", "its list of removed layers", frozenset(("layers",)), removals.sleb),
         Format("blockpruner", "its list of removed sublayers", DROPS, removals.blockpruner),
@@ -113,7 +124,10 @@ def refusal(form: Format, source: Source) -> str | None:
     missing = next((where for feature, where in asked.items() if feature not in form.carries), None)
     if missing is not None:
         return f"{missing}, which it cannot express"
-    return form.check(source)
+    reason = form.check(source)
+    if reason is None and form.write is None and not source.plan.recipe:
+        return "the plan was read from another tool's file, which says how much is kept and not what"
+    return reason
 
 
 def files(form: Format, source: Source) -> Files:

@@ -19,6 +19,9 @@ WORDS = {(False, False): "none", (True, False): "attn", (False, True): "mlp", (T
 def check_mergekit(source: Source) -> str | None:
     if source.anatomy.family not in MERGED:
         return f"{source.anatomy.family} fails its check of the configuration ({', '.join(MERGED)} do not); use hf"
+    path = source.plan.model.path
+    if ":" in path or path.endswith(".gguf"):
+        return f"it reads folders and names of a hub, and the model is {path}"
     return None if source.kept else "no layer is left"
 
 

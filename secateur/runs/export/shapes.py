@@ -10,12 +10,36 @@ from .sparsity import Files, snippet
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite")
 """Families whose sublayers have separate q, k, v, o, gate, up and down projections."""
+PUZZLETRON = ("llama", "mistral", "qwen2", "qwen3")
+MULTIPRUNER = ("llama", "mistral", "qwen2")
 
 
 def check_llama_like(source: Source) -> str | None:
     if source.anatomy.family in LLAMA_LIKE:
         return None
     return f"{source.anatomy.family} is laid out differently; {', '.join(LLAMA_LIKE)} are not"
+
+
+def check_puzzletron(source: Source) -> str | None:
+    return _check_family(source, PUZZLETRON)
+
+
+def check_multipruner(source: Source) -> str | None:
+    return _check_family(source, MULTIPRUNER) or _check_head_size(source)
+
+
+def _check_family(source: Source, known: tuple[str, ...]) -> str | None:
+    if source.anatomy.family in known:
+        return None
+    return f"it does not know {source.anatomy.family}; it knows {', '.join(known)}"
+
+
+def _check_head_size(source: Source) -> str | None:
+    """Both tools take the size of a head to be the residual width over their number."""
+    block = source.anatomy.blocks[0]
+    if block.heads * block.head_dim == block.hidden:
+        return None
+    return f"it takes a head to be {block.hidden} / {block.heads} wide, and here it is {block.head_dim}"
 
 
 def check_torch_pruning(source: Source) -> str | None:
@@ -37,11 +61,14 @@ def torch_pruning(source: Source) -> Files:
         for name, count in (("q_proj", block.heads), ("k_proj", block.kv_heads), ("v_proj", block.kv_heads)):
             numbers[f"{prefix}self_attn.{name}"] = count
             if state.queries < block.queries:
-                heads[f"{prefix}self_attn.{name}"] = 1 - state.queries / block.queries
+                # It removes ceil(ceil(ratio * heads) / groups) of each group.
+                removed = (block.queries - state.queries) * block.kv_heads
+                heads[f"{prefix}self_attn.{name}"] = (removed - 0.25) / block.heads
         if state.queries < block.queries:
             groups[f"{prefix}self_attn"] = state.queries
         if state.mlp < block.channels:
-            ratios[f"{prefix}mlp.gate_proj"] = 1 - state.mlp / block.channels
+            # It keeps int(channels * (1 - ratio)): a little more than the number, so that no rounding takes one away.
+            ratios[f"{prefix}mlp.gate_proj"] = 1 - (state.mlp + 0.25) / block.channels
     values = {
         "pruning_ratio_dict": ratios,
         "head_pruning_ratio_dict": heads,
@@ -53,7 +80,7 @@ def torch_pruning(source: Source) -> Files:
 
 
 def block_configs(source: Source) -> Files:
-    """One entry for each layer of the dense model (ModelOpt's Puzzletron, DeciLM)."""
+    """One entry for each layer of the dense model (ModelOpt's Puzzletron); query heads stay, and so KV groups."""
     return {
         "block_configs.json": json.dumps({"block_configs": [_block(state) for state in source.states]}, indent=1) + "\n"
     }
@@ -82,7 +109,7 @@ def check_darwinlm(source: Source) -> str | None:
     )
     if shared and narrowed is not None:
         return f"layer {narrowed} drops KV groups, and it counts query heads, several to a group here"
-    return check_llama_like(source)
+    return check_llama_like(source) or _check_head_size(source)
 
 
 def darwinlm(source: Source) -> Files:

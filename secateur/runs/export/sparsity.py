@@ -6,7 +6,7 @@ All say how much, not which weights: the tool chooses those by its own scores on
 
 import io
 import json
-import math
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import yaml
 
 from ...space.anatomy import Linear
 from ...space.gene import STEPS, Sparsity
-from .features import Source
+from .features import OTHER_ORDER, Source
 
 Files = dict[str, str | bytes]
 """What an export consists of: contents by file name."""
@@ -45,6 +45,13 @@ def check_linears(source: Source) -> str | None:
     return f"{name} is a Conv1D, and it prunes nn.Linear" if name else check_zeros(source)
 
 
+def check_order(source: Source) -> str | None:
+    """Besides that: these tools read shares by the position of a module."""
+    if source.anatomy.family in OTHER_ORDER:
+        return f"{source.anatomy.family} registers its linears in another order, by which it reads shares"
+    return check_linears(source)
+
+
 def llm_compressor(source: Source) -> Files:
     """One modifier for each mask structure, with names and shares in module order, in which it reads the list.
 
@@ -54,20 +61,21 @@ def llm_compressor(source: Source) -> Files:
     groups: dict[str, list[tuple[str, Sparsity]]] = {}
     for name, _, level in linears(source):
         if level:
-            groups.setdefault(str(level) if level.of else "0:0", []).append((name, level))
-    recipe = {
-        f"pruning_stage_{number}": {
-            "pruning_modifiers": {
-                modifier: {
-                    "sparsity": [level.share for _, level in group],
-                    "mask_structure": structure,
-                    "targets": [name for name, _ in group],
-                }
+            # Its N is the number of zeros in M, ours that of what is kept.
+            structure = f"{level.of - level.keep}:{level.of}" if level.of else "0:0"
+            groups.setdefault(structure, []).append((name, level))
+    # It reads keys that end in "_stage" and "_modifiers" alone.
+    stage = {
+        f"group{number}_modifiers": {
+            modifier: {
+                "sparsity": [level.share for _, level in group],
+                "mask_structure": structure,
+                "targets": [name for name, _ in group],
             }
         }
         for number, (structure, group) in enumerate(sorted(groups.items()))
     }
-    return {"recipe.yaml": yaml.safe_dump(recipe, sort_keys=False)}
+    return {"recipe.yaml": yaml.safe_dump({"pruning_stage": stage}, sort_keys=False)}
 
 
 def torchao(source: Source) -> Files:
@@ -97,7 +105,7 @@ def _tensors(source: Source) -> str:
 def check_profile(source: Source) -> str | None:
     """AlphaPruning maps its values between the least and the largest share, and divides by what lies between."""
     shares = {level.share for _, _, level in linears(source)}
-    return "all linears have the same share; its uniform method does that" if len(shares) < 2 else None
+    return "all linears have the same share; its uniform method does that" if len(shares) < 2 else check_order(source)
 
 
 def alphapruning(source: Source) -> Files:
@@ -112,8 +120,8 @@ def alphapruning(source: Source) -> Files:
     buffer = io.BytesIO()
     np.save(buffer, shares, allow_pickle=False)
     command = (
-        f"python main.py --model {source.plan.model.path} --prune_method wanda_ww --sparsity_ratio {ratio!r} "
-        f"--ww_metric profile --ww_metric_cache . --epsilon {epsilon!r} --mapping_type layer_wise --save out\n"
+        f"python main.py --model {shlex.quote(source.plan.model.path)} --prune_method wanda_ww --ww_metric profile "
+        f"--ww_metric_cache . --sparsity_ratio {ratio!r} --epsilon {epsilon!r} --mapping_type layer_wise --save out\n"
     )
     values = {"sparsity_ratio": ratio, "epsilon": epsilon, "linears": [name for name, _, _ in linears(source)]}
     return {
@@ -126,18 +134,19 @@ def alphapruning(source: Source) -> Files:
 def evopress_levels(source: Source) -> Files:
     """`name: level` lines, and what a level means: a share of sparsity + level * weights_diff / numel.
 
-    EvoPress's level 0 is the overall sparsity. The step is the largest of which every linear's distance to that is a
-    multiple, so that nothing is rounded; its database has to be made with these two numbers.
+    EvoPress's level 0 is the overall sparsity, and its step a whole number of weights: here a quarter of a per cent of
+    the smallest linear, so that no share is off by more than an eighth. Its database has to be made with these numbers,
+    `num_levels` on either side.
     """
     found = [(name, linear.weights, level.steps) for name, linear, level in linears(source)]
     middle = round(sum(weights * steps for _, weights, steps in found) / sum(weights for _, weights, _ in found))
-    # In two-hundredths of a weight, in which shares are whole numbers.
-    distances = [(steps - middle) * weights for _, weights, steps in found]
-    step = math.gcd(*distances) or STEPS
-    lines = [f"{name}: {distance // step}\n" for (name, *_), distance in zip(found, distances, strict=True)]
+    step = max(1, min(weights for _, weights, _ in found) // (2 * STEPS))
+    levels = {name: round((steps - middle) * weights / STEPS / step) for name, weights, steps in found}
     meta = {
         "sparsity": middle / STEPS,
-        "weights_diff": step / STEPS,
+        "weights_diff": step,
+        "num_levels": max(map(abs, levels.values())),
         "shares": {name: steps / STEPS for name, _, steps in found},
     }
-    return {"levels.txt": "".join(lines), "metadata.json": json.dumps(meta, indent=1) + "\n"}
+    lines = "".join(f"{name}: {level}\n" for name, level in levels.items())
+    return {"levels.txt": lines, "metadata.json": json.dumps(meta, indent=1) + "\n"}

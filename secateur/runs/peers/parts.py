@@ -43,7 +43,7 @@ def as_states(anatomy: Anatomy, changes: Changes, where: str) -> tuple[BlockStat
     outside = next((layer for layer in layers if not 0 <= layer < count), None)
     if outside is not None:
         raise SecateurError(f"{where}: block {outside}, but the model has {count}")
-    hidden = changes.hidden or anatomy.hidden_size
+    hidden = anatomy.hidden_size if changes.hidden is None else changes.hidden
     if not 0 < hidden <= anatomy.hidden_size or (hidden < anatomy.hidden_size and not anatomy.hidden_orders):
         raise SecateurError(f"{where}: a residual width of {hidden} does not fit a model of {anatomy.hidden_size}")
     states = []
@@ -60,6 +60,10 @@ def as_states(anatomy: Anatomy, changes: Changes, where: str) -> tuple[BlockStat
         unknown = next((name for name in own if name not in names), None)
         if unknown is not None:
             raise SecateurError(f"{where}: block {block.index} has no linear '{unknown}'; {suggest(unknown, names)}")
+        widths = {linear.name: linear.inputs for linear in block.linears}
+        odd = next((name for name, level in own.items() if level.of and widths.get(name, 0) % level.of), None)
+        if odd is not None:
+            raise SecateurError(f"{where}: block {block.index}: {odd} has {widths[odd]} inputs, no whole {own[odd]}")
         gone = {
             linear.name
             for sublayer, left in zip(block.sublayers, (attention, mlp), strict=True)

@@ -8,6 +8,7 @@ Understood: our own plans and profiles; EvoPress's drop lists and levels; Darwin
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,13 @@ def read_states(path: Path, anatomy: Anatomy) -> tuple[BlockState, ...]:
     where = f"plan {path}"
     try:
         if path.suffix == ".npy":
-            return as_states(anatomy, units.alphapruning(np.load(path, allow_pickle=False), anatomy, where), where)
+            with path.open("rb") as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+            return as_states(anatomy, units.alphapruning(array, anatomy, where), where)
         # utf-8-sig: files edited on Windows may begin with a mark.
         text = path.read_text(encoding="utf-8-sig")
         values = _values(path, text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, EOFError, RecursionError, yaml.YAMLError, csv.Error) as error:
         raise SecateurError(f"{where}: cannot be read: {error}") from error
     if isinstance(values, dict) and values.get("format") == "secateur-plan":
         return read_plan(path).states(anatomy)
@@ -68,7 +71,16 @@ def _changes(values: Any, text: str, path: Path, anatomy: Anatomy, where: str) -
             return units.sleb(values, where)
         if isinstance(values, dict):
             return _named(values, anatomy, where)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+        OSError,
+        re.error,
+    ) as error:
         raise SecateurError(f"{where}: is not what its format asks for: {error!r}") from error
     raise SecateurError(f"{where}: of no known format; known: {KNOWN}")
 

@@ -7,6 +7,7 @@ from typing import Any
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
 from ...space.gene import Sparsity
+from ..export.features import OTHER_ORDER
 from .parts import Changes, Unit, dropped, located, share
 
 LAST: dict[str, Unit] = {"o_proj": "attention", "down_proj": "mlp"}
@@ -39,9 +40,16 @@ def llm_compressor(every: Sequence[Mapping[str, Any]], anatomy: Anatomy, where: 
             shares = [shares] * len(matched)
         if len(shares) != len(matched):
             raise SecateurError(f"{where}: {len(shares)} shares for {len(matched)} modules that 'targets' match")
-        structure = str(settings.get("mask_structure", "0:0"))
+        if "sparsity_profile" in settings:
+            raise SecateurError(f"{where}: 'sparsity_profile' is worked out by the tool; no plan says what it was")
+        if isinstance(shares, list) and anatomy.family in OTHER_ORDER:
+            raise SecateurError(
+                f"{where}: {anatomy.family} registers its linears in another order; name shares one by one"
+            )
+        zeros, _, of = str(settings.get("mask_structure", "0:0")).partition(":")
         for linears, value in zip(matched, shares, strict=True):
-            level = share(float(value), where) if structure == "0:0" else Sparsity.parse(structure)
+            # Its N is the number of zeros in M.
+            level = Sparsity.parse(f"{int(of) - int(zeros)}:{of}") if int(of) else share(float(value), where)
             if value:
                 changes.sparsity |= dict.fromkeys(linears, level)
     return changes
@@ -90,18 +98,29 @@ def mergekit(values: Mapping[str, Any], anatomy: Anatomy, where: str) -> Changes
     """
     if values.get("merge_method") != "passthrough":
         raise SecateurError(f"{where}: the merge method is {values.get('merge_method')}; passthrough alone is a plan")
+    if "parameters" in values:
+        raise SecateurError(f"{where}: parameters of the whole merge are not read; give them to the sources")
     kept: list[int] = []
+    models: set[str] = set()
     changes = Changes()
     for part in values["slices"]:
         [source] = part["sources"]
+        models.add(str(source["model"]))
         first, stop = source.get("layer_range") or (0, len(anatomy.blocks))
         if stop > len(anatomy.blocks):
             raise SecateurError(f"{where}: layers up to {stop - 1}, but the model has {len(anatomy.blocks)}")
         kept += range(first, stop)
-        for rule in (source.get("parameters") or {}).get("scale") or ():
-            for name, unit in LAST.items():
-                if name in str(rule.get("filter", "")) and float(rule["value"]) == 0:
-                    changes.kept |= {(unit, layer): 0 for layer in range(first, stop)}
+        rules = (source.get("parameters") or {}).get("scale") or ()
+        for rule in rules:
+            name, value = str(rule.get("filter", "")), float(rule["value"])
+            if name in LAST and value == 0:
+                changes.kept |= {(LAST[name], layer): 0 for layer in range(first, stop)}
+            elif value != 1:
+                raise SecateurError(f"{where}: a scale of {value} for '{name}'; o_proj or down_proj by 0 is a plan")
+        if "parameters" in part:
+            raise SecateurError(f"{where}: parameters of a whole slice are not read; give them to its source")
+    if len(models) > 1:
+        raise SecateurError(f"{where}: layers of {len(models)} models; that is no pruning")
     if kept != sorted(set(kept)):
         raise SecateurError(f"{where}: layers are repeated or in another order; that is no pruning")
     changes.kept |= dropped(set(range(len(anatomy.blocks))) - set(kept)).kept
@@ -115,7 +134,11 @@ def torchao(values: Sequence[Mapping[str, Any]], anatomy: Anatomy, where: str) -
         name = str(entry["tensor_fqn"])
         layer, inside = located(name.removesuffix(".weight"), anatomy, where)
         if "zeros_per_block" in entry and tuple(entry["sparse_block_shape"]) != (1, 1):
-            _, of = entry["sparse_block_shape"]
+            rows, of = entry["sparse_block_shape"]
+            if rows != 1 or float(entry["sparsity_level"]) != 1:
+                raise SecateurError(
+                    f"{where}, {name}: blocks of one row, all of them pruned, are a pattern; these are not"
+                )
             changes.sparsity[layer, inside] = Sparsity.parse(f"{of - int(entry['zeros_per_block'])}:{of}")
         else:
             changes.sparsity[layer, inside] = share(float(entry["sparsity_level"]), f"{where}, {name}")

@@ -1,10 +1,11 @@
 """Widths: our profiles, MultiPruner, DarwinLM, block_configs, per_layer_config, Torch-Pruning."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...space.anatomy import Anatomy, Block
-from ...space.errors import SecateurError
+from ...space.errors import SecateurError, suggest
 from ...space.gene import Sparsity
 from .parts import Changes, Unit, located
 from .units import named_levels
@@ -14,6 +15,8 @@ SKIPS: dict[str, Unit] = {"attention": "attention", "mlp": "mlp"}
 
 def profile(values: Mapping[str, Any]) -> Changes:
     """Our own bare profile."""
+    if values["version"] != 1:
+        raise ValueError(f"version {values['version']} of the profile is not known")
     changes = Changes(hidden=int(values["hidden"]))
     for row in values["layers"]:
         layer = int(row["layer"])
@@ -28,6 +31,9 @@ def profile_rows(rows: Sequence[Mapping[str, str]], anatomy: Anatomy, where: str
         raise SecateurError(f"{where}: has no column 'layer'")
     changes = Changes(hidden=int(rows[0].get("hidden") or anatomy.hidden_size))
     names = {linear.name for block in anatomy.blocks for linear in block.linears}
+    unknown = sorted(set(rows[0]) - names - {"layer", "kv_groups", "query_heads_per_group", "mlp_channels", "hidden"})
+    if unknown:
+        raise SecateurError(f"{where}: the model has no '{unknown[0]}'; {suggest(unknown[0], sorted(names))}")
     for row in rows:
         layer = int(row["layer"])
         _units(changes, layer, row)
@@ -36,6 +42,8 @@ def profile_rows(rows: Sequence[Mapping[str, str]], anatomy: Anatomy, where: str
 
 
 def _units(changes: Changes, layer: int, row: Mapping[str, Any]) -> None:
+    if ("attention", layer) in changes.kept:
+        raise ValueError(f"layer {layer} stands there twice")
     changes.kept["attention", layer] = int(row["kv_groups"])
     changes.kept["mlp", layer] = int(row["mlp_channels"])
     if int(row["kv_groups"]):
@@ -47,7 +55,10 @@ def multipruner(values: Mapping[str, Any], anatomy: Anatomy) -> Changes:
     changes = Changes()
     for index, width in (values.get("pruned_attn_width") or {}).items():
         block = _block(anatomy, int(index))
-        changes.kept["attention", int(index)] = int(width) // (block.head_dim * block.queries)
+        groups, rest = divmod(int(width), block.head_dim * block.queries)
+        if rest or not groups:
+            raise ValueError(f"layer {index} keeps {width} of attention's outputs, which are no whole KV groups")
+        changes.kept["attention", int(index)] = groups
     for index, width in (values.get("pruned_mlp_width") or {}).items():
         changes.kept["mlp", int(index)] = int(width)
     changes.kept |= {("attention", int(index)): 0 for index in values.get("pruned_attn_idx") or ()}
@@ -61,7 +72,11 @@ def _block(anatomy: Anatomy, index: int) -> Block:
 
 
 def block_configs(entries: Sequence[Mapping[str, Any]], anatomy: Anatomy, where: str) -> Changes:
-    """ModelOpt's entries, and DeciLM's older ones (`n_heads_in_group`) but for `ffn_mult`, which is rounded up."""
+    """ModelOpt's entries, and DeciLM's older ones (`n_heads_in_group`) but for `ffn_mult`, which is rounded up.
+
+    Raises:
+        SecateurError: other numbers of KV heads: there the query heads stay, here they go with their group.
+    """
     if len(entries) != len(anatomy.blocks):
         raise SecateurError(f"{where}: has {len(entries)} blocks, the model {len(anatomy.blocks)}")
     changes = Changes()
@@ -69,12 +84,15 @@ def block_configs(entries: Sequence[Mapping[str, Any]], anatomy: Anatomy, where:
         attention, ffn = entry["attention"], entry["ffn"]
         if any(part.get("replace_with_linear") for part in (attention, ffn)) or ffn.get("ffn_mult") is not None:
             raise SecateurError(f"{where}: block {block.index}: 'replace_with_linear' and 'ffn_mult' are not read")
-        groups = attention.get("num_key_value_heads")
-        if groups is None and attention.get("n_heads_in_group") is not None:
-            groups = block.heads // int(attention["n_heads_in_group"])
-        changes.kept["attention", block.index] = 0 if attention.get("no_op") else int(groups or block.kv_heads)
-        width = ffn.get("intermediate_size")
-        changes.kept["mlp", block.index] = 0 if ffn.get("no_op") else int(width or block.channels)
+        groups = int(attention.get("num_key_value_heads", block.kv_heads))
+        queries = int(attention.get("n_heads_in_group", block.queries))
+        if not attention.get("no_op") and (groups, queries) != (block.kv_heads, block.queries):
+            raise SecateurError(
+                f"{where}: block {block.index} has other KV heads and all query heads; ours go with their KV group"
+            )
+        changes.kept["attention", block.index] = 0 if attention.get("no_op") else block.kv_heads
+        width = int(ffn.get("intermediate_size", block.channels))
+        changes.kept["mlp", block.index] = 0 if ffn.get("no_op") else width
     return changes
 
 
@@ -87,6 +105,9 @@ def per_layer_config(values: Mapping[str, Any], anatomy: Anatomy, where: str) ->
             "read the plan.json beside it"
         )
     names = dict(anatomy.config_names)
+    outside = next((key for key in values["per_layer_config"] if not 0 <= int(key) < len(anatomy.blocks)), None)
+    if outside is not None:
+        raise SecateurError(f"{where}: layer {outside}, but the model has {len(anatomy.blocks)}")
     changes = Changes(hidden=int(values.get(names.get("hidden", ""), anatomy.hidden_size)))
     for block in anatomy.blocks:
         own = {}
@@ -106,17 +127,20 @@ def per_layer_config(values: Mapping[str, Any], anatomy: Anatomy, where: str) ->
 
 
 def torch_pruning(values: Mapping[str, Any], anatomy: Anatomy, where: str) -> Changes:
-    """Ratios by module: of MLP channels, and of query heads, `ceil(ratio * heads / groups)` of every group."""
+    """Ratios by module, rounded as the tool does: of MLP channels, and of query heads, as many of every group."""
     changes = Changes()
+    heads = values.get("head_pruning_ratio_dict") or {}
     for name, ratio in values["pruning_ratio_dict"].items():
         layer, inside = located(name, anatomy, where)
-        if inside.startswith("mlp."):
-            channels = anatomy.blocks[layer].channels
-            changes.kept["mlp", layer] = channels - round(channels * float(ratio))
-    for name, ratio in (values.get("head_pruning_ratio_dict") or {}).items():
+        if inside in ("mlp.gate_proj", "mlp.up_proj"):
+            changes.kept["mlp", layer] = int(anatomy.blocks[layer].channels * (1 - float(ratio)))
+        elif name not in heads:
+            raise SecateurError(f"{where}: '{name}' is neither an MLP's input nor among the heads")
+    for name, ratio in heads.items():
         layer, _ = located(name, anatomy, where)
-        queries = anatomy.blocks[layer].queries
-        changes.kept["queries", layer] = queries - round(queries * float(ratio))
+        block = anatomy.blocks[layer]
+        removed = math.ceil(math.ceil(float(ratio) * block.heads) / block.kv_heads)
+        changes.kept["queries", layer] = block.queries - removed
     return changes
 
 
@@ -126,6 +150,8 @@ def darwinlm(lines: list[str], numbers: Mapping[str, Any], anatomy: Anatomy, whe
     for name, level in named_levels(lines, where).items():
         layer, inside = located(name, anatomy, where)
         block, attention = anatomy.blocks[layer], inside.endswith("o_proj")
+        if not attention and not inside.endswith("down_proj"):
+            raise SecateurError(f"{where}: '{name}' has no levels; o_proj and down_proj have")
         columns = numbers["cols_removed_attn" if attention else "cols_removed_mlp"]
         if not 0 <= level < len(columns):
             raise SecateurError(f"{where}: '{name}' has level {level}, the list has {len(columns)}")

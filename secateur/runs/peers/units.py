@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
+from ...space.gene import STEPS
+from ..export.features import OTHER_ORDER
 from .parts import Changes, Unit, dropped, located, share
 
 DROPPED: dict[str, tuple[Unit, ...]] = {
@@ -14,6 +16,7 @@ DROPPED: dict[str, tuple[Unit, ...]] = {
     "mlp": ("mlp",),
     "attn+mlp": ("attention", "mlp"),
 }
+HALF = 0.5 / STEPS
 KINDS: dict[str, Unit] = {"mha": "attention", "attn": "attention", "mlp": "mlp"}
 
 
@@ -53,8 +56,8 @@ def evopress_levels(lines: list[str], numbers: dict[str, Any], anatomy: Anatomy,
         layer, inside = located(name, anatomy, where)
         weights = next(linear.weights for linear in anatomy.blocks[layer].linears if linear.name == inside)
         value = float(numbers["sparsity"]) + level * float(numbers["weights_diff"]) / weights
-        # What is a hair's breadth outside is rounding.
-        changes.sparsity[layer, inside] = share(max(0.0, value) if value > -1e-9 else value, f"{where}, {name}")
+        # A level is a whole number: half a step below nothing is rounding.
+        changes.sparsity[layer, inside] = share(max(0.0, value) if value > -HALF else value, f"{where}, {name}")
     return changes
 
 
@@ -76,6 +79,10 @@ def sleb(values: list[Any], where: str) -> Changes:
 
 def alphapruning(values: NDArray[Any], anatomy: Anatomy, where: str) -> Changes:
     """A share for each linear in module order, as our export writes it: the values of other profiles are no shares."""
+    if anatomy.family in OTHER_ORDER:
+        raise SecateurError(f"{where}: {anatomy.family} registers its linears in another order than the file's")
+    if values.dtype.kind != "f":
+        raise SecateurError(f"{where}: has values of the kind {values.dtype}; shares are floating-point numbers")
     names = [(block.index, linear.name) for block in anatomy.blocks for linear in block.linears]
     if values.shape != (len(names),):
         raise SecateurError(f"{where}: has the shape {values.shape}, the model {len(names)} linears")
