@@ -11,43 +11,19 @@ again, what was interrupted goes on. Runs one after the other; for both cores st
     python -m benchmarks.tokens [reference|ours|report] [depth|sparsity|ablation|nine] [SEED ...]
 """
 
-import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-import secateur
-from benchmarks.enumerated import Unkept
-from benchmarks.setup import MODEL, console
-from secateur.compose import build_space, load_bench
-from secateur.fitness.bench import Bench
-from secateur.runs.folder import RunFolder
-from secateur.runs.journal import FOUND
-from secateur.runs.reading import make_recipe
-from secateur.search.loop import Allowance, Spending, Step, run
-from secateur.search.memo import Memo
-from secateur.search.strategy import Batch, Pool, Strategy
-from secateur.search.surrogate import Options, Search
-from secateur.space.budget import Budget, parse_limit
+from benchmarks.setup import console
+from benchmarks.token_runs import BLOCKS, ROOT, TARGETS, Curve, Judge, ours, reference, reference_curve
 from secateur.space.front import hypervolume
 from secateur.space.genome import Genome
-from secateur.space.space import Space
 
-ROOT = Path("runs-local/benchmark-tokens")
-TARGETS = {"depth": (0.125, 0.25, 0.375), "sparsity": (0.5, 0.6, 0.7)}
 NINE = (0.0625, 0.125, 0.1875, 0.25, 0.3125, 0.375, 0.4375, 0.5, 0.5625)
 SEEDS = (0, 1, 2)
-BLOCKS, SEQUENCES, LENGTH = 30, 128, 256
-LEVELS = [round(0.05 * step, 2) for step in range(5, 19)]
-JUDGED = range(64, 128)
-TEXTS = ("sotu", "xsum")
 ABLATIONS = {
     "whole": {},
     "without sweep and path": {"sweeping": False},
@@ -56,167 +32,6 @@ ABLATIONS = {
 }
 WORST = 8.0
 """KL of the reference point of the hypervolume; its other coordinate is the dense model's number of sublayers."""
-
-Curve = list[tuple[int, int, Genome]]
-"""Tokens and evaluations when each incumbent was found."""
-
-
-def setting(kind: str, removed: float, seed: int) -> dict[str, Any]:
-    """Model, texts, genes and budget of a target: the share of sublayers, or of weights, that is removed."""
-    text = {"sequences": 16, "length": LENGTH}
-    return {
-        "model": {"path": MODEL, "dtype": "bfloat16"},
-        "calibration": {
-            "source": "package:quac",
-            "sequences": SEQUENCES,
-            "length": LENGTH,
-            "windows_per_document": 2,
-        },
-        "held_out": [{"source": f"package:{name}", **text} for name in TEXTS],
-        "genes": [{"kind": "attention"}, {"kind": "mlp"}]
-        if kind == "depth"
-        else [{"kind": "sparsity", "per": "sublayer", "levels": LEVELS}],
-        "budgets": {"sublayers" if kind == "depth" else "linear_weights": f"{1 - removed}x"},
-        "baselines": [],
-        "seed": seed,
-    }
-
-
-# -- the reference -----------------------------------------------------------------------------------------------------
-
-
-def schedule(kind: str, removed: float) -> dict[str, Any]:
-    """Published settings (commit 50888a0188), an eighth of the tokens of each stage."""
-    if kind == "depth":
-        dropped = removed * BLOCKS
-        generations = round(dropped * (BLOCKS - dropped) / 1.5)
-        return {
-            "generations": generations,
-            "offspring": 32,
-            "survivors": [2, 1],
-            "tokens": [256, 4096],
-            "first": 64,
-        }
-    return {"generations": 63, "offspring": 64, "survivors": [8, 2, 1], "tokens": [256, 2048, 8192]}
-
-
-def reference(kind: str, removed: float, seed: int) -> Path:
-    """Begins the run of the reference or goes on with it, unless it has finished."""
-    path = ROOT / f"evopress-{kind}-{removed:g}-{seed}"
-    if (path / "report").exists():
-        return path
-    print(f"{path} …", file=sys.stderr, flush=True)
-    if (path / "recipe.yaml").exists():
-        secateur.resume(path)
-        return path
-    strategy = {
-        "name": "evopress",
-        "schedule": schedule(kind, removed),
-        "mutation": "levels",
-        "minibatches": "fresh",
-        "initial": ["random" if kind == "depth" else "uniform"],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    secateur.run(setting(kind, removed, seed) | {"strategy": strategy}, path)
-    return path
-
-
-def reference_curve(kind: str, removed: float, seed: int) -> Curve | None:
-    """None: it has not finished."""
-    path = ROOT / f"evopress-{kind}-{removed:g}-{seed}"
-    if not (path / "report").exists():
-        return None
-    with RunFolder.open(path, writing=False) as folder:
-        turns = folder.journal.turns(FOUND)
-    curve: Curve = []
-    for turn in turns:
-        if turn.incumbent is not None and (not curve or curve[-1][2] != turn.incumbent):
-            curve.append((turn.tokens, turn.evaluations, turn.incumbent))
-    # The last point says what the whole run took.
-    return [*curve, (turns[-1].tokens, turns[-1].evaluations, curve[-1][2])]
-
-
-# -- ours --------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def loaded(kind: str) -> tuple[Space, Bench]:
-    """The space without a budget, and the model with its texts."""
-    recipe = make_recipe(setting(kind, 0.5, 0) | {"strategy": {"name": "knapsack"}})
-    space = build_space(recipe)
-    bench = load_bench(recipe, space)
-    bench.prepare(space)
-    return space.with_budgets(()), bench
-
-
-def target(kind: str, removed: float) -> Space:
-    space, _ = loaded(kind)
-    cost, text = ("sublayers" if kind == "depth" else "linear_weights"), f"{1 - removed}x"
-    limit = parse_limit(cost, text, space.dense_costs, "target")
-    assert limit is not None
-    return space.with_budgets((Budget(cost, limit, text),))
-
-
-def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: Any) -> list[Curve]:
-    """Runs our strategy for one or several targets, or reads what it did; one curve for each target."""
-    title = "nine" if len(removed) > 1 else f"{removed[0]:g}"
-    path = ROOT / f"{name.replace(' ', '-')}-{kind}-{title}-{seed}.json"
-    if not path.exists():
-        print(f"{path} …", file=sys.stderr, flush=True)
-        space, bench = loaded(kind)
-        targets = [target(kind, share) for share in removed]
-        evaluator = bench.evaluator(space, "calibration", ("kl",))
-        whole = Memo(space, evaluator, Unkept())
-        curves: list[list[tuple[int, int, tuple[int, ...]]]] = [[] for _ in targets]
-        options = replace(Options(), **changes)
-        search = Search(space, Pool(SEQUENCES, LENGTH), seed, targets, options)
-        # Without a model nothing says when to stop.
-        allowance = Allowance(tokens=400_000 if not options.modelling else 1_500_000)
-        spending = Spending(LENGTH)
-
-        def watch(_: Step) -> None:
-            for curve, genome in zip(curves, search.incumbents, strict=True):
-                if genome is not None and (not curve or curve[-1][2] != genome.levels):
-                    curve.append((spending.tokens, spending.evaluations, genome.levels))
-
-        started = time.perf_counter()
-        run(Strategy(search.steps(())), whole, spending, allowance, watch)
-        for curve, genome in zip(curves, search.incumbents, strict=True):
-            assert genome is not None
-            curve.append((spending.tokens, spending.evaluations, genome.levels))
-        values = {"curves": curves, "passes": evaluator.layer_passes, "seconds": time.perf_counter() - started}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values))
-    rows = json.loads(path.read_text())["curves"]
-    return [[(tokens, evaluations, Genome(tuple(levels))) for tokens, evaluations, levels in row] for row in rows]
-
-
-# -- judging -----------------------------------------------------------------------------------------------------------
-
-
-class Judge:
-    """Losses of answers on text that no search of ours sees; kept on disk."""
-
-    def __init__(self, kind: str) -> None:
-        self.space, self.bench = loaded(kind)
-        self.path = ROOT / f"judged-{kind}.json"
-        self.known: dict[str, list[float]] = json.loads(self.path.read_text()) if self.path.exists() else {}
-
-    def losses(self, genome: Genome, title: str = "calibration") -> list[float]:
-        key = f"{title} {self.space.key(genome)}"
-        if key not in self.known:
-            used = JUDGED if title == "calibration" else range(16)
-            evaluator = self.bench.evaluator(self.space, title, ("kl",))
-            [told] = Memo(self.space, evaluator, Unkept())(Batch((genome,), used))
-            self.known[key] = list(told.primary)
-            self.path.write_text(json.dumps(self.known))
-        return self.known[key]
-
-    def loss(self, genome: Genome) -> float:
-        return float(np.mean(self.losses(genome)))
-
-    def held_out(self, genome: Genome) -> list[float]:
-        return [value for title in TEXTS for value in self.losses(genome, title)]
 
 
 def first_below(curve: Curve, loss: Callable[[Genome], float], wanted: float) -> int | None:

@@ -1,20 +1,16 @@
 """The composition, fifth part: plans of runs and of files, written for other tools and read from theirs."""
 
-import contextlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from . import compose
 from .fitness.bench import Bench
 from .fitness.checkpoint import load_config
 from .runs.export.features import Source
-from .runs.export.formats import FORMATS, Format, files, refusal
+from .runs.export.formats import FORMATS, Format, check, files, refusal
 from .runs.export.gguf import write_gguf
 from .runs.export.hf import export_hf
-from .runs.folder import RunFolder, write_bytes
+from .runs.export.sparsity import Files
+from .runs.folder import RunFolder, new_folder, write_bytes
 from .runs.journal import FOUND
 from .runs.peers.read import read_states
 from .runs.plan import Plan, bare_plan, layers, read_plan, residual
@@ -77,36 +73,16 @@ def export_plan(plan: Plan, to: str, out: Path, trusted: bool = False) -> Path:
         raise SecateurError(f"{out} exists; --out names another folder")
     form = FORMATS[to]
     source = source_of(plan)
-    if (reason := refusal(form, source)) is not None:
-        raise SecateurError(f"--to {to}: {reason}")
     if form.write is None:
+        check(form, source)
         _write_model(source, to, out, trusted)
         return out
     _write_files(files(form, source), out)
     return out / "plan.json" if to == "plan" else out
 
 
-@contextlib.contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `out` when all went well, and vanishes when not."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    except OSError as error:
-        raise SecateurError(f"cannot write {out}: {error}") from error
-    try:
-        yield temporary
-        # Temporary folders are made for their owner alone.
-        temporary.chmod(0o755)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise SecateurError(f"cannot write {out}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_files(contents: dict[str, str | bytes], out: Path) -> None:
-    with _new_folder(out) as folder:
+def _write_files(contents: Files, out: Path) -> None:
+    with new_folder(out) as folder:
         for name, content in contents.items():
             write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
 
@@ -116,7 +92,7 @@ def _write_model(source: Source, to: str, out: Path, trusted: bool) -> None:
     if to == "hf":
         export_hf(source.plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, out)
         return
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         write_gguf(bench.model, bench.anatomy, source.states, bench.weights, folder / "model.gguf")
         source.plan.write(folder / "plan.json")
 

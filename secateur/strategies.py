@@ -10,9 +10,11 @@ from .runs.recipe import Recipe
 from .runs.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, Effort
 from .runs.strategy_settings import (
     EvolutionSettings,
+    EvopressSettings,
     GreedySettings,
     KnapsackSettings,
     SamplerSettings,
+    ScheduleSettings,
     SurrogateSettings,
 )
 from .search.archive import Goal
@@ -94,12 +96,28 @@ def make_steps(
             return surrogate_front(space, goal, pool, seed, limits, options, initial)
     if goal is not None:
         return _front_steps(recipe, settings, space, pool, goal, tokens, initial)
+    return _evopress_steps(recipe, settings, space, pool, tokens, initial)
+
+
+def _evopress_steps(
+    recipe: Recipe,
+    settings: EvopressSettings,
+    space: Space,
+    pool: Pool,
+    tokens: int | None,
+    initial: Sequence[Genome],
+) -> Steps:
+    """EvoPress, after what `initial` runs first.
+
+    Raises:
+        SecateurError: a schedule that the text does not reach for, or a start that the space does not have.
+    """
     schedule: Schedule | int | None = tokens
     published = settings.schedule in PUBLISHED_NAMES
-    if published:
-        schedule = PUBLISHED[settings.schedule.removeprefix("published-")]
-    elif settings.schedule != "auto":
+    if isinstance(settings.schedule, ScheduleSettings):
         schedule = Schedule(**settings.schedule.model_dump())
+    elif published:
+        schedule = PUBLISHED[settings.schedule.removeprefix("published-")]
     assert schedule is not None
     if isinstance(schedule, Schedule):
         stage_sequences(schedule, pool)
@@ -114,7 +132,7 @@ def make_steps(
             warm[-1]()  # so that what cannot run is refused now
     mutation: Mutation = settings.mutation or ("levels" if published else "costs")
     fresh = (settings.minibatches or ("fresh" if published else "nested")) == "fresh"
-    return warm_evopress(space, pool, seed, schedule, mutation, fresh, initial, warm, settings.race)
+    return warm_evopress(space, pool, recipe.seed, schedule, mutation, fresh, initial, warm, settings.race)
 
 
 def _front_steps(

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM
 from secateur.fitness.checkpoint import anatomy_of, load_model
 from secateur.runs.export.features import Source
 from secateur.runs.export.formats import FORMATS, files
-from secateur.runs.plan import bare_plan
 from secateur.space.costs import BlockState, dense_state
 from secateur.space.gene import Sparsity
+from tests.plans import plan_source, write_files
 from tests.tiny import save_tiny
 
 
@@ -29,15 +29,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def source(folder: Path, change: Any) -> Source:
     """The plan that `change(block, dense state)` makes."""
     shape = anatomy_of(load_model(str(folder)))
-    states = tuple(change(block, dense_state(block)) for block in shape.blocks)
-    return Source(bare_plan("p", str(folder), "float32", shape, states, 64), shape, states)
+    return plan_source(shape, [change(block, dense_state(block)) for block in shape.blocks], str(folder))
 
 
 def applied(name: str, plan: Source, folder: Path) -> ModuleType:
     """The snippet of an export as a module, from the folder it was written to."""
-    folder.mkdir()
-    for file, content in files(FORMATS[name], plan).items():
-        (folder / file).write_bytes(content.encode() if isinstance(content, str) else content)
+    write_files(files(FORMATS[name], plan), folder)
     spec = importlib.util.spec_from_file_location(f"apply_{folder.name}", folder / "apply.py")
     assert spec is not None
     assert spec.loader is not None

@@ -1,8 +1,11 @@
 """A run on disk: the resolved recipe, the journal, and files that can be rebuilt from those two."""
 
+import contextlib
 import fcntl
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -33,6 +36,33 @@ def write_bytes(path: Path, content: bytes) -> None:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise StorageError(f"cannot write {path}: {error}") from error
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `path` when all went well, and vanishes when not.
+
+    Raises:
+        SecateurError: `path` exists or cannot be written.
+    """
+    if path.exists():
+        raise SecateurError(f"{path} exists; --out names another folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
+    try:
+        yield temporary
+        # Temporary folders, and the files of safetensors, are made for their owner alone.
+        temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_free(path: Path) -> None:

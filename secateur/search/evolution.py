@@ -38,7 +38,7 @@ from ..space.genome import Genome
 from ..space.space import Space
 from .archive import Archive, Goal
 from .encoding import Encoding, Levels
-from .race import Outcome, race_front
+from .race import Outcome, measured, race_front
 from .strategy import Batch, Steps
 
 Name = Literal["nsga2", "nsga3", "sms-emoa"]
@@ -171,7 +171,7 @@ def driven(
         genomes = tuple(encoding.decode(row) for row in asked.get("X"))
         if risk is None:
             told = yield Batch(genomes, range(goal.sequences), archive.knee())
-            outcomes = [Outcome(one, () if one.status == "failed" else goal.point(one)) for one in told]
+            outcomes = [measured(one, goal) for one in told]
         else:
             front = [scored[genome] for genome in archive.front()]
             outcomes = yield from race_front(genomes, front, goal, risk, archive.knee())

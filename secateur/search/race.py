@@ -102,6 +102,11 @@ class Outcome:
     point: tuple[float, ...]
 
 
+def measured(evaluation: Evaluation, goal: Goal) -> Outcome:
+    """What an evaluation on all of the goal's sequences says, or a failed one."""
+    return Outcome(evaluation, () if evaluation.status == "failed" else goal.point(evaluation))
+
+
 def race_front(
     challengers: Sequence[Genome],
     front: Iterable[Evaluation],
@@ -133,10 +138,8 @@ def race_front(
         told = yield Batch(left, range(count), answer)
         for one in told:
             rival = _rival(one, members, goal)
-            if one.status == "failed":
-                found[one.genome] = Outcome(one, ())
-            elif count == goal.sequences:
-                found[one.genome] = Outcome(one, goal.point(one))
+            if one.status == "failed" or count == goal.sequences:
+                found[one.genome] = measured(one, goal)
             elif rival is not None and _dominated(one, rival, goal, spent(risk, look)):
                 found[one.genome] = Outcome(one, _estimated(one, rival, goal))
         left = tuple(genome for genome in left if genome not in found)

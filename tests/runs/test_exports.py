@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from hypothesis import strategies as st
 from secateur.runs.export.features import ALL, Feature, Source, features
 from secateur.runs.export.formats import FORMATS, files, refusal
 from secateur.runs.peers.read import read_states
-from secateur.runs.plan import bare_plan
+from secateur.space.anatomy import Anatomy
 from secateur.space.costs import BlockState, dense_state
 from secateur.space.errors import SecateurError
 from secateur.space.gene import Sparsity
+from tests.plans import plan_source, write_files
 from tests.tiny import anatomy_for
 
 ANATOMY = anatomy_for(num_hidden_layers=5, head_dim=8)
@@ -33,17 +35,16 @@ MAIN = {"evopress-levels": "levels.txt", "darwinlm": "darwinlm.txt", "alphapruni
 
 
 def source(states: list[BlockState]) -> Source:
-    return Source(bare_plan("p", "the/model", "float32", ANATOMY, states, 64), ANATOMY, tuple(states))
+    return plan_source(ANATOMY, states)
 
 
-def dense() -> list[BlockState]:
-    return [dense_state(block) for block in ANATOMY.blocks]
+def dense(anatomy: Anatomy = ANATOMY) -> list[BlockState]:
+    return [dense_state(block) for block in anatomy.blocks]
 
 
-def changed(index: int, **values: object) -> Source:
+def changed(index: int, **values: Any) -> Source:
     states = dense()
-    full = {name: getattr(states[index], name) for name in BlockState.__slots__} | values
-    states[index] = BlockState(**full)
+    states[index] = replace(states[index], **values)
     return source(states)
 
 
@@ -79,12 +80,6 @@ def sources(draw: st.DrawFn, carries: frozenset[Feature]) -> Source:
     return source(states)
 
 
-def write(contents: dict[str, str | bytes], folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    for name, content in contents.items():
-        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-
-
 @pytest.mark.parametrize("name", READ)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), windows=st.booleans())
@@ -104,7 +99,7 @@ def test_what_a_format_can_express_comes_back(
             if not file.endswith(".py")
         }
     folder = tmp_path_factory.mktemp(name)
-    write(contents, folder)
+    write_files(contents, folder)
     assert read_states(folder / MAIN.get(name, next(iter(contents))), ANATOMY) == plan.states
 
 
@@ -120,7 +115,7 @@ def test_what_a_format_cannot_express_is_refused_with_the_place(name: str) -> No
         "queries": (changed(1, queries=1), "layer 1 keeps 1 of 2 query heads in each KV group"),
         "channels": (changed(4, mlp=40), "layer 4 keeps 40 of 48 MLP channels"),
         "hidden": (
-            source([BlockState(s.attention, s.queries, s.mlp, 24, s.sparsity) for s in dense()]),
+            source([replace(state, hidden=24) for state in dense()]),
             "the residual stream keeps 24 of 32 channels",
         ),
         "shares": (changed(0, sparsity=half), "layer 0 has 50.0% zeros in self_attn.q_proj"),
@@ -140,7 +135,7 @@ def test_what_a_format_cannot_express_is_refused_with_the_place(name: str) -> No
 
 def test_what_tools_get_wrong_without_a_word_is_refused() -> None:
     """Traps of the tools themselves, each with its reason."""
-    flat = source([BlockState(s.attention, s.queries, s.mlp, s.hidden, (Sparsity(100),) * 7) for s in dense()])
+    flat = source([replace(state, sparsity=(Sparsity(100),) * 7) for state in dense()])
     assert "same share" in (refusal(FORMATS["alphapruning"], flat) or "")
     assert "without a word" in (refusal(FORMATS["torch-pruning"], changed(1, queries=1)) or "")
     assert "no layer is dropped" in (refusal(FORMATS["llama-quantize"], source(dense())) or "")
@@ -148,29 +143,22 @@ def test_what_tools_get_wrong_without_a_word_is_refused() -> None:
     first = changed(0, attention=0, queries=0)
     assert "head size off the first layer" in (refusal(FORMATS["gguf"], first) or "")
     qwen = anatomy_for("qwen3", num_hidden_layers=4)
-    states = tuple(dense_state(block) for block in qwen.blocks)
-    plan = Source(bare_plan("p", "m", "float32", qwen, states, 64), qwen, states)
+    plan = plan_source(qwen, dense(qwen))
     assert "qwen3" in (refusal(FORMATS["mergekit"], plan) or "")
     assert "qwen3" in (refusal(FORMATS["gguf"], plan) or "")
     gpt = anatomy_for("gpt2")
-    states = tuple(dense_state(block) for block in gpt.blocks)
-    plan = Source(bare_plan("p", "m", "float32", gpt, states, 64), gpt, states)
+    plan = plan_source(gpt, dense(gpt))
     assert "Conv1D" in (refusal(FORMATS["llm-compressor"], plan) or "")
     assert "does not know gpt2" in (refusal(FORMATS["block_configs"], plan) or "")
     assert "laid out differently" in (refusal(FORMATS["darwinlm"], plan) or "")
     assert "Conv1D" in (refusal(FORMATS["torch-prune"], plan) or "")
     phi = anatomy_for("phi3")
-    states = tuple(
-        BlockState(s.attention, s.queries, s.mlp, s.hidden, (Sparsity(100), *s.sparsity[1:]))
-        for s in map(dense_state, phi.blocks)
-    )
-    plan = Source(bare_plan("p", "m", "float32", phi, states, 64), phi, states)
+    plan = plan_source(phi, [replace(state, sparsity=(Sparsity(100), *state.sparsity[1:])) for state in dense(phi)])
     for name in ("llm-compressor", "alphapruning"):
         assert "another order" in (refusal(FORMATS[name], plan) or "")
     assert refusal(FORMATS["torchao"], plan) is None, "it goes by names"
     wide = anatomy_for(num_hidden_layers=4, head_dim=12)
-    states = tuple(dense_state(block) for block in wide.blocks)
-    plan = Source(bare_plan("p", "package:m", "float32", wide, states, 64), wide, states)
+    plan = plan_source(wide, dense(wide), "package:m")
     for name in ("multipruner", "darwinlm"):
         assert "32 / 4 wide, and here it is 12" in (refusal(FORMATS[name], plan) or "")
     assert "folders and names of a hub" in (refusal(FORMATS["mergekit"], plan) or "")
@@ -188,10 +176,7 @@ def test_torch_prunings_roundings_give_what_was_meant(heads: int, groups: int) -
     }
     shape = anatomy_for(num_hidden_layers=4, intermediate_size=1536, **sizes)
     for queries, channels in itertools.product(range(2, heads // groups + 1), (1, 511, 512, 1024, 1535)):
-        states = tuple(
-            BlockState(s.attention, queries, channels, s.hidden, s.sparsity) for s in map(dense_state, shape.blocks)
-        )
-        plan = Source(bare_plan("p", "m", "float32", shape, states, 64), shape, states)
+        plan = plan_source(shape, [replace(state, queries=queries, mlp=channels) for state in dense(shape)])
         ratios = json.loads(files(FORMATS["torch-pruning"], plan)["ratios.json"])
         for ratio in ratios["pruning_ratio_dict"].values():
             assert int(1536 * (1 - ratio)) == channels
@@ -201,9 +186,14 @@ def test_torch_prunings_roundings_give_what_was_meant(heads: int, groups: int) -
 
 def mixed() -> Source:
     levels = [Sparsity(60 + 2 * index) for index in range(7)]
-    states = [BlockState(s.attention, s.queries, s.mlp, s.hidden, tuple(levels)) for s in dense()]
-    states[2] = BlockState(2, 2, 48, 32, (*levels[:5], Sparsity(keep=1, of=4), Sparsity()))
-    return source(states)
+    states = sparse(levels).states
+    odd = replace(states[2], sparsity=(*levels[:5], Sparsity(keep=1, of=4), Sparsity()))
+    return source([*states[:2], odd, *states[3:]])
+
+
+def sparse(levels: list[Sparsity]) -> Source:
+    """The same levels of the linears in every block."""
+    return source([replace(state, sparsity=tuple(levels)) for state in dense()])
 
 
 def test_llm_compressor_gets_names_in_module_order_and_a_stage_for_each_structure() -> None:
@@ -231,8 +221,7 @@ def test_torch_lists_have_floats_and_patterns_as_blocks() -> None:
 def test_alphaprunings_linear_map_gives_the_profile_back() -> None:
     """Its `prune_all`: values between (1 - eps) and (1 + eps), scaled so that the mean by weights is the ratio."""
     levels = [Sparsity(30 + 10 * index) for index in range(7)]
-    states = [BlockState(s.attention, s.queries, s.mlp, s.hidden, tuple(levels)) for s in dense()]
-    contents = files(FORMATS["alphapruning"], source(states))
+    contents = files(FORMATS["alphapruning"], sparse(levels))
     numbers = json.loads(contents["profile.json"])
     buffer = contents["profile.npy"]
     assert isinstance(buffer, bytes)
@@ -246,8 +235,7 @@ def test_alphaprunings_linear_map_gives_the_profile_back() -> None:
 
 def test_evopress_levels_count_whole_weights_around_the_overall_sparsity() -> None:
     levels = [Sparsity(30 + 10 * index) for index in range(7)]
-    states = [BlockState(s.attention, s.queries, s.mlp, s.hidden, tuple(levels)) for s in dense()]
-    contents = files(FORMATS["evopress-levels"], source(states))
+    contents = files(FORMATS["evopress-levels"], sparse(levels))
     numbers = json.loads(contents["metadata.json"])
     lines = dict(line.split(": ") for line in str(contents["levels.txt"]).splitlines())
     for block in ANATOMY.blocks:

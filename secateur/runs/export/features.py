@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from ...space.anatomy import Anatomy, Block
 from ...space.costs import BlockState
@@ -11,10 +11,7 @@ from ..plan import Plan
 Feature = Literal["layers", "sublayers", "groups", "queries", "channels", "hidden", "shares", "patterns"]
 """Whole layers dropped; attention or MLP alone dropped; KV groups, query heads inside groups, MLP channels, or the
 residual width narrowed; linears with a share of zeros, or with an N:M pattern."""
-ALL: frozenset[Feature] = frozenset(
-    ("layers", "sublayers", "groups", "queries", "channels", "hidden", "shares", "patterns")
-)
-
+ALL: frozenset[Feature] = frozenset(get_args(Feature))
 
 OTHER_ORDER = ("phi3",)
 """Families whose linears are registered in another order than that of our anatomy; lists by position go wrong there."""

@@ -10,7 +10,6 @@ from .gguf import check_family, check_states
 from .sparsity import Files
 
 Check = Callable[[Source], str | None]
-DROPS: frozenset[Feature] = frozenset(("layers", "sublayers"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +43,19 @@ def _plan(source: Source) -> Files:
     return {"plan.json": source.plan.to_text()}
 
 
-_ZEROS: frozenset[Feature] = frozenset(("shares", "patterns"))
-_NARROW: frozenset[Feature] = frozenset(one for one in ALL if one != "hidden")
-_CHANNELS: frozenset[Feature] = frozenset(("channels",))
-_UNITS: frozenset[Feature] = frozenset(("layers", "sublayers", "groups", "channels"))
-_WIDTHS: frozenset[Feature] = frozenset(("channels", "queries"))
+def _of(*carried: Feature) -> frozenset[Feature]:
+    return frozenset(carried)
+
+
+_ZEROS = _of("shares", "patterns")
+_DROPS = _of("layers", "sublayers")
+_UNITS = _DROPS | _of("groups", "channels")
 FORMATS = {
     form.name: form
     for form in (
         Format("plan", "the neutral plan, JSON with a schema", ALL, _plan),
         Format("hf", "a smaller checkpoint for transformers", ALL, None),
-        Format("gguf", "a smaller model for llama.cpp", _NARROW, None, _gguf),
+        Format("gguf", "a smaller model for llama.cpp", ALL - {"hidden"}, None, _gguf),
         Format("llm-compressor", "recipe for its oneshot", _ZEROS, sparsity.llm_compressor, sparsity.check_order),
         Format("torchao", "list for its sparsifiers, with a snippet", _ZEROS, sparsity.torchao, sparsity.check_linears),
         Format(
@@ -67,27 +68,27 @@ FORMATS = {
         Format(
             "torch-pruning",
             "ratios by module, with a snippet",
-            _WIDTHS,
+            _of("channels", "queries"),
             shapes.torch_pruning,
             shapes.check_torch_pruning,
         ),
-        Format("mergekit", "passthrough recipe", frozenset(("layers",)), removals.mergekit, removals.check_mergekit),
+        Format("mergekit", "passthrough recipe", _of("layers"), removals.mergekit, removals.check_mergekit),
         Format(
             "block_configs",
             "block_configs of ModelOpt's Puzzletron",
-            DROPS | _CHANNELS,
+            _DROPS | _of("channels"),
             shapes.block_configs,
             shapes.check_puzzletron,
         ),
-        Format("evopress", "its layer_drop_config.txt", DROPS, removals.evopress_drops),
+        Format("evopress", "its layer_drop_config.txt", _DROPS, removals.evopress_drops),
         Format(
             "evopress-levels",
             "its levels by linear",
-            frozenset(("shares",)),
+            _of("shares"),
             sparsity.evopress_levels,
             sparsity.check_linears,
         ),
-        Format("darwinlm", "its levels by projection", _UNITS | _WIDTHS, shapes.darwinlm, shapes.check_darwinlm),
+        Format("darwinlm", "its levels by projection", _UNITS | _of("queries"), shapes.darwinlm, shapes.check_darwinlm),
         Format(
             "multipruner",
             "its pruning_config.json",
@@ -95,19 +96,19 @@ FORMATS = {
             shapes.multipruner,
             shapes.check_multipruner,
         ),
-        Format("sleb", "its list of removed layers", frozenset(("layers",)), removals.sleb),
-        Format("blockpruner", "its list of removed sublayers", DROPS, removals.blockpruner),
+        Format("sleb", "its list of removed layers", _of("layers"), removals.sleb),
+        Format("blockpruner", "its list of removed sublayers", _DROPS, removals.blockpruner),
         Format(
             "alphapruning",
             "its .npy of ratios, for code in the manner of Wanda and SparseGPT",
-            frozenset(("shares",)),
+            _of("shares"),
             sparsity.alphapruning,
             sparsity.check_profile,
         ),
         Format(
             "llama-quantize",
             "the list of its --prune-layers",
-            frozenset(("layers",)),
+            _of("layers"),
             removals.llama_quantize,
             removals.check_removed,
         ),
@@ -130,14 +131,19 @@ def refusal(form: Format, source: Source) -> str | None:
     return reason
 
 
+def check(form: Format, source: Source) -> None:
+    """Raises SecateurError when the format cannot carry the plan; says what and where."""
+    reason = refusal(form, source)
+    if reason is not None:
+        raise SecateurError(f"--to {form.name}: {reason}")
+
+
 def files(form: Format, source: Source) -> Files:
     """The contents of an export by file name, for a format that needs no weights.
 
     Raises:
-        SecateurError: the format cannot carry the plan; says what and where.
+        SecateurError: the format cannot carry the plan.
     """
-    reason = refusal(form, source)
-    if reason is not None:
-        raise SecateurError(f"--to {form.name}: {reason}")
+    check(form, source)
     assert form.write is not None
     return form.write(source)

@@ -8,10 +8,7 @@ file in the folder; `import secateur` registers the same classes.
 
 import importlib.util
 import json
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +32,8 @@ from ...fitness.materialise import (
 from ...fitness.weights import Weights
 from ...space.anatomy import Anatomy
 from ...space.costs import BlockState
-from ...space.errors import SecateurError
+from ...space.errors import StorageError
+from ..folder import new_folder
 from ..plan import Plan
 from .card import card
 
@@ -48,28 +46,15 @@ def export_hf(plan: Plan, model: nn.Module, tokenizer: Any, anatomy: Anatomy, we
     Raises:
         SecateurError: `out` exists or cannot be written, or the plan removes everything.
     """
-    if out.exists():
-        raise SecateurError(f"{out} exists; --out names another folder")
     states = plan.states(anatomy)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    except OSError as error:
-        raise SecateurError(f"cannot write {out}: {error}") from error
-    try:
-        own_class = save(model, anatomy, states, weights, temporary)
-        tokenizer.save_pretrained(temporary)
-        plan.write(temporary / "plan.json")
-        (temporary / "README.md").write_text(card(plan, own_class, anatomy.causal), encoding="utf8")
-        # Temporary folders, and the files of safetensors, are made for their owner alone.
-        temporary.chmod(0o755)
-        for file in temporary.iterdir():
-            file.chmod(0o644)
-        os.replace(temporary, out)
-    except (OSError, SafetensorError) as error:
-        raise SecateurError(f"cannot write {out}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with new_folder(out) as folder:
+        try:
+            own_class = save(model, anatomy, states, weights, folder)
+        except SafetensorError as error:
+            raise StorageError(f"cannot write {out}: {error}") from error
+        tokenizer.save_pretrained(folder)
+        plan.write(folder / "plan.json")
+        (folder / "README.md").write_text(card(plan, own_class, anatomy.causal), encoding="utf8")
 
 
 def save(

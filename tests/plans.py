@@ -1,0 +1,21 @@
+"""Plans and exports for tests."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from secateur.runs.export.features import Source
+from secateur.runs.export.sparsity import Files
+from secateur.runs.plan import bare_plan
+from secateur.space.anatomy import Anatomy
+from secateur.space.costs import BlockState
+
+
+def plan_source(anatomy: Anatomy, states: Sequence[BlockState], path: str = "the/model") -> Source:
+    """A plan that makes `states` of the blocks of the model at `path`, as exporters read it."""
+    return Source(bare_plan("p", path, "float32", anatomy, states, 64), anatomy, tuple(states))
+
+
+def write_files(contents: Files, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
