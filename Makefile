@@ -1,7 +1,8 @@
 PYTHON ?= python3
+CONSUMERS ?= torchao torch-pruning mergekit llm-compressor
 BIN := .venv/bin
 
-.PHONY: setup demo test lint format benchmarks clean
+.PHONY: setup demo test lint format consumers test-consumers benchmarks clean
 
 setup: .venv/.complete
 
@@ -17,11 +18,22 @@ demo: setup
 	$(BIN)/secateur search recipes/demo-depth.yaml --out runs-local/demo-depth
 	$(BIN)/secateur search recipes/demo-sparsity.yaml --out runs-local/demo-sparsity
 
-test: setup
-	$(BIN)/ruff format --check secateur tests benchmarks
-	$(BIN)/ruff check secateur tests benchmarks
-	$(BIN)/mypy
-	$(BIN)/pytest --durations=10
+test: lint consumers
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --durations=10
+
+# Tools that read our exports, each in a folder of packages that come before those of .venv: make consumers CONSUMERS=mergekit
+consumers: $(CONSUMERS:%=.consumers/%/.complete)
+
+.consumers/%/.complete: consumers/%.txt .venv/.complete
+	rm -rf .consumers/$*
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .consumers/$* --requirement $<
+	touch $@
+
+# Every tool, llama.cpp among them, which takes a quarter of an hour to build; writes the README's table of formats.
+test-consumers: setup
+	$(MAKE) consumers CONSUMERS="$(CONSUMERS) llama-cpp"
+	SECATEUR_TABLE=README.md $(BIN)/pytest tests/consumers
+	PYTHONPATH=.consumers/llama-cpp $(BIN)/pytest tests/runs/test_gguf.py
 
 lint: setup
 	$(BIN)/ruff format --check secateur tests benchmarks
@@ -43,4 +55,4 @@ benchmarks: setup
 	$(BIN)/python -m benchmarks.latency
 
 clean:
-	rm -rf .venv runs-local
+	rm -rf .venv .consumers runs-local

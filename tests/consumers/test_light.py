@@ -1,0 +1,178 @@
+"""Exports carried out by the tools they are for, on a small model, and the outcome compared with the plan."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from secateur.fitness.checkpoint import anatomy_of, load_model
+from secateur.runs.export.features import Source
+from secateur.runs.export.formats import FORMATS, files
+from secateur.space.anatomy import Block
+from secateur.space.costs import BlockState, dense_state
+from secateur.space.gene import Sparsity
+from tests.consumers.environment import Consumer
+from tests.consumers.table import Proof
+from tests.plans import plan_source, write_files
+from tests.tiny import save_text, save_tiny
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("dense"), num_attention_heads=8)
+
+
+def source(folder: Path, change: Callable[[Block, BlockState], BlockState]) -> Source:
+    """The plan that `change(block, dense state)` makes."""
+    shape = anatomy_of(load_model(str(folder)))
+    return plan_source(shape, [change(block, dense_state(block)) for block in shape.blocks], str(folder))
+
+
+def exported(name: str, plan: Source, folder: Path) -> Path:
+    write_files(files(FORMATS[name], plan), folder)
+    return folder
+
+
+def dense_weights(folder: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
+    return weights
+
+
+def linears(plan: Source) -> list[str]:
+    """Full names in module order."""
+    return [plan.anatomy.block_prefix(b.index) + linear.name for b in plan.anatomy.blocks for linear in b.linears]
+
+
+def zeros(weights: Mapping[str, Tensor], plan: Source) -> list[float]:
+    """Share of zeros of every linear, in module order."""
+    return [float((weights[f"{name}.weight"] == 0).float().mean()) for name in linears(plan)]
+
+
+def wanted_zeros(plan: Source) -> list[float]:
+    return [level.share for state in plan.states for level in state.sparsity]
+
+
+def check_patterns(weights: Mapping[str, Tensor], plan: Source) -> None:
+    """N of every M along the inputs are kept."""
+    levels = [level for state in plan.states for level in state.sparsity]
+    for name, level in zip(linears(plan), levels, strict=True):
+        if level.of:
+            kept = (weights[f"{name}.weight"] != 0).reshape(-1, level.of).sum(1)
+            assert (kept == level.keep).all(), name
+
+
+def sparse(block: Block, dense: BlockState) -> BlockState:
+    """Another share in every linear; one left dense, two with patterns."""
+    levels = [Sparsity(40 + 10 * index + 4 * block.index) for index in range(len(block.linears))]
+    levels[1] = Sparsity()
+    if block.index == 1:
+        levels[4:6] = [Sparsity(keep=2, of=4), Sparsity(keep=1, of=4)]
+    return BlockState(dense.attention, dense.queries, dense.mlp, dense.hidden, tuple(levels))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("torch-prune", marks=pytest.mark.consumer("torchao")),
+        pytest.param("torchao", marks=pytest.mark.consumer("torchao")),
+    ],
+)
+def test_as_many_zeros_as_the_plan_says(
+    name: str, consumer: Consumer, model_folder: Path, tmp_path: Path, proofs: list[Proof]
+) -> None:
+    plan = source(model_folder, sparse)
+    export = exported(name, plan, tmp_path / "export")
+    consumer.run(HERE / "apply_export.py", model_folder, export, tmp_path / "pruned.safetensors")
+    pruned, before = load_file(tmp_path / "pruned.safetensors"), dense_weights(model_folder)
+    # Rounded to whole weights of the tensor.
+    assert zeros(pruned, plan) == pytest.approx(wanted_zeros(plan), abs=0.002)
+    check_patterns(pruned, plan)
+    for key, value in before.items():
+        kept = pruned[key] != 0 if key.removesuffix(".weight") in linears(plan) else torch.ones_like(value).bool()
+        assert torch.equal(pruned[key][kept], value[kept]), f"{key}: what is left is what was there"
+    tool = f"torch.nn.utils.prune {torch.__version__}" if name == "torch-prune" else f"torchao {consumer.version(name)}"
+    proofs.append(Proof(name, tool, "zeros of every linear, N:M along its inputs", "equal to a whole weight"))
+
+
+@pytest.mark.consumer("llm-compressor")
+def test_llm_compressor_makes_as_many_zeros(
+    consumer: Consumer, model_folder: Path, tmp_path: Path, proofs: list[Proof]
+) -> None:
+    plan = source(model_folder, sparse)
+    recipe = exported("llm-compressor", plan, tmp_path / "export") / "recipe.yaml"
+    text, out = save_text(tmp_path / "text.txt"), tmp_path / "out"
+    consumer.run(HERE / "run_llm_compressor.py", model_folder, recipe, text, out)
+    pruned, before = load_file(out / "model.safetensors"), dense_weights(model_folder)
+    # SparseGPT prunes blocks of columns, each to a whole number.
+    assert zeros(pruned, plan) == pytest.approx(wanted_zeros(plan), abs=0.01)
+    check_patterns(pruned, plan)
+    assert torch.equal(pruned["lm_head.weight"], before["lm_head.weight"])
+    version = f"llm-compressor {consumer.version('llmcompressor')}, transformers {consumer.version('transformers')}"
+    proofs.append(Proof("llm-compressor", version, "zeros of every linear after oneshot, N:M", "to 1 %"))
+
+
+@pytest.mark.consumer("torch-pruning")
+def test_torch_pruning_makes_the_shapes_of_the_plan(
+    consumer: Consumer, model_folder: Path, tmp_path: Path, proofs: list[Proof]
+) -> None:
+    """MLP channels and query heads, and what is left of q_proj and o_proj belongs to the same heads."""
+
+    def narrower(block: Block, dense: BlockState) -> BlockState:
+        queries = dense.queries - block.index % 3
+        return BlockState(dense.attention, queries, dense.mlp - 5 * block.index, dense.hidden, dense.sparsity)
+
+    plan = source(model_folder, narrower)
+    assert {state.queries for state in plan.states} == {2, 3, 4}
+    export = exported("torch-pruning", plan, tmp_path / "export")
+    consumer.run(HERE / "apply_export.py", model_folder, export, tmp_path / "pruned.safetensors")
+    pruned, before = load_file(tmp_path / "pruned.safetensors"), dense_weights(model_folder)
+    for block, state in zip(plan.anatomy.blocks, plan.states, strict=True):
+        prefix = plan.anatomy.block_prefix(block.index)
+        for linear in block.linears:
+            shape = tuple(pruned[f"{prefix}{linear.name}.weight"].shape)
+            assert shape == linear.shape(state.sizes(block)), prefix + linear.name
+        names = (f"{prefix}self_attn.q_proj.weight", f"{prefix}self_attn.o_proj.weight")
+        first, last = (_heads(before[names[0]], block), _heads(before[names[1]].T, block))
+        kept = [_found(head, first) for head in _heads(pruned[names[0]], block)]
+        assert kept == [_found(head, last) for head in _heads(pruned[names[1]].T, block)]
+        groups = [head // block.queries for head in kept]
+        assert groups == [group for group in range(block.kv_heads) for _ in range(state.queries)]
+    version = f"Torch-Pruning {consumer.version('torch-pruning')}"
+    proofs.append(Proof("torch-pruning", version, "shapes of every linear, heads of q_proj and o_proj", "equal"))
+
+
+def _heads(rows: Tensor, block: Block) -> list[Tensor]:
+    return list(rows.reshape(-1, block.head_dim, rows.shape[1]))
+
+
+def _found(head: Tensor, among: list[Tensor]) -> int:
+    [index] = [index for index, one in enumerate(among) if torch.equal(one, head)]
+    return index
+
+
+@pytest.mark.consumer("mergekit")
+def test_mergekit_makes_the_checkpoint_that_we_write(
+    consumer: Consumer, model_folder: Path, tmp_path: Path, proofs: list[Proof]
+) -> None:
+    def without_two(block: Block, dense: BlockState) -> BlockState:
+        gone = BlockState(0, 0, 0, dense.hidden, dense.sparsity)
+        return gone if block.index in (1, 2) else dense
+
+    plan = source(model_folder, without_two)
+    recipe = exported("mergekit", plan, tmp_path / "export") / "mergekit.yaml"
+    consumer.run("-m", "mergekit.scripts.run_yaml", recipe, tmp_path / "merged")
+    merged, before = load_model(str(tmp_path / "merged")), load_model(str(model_folder))
+    layers = before.get_submodule("model.layers")
+    assert isinstance(layers, nn.ModuleList)
+    before.get_submodule("model").layers = nn.ModuleList([layers[0], layers[3]])
+    wanted = dict(before.named_parameters())
+    for name, value in merged.named_parameters():
+        assert torch.equal(value, wanted.pop(name)), name
+    assert not wanted
+    version = f"mergekit {consumer.version('mergekit')}"
+    proofs.append(Proof("mergekit", version, "every tensor of the merged checkpoint", "bit-equal"))
