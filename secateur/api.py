@@ -52,9 +52,12 @@ class Run:
         with RunFolder.open(self.path, writing=False) as folder:
             return pick_plan(folder, pick)
 
-    def export(self, to: str, out: str | Path, pick: str = "found") -> Path:
-        """Writes the plan as `to` (see `FORMATS`) into the new folder `out`; returns what was written."""
-        return export_plan(self.plan(pick), to, Path(out), trusted=True)
+    def export(self, to: str, out: str | Path, pick: str = "found", vocabulary: str | None = None) -> Path:
+        """Writes the plan as `to` (see `FORMATS`) into the new folder `out`; returns what was written.
+
+        `vocabulary`: for `gguf`, a GGUF of the dense model that has it, or "none"; by default that of the model.
+        """
+        return export_plan(self.plan(pick), to, Path(out), trusted=True, vocabulary=vocabulary)
 
 
 def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run:

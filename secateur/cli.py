@@ -82,6 +82,9 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Where to: a new folder.")] = None,
     pick: Annotated[str | None, typer.Option(help=PICK)] = None,
     every: Annotated[bool, typer.Option("--list", help="Show which formats can carry the plan, and why not.")] = False,
+    vocabulary: Annotated[
+        str | None, typer.Option(help="For gguf: a GGUF of the dense model to take the vocabulary from, or 'none'.")
+    ] = None,
 ) -> None:
     """Write a plan for other tools."""
     from .exporting import carriers, export_plan, plan_of
@@ -97,7 +100,7 @@ def export(
         return
     if to is None or out is None:
         raise SecateurError("export: say --to FORMAT and --out FOLDER, or --list to see the formats")
-    written = export_plan(plan, to, out, trusted=source.is_dir())
+    written = export_plan(plan, to, out, trusted=source.is_dir(), vocabulary=vocabulary)
     console.print(f"wrote {written}", markup=False, highlight=False)
 
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from . import compose
 from .fitness.bench import Bench
-from .fitness.checkpoint import load_config
+from .fitness.checkpoint import load_config, load_tokenizer, locate
 from .runs.export.features import Source
 from .runs.export.formats import FORMATS, Format, check, files, refusal
 from .runs.export.gguf import write_gguf
 from .runs.export.hf import export_hf
 from .runs.export.sparsity import Files
+from .runs.export.vocabulary import Entry, of_gguf, of_tokenizer
 from .runs.folder import RunFolder, new_folder, write_bytes
 from .runs.journal import FOUND
 from .runs.peers.read import read_states
@@ -49,8 +50,9 @@ def plan_of(path: Path, pick: str | None) -> Plan:
 
 def source_of(plan: Plan) -> Source:
     """A plan with the shapes of its model, from the configuration alone."""
-    shape = anatomy(load_config(plan.model.path), plan.model.dtype)
-    return Source(plan, shape, plan.states(shape))
+    config = load_config(plan.model.path)
+    shape = anatomy(config, plan.model.dtype)
+    return Source(plan, shape, plan.states(shape), config)
 
 
 def carriers(plan: Plan) -> list[tuple[Format, str | None]]:
@@ -59,10 +61,11 @@ def carriers(plan: Plan) -> list[tuple[Format, str | None]]:
     return [(form, refusal(form, source)) for form in FORMATS.values()]
 
 
-def export_plan(plan: Plan, to: str, out: Path, trusted: bool = False) -> Path:
+def export_plan(plan: Plan, to: str, out: Path, trusted: bool = False, vocabulary: str | None = None) -> Path:
     """Writes a plan as `to` into the new folder `out`; returns what was written.
 
-    `trusted`: the recipe in the plan is the user's own, and what it says of remote code counts.
+    `trusted`: the recipe in the plan is the user's own, and what it says of remote code counts. `vocabulary`: a GGUF of
+    the dense model whose vocabulary goes into a `gguf`, "none" for none; by default that of the model.
 
     Raises:
         SecateurError: an unknown format, one that cannot carry this plan, a taken folder, or another model.
@@ -71,11 +74,17 @@ def export_plan(plan: Plan, to: str, out: Path, trusted: bool = False) -> Path:
         raise SecateurError(f"--to {to}; {suggest(to, FORMATS)}")
     if out.exists():
         raise SecateurError(f"{out} exists; --out names another folder")
+    if vocabulary is not None and to != "gguf":
+        raise SecateurError(f"--vocabulary {vocabulary}: is for --to gguf")
     form = FORMATS[to]
     source = source_of(plan)
     if form.write is None:
         check(form, source)
-        _write_model(source, to, out, trusted)
+        if to == "hf":
+            bench = _bench(source, trusted)
+            export_hf(plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, out)
+        else:
+            _write_gguf(source, out, trusted, vocabulary)
         return out
     _write_files(files(form, source), out)
     return out / "plan.json" if to == "plan" else out
@@ -87,14 +96,26 @@ def _write_files(contents: Files, out: Path) -> None:
             write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
 
 
-def _write_model(source: Source, to: str, out: Path, trusted: bool) -> None:
+def _write_gguf(source: Source, out: Path, trusted: bool, vocabulary: str | None) -> None:
+    # What can be refused without the weights is refused before they are prepared.
+    entries = _vocabulary(source, vocabulary, trusted)
     bench = _bench(source, trusted)
-    if to == "hf":
-        export_hf(source.plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, out)
-        return
     with new_folder(out) as folder:
-        write_gguf(bench.model, bench.anatomy, source.states, bench.weights, folder / "model.gguf")
+        write_gguf(bench.model, bench.anatomy, source.states, bench.weights, folder / "model.gguf", entries)
         source.plan.write(folder / "plan.json")
+
+
+def _vocabulary(source: Source, wanted: str | None, trusted: bool) -> list[Entry]:
+    path, count = source.plan.model.path, int(source.config["vocab_size"])
+    if wanted == "none":
+        return []
+    if wanted is not None:
+        return of_gguf(Path(wanted), count)
+    located = locate(path)
+    if located.gguf is not None:
+        return of_gguf(Path(located.folder) / located.gguf, count)
+    recipe = make_recipe(source.plan.recipe, "the plan's recipe")
+    return of_tokenizer(load_tokenizer(path, trusted and recipe.model.trust_remote_code), count)
 
 
 def _bench(source: Source, trusted: bool) -> Bench:

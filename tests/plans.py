@@ -1,7 +1,8 @@
 """Plans and exports for tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from secateur.runs.export.features import Source
 from secateur.runs.export.sparsity import Files
@@ -10,9 +11,11 @@ from secateur.space.anatomy import Anatomy
 from secateur.space.costs import BlockState
 
 
-def plan_source(anatomy: Anatomy, states: Sequence[BlockState], path: str = "the/model") -> Source:
+def plan_source(
+    anatomy: Anatomy, states: Sequence[BlockState], path: str = "the/model", config: Mapping[str, Any] | None = None
+) -> Source:
     """A plan that makes `states` of the blocks of the model at `path`, as exporters read it."""
-    return Source(bare_plan("p", path, "float32", anatomy, states, 64), anatomy, tuple(states))
+    return Source(bare_plan("p", path, "float32", anatomy, states, 64), anatomy, tuple(states), config or {})
 
 
 def write_files(contents: Files, folder: Path) -> None:

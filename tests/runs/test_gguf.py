@@ -14,11 +14,15 @@ from secateur.fitness.checkpoint import anatomy_of
 from secateur.fitness.llama_cpp import time_files
 from secateur.fitness.materialise import materialised
 from secateur.fitness.weights import Weights
+from secateur.fitness.widths import WidthSettings
 from secateur.runs.export.gguf import PLACEHOLDER, write_gguf
 from secateur.space.anatomy import Anatomy
 from secateur.space.costs import BlockState, dense_state
 from secateur.space.errors import SecateurError
+from secateur.space.genome import Genome
 from secateur.space.latency import Workload
+from secateur.space.space import Space
+from tests.fitness.prepared import prepared
 from tests.tiny import model_of
 
 
@@ -32,11 +36,33 @@ def subnet(anatomy: Anatomy) -> list[BlockState]:
     return states
 
 
-def written(family: str, folder: Path) -> tuple[Any, Anatomy, list[BlockState], Weights, Path]:
-    model = model_of(family, hidden_size=64, num_hidden_layers=5)
+KINDS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "llama3 scaling": {
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        }
+    },
+    "linear scaling": {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}},
+}
+
+
+def written(kind: str, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """(model, anatomy, states, weights, file)."""
+    family = kind.split()[0] if "scaling" not in kind else "llama"
+    model = model_of(family, hidden_size=64, num_hidden_layers=5, **KINDS[kind]).to(dtype)
     anatomy = anatomy_of(model)
     weights = Weights(Blocks(model, anatomy))
     states = subnet(anatomy)
+    if family == "qwen3":
+        states[1] = replace(states[1], attention=1, queries=1)
     write_gguf(model, anatomy, states, weights, folder / "small.gguf")
     return model, anatomy, states, weights, folder / "small.gguf"
 
@@ -54,20 +80,79 @@ def test_sizes_are_written_layer_by_layer(family: str, tmp_path: Path) -> None:
     assert shapes["blk.0.ffn_down.weight"] == (24, 64)
     assert shapes["blk.2.attn_output.weight"] == (queries * anatomy.blocks[0].head_dim, 64)
     assert "blk.1.attn_q.weight" not in shapes
+    assert "rope_freqs.weight" not in shapes
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_llama_cpp_computes_what_torch_does(family: str, tmp_path: Path) -> None:
-    llama_cpp = pytest.importorskip("llama_cpp")
-    model, anatomy, states, weights, path = written(family, tmp_path)
-    ids = [5, 9, 33, 71, 20, 8, 44]
+def test_query_and_key_norms_are_written_as_openelm(tmp_path: Path) -> None:
+    model, anatomy, _, _, path = written("qwen3", tmp_path)
+    reader = gguf.GGUFReader(path)
+    assert reader.get_field("general.architecture").contents() == "openelm"
+    assert reader.get_field("openelm.attention.head_count").contents() == [4, 1, 2, 4]
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    fused = torch.from_numpy(tensors["blk.0.attn_qkv.weight"].data.copy())
+    first = model.model.layers[0].self_attn
+    assert torch.equal(fused, torch.cat([first.q_proj.weight, first.k_proj.weight, first.v_proj.weight]))
+    assert tuple(tensors["blk.1.attn_qkv.weight"].shape.tolist()) == (64, 3 * anatomy.blocks[0].head_dim)
+    assert "output.weight" not in tensors
+
+
+def test_bfloat16_goes_bit_by_bit(tmp_path: Path) -> None:
+    model, *_, path = written("llama", tmp_path, torch.bfloat16)
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    one = tensors["token_embd.weight"]
+    assert one.tensor_type == gguf.GGMLQuantizationType.BF16
+    values = gguf.quants.dequantize(one.data, one.tensor_type)
+    assert torch.equal(torch.from_numpy(values), model.model.embed_tokens.weight.float())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_llama_cpp_computes_what_torch_does(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    model, anatomy, states, weights, path = written(kind, tmp_path)
+    ids = [5, 9, 33, 71, 20, 8, 44, 61, 12, 90, 3, 17]
     wanted = materialised(model, anatomy, states, weights)(torch.tensor([ids])).logits[0].numpy()
+    # The cache is in half precision.
+    assert np.abs(logits(path, ids) - wanted).max() < 5e-3
+
+
+def logits(path: Path, ids: list[int]) -> Any:
+    """Of llama.cpp (tokens, vocabulary)."""
+    import llama_cpp
+
     loaded = llama_cpp.Llama(str(path), n_ctx=64, logits_all=True, verbose=False)
     loaded.eval(ids)
     got = np.array(loaded.scores[: len(ids)])
     loaded.close()
-    # The cache is in half precision.
-    assert np.abs(got - wanted).max() < 5e-3
+    return got
+
+
+def test_a_repair_by_biases_is_written(tmp_path: Path) -> None:
+    """The last linear of a narrowed sublayer has a bias that the dense model has not."""
+    pytest.importorskip("llama_cpp")
+    bench, space = prepared("llama", WidthSettings("output-error", "bias"))
+    genome = narrowed(space)
+    states = space.states(genome)
+    smaller: Any = materialised(bench.model, space.anatomy, states, bench.weights)
+    assert any(name.endswith("down_proj.bias") for name, _ in smaller.named_parameters())
+    assert any(name.endswith("o_proj.bias") for name, _ in smaller.named_parameters())
+    write_gguf(bench.model, space.anatomy, states, bench.weights, tmp_path / "biased.gguf")
+    ids = [5, 9, 33, 71, 20, 8, 44]
+    wanted = smaller(torch.tensor([ids])).logits[0].numpy()
+    assert np.abs(logits(tmp_path / "biased.gguf", ids) - wanted).max() < 5e-3
+
+
+def narrowed(space: Space) -> Genome:
+    """Attention and MLP of every block one level narrower than dense."""
+    genome = space.dense
+    for index, gene in enumerate(space.genes):
+        if gene.kind in ("attention", "mlp") and gene.narrows:
+            genome = genome.with_level(index, 1)
+    return space.canonical(genome)
+
+
+def test_llama_cpp_times_files(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    model, anatomy, _, weights, path = written("llama", tmp_path)
     write_gguf(model, anatomy, [dense_state(block) for block in anatomy.blocks], weights, tmp_path / "dense.gguf")
     measured = time_files(path, tmp_path / "dense.gguf", Workload(1, 32, 4), 1, 3)
     assert measured.device == "llama.cpp"
@@ -82,7 +167,18 @@ def test_what_llama_cpp_cannot_load_is_refused(tmp_path: Path) -> None:
     headless = [replace(states[0], attention=0, queries=0), *states[1:]]
     with pytest.raises(SecateurError, match="first layer"):
         write_gguf(model, anatomy, headless, weights, tmp_path / "x.gguf")
-    other = model_of("gemma2")
-    with pytest.raises(SecateurError, match="gemma2"):
-        write_gguf(other, anatomy_of(other), states, weights, tmp_path / "x.gguf")
+    for family, changes, message in (
+        ("gemma2", {}, "gemma2"),
+        ("qwen3", {"tie_word_embeddings": False}, "whose head is its embedding"),
+        ("qwen3", KINDS["linear scaling"], "'linear' has no place in openelm"),
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "'yarn' has no place"),
+    ):
+        other = model_of(family, **changes)
+        with pytest.raises(SecateurError, match=message):
+            write_gguf(other, anatomy_of(other), states, weights, tmp_path / "x.gguf")
+    qwen = model_of("qwen3")
+    with pytest.raises(SecateurError, match="layer 2 keeps its MLP alone"):
+        parts = [dense_state(block) for block in anatomy_of(qwen).blocks]
+        parts[2] = replace(parts[2], attention=0, queries=0)
+        write_gguf(qwen, anatomy_of(qwen), parts, weights, tmp_path / "x.gguf")
     assert not list(tmp_path.iterdir())

@@ -1,8 +1,8 @@
 """What a plan asks of the tool that is to carry it out, and where it asks for it first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ...space.anatomy import Anatomy, Block
 from ...space.costs import BlockState
@@ -19,11 +19,12 @@ OTHER_ORDER = ("phi3",)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A plan as exporters read it: itself, the shapes of its dense model, and what becomes of each block."""
+    """A plan as exporters read it: itself, shapes and configuration of its dense model, what becomes of each block."""
 
     plan: Plan
     anatomy: Anatomy
     states: tuple[BlockState, ...]
+    config: Mapping[str, Any]
 
     @property
     def kept(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ...space.errors import SecateurError
 from . import profile, removals, shapes, sparsity
 from .features import ALL, Feature, Source, features
-from .gguf import check_family, check_states
+from .gguf import ARCHITECTURES, check_model, check_states
 from .sparsity import Files
 
 Check = Callable[[Source], str | None]
@@ -32,10 +32,20 @@ class Format:
 
 def _gguf(source: Source) -> str | None:
     try:
-        check_family(source.anatomy)
+        check_model(source.anatomy, source.config)
         check_states(source.states, source.anatomy)
     except SecateurError as error:
         return str(error).removeprefix("gguf: ")
+    repaired = source.plan.widths is not None and source.plan.widths.repair == "bias"
+    if repaired and ARCHITECTURES[source.anatomy.family] == "openelm":
+        return "the repair by biases has no place in openelm"
+    return None
+
+
+def _hf(source: Source) -> str | None:
+    first = next(iter(source.kept), None)
+    if first is not None and source.anatomy.causal and not source.states[first].attention:
+        return f"caches read their length off the first layer that is left, and layer {first} keeps its MLP alone"
     return None
 
 
@@ -54,7 +64,7 @@ FORMATS = {
     form.name: form
     for form in (
         Format("plan", "the neutral plan, JSON with a schema", ALL, _plan),
-        Format("hf", "a smaller checkpoint for transformers", ALL, None),
+        Format("hf", "a smaller checkpoint for transformers", ALL, None, _hf),
         Format("gguf", "a smaller model for llama.cpp", ALL - {"hidden"}, None, _gguf),
         Format("llm-compressor", "recipe for its oneshot", _ZEROS, sparsity.llm_compressor, sparsity.check_order),
         Format("torchao", "list for its sparsifiers, with a snippet", _ZEROS, sparsity.torchao, sparsity.check_linears),

@@ -1,6 +1,7 @@
-"""A subnet as a GGUF file for llama.cpp: per-layer heads and channels under the architecture `deci`.
+"""A subnet as a GGUF file for llama.cpp, with heads and channels of its own in every layer.
 
-Weights and shapes only, no vocabulary: enough to be loaded, run on token ids and timed. Families of llama's layout.
+llama.cpp has two architectures that read sizes layer by layer and compute what these families do: `deci` (llama,
+mistral, qwen2), and `openelm` with its query and key norms (qwen3 with tied embeddings).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,11 @@ from ...space.anatomy import Anatomy, Block
 from ...space.costs import BlockState
 from ...space.errors import SecateurError, StorageError
 from ...space.space import Space
+from .vocabulary import Entry
 
-FAMILIES = ("llama", "mistral", "qwen2")
+ARCHITECTURES = {"llama": "deci", "mistral": "deci", "qwen2": "deci", "qwen3": "openelm"}
+ROTARY = ("default", "linear", "llama3")
+"""Kinds of rotary embedding that divide each frequency by a number of its own; llama.cpp reads those from a tensor."""
 PLACEHOLDER = 32
 """Channels of zeros in a layer without MLP: deci skips a layer that has none together with its attention."""
 NAMES = {
@@ -30,79 +34,109 @@ NAMES = {
     "self_attn.q_proj.bias": "attn_q.bias",
     "self_attn.k_proj.bias": "attn_k.bias",
     "self_attn.v_proj.bias": "attn_v.bias",
+    "self_attn.o_proj.bias": "attn_output.bias",
+    "self_attn.q_norm.weight": "attn_q_norm.weight",
+    "self_attn.k_norm.weight": "attn_k_norm.weight",
     "post_attention_layernorm.weight": "ffn_norm.weight",
     "mlp.gate_proj.weight": "ffn_gate.weight",
     "mlp.up_proj.weight": "ffn_up.weight",
     "mlp.down_proj.weight": "ffn_down.weight",
+    "mlp.down_proj.bias": "ffn_down.bias",
 }
+FUSED = ("attn_q.weight", "attn_k.weight", "attn_v.weight")
+"""One tensor in openelm, in this order."""
 OUTSIDE = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
 }
+FIRST = "llama.cpp reads the head size off the first layer, which must keep some attention"
 
 
-def check_family(anatomy: Anatomy) -> None:
-    """Raises SecateurError for a model that cannot be written."""
-    if anatomy.family not in FAMILIES:
-        raise SecateurError(
-            f"gguf: {anatomy.family} has no layout with sizes of its own per layer; {', '.join(FAMILIES)} have"
-        )
+def check_model(anatomy: Anatomy, config: Mapping[str, Any]) -> None:
+    """Raises SecateurError for a model that cannot be written; `config` is its configuration, defaults filled in."""
+    architecture = ARCHITECTURES.get(anatomy.family)
+    if architecture is None:
+        known = ", ".join(ARCHITECTURES)
+        raise SecateurError(f"gguf: {anatomy.family} has no layout with sizes of its own per layer; {known} have")
     if any(block.window is not None for block in anatomy.blocks):
         raise SecateurError("gguf: sliding attention windows cannot be written with sizes per layer")
+    rotary = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
+    if rotary not in (ROTARY if architecture == "deci" else ROTARY[:1]):
+        raise SecateurError(f"gguf: rotary scaling '{rotary}' has no place in {architecture}")
+    if architecture == "openelm" and not config.get("tie_word_embeddings"):
+        raise SecateurError(
+            f"gguf: {anatomy.family} is written as openelm, whose head is its embedding; this one's is not"
+        )
+    if architecture == "openelm" and config.get("attention_bias"):
+        raise SecateurError("gguf: openelm has no biases, and this model's attention does")
 
 
 def check_space(space: Space, config: Mapping[str, Any]) -> None:
     """Raises SecateurError where not every genome could be written, before anything is searched."""
-    check_family(space.anatomy)
-    rotary = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
-    if rotary != "default":
-        raise SecateurError(f"gguf: rotary scaling '{rotary}' is not written")
+    check_model(space.anatomy, config)
+    openelm = ARCHITECTURES[space.anatomy.family] == "openelm"
     if any(gene.kind == "hidden" for gene in space.genes):
         raise SecateurError("gguf: a narrower residual width is not written; leave the hidden gene out")
-    if space.additions.bias:
-        raise SecateurError("gguf: added biases have no place in a deci file; choose another repair than bias")
-    if any(gene.kind in ("attention", "block") and gene.drops and gene.members[0][0] == 0 for gene in space.genes):
-        raise SecateurError(
-            "gguf: llama.cpp reads the head size off the first layer; leave keep_first_attention as it is"
-        )
+    if space.additions.bias and openelm:
+        raise SecateurError("gguf: added biases have no place in openelm; choose another repair than bias")
+    dropping = [gene for gene in space.genes if gene.kind in ("attention", "block") and gene.drops]
+    if openelm and any(gene.kind == "attention" for gene in dropping):
+        raise SecateurError("gguf: openelm has no layers without attention; leave 0 out of attention's levels")
+    if any(gene.members[0][0] == 0 for gene in dropping):
+        raise SecateurError(f"gguf: {FIRST}; leave keep_first_attention as it is")
 
 
 def check_states(states: Sequence[BlockState], anatomy: Anatomy) -> None:
     """Raises SecateurError for a subnet that llama.cpp does not load."""
     kept = kept_blocks(states)
     if not kept or not states[kept[0]].attention:
-        raise SecateurError("gguf: llama.cpp reads the head size off the first layer, which must keep some attention")
+        raise SecateurError(f"gguf: {FIRST}")
     if states[0].hidden < anatomy.hidden_size:
         raise SecateurError("gguf: a narrower residual width is not written")
+    without = next((index for index in kept if not states[index].attention), None)
+    if ARCHITECTURES.get(anatomy.family) == "openelm" and without is not None:
+        raise SecateurError(f"gguf: openelm has no layers without attention, and layer {without} keeps its MLP alone")
 
 
-def write_gguf(model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], weights: Weights, path: Path) -> None:
-    """Writes the subnet to `path`, in the model's dtype.
+def write_gguf(
+    model: nn.Module,
+    anatomy: Anatomy,
+    states: Sequence[BlockState],
+    weights: Weights,
+    path: Path,
+    vocabulary: Sequence[Entry] = (),
+) -> None:
+    """Writes the subnet to `path`, in the model's dtype; without a `vocabulary` it takes and gives token ids alone.
 
     Raises:
-        SecateurError: the family or the subnet cannot be written.
+        SecateurError: the model or the subnet cannot be written.
     """
-    check_family(anatomy)
-    check_states(states, anatomy)
     config: Any = getattr(model, "config")  # noqa: B009 - modules have no such attribute for the type checker
+    check_model(anatomy, config.to_dict())
+    check_states(states, anatomy)
+    architecture = ARCHITECTURES[anatomy.family]
     values = smaller_weights(model, anatomy, states, weights)
-    biases = [
-        name
-        for name in values
-        if name.endswith(("o_proj.bias", "_proj.1.bias")) or (".mlp." in name and name.endswith(".bias"))
-    ]
-    if biases:
-        raise SecateurError(f"gguf: '{biases[0]}' has no place in a deci file; choose another repair than bias")
-    writer = gguf.GGUFWriter(path, "deci")
+    if architecture == "openelm" and (biased := next((name for name in values if name.endswith(".bias")), None)):
+        raise SecateurError(f"gguf: '{biased}' has no place in openelm; choose another repair than bias")
+    writer = gguf.GGUFWriter(path, architecture)
     _add_sizes(writer, config, anatomy, states)
+    for entry in vocabulary:
+        writer.add_key_value(*entry)
+    if not vocabulary:
+        writer.add_tokenizer_model("none")
+    if (factors := _rotary_factors(model, config)) is not None:
+        writer.add_tensor("rope_freqs.weight", factors.numpy())
     for name, tensor in values.items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         if name in OUTSIDE:
-            writer.add_tensor(OUTSIDE[name], _array(tensor, "norm" in name))
+            _add(writer, OUTSIDE[name], tensor)
     for new, old in enumerate(kept_blocks(states)):
-        _add_block(writer, new, anatomy.blocks[old], states[old], anatomy, values)
+        prefix = f"{anatomy.blocks_path}.{new}."
+        own = {short: values[prefix + name] for name, short in NAMES.items() if prefix + name in values}
+        for short, tensor in _block_tensors(own, anatomy.blocks[old], states[old], architecture).items():
+            _add(writer, f"blk.{new}.{short}", tensor)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -116,9 +150,6 @@ def write_gguf(model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState],
 def _add_sizes(writer: Any, config: Any, anatomy: Anatomy, states: Sequence[BlockState]) -> None:
     kept = [states[index] for index in kept_blocks(states)]
     block = anatomy.blocks[0]
-    parameters = getattr(config, "rope_parameters", None) or {}
-    if parameters.get("rope_type", "default") != "default":
-        raise SecateurError(f"gguf: rotary scaling '{parameters['rope_type']}' is not written")
     writer.add_block_count(len(kept))
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(anatomy.hidden_size)
@@ -128,43 +159,58 @@ def _add_sizes(writer: Any, config: Any, anatomy: Anatomy, states: Sequence[Bloc
     writer.add_key_length(block.head_dim)
     writer.add_value_length(block.head_dim)
     writer.add_rope_dimension_count(block.head_dim)
-    writer.add_rope_freq_base(float(parameters.get("rope_theta", 10000.0)))
+    writer.add_rope_freq_base(_theta(config))
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("none")
 
 
-def _add_block(
-    writer: Any, new: int, block: Block, state: BlockState, anatomy: Anatomy, values: dict[str, torch.Tensor]
-) -> None:
-    prefix = f"{anatomy.blocks_path}.{new}."
-    for name, short in NAMES.items():
-        tensor = values.get(prefix + name)
-        if tensor is None:
-            continue
-        if short in ("attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias"):
-            tensor = _rotary_order(tensor, block.head_dim)
-        writer.add_tensor(f"blk.{new}.{short}", _array(tensor, "norm" in short or short.endswith("bias")))
+def _theta(config: Any) -> float:
+    return float((getattr(config, "rope_parameters", None) or {}).get("rope_theta", 10000.0))
+
+
+def _rotary_factors(model: nn.Module, config: Any) -> torch.Tensor | None:
+    """What each frequency (half of a head's dimensions,) is divided by; None where none is."""
+    actual = model.get_submodule("model.rotary_emb").get_buffer("inv_freq").float().cpu()
+    plain = _theta(config) ** -(torch.arange(len(actual)) / len(actual))
+    factors = plain / actual
+    return None if torch.allclose(factors, torch.ones_like(factors), rtol=1e-4) else factors
+
+
+def _block_tensors(
+    own: dict[str, torch.Tensor], block: Block, state: BlockState, architecture: str
+) -> dict[str, torch.Tensor]:
+    """The tensors of a block as the architecture has them."""
+    tensors = dict(own)
+    if architecture == "openelm":
+        tensors["attn_qkv.weight"] = torch.cat([tensors.pop(name) for name in FUSED])
+    else:
+        for name in ("attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias"):
+            if name in tensors:
+                tensors[name] = _rotary_order(tensors[name], block.head_dim)
     if not state.mlp:
-        width = anatomy.hidden_size
-        dtype = values["model.embed_tokens.weight"].dtype
-        writer.add_tensor(f"blk.{new}.ffn_norm.weight", _array(torch.ones(width), True))
-        for short, shape in (
-            ("ffn_gate", (PLACEHOLDER, width)),
-            ("ffn_up", (PLACEHOLDER, width)),
-            ("ffn_down", (width, PLACEHOLDER)),
-        ):
-            writer.add_tensor(f"blk.{new}.{short}.weight", _array(torch.zeros(shape, dtype=dtype), False))
+        width = block.hidden
+        like = next(iter(own.values()))
+        tensors |= {
+            "ffn_norm.weight": like.new_ones(width),
+            "ffn_gate.weight": like.new_zeros(PLACEHOLDER, width),
+            "ffn_up.weight": like.new_zeros(PLACEHOLDER, width),
+            "ffn_down.weight": like.new_zeros(width, PLACEHOLDER),
+        }
+    return tensors
 
 
 def _rotary_order(tensor: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Rows of each head from halves to pairs, as llama.cpp rotates them."""
+    """Rows of each head from halves to pairs, as deci rotates them."""
     heads = tensor.shape[0] // head_dim
     return tensor.reshape(heads, 2, head_dim // 2, *tensor.shape[1:]).swapaxes(1, 2).reshape(tensor.shape)
 
 
-def _array(tensor: torch.Tensor, single: bool) -> Any:
-    """As numpy; vectors always in float32, bfloat16 as float16's size is not to be had in numpy."""
-    if single or tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()
-    return tensor.cpu().contiguous().numpy()
+def _add(writer: Any, name: str, tensor: torch.Tensor) -> None:
+    """Matrices in their own dtype, vectors always in float32."""
+    kind = gguf.GGMLQuantizationType.BF16
+    if tensor.dim() > 1 and tensor.dtype == torch.bfloat16:
+        # numpy has no bfloat16; the bits go as they are.
+        writer.add_tensor(name, tensor.cpu().contiguous().view(torch.uint8).numpy(), raw_dtype=kind)
+        return
+    values = tensor if tensor.dim() > 1 else tensor.float()
+    writer.add_tensor(name, values.cpu().contiguous().numpy())
