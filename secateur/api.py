@@ -156,7 +156,8 @@ def describe(recipe: Recipe) -> Description:
         )
         for name, full in dense.items()
     )
-    lines = [
+    lines = [f"Target: {recipe.target}; every plan of this space can go there."] if recipe.target else []
+    lines += [
         _about_budgets(recipe, space),
         f"Baselines: {', '.join(recipe.wanted_baselines()) or 'none'}.",
     ]

@@ -1,6 +1,8 @@
 """The composition, first part: from a recipe to the space, the goal, and the model with its texts."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .fitness.bench import Bench, TextRequest, open_bench
@@ -8,6 +10,7 @@ from .fitness.checkpoint import load_config
 from .fitness.level_store import needs_text
 from .fitness.tasks import TaskRequest
 from .fitness.widths import WidthSettings
+from .runs.export.targets import restricted, target_of
 from .runs.folder import RunFolder
 from .runs.journal import CALIBRATION
 from .runs.recipe import Recipe
@@ -34,6 +37,9 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: Lat
     """
     config = config if config is not None else load_config(recipe.model.path, recipe.model.trust_remote_code)
     shape = anatomy(config, recipe.model.dtype)
+    target = target_of(recipe.target) if recipe.target is not None else None
+    if target is not None and target.first and not recipe.keep_first_attention:
+        raise SecateurError(f"target: {recipe.target} reads sizes off layer 0; leave keep_first_attention as it is")
     genes: list[Gene] = []
     for settings in recipe.genes:
         layers = parse_layers(settings.layers, len(shape.blocks))
@@ -43,14 +49,21 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: Lat
         elif settings.kind == "hidden":
             genes.append(hidden_gene(shape, settings.levels, settings.multiple_of, recipe.widths.hidden))
         else:
+            multiple, together = settings.multiple_of, settings.per == "model"
+            if target is not None and settings.levels:
+                multiple = math.lcm(multiple, target.multiple) if settings.kind == "mlp" else multiple
+                together = together or (target.uniform and settings.kind != "block")
             first = recipe.keep_first_attention
-            genes += structured_genes(shape, settings.kind, layers, first, settings.levels, settings.multiple_of)
+            genes += structured_genes(shape, settings.kind, layers, first, settings.levels, multiple, together)
     narrows = any(gene.narrows and gene.kind != "hidden" for gene in genes)
     additions = Additions(
         bias=narrows and recipe.widths.repair == "bias",
         projection=recipe.widths.hidden == "pca" and shape.tied and any(gene.kind == "hidden" for gene in genes),
     )
     space = Space(shape, tuple(genes), context=recipe.context, additions=additions)
+    if recipe.target is not None:
+        left = restricted(space, recipe.target, recipe.model.path, recipe.model.dtype, config)
+        space = replace(space, genes=left)
     if recipe.latency is not None:
         _check_positions(recipe.latency, config)
         if not shape.causal and recipe.latency.decode:

@@ -47,6 +47,7 @@ class Recipe(Settings):
     held_out: tuple[TextSettings, ...] = ()
     genes: Annotated[tuple[GeneSettings, ...], Field(min_length=1)]
     budgets: dict[str, str | int | float] = Field(default_factory=dict)
+    target: str | None = None
     context: Positive = 2048
     keep_first_attention: bool = True
     pruner: str = "wanda"
@@ -197,6 +198,7 @@ class Recipe(Settings):
         values = self.model_dump(mode="json")
         unused = {"tasks"} if not any(name.startswith("lm-eval:") for name in self.objectives) else set()
         unused |= {"latency"} if self.latency is None else set()
+        unused |= {"target"} if self.target is None else set()
         unused |= {"objectives", "reference", "front"} if not self.objectives else set()
         values = {name: value for name, value in values.items() if name not in unused}
         texts = [values["calibration"], *values["held_out"]]

@@ -67,14 +67,15 @@ class GeneSettings(Settings):
     `levels`: for sparsity, shares of zeros and patterns; for `attention` (KV groups), `queries` (query heads per KV
     group), `mlp` (channels) and `hidden` (residual width, one gene for the model), what is kept: counts, shares, 0 for
     dropped, or a text such as "step 128" or "5 levels to 0.25"; one list for all layers or one for each. Attention and
-    MLP without levels are kept or dropped. `multiple_of` rounds kept shares. `per` and `group` are for sparsity.
+    MLP without levels are kept or dropped. `multiple_of` rounds kept shares. `per` and `group` are for
+    sparsity: a gene for each linear, sublayer, block or group of blocks; `per: model` is one width for all layers.
     """
 
     kind: Literal["attention", "queries", "mlp", "block", "hidden", "sparsity"]
     layers: str | tuple[int, ...] = "all"
     levels: str | tuple[Level | tuple[Level, ...], ...] = ()
     multiple_of: Positive = 1
-    per: Literal["linear", "sublayer", "block", "group"] = "linear"
+    per: Literal["linear", "sublayer", "block", "group", "model"] = "linear"
     group: Positive = 1
 
     @field_validator("levels", mode="before")
@@ -111,8 +112,12 @@ class GeneSettings(Settings):
             numbers = [int(n) for n in re.findall(r"\d+", str(self.layers))]
             if any(second <= first for first, second in pairwise(numbers)):
                 raise ValueError("with one list of levels per layer, write 'layers' in ascending order, each once")
-        if self.kind != "sparsity" and (self.per != "linear" or self.group != 1):
+        if self.kind != "sparsity" and (self.per not in ("linear", "model") or self.group != 1):
             raise ValueError(f"'per' and 'group' belong to sparsity genes, not to {self.kind}")
+        if self.kind == "sparsity" and self.per == "model":
+            raise ValueError("per: model belongs to widths; sparsity has linear, sublayer, block and group")
+        if self.per == "model" and (self.kind in ("block", "hidden") or not self.levels):
+            raise ValueError("per: model is one width for all layers: give 'levels' to attention, queries or mlp")
         if (self.per == "group") != (self.group > 1):
             raise ValueError("write per: group together with group: K, K at least 2")
         return self

@@ -18,12 +18,15 @@ def structured_genes(
     keep_first_attention: bool = True,
     levels: WidthLevels = (),
     multiple_of: int = 1,
+    together: bool = False,
 ) -> tuple[Gene, ...]:
-    """Genes `attention`, `queries`, `mlp` or `block`, one for each of `layers`.
+    """Genes `attention`, `queries`, `mlp` or `block`, one for each of `layers`, or one for all of them `together`.
 
     `levels`: as `width_levels` reads them, or one such list for each of `layers`; nothing: kept and dropped. Layer 0
     keeps some attention unless `keep_first_attention` is false: caches and llama.cpp read sizes from it. Where layers
     with and without a sliding window alternate, so does the first layer of each sort.
+
+    Together, layers are narrowed and never dropped.
 
     Raises:
         SecateurError: a level that does not fit the layer, or lists that do not fit the layers.
@@ -46,7 +49,18 @@ def structured_genes(
             kept = tuple(level for level in kept if level)
         if len(kept) > 1:
             genes.append(Gene(kind, str(index), kept, ((index, -1),)))
-    return tuple(genes)
+    return _together(kind, genes, layers) if together else tuple(genes)
+
+
+def _together(kind: GeneKind, genes: Sequence[Gene], layers: Sequence[int]) -> tuple[Gene, ...]:
+    """One gene with the widths that all layers have."""
+    widths = {tuple(level for level in gene.levels if isinstance(level, int) and level) for gene in genes}
+    if len(genes) < len(layers) or len(widths) > 1:
+        raise SecateurError(f"{kind}: layers have different levels, which one gene for all of them cannot have")
+    [levels] = widths
+    if len(levels) < 2:
+        raise SecateurError(f"{kind}: one gene for all layers narrows them; give 'levels' above 0")
+    return (Gene(kind, "model", levels, tuple((index, -1) for index in layers)),)
 
 
 def hidden_gene(anatomy: Anatomy, levels: WidthLevels, multiple_of: int, order: str) -> Gene:

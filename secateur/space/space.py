@@ -130,11 +130,11 @@ class Space:
             if gene.kind in ("block", "hidden"):
                 flags.append(True)
             elif gene.kind == "queries":
-                flags.append((gene.members[0][0], "attention") not in gone)
+                flags.append(any((block, "attention") not in gone for block, _ in gene.members))
             elif gene.kind == "sparsity":
                 flags.append(any((b, self._sublayer_of(b, linear)) not in gone for b, linear in gene.members))
             else:
-                flags.append(gene.members[0][0] not in blocks_gone)
+                flags.append(any(block not in blocks_gone for block, _ in gene.members))
         return tuple(flags)
 
     def _sublayer_of(self, block: int, linear: int) -> str:
