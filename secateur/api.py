@@ -159,7 +159,7 @@ def describe(recipe: Recipe) -> Description:
     lines = [f"Target: {recipe.target}; every plan of this space can go there."] if recipe.target else []
     lines += [
         _about_budgets(recipe, space),
-        f"Baselines: {', '.join(recipe.wanted_baselines()) or 'none'}.",
+        f"Baselines: {', '.join((*recipe.wanted_baselines(), *recipe.peers.values())) or 'none'}.",
     ]
     if any(gene.narrows for gene in space.genes):
         widths = recipe.widths

@@ -14,13 +14,13 @@ from .fitness.checkpoint import load_config
 from .fitness.llama_cpp import load_llama_cpp
 from .fitness.own_score import check_own, is_own
 from .progress import Watcher
-from .rules import from_files, line, rule, uniform_lines
+from .rules import from_files, line, peer, rule, uniform_lines
 from .runs.export.gguf import check_space
 from .runs.folder import RunFolder, check_free
 from .runs.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, RANKS, Choice, Turn
 from .runs.recipe import Recipe
-from .runs.settings import DEPTH_BASELINES, SEARCH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES
-from .runs.strategy_settings import GreedySettings, KnapsackSettings, MultiprunerSettings, RandomSettings
+from .runs.settings import SEARCH_BASELINES
+from .runs.strategy_settings import RULES, GreedySettings, KnapsackSettings, MultiprunerSettings, RandomSettings
 from .search.archive import Archive, Goal
 from .search.loop import Allowance, Spending, Step, run
 from .search.memo import Memo
@@ -104,6 +104,8 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     search_found(execution)
     for name in recipe.wanted_baselines():
         baseline(execution, name)
+    for title, path in recipe.peers.items():
+        compare_file(execution, title, path)
     confirm(execution)
     time_choices(folder, space, bench, watcher)
 
@@ -207,11 +209,10 @@ def search_found(execution: Execution) -> None:
     wanted = getattr(recipe.strategy, "initial", ())
     space, bench, goal = execution.space, execution.bench, execution.goal
     if goal is None:
-        rules = (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES)
-        initial = [rule(name, space, bench, recipe.seed) for name in wanted if name in rules]
+        initial = [rule(name, space, bench, recipe.seed) for name in wanted if name in RULES]
     else:
         initial = uniform_lines(recipe, space, bench, goal) if "uniform" in wanted else []
-        initial += from_files(wanted, space, journal)
+    initial += from_files(wanted, space, journal)
     steps = make_steps(recipe, recipe.strategy, space, execution.pool, tokens, initial)
     archive = _search(execution, FOUND, f"searching with {recipe.strategy.name}", steps, allowance)
     if archive is not None:
@@ -250,6 +251,20 @@ def baseline(execution: Execution, name: str) -> None:
     except SecateurError as error:
         journal.settle(f"skipped {name}", str(error), f"baseline {name}")
         execution.watcher.say(f"baseline {name} does not apply: {error}")
+
+
+def compare_file(execution: Execution, title: str, path: str) -> None:
+    """A baseline that is the plan in a file; where it turns out to be over a measured budget, the reason is noted."""
+    journal = execution.folder.journal
+    if title in journal.choices() or journal.fact(f"skipped {title}") is not None:
+        return
+    try:
+        journal.choose(Choice(title, peer(path, execution.space), 0, 0, 0.0))
+    except StorageError:
+        raise
+    except SecateurError as error:
+        journal.settle(f"skipped {title}", str(error), f"baseline {title}")
+        execution.watcher.say(str(error))
 
 
 def _baseline_line(execution: Execution, goal: Goal, name: str) -> None:
@@ -312,7 +327,9 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     if recipe.latency is not None and recipe.latency.device == "llama.cpp":
         load_llama_cpp()
         check_space(space, load_config(recipe.model.path, recipe.model.trust_remote_code))
-    from_files(getattr(recipe.strategy, "initial", ()) if recipe.objectives else (), space)
+    from_files(getattr(recipe.strategy, "initial", ()), space)
+    for file in recipe.peers.values():
+        peer(file, space)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
     make_steps(recipe, recipe.strategy, space, pool, recipe.effort.tokens or NO_LIMIT)
     bench = load_bench(recipe, space)

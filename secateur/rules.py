@@ -21,8 +21,9 @@ from .operators.sampling import ends, from_states, limited
 from .runs.journal import Journal
 from .runs.peers.read import read_states
 from .runs.recipe import Recipe
-from .runs.strategy_settings import FRONT_INITIAL
+from .runs.settings import is_plan_file
 from .search.archive import Goal
+from .space.costs import BlockState
 from .space.errors import SecateurError
 from .space.genome import Genome
 from .space.space import Space
@@ -98,9 +99,7 @@ def from_files(names: tuple[str, ...], space: Space, journal: Journal | None = N
         SecateurError: a file that is missing, of no known format, or for another model.
     """
     genomes = []
-    for name in names:
-        if name in FRONT_INITIAL:
-            continue
+    for name in filter(is_plan_file, names):
         levels = journal.fact(f"initial {name}") if journal is not None else None
         if levels is None:
             genome = from_states(space, read_states(Path(name), space.anatomy))
@@ -109,3 +108,32 @@ def from_files(names: tuple[str, ...], space: Space, journal: Journal | None = N
                 journal.settle(f"initial {name}", levels, f"plan {name}")
         genomes.append(Genome(tuple(levels)))
     return genomes
+
+
+def peer(path: str, space: Space) -> Genome:
+    """The genome that is just the plan in a file, to be compared with what is found.
+
+    Raises:
+        SecateurError: the file cannot be read, the space has no such genome, or it is over a budget.
+    """
+    states = read_states(Path(path), space.anatomy)
+    genome = from_states(space, states)
+    for block, (own, theirs) in enumerate(zip(space.states(genome), states, strict=True)):
+        if own != theirs:
+            raise SecateurError(
+                f"baseline {path}: no genome of this recipe has its layer {block} ({_words(theirs)}; nearest: "
+                f"{_words(own)}); give 'genes' that level"
+            )
+    costs = space.costs(genome)
+    for budget in space.budgets:
+        if budget.excess(costs) > 0:
+            raise SecateurError(f"baseline {path}: {budget.cost} of {budget.of(costs):,} is over the budget: {budget}")
+    return genome
+
+
+def _words(state: BlockState) -> str:
+    zeros = ", ".join(str(level) for level in state.sparsity) if any(state.sparsity) else "none"
+    return (
+        f"{state.attention} KV groups of {state.queries} query heads, {state.mlp} channels, residual width "
+        f"{state.hidden}, zeros {zeros}"
+    )

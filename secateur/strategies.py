@@ -7,7 +7,7 @@ from typing import Any, cast
 from .compose import goal_of
 from .operators.sampling import ends, limited
 from .runs.recipe import Recipe
-from .runs.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, Effort
+from .runs.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, Effort, is_plan_file
 from .runs.strategy_settings import (
     EvolutionSettings,
     EvopressSettings,
@@ -89,8 +89,10 @@ def make_steps(
             if goal is None:
                 options = _options(recipe, settings, space, pool, tokens, 1)
                 return surrogate(space, pool, seed, [space], options, initial)
-            if set(settings.initial) - {"uniform"}:
-                raise SecateurError("strategy.initial: a front by surrogate starts from its path, and from 'uniform'")
+            if any(name != "uniform" and not is_plan_file(name) for name in settings.initial):
+                raise SecateurError(
+                    "strategy.initial: a front by surrogate starts from its path, 'uniform' and plan files"
+                )
             limits = _limits(settings, space, goal)
             options = _options(recipe, settings, space, pool, tokens, len(limits))
             return surrogate_front(space, goal, pool, seed, limits, options, initial)

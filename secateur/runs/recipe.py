@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import yaml
@@ -28,6 +30,7 @@ from .settings import (
     TasksSettings,
     TextSettings,
     WidthsSettings,
+    is_plan_file,
 )
 from .strategy_settings import (
     FRONT_STRATEGIES,
@@ -67,8 +70,9 @@ class Recipe(Settings):
     def _consistent(self) -> "Recipe":
         if self.baselines != "all":
             for name in self.baselines:
-                if name not in BASELINES:
+                if name not in BASELINES and not is_plan_file(name):
                     raise ValueError(f"baselines: unknown '{name}'; {suggest(name, BASELINES)}")
+            self._check_peers()
         titles = [text.title for text in self.held_out]
         if "calibration" in titles:
             raise ValueError("held_out: 'calibration' is the name of the calibration text; set 'name' to another")
@@ -100,6 +104,16 @@ class Recipe(Settings):
         self._check_objectives()
         self._check_latency()
         return self
+
+    def _check_peers(self) -> None:
+        """Raises ValueError for baselines from files whose names cannot be those of plans."""
+        for title, path in self.peers.items():
+            taken = title in (*BASELINES, "found", "dense", "knee") or title.startswith("front-")
+            if taken or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", title) is None:
+                raise ValueError(f"baselines: '{path}': '{title}' cannot be a plan's name; rename the file")
+        files = [name for name in self.baselines if is_plan_file(name)]
+        if len(files) > len(self.peers):
+            raise ValueError("baselines: two files have the same name but for their folder or ending; rename one")
 
     def _check_objectives(self) -> None:
         """Raises ValueError for objectives that are none, or that the strategy cannot search for."""
@@ -177,8 +191,14 @@ class Recipe(Settings):
         names = tuple(one.score for one in parse_objectives(self.objectives) if not one.is_cost)
         return names or (self.score,)
 
+    @property
+    def peers(self) -> dict[str, str]:
+        """Baselines that are plan files, by the name that their plan has here: the file's, without its ending."""
+        names = () if self.baselines == "all" else self.baselines
+        return {Path(name).stem: name for name in names if is_plan_file(name)}
+
     def wanted_baselines(self) -> tuple[str, ...]:
-        """Those that apply to the kinds of genes the recipe has."""
+        """Those by rule or search that apply to the kinds of genes the recipe has."""
         kinds = {gene.kind for gene in self.genes}
         apply: list[str] = []
         if kinds & {"attention", "mlp", "block"}:

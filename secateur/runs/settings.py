@@ -13,9 +13,15 @@ WIDTH_BASELINES = ("uniform-width", "flap")
 SEARCH_BASELINES = ("greedy", "multipruner", "knapsack", "random")
 FRONT_BASELINES = ("shortgpt", "uniform-width", "uniform", "random")
 BASELINES = (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES, *SEARCH_BASELINES)
+PLAN_FILES = (".json", ".txt", ".yaml", ".yml", ".csv", ".npy")
 
 Positive = Annotated[int, Field(ge=1)]
 ScoreName = Literal["kl", "kl_full", "cross_entropy", "hidden_error"]
+
+
+def is_plan_file(name: str) -> bool:
+    """Whether a name among rules and baselines is that of a file."""
+    return Path(name).suffix in PLAN_FILES
 
 
 class Settings(BaseModel):

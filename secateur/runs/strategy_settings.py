@@ -1,20 +1,23 @@
 """The settings of strategies: frozen values, told apart by their `name`."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from ..space.errors import suggest
-from .settings import Positive, Settings
+from .settings import (
+    DEPTH_BASELINES,
+    SPARSITY_BASELINES,
+    WIDTH_BASELINES,
+    Positive,
+    Settings,
+    is_plan_file,
+)
 
-Initial = Literal[
-    "random", "uniform", "owl", "er", "last-k", "shortgpt", "angular", "uniform-width", "flap", "knapsack", "greedy"
-]
-Rule = Literal["uniform", "owl", "er", "last-k", "shortgpt", "angular", "uniform-width", "flap"]
+RULES = (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES)
 Encoding = Literal["levels", "shares"]
 FRONT_INITIAL = ("dense", "uniform", "knapsack", "greedy")
-PLAN_FILES = (".json", ".txt")
+PLAN_INITIAL = ("random", *RULES, "knapsack", "greedy")
 
 
 class ScheduleSettings(Settings):
@@ -77,17 +80,17 @@ class EvopressSettings(Settings):
     `schedule`: `auto` (sized from the effort), `published-depth`, `published-sparsity`, or explicit numbers.
     `minibatches`: `fresh` at every stage or `nested` prefixes of the pool; `mutation`: switches in `levels` or `costs`;
     by default fresh and levels with a published schedule, nested and costs otherwise. `initial`: where to start;
-    `random` is the published choice for depth, `uniform` for sparsity; so may any other rule of the baselines be;
-    `knapsack` and `greedy` run those first, with the settings in `warm`, and their tokens count. `race`: children race
-    against their parent instead of being selected in stages, and one that is better is dropped with this probability
-    at most.
+    `random` is the published choice for depth, `uniform` for sparsity; so may any other rule of the baselines be, and
+    plan files, our own or other tools'; `knapsack` and `greedy` run those first, with the settings in `warm`, and their
+    tokens count. `race`: children race against their parent instead of being selected in stages, and one that is
+    better is dropped with this probability at most.
     """
 
     name: Literal["evopress"]
     schedule: Literal["auto", "published-depth", "published-sparsity"] | ScheduleSettings = "auto"
     mutation: Literal["levels", "costs"] | None = None
     minibatches: Literal["fresh", "nested"] | None = None
-    initial: tuple[Initial, ...] = ("random",)
+    initial: tuple[str, ...] = ("random",)
     warm: KnapsackSettings | GreedySettings | None = None
     race: Annotated[float, Field(gt=0, lt=1)] | None = None
 
@@ -99,9 +102,8 @@ class EvopressSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _warm_is_used(self) -> "EvopressSettings":
-        if self.warm is not None and self.warm.name not in self.initial:
-            raise ValueError(f"'warm' has settings for {self.warm.name}, which 'initial' does not name")
+    def _initial_exists(self) -> "EvopressSettings":
+        check_initial(self.initial, self.warm, PLAN_INITIAL)
         return self
 
 
@@ -110,7 +112,7 @@ class EvolutionSettings(Settings):
 
     `encoding`: one level per gene, or `shares`, real sensitivities that the exact knapsack decodes onto the budgets.
     `initial`: what the population starts from besides random genomes: `dense`; `uniform` in several sizes; `knapsack`
-    and `greedy`, run first with the settings in `warm`; plan files, and drop lists of other tools (.json, .txt).
+    and `greedy`, run first with the settings in `warm`; plan files, our own or other tools'.
     `race`: a child sees all sequences only until a member of the front proves to dominate it, and one that nothing on
     the front dominates is dropped with this probability at most; it needs more sequences than the 4 of the first look.
     """
@@ -125,7 +127,7 @@ class EvolutionSettings(Settings):
 
     @model_validator(mode="after")
     def _initial_exists(self) -> "EvolutionSettings":
-        check_front_initial(self.initial, self.warm)
+        check_initial(self.initial, self.warm, FRONT_INITIAL)
         return self
 
     @model_validator(mode="after")
@@ -151,7 +153,7 @@ class SamplerSettings(Settings):
 
     @model_validator(mode="after")
     def _initial_exists(self) -> "SamplerSettings":
-        check_front_initial(self.initial, self.warm)
+        check_initial(self.initial, self.warm, FRONT_INITIAL)
         return self
 
 
@@ -164,7 +166,7 @@ class SurrogateSettings(Settings):
     each gene; where these are less than a step for every two changes, there is no path). `batch` candidates a round, of
     which mutation alone makes the share `mutated`; a race's test loses a candidate that is better than the incumbent
     with probability `risk` at most. It is quiet when no candidate promises to lower a loss by the share `tolerance` any
-    more. `initial`: rules to start from besides; for a front `uniform` alone.
+    more. `initial`: rules and plan files to start from besides; of rules for a front `uniform` alone.
 
     For a front, `sizes` limits of each cost are searched at once: how many, evenly down to half of what can go, or
     limits of the one cost, such as ["0.9x", "0.8x"].
@@ -181,14 +183,21 @@ class SurrogateSettings(Settings):
     mutated: Annotated[float, Field(ge=0, le=1)] = 0.17
     tolerance: Annotated[float, Field(ge=0)] = 1e-3
     sizes: Positive | Annotated[tuple[str, ...], Field(min_length=1)] = 8
-    initial: tuple[Rule, ...] = ()
+    initial: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _initial_exists(self) -> "SurrogateSettings":
+        check_initial(self.initial, None, RULES)
+        return self
 
 
-def check_front_initial(names: tuple[str, ...], warm: KnapsackSettings | GreedySettings | None) -> None:
-    """Raises ValueError for what is neither a rule nor a file, and for settings in `warm` that nothing uses."""
+def check_initial(
+    names: tuple[str, ...], warm: KnapsackSettings | GreedySettings | None, known: tuple[str, ...]
+) -> None:
+    """Raises ValueError for what is neither known nor a plan file, and for settings in `warm` that nothing uses."""
     for name in names:
-        if name not in FRONT_INITIAL and Path(name).suffix not in PLAN_FILES:
-            raise ValueError(f"initial: '{name}' is no plan file; {suggest(name, FRONT_INITIAL)}")
+        if name not in known and not is_plan_file(name):
+            raise ValueError(f"initial: '{name}' is no plan file; {suggest(name, known)}")
     if warm is not None and warm.name not in names:
         raise ValueError(f"'warm' has settings for {warm.name}, which 'initial' does not name")
 

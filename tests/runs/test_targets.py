@@ -134,7 +134,7 @@ def test_what_a_target_cannot_do_is_said_before_anything_runs(
 
 def test_one_width_for_all_layers(model: Path) -> None:
     """`per: model`; the gene matters as long as one of its blocks is there."""
-    genes = [{"kind": "mlp", "per": "model", "levels": [1.0, 0.5]}, {"kind": "block"}]
+    genes: list[dict[str, Any]] = [{"kind": "mlp", "per": "model", "levels": [1.0, 0.5]}, {"kind": "block"}]
     space = build_space(recipe(model, genes, keep_first_attention=False))
     assert [gene.key for gene in space.genes] == ["mlp@model", *(f"block@{index}" for index in range(5))]
     half = space.dense.with_level(0, 1)

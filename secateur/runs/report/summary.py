@@ -95,7 +95,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         held_out=held_out,
         skipped={
             name: reason
-            for name in folder.recipe.wanted_baselines()
+            for name in (*folder.recipe.wanted_baselines(), *folder.recipe.peers)
             if (reason := folder.journal.fact(f"skipped {name}")) is not None
         },
         failures=tuple(dict.fromkeys(e.reason for e in every if e.status == "failed")),

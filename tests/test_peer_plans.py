@@ -1,0 +1,95 @@
+"""Other tools' plans in a run: where a search starts, and what it is compared with on held-out text."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import secateur
+from secateur.compose import space_of
+from secateur.runs.folder import RunFolder
+from secateur.runs.plan import read_plan
+from secateur.space.errors import SecateurError
+from tests.tiny import tiny_recipe
+
+DROPS = "none\nattn\nattn+mlp\nmlp\n"
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """EvoPress's file, in the folder that the run starts in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs.txt").write_text(DROPS)
+    return tmp_path / "theirs.txt"
+
+
+def recipe(tiny: Path, **changes: Any) -> dict[str, Any]:
+    values = tiny_recipe(tiny / "model", tiny / "calibration.txt", tiny / "held.txt")
+    values |= {"genes": [{"kind": "attention"}, {"kind": "mlp"}], "budgets": {"sublayers": 4}, "baselines": []}
+    return values | changes
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"name": "evopress", "initial": ["theirs.txt"]},
+        {"name": "evopress", "initial": ["theirs.txt", "random"]},
+        {"name": "surrogate", "initial": ["theirs.txt"], "sequences": 2},
+    ],
+)
+def test_a_search_for_one_plan_starts_from_a_file(tiny: Path, theirs: Path, strategy: dict[str, Any]) -> None:
+    run = secateur.run(recipe(tiny, strategy=strategy, effort={"tokens": 6000}), theirs.with_name("run"))
+    with RunFolder.open(run.path, writing=False) as folder:
+        space = space_of(folder)
+        wanted = space.from_json({"attention@1": 0, "attention@2": 0, "mlp@2": 0, "mlp@3": 0})
+        assert wanted in {evaluation.genome for _, evaluation in folder.journal.evaluations("calibration")}
+    theirs.unlink()
+    secateur.resume(run.path)
+
+
+def test_a_peers_plan_is_compared_on_held_out_text(tiny: Path, theirs: Path) -> None:
+    strategy = {"name": "evopress", "initial": ["random"]}
+    asked = recipe(tiny, strategy=strategy, effort={"tokens": 4000}, baselines=["last-k", "theirs.txt"])
+    run = secateur.run(asked, theirs.with_name("run"))
+    theirs.unlink()
+    assert secateur.resume(run.path).summary == run.summary
+    rows = {row.name: row for row in run.summary.rows}
+    assert rows.keys() == {"found", "last-k", "theirs", "dense"}
+    assert rows["theirs"].scores.keys() == rows["found"].scores.keys()
+    assert rows["theirs"].costs["sublayers"] == 4
+    plan = read_plan(run.path / "plans" / "theirs.json")
+    assert [layer.index for layer in plan.layers if layer.removed] == [2]
+    assert [layer.attention.kept for layer in plan.layers] == [2, 0, 0, 2]
+    assert "theirs" in (run.path / "report" / "index.html").read_text()
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "theirs.txt",
+        {"genes": [{"kind": "block"}], "budgets": {}},
+        "no genome of this recipe has its layer 1 .*0 KV groups",
+    ),
+    ("theirs.txt", {"budgets": {"sublayers": 3}}, "sublayers of 4 is over the budget"),
+    ("thiers.txt", {}, "cannot be read"),
+    ("theirs", {}, "baselines: unknown 'theirs'"),
+    ("found.txt", {}, "'found' cannot be a plan's name"),
+    ("my plan.txt", {}, "'my plan' cannot be a plan's name"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
+def test_what_cannot_be_compared_is_said_before_anything_runs(
+    tiny: Path, theirs: Path, name: str, changes: dict[str, Any], message: str
+) -> None:
+    asked = recipe(tiny, strategy={"name": "random"}, effort={"evaluations": 3}, baselines=[name]) | changes
+    with pytest.raises(SecateurError, match=message):
+        secateur.run(asked, theirs.with_name("run"))
+    assert not theirs.with_name("run").exists()
+
+
+def test_two_files_of_one_name_are_refused(tiny: Path, theirs: Path) -> None:
+    asked = recipe(
+        tiny, strategy={"name": "random"}, effort={"evaluations": 3}, baselines=["theirs.txt", "b/theirs.json"]
+    )
+    with pytest.raises(SecateurError, match="two files have the same name"):
+        secateur.run(asked, theirs.with_name("run"))
