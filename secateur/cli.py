@@ -109,12 +109,15 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A plan, list or recipe of another tool.", metavar="FILE")],
     model: Annotated[str, typer.Option(help="The dense model it is for: folder, GGUF or package:NAME.")],
     out: Annotated[Path, typer.Option(help="Where to: a new plan file (JSON).")],
+    dtype: Annotated[str, typer.Option(help="The dtype that bytes are counted in: float32, bfloat16 or float16.")] = (
+        "float32"
+    ),
 ) -> None:
     """Read another tool's file as a plan, to export it, or to start a search from it."""
     from .exporting import import_plan
     from .runs.report.tables import print_plan
 
-    print_plan(console, import_plan(file, model, out))
+    print_plan(console, import_plan(file, model, out, dtype))
     console.print(f"wrote {out}", markup=False, highlight=False)
 
 

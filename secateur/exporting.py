@@ -4,7 +4,7 @@ from pathlib import Path
 
 from . import compose
 from .fitness.bench import Bench
-from .fitness.checkpoint import load_config, load_tokenizer, locate
+from .fitness.checkpoint import DTYPES, load_config, load_tokenizer, locate
 from .runs.export.features import Source
 from .runs.export.formats import FORMATS, Format, check, files, refusal
 from .runs.export.gguf import write_gguf
@@ -149,10 +149,12 @@ def import_plan(path: Path, model: str, out: Path, dtype: str = "float32") -> Pl
     """Reads another tool's file as a plan for `model`, and writes that to the new file `out`.
 
     Raises:
-        SecateurError: the file is of no known format or for another model, or `out` exists.
+        SecateurError: the file is of no known format or for another model, `out` exists, or the dtype is unknown.
     """
     if out.exists():
         raise SecateurError(f"{out} exists; --out names another file")
+    if dtype not in DTYPES:
+        raise SecateurError(f"--dtype {dtype}; {suggest(dtype, DTYPES)}")
     shape = anatomy(load_config(model), dtype)
     plan = bare_plan(path.stem, model, dtype, shape, read_states(path, shape), CONTEXT)
     plan.write(out)

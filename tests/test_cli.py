@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 import secateur
 from secateur.cli import main
+from secateur.exporting import import_plan
 from secateur.runs.plan import SCHEMA_FILE, read_plan, schema
 from secateur.space.errors import SecateurError
 from tests.tiny import save_tiny, tiny_recipe
@@ -271,6 +272,10 @@ def test_a_plan_file_goes_where_its_run_goes(finished: Path, tmp_path: Path) -> 
     assert {name: read_plan(plan).costs[name] for name in known} == {
         name: read_plan(file).costs[name] for name in known
     }
+    half = import_plan(tmp_path / "a" / "json" / "profile.json", model, tmp_path / "half.json", "bfloat16")
+    assert 2 * half.costs["weight_bytes"] == read_plan(plan).costs["weight_bytes"]
+    with pytest.raises(SecateurError, match="--dtype bfloat; did you mean 'bfloat16'"):
+        import_plan(plan, model, tmp_path / "no.json", "bfloat")
     result = command("export", plan, "--to", "yaml", "--out", tmp_path / "yaml")
     assert result.returncode == 0, result.stderr
     result = command("export", plan, "--to", "hf", "--out", tmp_path / "hf")

@@ -30,6 +30,7 @@ def main(model: str, recipe: str, text: str, out: str, count: str = "16", length
         max_seq_length=size,
         output_dir=out,
         pipeline="basic",
+        trust_remote_code_model=True,
     )
     print(json.dumps({"seconds": time.perf_counter() - started}))
 

@@ -14,8 +14,8 @@ from secateur.runs.export.formats import FORMATS, files
 from secateur.space.anatomy import Block
 from secateur.space.costs import BlockState, dense_state
 from secateur.space.gene import Sparsity
-from tests.consumers.environment import Consumer
-from tests.consumers.table import Proof
+from tests.consumers.environment import ROOT, Consumer
+from tests.consumers.table import BEGIN, END, Proof, expressed
 from tests.plans import plan_source, write_files
 from tests.tiny import save_text, save_tiny
 
@@ -176,3 +176,11 @@ def test_mergekit_makes_the_checkpoint_that_we_write(
     assert not wanted
     version = f"mergekit {consumer.version('mergekit')}"
     proofs.append(Proof("mergekit", version, "every tensor of the merged checkpoint", "bit-equal"))
+
+
+def test_the_readmes_table_has_every_format_and_what_it_can_express() -> None:
+    """`make test-consumers` writes it; whoever adds a format runs that."""
+    text = (ROOT / "README.md").read_text()
+    rows = [line.split(" | ") for line in text.partition(BEGIN)[2].partition(END)[0].splitlines()]
+    written = {row[0].strip("| `"): row[1] for row in rows if len(row) == 5}
+    assert {name: expressed(form) for name, form in FORMATS.items()}.items() <= written.items()
