@@ -33,7 +33,7 @@ consumers: $(CONSUMERS:%=.consumers/%/.complete)
 test-consumers: setup
 	$(MAKE) consumers CONSUMERS="$(CONSUMERS) llama-cpp"
 	SECATEUR_TABLE=README.md $(BIN)/pytest tests/consumers
-	PYTHONPATH=.consumers/llama-cpp $(BIN)/pytest tests/runs/test_gguf.py
+	PYTHONPATH=.consumers/llama-cpp $(BIN)/pytest tests/runs/test_gguf.py tests/runs/test_vocabulary.py
 
 lint: setup
 	$(BIN)/ruff format --check secateur tests benchmarks

@@ -22,6 +22,8 @@ from secateur.space.anatomy import Anatomy
 from secateur.space.costs import BlockState, dense_state
 from secateur.space.errors import SecateurError
 from secateur.space.gene import Sparsity
+from tests.consumers.environment import ROOT
+from tests.consumers.table import BEGIN, END, expressed
 from tests.plans import plan_source, write_files
 from tests.tiny import anatomy_for
 
@@ -142,6 +144,7 @@ def test_what_tools_get_wrong_without_a_word_is_refused() -> None:
     assert "several to a group" in (refusal(FORMATS["darwinlm"], changed(1, attention=1)) or "")
     first = changed(0, attention=0, queries=0)
     assert "head size off the first layer" in (refusal(FORMATS["gguf"], first) or "")
+    assert "caches read their length off the first layer" in (refusal(FORMATS["hf"], first) or "")
     qwen = anatomy_for("qwen3", num_hidden_layers=4)
     plan = plan_source(qwen, dense(qwen))
     assert "qwen3" in (refusal(FORMATS["mergekit"], plan) or "")
@@ -406,3 +409,11 @@ def test_block_configs_and_per_layer_configs(tmp_path: Path) -> None:
     states = read_states(tmp_path / "c.json", ANATOMY)
     kept_units = [(state.attention, state.queries, state.mlp) for state in states]
     assert kept_units == [(2, 2, 48), (2, 2, 32), (2, 1, 48), (0, 0, 48), (1, 2, 48)]
+
+
+def test_the_readmes_table_has_every_format_and_what_it_can_express() -> None:
+    """`make test-consumers` writes it; whoever adds a format runs that."""
+    text = (ROOT / "README.md").read_text()
+    rows = [line.split(" | ") for line in text.partition(BEGIN)[2].partition(END)[0].splitlines()]
+    written = {row[0].strip("| `"): row[1] for row in rows if len(row) == 5}
+    assert {name: expressed(form) for name, form in FORMATS.items()}.items() <= written.items()
