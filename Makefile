@@ -1,5 +1,5 @@
 PYTHON ?= python3
-CONSUMERS ?= torchao torch-pruning mergekit llm-compressor
+CONSUMERS ?= torchao torch-pruning mergekit llm-compressor modelopt
 BIN := .venv/bin
 
 .PHONY: setup demo test lint format consumers test-consumers benchmarks clean

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from secateur.fitness.blocks import Blocks
 from secateur.fitness.checkpoint import anatomy_of, load_model
+from secateur.fitness.materialise import materialised, smaller_weights
+from secateur.fitness.weights import Weights
 from secateur.runs.export.features import Source
 from secateur.runs.export.formats import FORMATS, files
 from secateur.space.anatomy import Block
@@ -176,3 +179,36 @@ def test_mergekit_makes_the_checkpoint_that_we_write(
     assert not wanted
     version = f"mergekit {consumer.version('mergekit')}"
     proofs.append(Proof("mergekit", version, "every tensor of the merged checkpoint", "bit-equal"))
+
+
+@pytest.mark.consumer("modelopt")
+def test_modelopt_builds_the_model_of_the_plan(
+    consumer: Consumer, model_folder: Path, tmp_path: Path, proofs: list[Proof]
+) -> None:
+    """Its class takes the weights of our smaller model name by name, and computes what that does."""
+
+    def changed(block: Block, dense: BlockState) -> BlockState:
+        mlp = {1: 0, 2: 30, 3: 0}.get(block.index, dense.mlp)
+        attention = 0 if block.index in (2, 3) else dense.attention
+        return BlockState(attention, dense.queries if attention else 0, mlp, dense.hidden, dense.sparsity)
+
+    plan = source(model_folder, changed)
+    export = exported("block_configs", plan, tmp_path / "export")
+    model = load_model(str(model_folder))
+    weights = Weights(Blocks(model, plan.anatomy))
+    ids = torch.randint(0, 90, (2, 11), generator=torch.manual_seed(0))
+    wanted = materialised(model, plan.anatomy, plan.states, weights)(ids).logits
+    # It numbers layers as the dense model does, and a layer that is gone is one of no-ops.
+    kept = {f"model.layers.{new}.": f"model.layers.{old}." for new, old in enumerate(plan.kept)}
+    values = {
+        next((name.replace(new, old) for new, old in kept.items() if name.startswith(new)), name): value.contiguous()
+        for name, value in smaller_weights(model, plan.anatomy, plan.states, weights).items()
+    }
+    save_file(values, tmp_path / "weights.safetensors")
+    save_file({"ids": ids}, tmp_path / "ids.safetensors")
+    files_of = (tmp_path / name for name in ("weights.safetensors", "ids.safetensors", "out.safetensors"))
+    consumer.run(HERE / "run_modelopt.py", model_folder, export, *files_of)
+    got = load_file(tmp_path / "out.safetensors")["logits"]
+    assert torch.allclose(got, wanted, atol=1e-5)
+    version = f"ModelOpt {consumer.version('nvidia-modelopt')}, transformers {consumer.version('transformers')}"
+    proofs.append(Proof("block_configs", version, "logits of Puzzletron's model with our weights", "equal to 1e-5"))
