@@ -33,6 +33,7 @@ consumers: $(CONSUMERS:%=.consumers/%/.complete)
 test-consumers: setup
 	$(MAKE) consumers CONSUMERS="$(CONSUMERS) llama-cpp"
 	SECATEUR_TABLE=README.md $(BIN)/pytest tests/consumers
+	$(BIN)/pytest tests/runs/test_exports.py
 	PYTHONPATH=.consumers/llama-cpp $(BIN)/pytest tests/runs/test_gguf.py tests/runs/test_vocabulary.py
 
 lint: setup

@@ -259,7 +259,7 @@ def compare_file(execution: Execution, title: str, path: str) -> None:
     if title in journal.choices() or journal.fact(f"skipped {title}") is not None:
         return
     try:
-        journal.choose(Choice(title, peer(path, execution.space), 0, 0, 0.0))
+        journal.choose(Choice(title, peer(path, execution.space, journal), 0, 0, 0.0))
     except StorageError:
         raise
     except SecateurError as error:
@@ -333,4 +333,7 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
     make_steps(recipe, recipe.strategy, space, pool, recipe.effort.tokens or NO_LIMIT)
     bench = load_bench(recipe, space)
-    return RunFolder.create(path, recipe), bench
+    folder = RunFolder.create(path, recipe)
+    for file in recipe.peers.values():
+        peer(file, space, folder.journal)
+    return folder, bench

@@ -110,12 +110,24 @@ def from_files(names: tuple[str, ...], space: Space, journal: Journal | None = N
     return genomes
 
 
-def peer(path: str, space: Space) -> Genome:
-    """The genome that is just the plan in a file, to be compared with what is found.
+def peer(path: str, space: Space, journal: Journal | None = None) -> Genome:
+    """The genome that is just the plan in a file, to be compared with what is found; a journal keeps it.
 
     Raises:
         SecateurError: the file cannot be read, the space has no such genome, or it is over a budget.
     """
+    levels = journal.fact(f"baseline {path}") if journal is not None else None
+    genome = Genome(tuple(levels)) if levels is not None else _exact(path, space)
+    if journal is not None:
+        journal.settle(f"baseline {path}", genome.levels, f"plan {path}")
+    costs = space.costs(genome)
+    for budget in space.budgets:
+        if budget.excess(costs) > 0:
+            raise SecateurError(f"baseline {path}: {budget.cost} of {budget.of(costs):,} is over the budget: {budget}")
+    return genome
+
+
+def _exact(path: str, space: Space) -> Genome:
     states = read_states(Path(path), space.anatomy)
     genome = from_states(space, states)
     for block, (own, theirs) in enumerate(zip(space.states(genome), states, strict=True)):
@@ -124,10 +136,6 @@ def peer(path: str, space: Space) -> Genome:
                 f"baseline {path}: no genome of this recipe has its layer {block} ({_words(theirs)}; nearest: "
                 f"{_words(own)}); give 'genes' that level"
             )
-    costs = space.costs(genome)
-    for budget in space.budgets:
-        if budget.excess(costs) > 0:
-            raise SecateurError(f"baseline {path}: {budget.cost} of {budget.of(costs):,} is over the budget: {budget}")
     return genome
 
 

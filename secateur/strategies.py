@@ -72,6 +72,7 @@ def make_steps(
             check_size(space)
             return exhaustive(space, pool, sequences)
         case "knapsack":
+            check_clusters(space)
             return knapsack(space, pool, sequences, _anchors(settings, space, affordable, length))
         case "greedy":
             most = settings.evaluations or affordable

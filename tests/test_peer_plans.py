@@ -6,10 +6,14 @@ from typing import Any
 import pytest
 
 import secateur
-from secateur.compose import space_of
+from secateur.compose import build_space, space_of
+from secateur.execution import execute, start
+from secateur.runs.export.formats import FORMATS, files
 from secateur.runs.folder import RunFolder
 from secateur.runs.plan import read_plan
+from secateur.runs.reading import make_recipe
 from secateur.space.errors import SecateurError
+from tests.plans import plan_source
 from tests.tiny import tiny_recipe
 
 DROPS = "none\nattn\nattn+mlp\nmlp\n"
@@ -73,6 +77,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("thiers.txt", {}, "cannot be read"),
     ("theirs", {}, "baselines: unknown 'theirs'"),
     ("found.txt", {}, "'found' cannot be a plan's name"),
+    ("shortgpt-1.txt", {}, "'shortgpt-1' cannot be a plan's name"),
+    ("1.txt", {}, "'1' cannot be a plan's name"),
     ("my plan.txt", {}, "'my plan' cannot be a plan's name"),
 ]
 
@@ -85,6 +91,28 @@ def test_what_cannot_be_compared_is_said_before_anything_runs(
     with pytest.raises(SecateurError, match=message):
         secateur.run(asked, theirs.with_name("run"))
     assert not theirs.with_name("run").exists()
+
+
+def test_the_file_may_be_gone_as_soon_as_the_run_has_begun(tiny: Path, theirs: Path) -> None:
+    asked = recipe(tiny, strategy={"name": "random"}, effort={"evaluations": 3}, baselines=["theirs.txt"])
+    folder, bench = start(make_recipe(asked), theirs.with_name("run"))
+    theirs.unlink()
+    with folder:
+        execute(folder, bench=bench)
+        assert set(folder.journal.choices()) == {"found", "theirs"}
+
+
+def test_a_peers_patterns_are_not_shares_of_the_same_size(tiny: Path, tmp_path: Path) -> None:
+    """2:4 and a half of the weights, both levels of the gene, are told apart."""
+    values = recipe(tiny, strategy={"name": "random"}, effort={"evaluations": 2}, budgets={})
+    values["genes"] = [{"kind": "sparsity", "per": "sublayer", "levels": [0.3, 0.5, "2:4"]}]
+    space = build_space(make_recipe(values))
+    genome = space.from_json({"sparsity@1.mlp": "2:4", "sparsity@2.mlp": 0.5})
+    plan = plan_source(space.anatomy, space.states(genome), str(tiny / "model"))
+    (tmp_path / "mine.json").write_text(str(files(FORMATS["json"], plan)["profile.json"]))
+    run = secateur.run(values | {"baselines": [str(tmp_path / "mine.json")]}, tmp_path / "run")
+    levels = [layer.sparsity.get("mlp.up_proj") for layer in run.plan("mine").layers]
+    assert levels == [None, "2:4", 0.5, None]
 
 
 def test_two_files_of_one_name_are_refused(tiny: Path, theirs: Path) -> None:

@@ -137,9 +137,11 @@ def _over_threshold(space: Space, scores: FlapScores, threshold: float) -> Genom
         if gene.kind not in ("attention", "mlp") or not gene.narrows:
             levels.append(0)
             continue
-        row = scores[gene.members[0][0]][gene.kind == "mlp"]
+        # One width for several layers: as many as they want on average.
+        rows = [scores[block][gene.kind == "mlp"] for block, _ in gene.members]
+        wanted = sum(one >= threshold for row in rows for one in row) / len(rows)
         kept = [int(level) for level in gene.levels if isinstance(level, int) and level]
-        enough = [index for index, level in enumerate(kept) if level >= sum(one >= threshold for one in row)]
+        enough = [index for index, level in enumerate(kept) if level >= wanted]
         levels.append(enough[-1])
     return space.canonical(Genome(tuple(levels)))
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..space.anatomy import Block
 from ..space.budget import Budget
 from ..space.costs import BlockState
-from ..space.gene import Gene, Sparsity
+from ..space.gene import Gene, GeneKind, Sparsity
 from ..space.genome import Genome
 from ..space.space import Space
 from .repair import compress, repair, tighten
@@ -79,21 +80,31 @@ def from_states(space: Space, states: Sequence[BlockState]) -> Genome:
     """The genome nearest to what another plan makes of each block, gene by gene; it may break the budgets."""
     levels = []
     for gene in space.genes:
-        block, _ = gene.members[0]
-        state, full = states[block], space.anatomy.blocks[block]
         if gene.kind == "sparsity":
+            wanted = {states[index].sparsity[linear] for index, linear in gene.members}
+            exact = next((level for level, one in enumerate(gene.levels) if wanted == {one}), None)
             shares = [states[index].sparsity[linear].share for index, linear in gene.members]
-            levels.append(nearest_level(gene, sum(shares) / len(shares)))
+            levels.append(nearest_level(gene, sum(shares) / len(shares)) if exact is None else exact)
             continue
-        kept, whole = {
-            "attention": (state.attention, full.kv_heads),
-            "queries": (state.queries or full.queries, full.queries),
-            "mlp": (state.mlp, full.channels),
-            "hidden": (state.hidden, full.hidden),
-            "block": (int(not state.removed), 1),
-        }[gene.kind]
-        levels.append(nearest_level(gene, 1 - kept / whole))
+        # A block that is gone says nothing of the width that it shares with others.
+        blocks = [block for block, _ in gene.members if len(gene.members) == 1 or not states[block].removed]
+        removed = [1 - _kept(gene.kind, states[block], space.anatomy.blocks[block]) for block in blocks]
+        levels.append(nearest_level(gene, sum(removed) / len(removed)) if removed else 0)
     return space.canonical(Genome(tuple(levels)))
+
+
+def _kept(kind: GeneKind, state: BlockState, full: Block) -> float:
+    """The share that a block keeps of what a structured gene decides on."""
+    match kind:
+        case "attention":
+            return state.attention / full.kv_heads
+        case "queries":
+            return (state.queries or full.queries) / full.queries
+        case "mlp":
+            return state.mlp / full.channels
+        case "hidden":
+            return state.hidden / full.hidden
+    return float(not state.removed)
 
 
 def nearest_level(gene: Gene, share: float) -> int:

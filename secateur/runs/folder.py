@@ -57,7 +57,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         # Temporary folders, and the files of safetensors, are made for their owner alone.
         temporary.chmod(0o755)
         for file in temporary.iterdir():
-            file.chmod(0o644)
+            if file.is_file():
+                file.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error}") from error

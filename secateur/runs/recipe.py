@@ -108,7 +108,8 @@ class Recipe(Settings):
     def _check_peers(self) -> None:
         """Raises ValueError for baselines from files whose names cannot be those of plans."""
         for title, path in self.peers.items():
-            taken = title in (*BASELINES, "found", "dense", "knee") or title.startswith("front-")
+            taken = title in (*BASELINES, "found", "dense", "knee") or title.startswith("front-") or title.isdigit()
+            taken = taken or re.fullmatch(rf"({'|'.join(BASELINES)})-\d+", title) is not None
             if taken or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", title) is None:
                 raise ValueError(f"baselines: '{path}': '{title}' cannot be a plan's name; rename the file")
         files = [name for name in self.baselines if is_plan_file(name)]

@@ -49,18 +49,19 @@ def structured_genes(
             kept = tuple(level for level in kept if level)
         if len(kept) > 1:
             genes.append(Gene(kind, str(index), kept, ((index, -1),)))
-    return _together(kind, genes, layers) if together else tuple(genes)
+    return _together(kind, genes, layers, len(anatomy.blocks)) if together else tuple(genes)
 
 
-def _together(kind: GeneKind, genes: Sequence[Gene], layers: Sequence[int]) -> tuple[Gene, ...]:
-    """One gene with the widths that all layers have."""
+def _together(kind: GeneKind, genes: Sequence[Gene], layers: Sequence[int], count: int) -> tuple[Gene, ...]:
+    """One gene with the widths that all layers have, of the model's `count`."""
     widths = {tuple(level for level in gene.levels if isinstance(level, int) and level) for gene in genes}
     if len(genes) < len(layers) or len(widths) > 1:
         raise SecateurError(f"{kind}: layers have different levels, which one gene for all of them cannot have")
     [levels] = widths
     if len(levels) < 2:
         raise SecateurError(f"{kind}: one gene for all layers narrows them; give 'levels' above 0")
-    return (Gene(kind, "model", levels, tuple((index, -1) for index in layers)),)
+    site = "model" if len(layers) == count else f"{layers[0]}-{layers[-1]}"
+    return (Gene(kind, site, levels, tuple((index, -1) for index in layers)),)
 
 
 def hidden_gene(anatomy: Anatomy, levels: WidthLevels, multiple_of: int, order: str) -> Gene:

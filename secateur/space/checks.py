@@ -12,13 +12,19 @@ Structure = Mapping[tuple[str, int], int]
 
 
 def check_genes(genes: Sequence[Gene]) -> None:
-    """Raises SecateurError where there are no genes, or one stands there twice."""
+    """Raises SecateurError where there are no genes, or two of a kind decide on the same block."""
     if not genes:
         raise SecateurError("the space has no genes; add at least one under 'genes'")
     keys = [gene.key for gene in genes]
     if len(set(keys)) != len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise SecateurError(f"gene {twice} is declared twice")
+    deciding: dict[tuple[str, int], str] = {}
+    for gene in genes:
+        for block, _ in gene.members if gene.kind != "sparsity" else ():
+            other = deciding.setdefault((gene.kind, block), gene.key)
+            if other != gene.key:
+                raise SecateurError(f"block {block}: both {other} and {gene.key} decide on it; restrict their 'layers'")
 
 
 def check_covered(anatomy: Anatomy, genes: Sequence[Gene]) -> None:

@@ -138,7 +138,8 @@ def test_what_a_format_cannot_express_is_refused_with_the_place(name: str) -> No
 def test_what_tools_get_wrong_without_a_word_is_refused() -> None:
     """Traps of the tools themselves, each with its reason."""
     flat = source([replace(state, sparsity=(Sparsity(100),) * 7) for state in dense()])
-    assert "same share" in (refusal(FORMATS["alphapruning"], flat) or "")
+    command = str(files(FORMATS["alphapruning"], flat)["command.txt"])
+    assert "--prune_method wanda --sparsity_ratio 0.5 " in command, "its map would divide by nothing"
     assert "without a word" in (refusal(FORMATS["torch-pruning"], changed(1, queries=1)) or "")
     assert "no layer is dropped" in (refusal(FORMATS["llama-quantize"], source(dense())) or "")
     assert "several to a group" in (refusal(FORMATS["darwinlm"], changed(1, attention=1)) or "")
@@ -148,7 +149,9 @@ def test_what_tools_get_wrong_without_a_word_is_refused() -> None:
     qwen = anatomy_for("qwen3", num_hidden_layers=4)
     plan = plan_source(qwen, dense(qwen))
     assert "qwen3" in (refusal(FORMATS["mergekit"], plan) or "")
-    assert "qwen3" in (refusal(FORMATS["gguf"], plan) or "")
+    assert "whose head is its embedding" in (refusal(FORMATS["gguf"], plan) or "")
+    narrow = plan_source(qwen, [replace(state, queries=1) for state in dense(qwen)])
+    assert "norms of their own" in (refusal(FORMATS["torch-pruning"], narrow) or "")
     gpt = anatomy_for("gpt2")
     plan = plan_source(gpt, dense(gpt))
     assert "Conv1D" in (refusal(FORMATS["llm-compressor"], plan) or "")

@@ -1,5 +1,6 @@
 """GGUF files of subnets: their header and shapes, and where llama.cpp is installed its logits against torch."""
 
+import ctypes
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,14 @@ KINDS: dict[str, dict[str, Any]] = {
             "original_max_position_embeddings": 32,
         }
     },
+    "llama with every bias": {"attention_bias": True, "mlp_bias": True},
     "linear scaling": {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}},
 }
 
 
 def written(kind: str, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """(model, anatomy, states, weights, file)."""
-    family = kind.split()[0] if "scaling" not in kind else "llama"
+    family = kind.split()[0] if kind.split()[0] in ("qwen2", "qwen3") else "llama"
     model = model_of(family, hidden_size=64, num_hidden_layers=5, **KINDS[kind]).to(dtype)
     anatomy = anatomy_of(model)
     weights = Weights(Blocks(model, anatomy))
@@ -171,6 +173,7 @@ def test_what_llama_cpp_cannot_load_is_refused(tmp_path: Path) -> None:
         ("gemma2", {}, "gemma2"),
         ("qwen3", {"tie_word_embeddings": False}, "whose head is its embedding"),
         ("qwen3", KINDS["linear scaling"], "'linear' has no place in openelm"),
+        ("llama", {"hidden_act": "gelu"}, "deci computes silu, and the model gelu"),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "'yarn' has no place"),
     ):
         other = model_of(family, **changes)
@@ -182,3 +185,18 @@ def test_what_llama_cpp_cannot_load_is_refused(tmp_path: Path) -> None:
         parts[2] = replace(parts[2], attention=0, queries=0)
         write_gguf(qwen, anatomy_of(qwen), parts, weights, tmp_path / "x.gguf")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "llama3 scaling"])
+def test_quantised_by_llama_cpp_it_still_loads(kind: str, tmp_path: Path) -> None:
+    """What `llama-quantize small.gguf small-q8.gguf q8_0` calls."""
+    llama_cpp = pytest.importorskip("llama_cpp")
+    model, anatomy, states, weights, path = written(kind, tmp_path)
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
+    small = tmp_path / "small-q8.gguf"
+    assert not llama_cpp.llama_model_quantize(str(path).encode(), str(small).encode(), ctypes.byref(parameters))
+    assert small.stat().st_size < 0.7 * path.stat().st_size
+    ids = [5, 9, 33, 71]
+    wanted = materialised(model, anatomy, states, weights)(torch.tensor([ids])).logits[0].numpy()
+    assert np.abs(logits(small, ids) - wanted).max() < 0.2

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from secateur.compose import build_space
-from secateur.operators.sampling import uniform
+from secateur.operators.sampling import from_states, uniform
 from secateur.runs.export.features import Source
 from secateur.runs.export.formats import refusal
+from secateur.runs.export.hf import stock_widths
 from secateur.runs.export.targets import TARGETS
 from secateur.runs.plan import bare_plan
 from secateur.runs.reading import make_recipe
@@ -18,7 +19,7 @@ from secateur.space.families import anatomy
 from secateur.space.space import Space
 from tests.tiny import config_of, save_tiny
 
-NOTHING = ("no layer is dropped", "no linear has zeros", "all linears have the same share")
+NOTHING = ("no layer is dropped", "no linear has zeros")
 """What formats that only say what is done say of the dense model, and of the like."""
 EVERYTHING: list[dict[str, Any]] = [
     {"kind": "attention", "levels": [2, 1, 0]},
@@ -112,6 +113,26 @@ def test_what_is_left(model: Path) -> None:
     assert [gene.site for gene in blocks.genes] == ["1", "2", "3", "4"]
 
 
+def test_widths_of_a_stock_class_go_together(tmp_path: Path) -> None:
+    """Heads have to go into the residual width: levels that do so on the dense model alone are not enough."""
+    sizes: dict[str, Any] = {"hidden_size": 96, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 12}
+    folder = save_tiny(tmp_path / "wide", **sizes)
+    genes: list[dict[str, Any]] = [
+        {"kind": "attention", "levels": [4, 3, 2]},
+        {"kind": "queries", "levels": [2, 1]},
+        {"kind": "hidden", "levels": [96, 72, 64]},
+        {"kind": "block"},
+    ]
+    space = restricted(folder, "transformers-plain", genes, widths={"hidden": "magnitude", "repair": None})
+    assert {gene.kind: gene.levels for gene in space.genes if gene.site == "model"} == {
+        "attention": (4, 3, 2),
+        "queries": (2, 1),
+        "hidden": (96, 72),
+    }, "64 is no multiple of 6 heads, and 3 of 4 KV groups are 6"
+    for genome in space.all():
+        assert stock_widths(space.anatomy, space.states(genome)) is not None
+
+
 REFUSED: list[tuple[str, list[dict[str, Any]], dict[str, Any], str]] = [
     ("mergekt", EVERYTHING[3:4], {}, "target: unknown 'mergekt'; did you mean 'mergekit'"),
     ("mergekit", EVERYTHING[2:3], {}, "leaves nothing to decide for mlp genes: layer 0 keeps 112 of 160 MLP channels"),
@@ -132,9 +153,22 @@ def test_what_a_target_cannot_do_is_said_before_anything_runs(
         restricted(model, target, genes, **changes)
 
 
+def test_biases_have_no_place_in_openelm(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "qwen3", "qwen3")
+    genes: list[dict[str, Any]] = [{"kind": "mlp", "levels": [32]}]
+    assert restricted(folder, "llama.cpp", genes).genes
+    with pytest.raises(SecateurError, match="added biases have no place in openelm"):
+        restricted(folder, "llama.cpp", genes, widths={"repair": "bias"})
+
+
 def test_one_width_for_all_layers(model: Path) -> None:
     """`per: model`; the gene matters as long as one of its blocks is there."""
     genes: list[dict[str, Any]] = [{"kind": "mlp", "per": "model", "levels": [1.0, 0.5]}, {"kind": "block"}]
+    both = [*genes, {"kind": "mlp", "levels": [0]}]
+    with pytest.raises(SecateurError, match="block 0: both mlp@model and mlp@0 decide on it"):
+        build_space(recipe(model, both))
+    halves: list[dict[str, Any]] = [genes[0] | {"layers": "0-2"}, genes[0] | {"layers": "3-4"}]
+    assert [gene.key for gene in build_space(recipe(model, halves)).genes] == ["mlp@0-2", "mlp@3-4"]
     space = build_space(recipe(model, genes, keep_first_attention=False))
     assert [gene.key for gene in space.genes] == ["mlp@model", *(f"block@{index}" for index in range(5))]
     half = space.dense.with_level(0, 1)
@@ -147,6 +181,10 @@ def test_one_width_for_all_layers(model: Path) -> None:
         ({"kind": "sparsity", "per": "model", "levels": [0.5]}, "belongs to widths"),
         ({"kind": "mlp", "per": "model", "levels": [[80], [60], [80], [80], [80]]}, "different levels"),
     )
+    # Read back from states: what is gone says nothing of the width, and what differs counts in the mean.
+    for genome in space.all():
+        if genome.levels[1:] != (1,) * 5:
+            assert from_states(space, space.states(genome)) == genome
     for wrong, message in refused:
         with pytest.raises(SecateurError, match=message):
             build_space(recipe(model, [wrong]))

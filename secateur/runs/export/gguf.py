@@ -41,6 +41,8 @@ NAMES = {
     "mlp.gate_proj.weight": "ffn_gate.weight",
     "mlp.up_proj.weight": "ffn_up.weight",
     "mlp.down_proj.weight": "ffn_down.weight",
+    "mlp.gate_proj.bias": "ffn_gate.bias",
+    "mlp.up_proj.bias": "ffn_up.bias",
     "mlp.down_proj.bias": "ffn_down.bias",
 }
 FUSED = ("attn_q.weight", "attn_k.weight", "attn_v.weight")
@@ -59,6 +61,9 @@ def check_model(anatomy: Anatomy, config: Mapping[str, Any]) -> None:
     if architecture is None:
         known = ", ".join(ARCHITECTURES)
         raise SecateurError(f"gguf: {anatomy.family} has no layout with sizes of its own per layer; {known} have")
+    activation = config.get("hidden_act", "silu")
+    if activation not in ("silu", "swish"):
+        raise SecateurError(f"gguf: {architecture} computes silu, and the model {activation}")
     if any(block.window is not None for block in anatomy.blocks):
         raise SecateurError("gguf: sliding attention windows cannot be written with sizes per layer")
     rotary = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
@@ -127,16 +132,19 @@ def write_gguf(
         writer.add_tokenizer_model("none")
     if (factors := _rotary_factors(model, config)) is not None:
         writer.add_tensor("rope_freqs.weight", factors.numpy())
-    for name, tensor in values.items():
-        if name == "lm_head.weight" and config.tie_word_embeddings:
-            continue
-        if name in OUTSIDE:
-            _add(writer, OUTSIDE[name], tensor)
+    if config.tie_word_embeddings:
+        values.pop("lm_head.weight", None)
+    for name, short in OUTSIDE.items():
+        if name in values:
+            _add(writer, short, values.pop(name))
     for new, old in enumerate(kept_blocks(states)):
         prefix = f"{anatomy.blocks_path}.{new}."
-        own = {short: values[prefix + name] for name, short in NAMES.items() if prefix + name in values}
+        own = {short: values.pop(prefix + name) for name, short in NAMES.items() if prefix + name in values}
         for short, tensor in _block_tensors(own, anatomy.blocks[old], states[old], architecture).items():
             _add(writer, f"blk.{new}.{short}", tensor)
+    if values:
+        writer.close()
+        raise SecateurError(f"gguf: '{next(iter(values))}' has no place in {architecture}")
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -170,10 +178,11 @@ def _theta(config: Any) -> float:
 
 def _rotary_factors(model: nn.Module, config: Any) -> torch.Tensor | None:
     """What each frequency (half of a head's dimensions,) is divided by; None where none is."""
+    if (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default") == "default":
+        return None
     actual = model.get_submodule("model.rotary_emb").get_buffer("inv_freq").float().cpu()
     plain = _theta(config) ** -(torch.arange(len(actual)) / len(actual))
-    factors = plain / actual
-    return None if torch.allclose(factors, torch.ones_like(factors), rtol=1e-4) else factors
+    return plain / actual
 
 
 def _block_tensors(

@@ -10,6 +10,7 @@ from .sparsity import Files, snippet
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite")
 """Families whose sublayers have separate q, k, v, o, gate, up and down projections."""
+HEAD_NORMS = ("qwen3",)
 PUZZLETRON = ("llama", "mistral", "qwen2", "qwen3")
 MULTIPRUNER = ("llama", "mistral", "qwen2")
 
@@ -43,8 +44,11 @@ def _check_head_size(source: Source) -> str | None:
 
 
 def check_torch_pruning(source: Source) -> str | None:
-    """Besides the layout: it does nothing, silently, when one query head of a KV group would be left."""
+    """Besides the layout: it does nothing, silently, when one query head of a KV group would be left, and fails with
+    query heads that have norms."""
     for block, state in zip(source.anatomy.blocks, source.states, strict=True):
+        if state.queries < block.queries and state.attention and source.anatomy.family in HEAD_NORMS:
+            return f"layer {block.index} narrows query heads, which it cannot where heads have norms of their own"
         if state.queries == 1 < block.queries:
             return f"layer {block.index} keeps one query head in each KV group, which it leaves alone without a word"
     return check_llama_like(source)

@@ -102,16 +102,11 @@ def _tensors(source: Source) -> str:
     return json.dumps(entries, indent=1) + "\n"
 
 
-def check_profile(source: Source) -> str | None:
-    """AlphaPruning maps its values between the least and the largest share, and divides by what lies between."""
-    shares = {level.share for _, _, level in linears(source)}
-    return "all linears have the same share; its uniform method does that" if len(shares) < 2 else check_order(source)
-
-
 def alphapruning(source: Source) -> Files:
     """`profile.npy`, one float64 for each linear in module order, and the numbers that make its map return just these.
 
-    epsilon = (max - min) / (max + min), and the overall ratio; with `--mapping_type layer_wise`.
+    epsilon = (max - min) / (max + min), and the overall ratio; with `--mapping_type layer_wise`. Where all shares are
+    the same, its map would divide by nothing, and its uniform method does what is meant.
     """
     shares = np.array([level.share for _, _, level in linears(source)])
     weights = np.array([linear.weights for _, linear, _ in linears(source)], dtype=float)
@@ -119,9 +114,11 @@ def alphapruning(source: Source) -> Files:
     ratio = float((weights @ shares) / weights.sum())
     buffer = io.BytesIO()
     np.save(buffer, shares, allow_pickle=False)
+    profile = "wanda_ww --ww_metric profile --ww_metric_cache ."
+    method = f"{profile} --epsilon {epsilon!r} --mapping_type layer_wise" if epsilon else "wanda"
     command = (
-        f"python main.py --model {shlex.quote(source.plan.model.path)} --prune_method wanda_ww --ww_metric profile "
-        f"--ww_metric_cache . --sparsity_ratio {ratio!r} --epsilon {epsilon!r} --mapping_type layer_wise --save out\n"
+        f"python main.py --model {shlex.quote(source.plan.model.path)} --prune_method {method} "
+        f"--sparsity_ratio {ratio!r} --save out\n"
     )
     values = {"sparsity_ratio": ratio, "epsilon": epsilon, "linears": [name for name, _, _ in linears(source)]}
     return {

@@ -12,10 +12,12 @@ from typing import Any
 from ...space.costs import dense_state
 from ...space.errors import SecateurError, suggest
 from ...space.gene import Gene
+from ...space.genome import Genome
 from ...space.space import Space
 from ..plan import bare_plan
 from .features import ALL, Source
 from .formats import FORMATS, Format, refusal
+from .gguf import ARCHITECTURES
 from .hf import stock_widths
 
 BLOCK_32 = 32
@@ -65,7 +67,8 @@ def target_of(name: str) -> Target:
 
 
 def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[str, Any]) -> tuple[Gene, ...]:
-    """The genes with those levels alone that the target can carry out, each tried by itself on the dense model.
+    """The genes with those levels alone that the target can carry out, each tried by itself on the dense model (of a
+    stock class, with the widths of the genes before it).
 
     `path`, `dtype` and `config` are those of the dense model.
 
@@ -80,19 +83,32 @@ def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[s
             f"target: {name} has no place for the matrix behind a rotated stream; widths: {{hidden: magnitude}}"
         )
     shape = space.anatomy
+    if target.form is FORMATS["gguf"] and space.additions.bias and ARCHITECTURES.get(shape.family) == "openelm":
+        raise SecateurError(f"target: {name}: added biases have no place in openelm; choose another repair in 'widths'")
     dense = [dense_state(block) for block in shape.blocks]
     plan = bare_plan(name, path, dtype, shape, dense, space.context).model_copy(update={"recipe": {"target": name}})
     genes: list[Gene] = []
     reasons: dict[str, str] = {}
+    # Widths of a stock class depend on each other: one gene's levels are tried with all that the ones before may take.
+    widths: list[Genome] = [space.dense]
     for index, gene in enumerate(space.genes):
         kept: list[Any] = [gene.levels[0]]
+        tried = widths if target.stock and gene.narrows else [space.dense]
+        fitting = []
         for level in range(1, len(gene.levels)):
-            states = space.states(space.canonical(space.dense.with_level(index, level)))
-            reason = refusal(target.form, Source(plan, shape, states, config))
+            combined = [genome.with_level(index, level) for genome in tried]
+            refusals = (
+                refusal(target.form, Source(plan, shape, space.states(space.canonical(genome)), config))
+                for genome in combined
+            )
+            reason = next((one for one in refusals if one is not None), None)
             if reason is None:
                 kept.append(gene.levels[level])
+                fitting += combined
             else:
                 reasons.setdefault(gene.kind, reason)
+        if tried is widths and gene.kind != "mlp":
+            widths = [*widths, *fitting]
         if len(kept) > 1:
             genes.append(replace(gene, levels=tuple(kept)))
     for kind, reason in reasons.items():

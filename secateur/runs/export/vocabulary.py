@@ -13,7 +13,13 @@ from ...space.errors import SecateurError
 Entry = tuple[str, Any, GGUFValueType, GGUFValueType | None]
 """Key, value, type, and type of an array's elements."""
 
-OWN = ("general.architecture", "general.file_type", "general.quantization_version", "general.size_label")
+OWN = (
+    "general.alignment",
+    "general.architecture",
+    "general.file_type",
+    "general.quantization_version",
+    "general.size_label",
+)
 """Keys that say how the dense file was written."""
 CASES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -58,7 +64,7 @@ def of_tokenizer(tokenizer: Any, count: int) -> list[Entry]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     values = json.loads(backend.to_str()) if backend is not None else {}
     kind = KINDS.get(_rules(values))
-    if kind is None or values["model"]["type"] != "BPE":
+    if kind is None or not _as_llama_cpp_does(values, kind):
         raise SecateurError(
             "--to gguf: llama.cpp's name for this kind of tokenizer is not known; --vocabulary DENSE.gguf takes it "
             "from a GGUF of the dense model, --vocabulary none writes a file that takes token ids alone"
@@ -73,7 +79,8 @@ def of_tokenizer(tokenizer: Any, count: int) -> list[Entry]:
         ("tokenizer.ggml.token_type", types, GGUFValueType.ARRAY, GGUFValueType.INT32),
         ("tokenizer.ggml.merges", merges, GGUFValueType.ARRAY, string),
         ("tokenizer.ggml.add_space_prefix", False, GGUFValueType.BOOL, None),
-        ("tokenizer.ggml.add_bos_token", _adds_bos(tokenizer), GGUFValueType.BOOL, None),
+        ("tokenizer.ggml.add_bos_token", _adds(tokenizer, "bos", 0), GGUFValueType.BOOL, None),
+        ("tokenizer.ggml.add_eos_token", _adds(tokenizer, "eos", -1), GGUFValueType.BOOL, None),
     ]
     for name, token in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
         if (index := getattr(tokenizer, f"{token}_token_id", None)) is not None:
@@ -81,6 +88,18 @@ def of_tokenizer(tokenizer: Any, count: int) -> list[Entry]:
     if isinstance(template := getattr(tokenizer, "chat_template", None), str):
         entries.append(("tokenizer.chat_template", template, string, None))
     return entries
+
+
+def _as_llama_cpp_does(values: Mapping[str, Any], kind: str) -> bool:
+    """Whether the rest of a tokenizer is what llama.cpp does for its kind; of NFC it does nothing."""
+    model, normalizer = values["model"], values.get("normalizer") or {"type": "NFC"}
+    return (
+        model["type"] == "BPE"
+        and normalizer["type"] == "NFC"
+        and bool(model.get("ignore_merges")) == (kind == "llama-bpe")
+        and not any(model.get(name) for name in ("continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"))
+        and not any(one["lstrip"] or one["rstrip"] for one in values["added_tokens"])
+    )
 
 
 def _rules(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -115,6 +134,7 @@ def _tokens(tokenizer: Any, values: Mapping[str, Any], count: int) -> tuple[list
     return tokens, types
 
 
-def _adds_bos(tokenizer: Any) -> bool:
-    first: list[int] = tokenizer("a")["input_ids"]
-    return bool(first) and first[0] == tokenizer.bos_token_id
+def _adds(tokenizer: Any, name: str, place: int) -> bool:
+    """Whether a text begins or ends with a token that nobody wrote."""
+    ids: list[int] = tokenizer("a")["input_ids"]
+    return len(ids) > 1 and ids[place] == getattr(tokenizer, f"{name}_token_id")
