@@ -1,6 +1,8 @@
 PYTHON ?= python3
 CONSUMERS ?= torchao torch-pruning mergekit llm-compressor modelopt
 BIN := .venv/bin
+# First, so that no worker is left alone with them.
+SLOW := tests/test_real_model.py tests/consumers tests/test_kill_and_resume.py
 
 .PHONY: setup demo test lint format consumers test-consumers benchmarks clean
 
@@ -19,7 +21,7 @@ demo: setup
 	$(BIN)/secateur search recipes/demo-sparsity.yaml --out runs-local/demo-sparsity
 
 test: lint consumers
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations=10 $(SLOW) tests
 
 # Tools that read our exports, each in a folder of packages that come before those of .venv: make consumers CONSUMERS=mergekit
 consumers: $(CONSUMERS:%=.consumers/%/.complete)

@@ -470,6 +470,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"strategy": {"name": "evopress", "schedule": "published-depth"}}, "a stage wants 32,768 tokens"),
     ({"strategy": {"name": "evopress", "initial": ["owl"]}, "effort": {"tokens": 9000}}, "has no sparsity genes"),
     ({"strategy": {"name": "knapsack"}, "effort": {"tokens": 90}}, "for its sweep of single changes"),
+    (
+        {
+            "genes": [
+                {"kind": "mlp", "per": "model", "levels": "step 1 to 1"},
+                {"kind": "attention", "levels": [2, 1, 0]},
+                {"kind": "block"},
+            ],
+            "strategy": {"name": "knapsack"},
+        },
+        "combinations of structured genes hang on",
+    ),
     ({"strategy": {"name": "surrogate"}, "effort": {"tokens": 200}}, "surrogate needs"),
     ({"strategy": {"name": "surrogate", "initial": ["owl"]}, "effort": {"tokens": 9000}}, "has no sparsity genes"),
     ({"strategy": {"name": "surrogate", "risk": 1.5}}, "less than 1"),

