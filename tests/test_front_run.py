@@ -174,7 +174,10 @@ def test_same_recipe_and_seed_same_front(finished: Path) -> None:
     assert choices(again) == choices(finished / "run")
     compared = compare_all([finished / "run", again], finished / "both.html")
     assert [one.evaluations for one in compared] == [compared[0].evaluations] * 2
-    assert all(one.members == one.shared or one.shared for one in compared)
+    # The same plans are timed anew, so that those of the slower moment may all be dominated by the others.
+    shared = [one.shared or 0 for one in compared]
+    assert all(0 <= mine <= one.members for mine, one in zip(shared, compared, strict=True))
+    assert bool(sum(shared)) == bool(sum(one.members for one in compared))
     page = (finished / "both.html").read_text()
     assert "plotly" in page
     assert 'src="http' not in page
