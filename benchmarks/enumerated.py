@@ -27,6 +27,7 @@ from secateur.space.budget import Budget
 from secateur.space.evaluation import Evaluation
 from secateur.space.gene import Gene
 from secateur.space.genome import Genome
+from secateur.space.slopes import Slopes
 from secateur.space.space import Space
 
 SEQUENCES, LENGTH = 4, 128
@@ -84,6 +85,12 @@ class Unkept:
         return ()
 
     def append(self, evaluation: Evaluation) -> None:
+        """Nothing."""
+
+    def slopes(self) -> tuple[Slopes, ...]:
+        return ()
+
+    def append_slopes(self, slopes: Slopes) -> None:
         """Nothing."""
 
 

@@ -16,11 +16,12 @@ from benchmarks.enumerated import Unkept
 from benchmarks.setup import MODEL
 from secateur.compose import build_space, load_bench
 from secateur.fitness.bench import Bench
+from secateur.fitness.slopes import SubnetSlopes
 from secateur.runs.folder import RunFolder
 from secateur.runs.journal import FOUND
 from secateur.runs.reading import make_recipe
 from secateur.search.loop import Allowance, Spending, Step, run
-from secateur.search.memo import Memo
+from secateur.search.memo import Memo, SlopeMemo
 from secateur.search.strategy import Batch, Pool, Strategy
 from secateur.search.surrogate import Options, Search
 from secateur.space.budget import Budget, parse_limit
@@ -142,9 +143,12 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
         space, bench = loaded(kind)
         targets = [target(kind, share) for share in removed]
         evaluator = bench.evaluator(space, "calibration", ("kl",))
-        whole = Memo(space, evaluator, Unkept())
+        slopes = None
+        if kind == "sparsity":
+            slopes = SlopeMemo(space, SubnetSlopes(space, bench.subnet, evaluator.teacher, "kl"), Unkept())
+        whole = Memo(space, evaluator, Unkept(), slopes)
         curves: list[list[tuple[int, int, tuple[int, ...]]]] = [[] for _ in targets]
-        options = replace(Options(), **changes)
+        options = replace(Options(), slopes=slopes is not None, **changes)
         search = Search(space, Pool(SEQUENCES, LENGTH), seed, targets, options)
         # Without a model nothing says when to stop.
         allowance = Allowance(tokens=400_000 if not options.modelling else 1_500_000)

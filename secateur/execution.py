@@ -13,6 +13,7 @@ from .fitness.cache import digest
 from .fitness.checkpoint import load_config
 from .fitness.llama_cpp import load_llama_cpp
 from .fitness.own_score import check_own, is_own
+from .fitness.slopes import SubnetSlopes, has_slopes
 from .progress import Watcher
 from .rules import from_files, line, peer, rule, uniform_lines
 from .runs.export.gguf import check_space
@@ -23,12 +24,13 @@ from .runs.settings import SEARCH_BASELINES
 from .runs.strategy_settings import RULES, GreedySettings, KnapsackSettings, MultiprunerSettings, RandomSettings
 from .search.archive import Archive, Goal
 from .search.loop import Allowance, Spending, Step, run
-from .search.memo import Memo
+from .search.memo import Memo, SlopeMemo
 from .search.strategy import Batch, Pool, Steps, Strategy
 from .space.errors import SecateurError, StorageError
 from .space.evaluation import Evaluation
 from .space.front import knee, thinned
 from .space.genome import Genome
+from .space.slopes import Slopes
 from .space.space import Space
 from .strategies import make_steps
 from .timing import time_choices, with_latency
@@ -124,7 +126,18 @@ def _memo(folder: RunFolder, space: Space, bench: Bench, title: str, scores: tup
             view.append(evaluation)
             watcher.advance(evaluation.tokens)
 
-    return Memo(space, bench.evaluator(space, title, scores), Watched())
+        def slopes(self) -> Iterator[Slopes]:
+            yield from view.slopes()
+
+        def append_slopes(self, slopes: Slopes) -> None:
+            view.append_slopes(slopes)
+            watcher.advance(slopes.tokens)
+
+    watched, evaluator = Watched(), bench.evaluator(space, title, scores)
+    slopes = None
+    if title == CALIBRATION and has_slopes(space, scores[0]):
+        slopes = SlopeMemo(space, SubnetSlopes(space, bench.subnet, evaluator.teacher, scores[0]), watched)
+    return Memo(space, evaluator, watched, slopes)
 
 
 def _search(execution: Execution, name: str, title: str, steps: Steps, allowance: Allowance) -> Archive | None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from .compose import goal_of
+from .fitness.slopes import has_slopes
 from .operators.sampling import ends, limited
 from .runs.recipe import Recipe
 from .runs.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, Effort, is_plan_file
@@ -89,6 +90,7 @@ def make_steps(
             _check_initial(settings.initial, space)
             if goal is None:
                 options = _options(recipe, settings, space, pool, tokens, 1)
+                options = replace(options, slopes=settings.slopes and has_slopes(space, recipe.scores[0]))
                 return surrogate(space, pool, seed, [space], options, initial)
             if any(name != "uniform" and not is_plan_file(name) for name in settings.initial):
                 raise SecateurError(

@@ -130,10 +130,11 @@ def kl_top(log_p: torch.Tensor, tokens: torch.Tensor, log_tail: torch.Tensor, lo
         log_p: (positions, k), the dense model's log-probabilities of its top tokens.
         tokens: (positions, k), which they are.
         log_tail: (positions,), log of the dense model's mass outside them.
-        logits: (positions, vocabulary) of the subnet; overwritten.
+        logits: (positions, vocabulary) of the subnet; overwritten, but where gradients are wanted.
     """
     top = logits.gather(1, tokens)
-    rest = logits.scatter_(1, tokens, -torch.inf).logsumexp(1)
+    without = logits.scatter if logits.requires_grad else logits.scatter_
+    rest = without(1, tokens, -torch.inf).logsumexp(1)
     total = torch.logaddexp(rest, top.logsumexp(1))
     log_q, log_q_tail = top - total[:, None], rest - total
     inside = (log_p.exp() * (log_p - log_q)).sum(1)

@@ -23,7 +23,7 @@ class Subnet:
 
     def __init__(self, blocks: Blocks, weights: Weights | None = None) -> None:
         self._blocks = blocks
-        self._weights = weights or Weights(blocks)
+        self.weights = weights or Weights(blocks)
         self._dense = tuple(dense_state(block) for block in blocks.anatomy.blocks)
         self.states: list[BlockState] = list(self._dense)
         self.hidden = blocks.anatomy.hidden_size
@@ -40,7 +40,7 @@ class Subnet:
         if self.hidden == hidden:
             return
         anatomy, model = self._blocks.anatomy, self._blocks.model
-        parameters = dict(self._weights.outside(hidden))
+        parameters = dict(self.weights.outside(hidden))
         self._back(-1)
         self.hidden = anatomy.hidden_size
         undo = self._undo.setdefault(-1, [])
@@ -57,8 +57,8 @@ class Subnet:
             return
         module, block = self._blocks.modules[index], self._blocks.anatomy.blocks[index]
         # All that can fail (memory, a damaged store) comes before the first change.
-        dense = self._weights.dense(index)
-        parameters = self._weights.block(index, state)
+        dense = self.weights.dense(index)
+        parameters = self.weights.block(index, state)
         parameters = {name: tensor for name, tensor in parameters.items() if tensor is not dense.get(name)}
         self._back(index)
         self.states[index] = self._dense[index]

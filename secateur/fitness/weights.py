@@ -76,6 +76,16 @@ class Weights:
             position += len(sublayer.linears)
         return result
 
+    def linear(self, index: int, position: int, state: BlockState) -> torch.Tensor:
+        """The weight of the linear at a position in a block, of a sublayer that `state` keeps, as its module has it."""
+        block, before = self.anatomy.blocks[index], 0
+        for sublayer in block.sublayers:
+            number = position - before
+            if number < len(sublayer.linears):
+                return self._linear(block, sublayer, number, position, state)
+            before += len(sublayer.linears)
+        raise IndexError(f"block {index} has no linear {position}")
+
     def outside(self, hidden: int) -> dict[str, torch.Tensor]:
         """The parameters outside the blocks for a residual width, by the names they have in a model of that width."""
         if hidden == self.anatomy.hidden_size:

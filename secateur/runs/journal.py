@@ -1,9 +1,10 @@
 """What happened: an SQLite file to which rows are only ever added, one transaction an evaluation."""
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..space.costs import Costs
 from ..space.errors import SecateurError, StorageError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
+from ..space.slopes import Slopes
 
 SCHEMA_VERSION = 1
 CALIBRATION, FOUND = "calibration", "found"
@@ -20,6 +22,8 @@ MEMBER = "front-"
 MEASURED, UNTIMED, HYPERVOLUME, CORNERS = "measured", "untimed", "hypervolume", "corners"
 """Facts about a front: the time of a whole model, or why there is none (each followed by its key), hypervolume over a
 search (followed by its name), and the corners of the box that the hypervolume is a share of."""
+SLOPES = "slopes"
+"""A fact about a text and a subnet (followed by both, and the range of sequences): the loss around it."""
 RANKS = "rank correlation"
 """A fact about a search with a model (followed by its name): evaluations, tokens, Spearman's correlation of late."""
 _SCHEMA = """
@@ -198,6 +202,28 @@ class Journal:
                 ),
             )
 
+    def append_slopes(self, text: str, slopes: Slopes) -> None:
+        """Adds what was found around a genome, unless it is there."""
+        values = asdict(slopes) | {"sequences": [slopes.sequences.start, slopes.sequences.stop]}
+        values |= {"genome": slopes.genome.levels}
+        for name in ("first", "second"):
+            values[name] = [[None if math.isnan(value) else value for value in row] for row in values[name]]
+        name = f"{SLOPES} {text} {slopes.key} {slopes.sequences.start}-{slopes.sequences.stop}"
+        self._add("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, json.dumps(values)))
+
+    def slopes(self, text: str) -> Iterator[Slopes]:
+        """Everything found around genomes on a text, in the order in which it was."""
+        prefix = f"{SLOPES} {text} "
+        query = "SELECT value FROM facts WHERE substr(name, 1, ?) = ? ORDER BY rowid"
+        for (raw,) in self._rows(query, (len(prefix), prefix)):
+            values = json.loads(raw)
+            tables = {
+                name: tuple(tuple(math.nan if value is None else value for value in row) for row in values[name])
+                for name in ("first", "second")
+            }
+            genome, sequences = Genome(tuple(values["genome"])), range(*values["sequences"])
+            yield Slopes(**(values | tables | {"genome": genome, "sequences": sequences}))
+
     def view(self, text: str, provenance: Mapping[str, Any], digest: str) -> "TextJournal":
         """The journal of one text, as `search.memo` wants it; settles the text's provenance."""
         self.settle(f"provenance {text}", {"digest": digest, **provenance}, f"what '{text}' evaluations were made with")
@@ -257,3 +283,9 @@ class TextJournal:
 
     def append(self, evaluation: Evaluation) -> None:
         self.journal.append(self.text, self.provenance, evaluation)
+
+    def slopes(self) -> Iterable[Slopes]:
+        return self.journal.slopes(self.text)
+
+    def append_slopes(self, slopes: Slopes) -> None:
+        self.journal.append_slopes(self.text, slopes)

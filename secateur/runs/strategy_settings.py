@@ -163,10 +163,12 @@ class SurrogateSettings(Settings):
     Answers are compared on `sequences` sequences, and on twice as many each time it gets quiet, up to the whole text (a
     front: on `sequences`); sweep, path and first looks are on `first`. `anchors` levels of each gene are scored by the
     sweep, `lazy` genes tried again at each step of the path, which takes `path` evaluations at most (null: three for
-    each gene; where these are less than a step for every two changes, there is no path). `batch` candidates a round, of
-    which mutation alone makes the share `mutated`; a race's test loses a candidate that is better than the incumbent
-    with probability `risk` at most. It is quiet when no candidate promises to lower a loss by the share `tolerance` any
-    more. `initial`: rules and plan files to start from besides; of rules for a front `uniform` alone.
+    each gene; where these are less than a step for every two changes, there is no path). `slopes`: where sparsity is
+    searched for one budget and the first score is kl or cross_entropy, go downhill from there by what one pass
+    backwards says of every level, on up to 32 sequences. `batch` candidates a round, of which mutation alone makes the
+    share `mutated`; a race's test loses a candidate that is better than the incumbent with probability `risk` at most.
+    It is quiet when no candidate promises to lower a loss by the share `tolerance` any more. `initial`: rules and plan
+    files to start from besides; of rules for a front `uniform` alone.
 
     For a front, `sizes` limits of each cost are searched at once: how many, evenly down to half of what can go, or
     limits of the one cost, such as ["0.9x", "0.8x"].
@@ -182,6 +184,7 @@ class SurrogateSettings(Settings):
     risk: Annotated[float, Field(gt=0, lt=1)] = 0.2
     mutated: Annotated[float, Field(ge=0, le=1)] = 0.17
     tolerance: Annotated[float, Field(ge=0)] = 1e-3
+    slopes: bool = True
     sizes: Positive | Annotated[tuple[str, ...], Field(min_length=1)] = 8
     initial: tuple[str, ...] = ()
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
+from ..space.slopes import PASSES
 from .strategy import Batch, Strategy
 
 
@@ -28,6 +29,7 @@ class Spending:
     tokens: int = 0
     seen: set[tuple[Genome, int]] = field(default_factory=set)
     genomes: set[Genome] = field(default_factory=set)
+    sloped: set[tuple[Genome, int]] = field(default_factory=set)
 
     @property
     def evaluations(self) -> int:
@@ -37,17 +39,23 @@ class Spending:
     def new(self, batch: Batch) -> set[tuple[Genome, int]]:
         return {(genome, index) for genome in batch.genomes for index in batch.sequences} - self.seen
 
+    def price(self, batch: Batch) -> int:
+        """Tokens that a batch takes besides what is known; slopes count as the forward passes they are worth."""
+        sloped = {(batch.genomes[0], index) for index in batch.sequences} - self.sloped if batch.slopes else ()
+        return (len(self.new(batch)) + PASSES * len(sloped)) * self.tokens_per_sequence
+
     def fits(self, batch: Batch, allowance: Allowance) -> bool:
-        tokens = self.tokens + len(self.new(batch)) * self.tokens_per_sequence
+        tokens = self.tokens + self.price(batch)
         evaluations = len(self.genomes | set(batch.genomes))
         return (allowance.tokens is None or tokens <= allowance.tokens) and (
             allowance.evaluations is None or evaluations <= allowance.evaluations
         )
 
     def add(self, batch: Batch) -> None:
-        new = self.new(batch)
-        self.tokens += len(new) * self.tokens_per_sequence
-        self.seen |= new
+        self.tokens += self.price(batch)
+        self.seen |= self.new(batch)
+        if batch.slopes:
+            self.sloped |= {(batch.genomes[0], index) for index in batch.sequences}
         self.genomes |= set(batch.genomes)
 
 

@@ -1,11 +1,12 @@
 """Nothing already computed is computed again: evaluations by subnet and sequence, kept in a journal."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from ..space.evaluation import Evaluation, merged
 from ..space.genome import Genome
+from ..space.slopes import Slopes, joined
 from ..space.space import Space
 from .strategy import Batch
 
@@ -24,15 +25,50 @@ class Journal(Protocol):
     def append(self, evaluation: Evaluation) -> None: ...
 
 
+class SlopeJournal(Protocol):
+    """The same of slopes."""
+
+    def slopes(self) -> Iterable[Slopes]: ...
+
+    def append_slopes(self, slopes: Slopes) -> None: ...
+
+
+class SlopeMemo:
+    """Slopes from the journal where it has them, from `find` where it must; of a range only the part that is new."""
+
+    def __init__(self, space: Space, find: Callable[[Genome, range], Slopes], journal: SlopeJournal) -> None:
+        self._space, self._find, self._journal = space, find, journal
+        self._parts: dict[str, list[Slopes]] = {}
+        for slopes in journal.slopes():
+            self._parts.setdefault(slopes.key, []).append(slopes)
+
+    def __call__(self, genome: Genome, sequences: range) -> Slopes:
+        """On exactly these sequences."""
+        parts = self._parts.setdefault(self._space.key(genome), [])
+        chain: list[Slopes] = []
+        start = sequences.start
+        while start < sequences.stop:
+            fitting = [p for p in parts if p.sequences.start == start and p.sequences.stop <= sequences.stop]
+            if not fitting:
+                fitting = [self._find(genome, range(start, sequences.stop))]
+                self._journal.append_slopes(fitting[0])
+                parts += fitting
+            chain.append(max(fitting, key=lambda part: part.sequences.stop))
+            start = chain[-1].sequences.stop
+        return replace(joined(chain), genome=genome)
+
+
 class Memo:
     """Answers batches from the journal where it can and from the evaluator where it must.
 
     Every new evaluation is appended the moment it exists. A subnet that failed on some sequences is not tried on them
-    again, and fails every batch that has one of them; what it answered on others stays as it was.
+    again, and fails every batch that has one of them; what it answered on others stays as it was. `slopes` answers
+    batches that ask for them; without it nobody may.
     """
 
-    def __init__(self, space: Space, evaluator: Evaluator, journal: Journal) -> None:
+    def __init__(self, space: Space, evaluator: Evaluator, journal: Journal, slopes: SlopeMemo | None = None) -> None:
         self._space = space
+        self._slopes = slopes
         self._evaluator = evaluator
         self._journal = journal
         self._parts: dict[str, list[Evaluation]] = {}
@@ -50,7 +86,11 @@ class Memo:
             for evaluation in self._evaluator(list(genomes.values()), gap):
                 self._journal.append(evaluation)
                 self._parts.setdefault(evaluation.key, []).append(evaluation)
-        return [self._answer(genome, key, batch.sequences) for genome, key in zip(batch.genomes, keys, strict=True)]
+        told = [self._answer(genome, key, batch.sequences) for genome, key in zip(batch.genomes, keys, strict=True)]
+        if batch.slopes:
+            assert self._slopes is not None
+            told[0] = replace(told[0], slopes=self._slopes(batch.genomes[0], batch.sequences))
+        return told
 
     def _gaps(self, key: str, sequences: range) -> list[range]:
         """What of `sequences` has not been scored yet, as maximal ranges."""

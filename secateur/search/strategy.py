@@ -26,13 +26,14 @@ class Batch:
     """Genomes to be scored on the same `sequences` of the pool; `incumbent` is the best answer before them.
 
     `correlation`: Spearman's, of what the strategy's model said of its last candidates and what came out; None where
-    there is no model, or nothing to go by yet.
+    there is no model, or nothing to go by yet. `slopes`: whether the loss around the first genome is asked for as well.
     """
 
     genomes: tuple[Genome, ...]
     sequences: range
     incumbent: Genome | None = None
     correlation: float | None = None
+    slopes: bool = False
 
 
 Steps = Generator[Batch, list[Evaluation], Genome | None]

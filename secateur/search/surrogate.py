@@ -4,6 +4,8 @@
    budgets, trying again only what looks best (`greedy.walk`). Every point on it is a first answer to its budget. Where
    there are so many levels that each of its steps would make more than `COARSE` changes, the sweep alone gives the
    first answers: such a walk takes more than the search needs to get as far.
+   Where the evaluator has slopes, of one answer to one budget, it then goes downhill (`downhill`) by them, on ever more
+   text: one pass backwards says of every level of every gene what scoring each would take hundreds of evaluations for.
 2. `LossModel` is fitted on all evaluations so far, of every budget.
 3. For each budget local search on the model proposes genomes; those that promise most, of all budgets together, make a
    batch. A share of each batch comes from mutation alone, and most of it where the model ranks poorly.
@@ -31,6 +33,7 @@ from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.space import Space
 from .archive import Archive, Goal
+from .downhill import downhill
 from .greedy import changes, walk
 from .knapsack import solve
 from .known import Known
@@ -69,6 +72,8 @@ class Options:
         risk: that the test of a race drops a candidate that is better than the incumbent; see `race`.
         mutated: share of a batch that mutation makes without asking the model.
         tolerance: quiet is when no candidate promises to lower a loss by this share, `PATIENCE` times in a row.
+        slopes: go downhill by slopes, which the evaluator then has to have.
+        settled: sequences that answers are compared on before the rounds begin, where there are slopes and `growing`.
         growing: compare on twice the sequences when it is quiet, as long as there are more; else the search ends.
         sweeping, modelling, racing: parts that can be left out, to see what they are worth.
     """
@@ -82,6 +87,8 @@ class Options:
     risk: float = 0.2
     mutated: float = 0.17
     tolerance: float = 1e-3
+    slopes: bool = False
+    settled: int = 32
     growing: bool = True
     sweeping: bool = True
     modelling: bool = True
@@ -177,6 +184,10 @@ class Search:
         for index, target in enumerate(self.targets):
             keeping = [tighten(genome, target, self.rng) for genome in starts[index] if target.feasible(genome)]
             yield from self._race(index, tuple(dict.fromkeys(keeping)))
+            yield from self._descend(index)
+        if self.options.slopes:
+            while self.options.growing and self.counts[-1] < min(self.options.settled, self.pool.sequences):
+                yield from self._grow()
         # Whatever was tried has failed.
         self.finished = all(incumbent is None for incumbent in self.incumbents)
 
@@ -237,6 +248,17 @@ class Search:
         for index, target in enumerate(self.targets):
             if self.incumbents[index] is not None:
                 yield from self._race(index, self._best(target)[:FINALISTS])
+                yield from self._descend(index)
+
+    def _descend(self, index: int) -> Generator[Batch, list[Evaluation], None]:
+        """Goes downhill from a target's incumbent as long as that makes a better one."""
+        while self.options.slopes and (incumbent := self.incumbents[index]) is not None:
+            batch = Batch((incumbent,), range(self.counts[-1]), self.incumbents[0], slopes=True)
+            [told] = yield batch
+            assert told.slopes is not None
+            yield from self._race(index, downhill(self.targets[index], told.slopes))
+            if self.incumbents[index] == incumbent:
+                return
 
     def _best(self, target: Space) -> list[Genome]:
         """Everything scored that keeps a target's budgets, best first, on whatever text."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from .costs import Costs
 from .genome import Genome
+from .slopes import Slopes
 
 Status = Literal["ok", "infeasible", "failed"]
 
@@ -26,6 +27,7 @@ class Evaluation:
         tokens: forwarded for this evaluation (shared prefixes count in full: what one-at-a-time would have cost).
         layer_passes: blocks really executed, once for each sequence.
         seconds: wall-clock; work shared through a prefix is charged to the candidate that came first.
+        slopes: of the first score around the genome, on the same sequences, where they were asked for.
     """
 
     genome: Genome
@@ -38,6 +40,7 @@ class Evaluation:
     tokens: int = 0
     layer_passes: int = 0
     seconds: float = 0.0
+    slopes: Slopes | None = None
 
     @property
     def primary(self) -> tuple[float, ...]:

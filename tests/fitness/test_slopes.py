@@ -1,0 +1,186 @@
+"""Slopes against autograd on the weights themselves, and against the loss of scored changes."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from secateur.fitness.bench import Bench
+from secateur.fitness.checkpoint import anatomy_of, model_digest
+from secateur.fitness.level_store import as_matrix
+from secateur.fitness.scores import predicted
+from secateur.fitness.scores import score as scored
+from secateur.fitness.slopes import REACH, SubnetSlopes, has_slopes
+from secateur.space.build import sparsity_genes, structured_genes
+from secateur.space.errors import SecateurError
+from secateur.space.gene import Sparsity
+from secateur.space.genome import Genome
+from secateur.space.slopes import PASSES, Slopes, joined
+from secateur.space.space import Space
+from tests.fitness.prepared import random_text
+from tests.tiny import drop_space, mixed_genes, model_of
+
+LEVELS = tuple(Sparsity.parse(round(0.1 * step, 1)) for step in range(1, 9))
+
+
+def bench_of(family: str, pruner: str = "magnitude") -> tuple[Bench, Space]:
+    model = model_of(family).double()
+    shape = anatomy_of(model)
+    layers = range(len(shape.blocks))
+    genes = (*structured_genes(shape, "mlp", layers), *sparsity_genes(shape, LEVELS, layers, "sublayer"))
+    space = Space(shape, genes)
+    text = random_text(masked=not shape.causal)
+    bench = Bench(model, None, shape, model_digest(model), {"calibration": text}, pruner)
+    bench.prepare(space)
+    return bench, space
+
+
+def slopes_of(bench: Bench, space: Space, score: str = "kl") -> SubnetSlopes:
+    return SubnetSlopes(space, bench.subnet, bench.evaluator(space, "calibration", (score,)).teacher, score)
+
+
+def some(space: Space) -> Genome:
+    """Every sparsity gene somewhere else, one MLP dropped."""
+    drops = sum(gene.kind == "mlp" for gene in space.genes)
+    levels = [0] * drops + [(3 * index) % 9 for index in range(len(space.genes) - drops)]
+    levels[1] = 1
+    return space.canonical(Genome(tuple(levels)))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECATEUR_CACHE", str(tmp_path))
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("family", ["llama", "gpt2", "roberta"])
+@pytest.mark.parametrize("score", ["kl", "cross_entropy"])
+def test_first_order_is_the_derivative_of_the_scored_loss(family: str, score: str) -> None:
+    """A level's change of weights, applied a thirtieth of the way forth and back."""
+    bench, space = bench_of(family)
+    evaluator = bench.evaluator(space, "calibration", (score,))
+    genome, used = some(space), range(5)
+    found = slopes_of(bench, space, score)(genome, used)
+    assert found.reason == ""
+    assert found.sequences == used
+    assert found.tokens == PASSES * 5 * 16
+    before = space.states(genome)
+    looked = 0
+    for gene, rows in list(enumerate(found.first))[-3:]:
+        for level in (genome.levels[gene] - 1, genome.levels[gene] + 1):
+            if not 0 <= level < len(rows):
+                continue
+            after = space.states(space.canonical(genome.with_level(gene, level)))
+            losses = []
+            for way in (0.03, -0.03):
+                with bench.subnet as subnet:
+                    subnet.apply(before)
+                    for index, block in enumerate(space.anatomy.blocks):
+                        for position, linear in enumerate(block.linears):
+                            if before[index].sparsity[position] == after[index].sparsity[position]:
+                                continue
+                            module: nn.Module = bench.blocks.modules[index].get_submodule(linear.name)
+                            old = bench.weights.linear(index, position, before[index])
+                            new = bench.weights.linear(index, position, after[index])
+                            module.weight.data = old + way * (new - old)
+                    evaluator.teacher.prepare(used)
+                    hidden = bench.blocks.embed(bench.calibration.ids[:5])
+                    for index in range(len(before)):
+                        hidden = subnet.run(index, hidden)
+                    values = scored((score,), hidden, used, evaluator.teacher)
+                    losses.append(sum(row[score] for row in values) / 5)
+                    # Back to what the subnet had pointed at, so that leaving undoes it.
+                    subnet.restore()
+            assert (losses[0] - losses[1]) / 0.06 == pytest.approx(rows[level], rel=2e-2, abs=3e-5)
+            looked += 1
+    assert looked >= 4
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_second_order_is_the_mean_of_squared_gradients_of_tokens(family: str) -> None:
+    """Against autograd on one copy of a linear's weight for each token."""
+    bench, space = bench_of(family)
+    genome = some(space)
+    found = slopes_of(bench, space, "cross_entropy")(genome, range(1))
+    gene = max(index for index, one in enumerate(space.genes) if one.members[0][0] == 2 and one.kind == "sparsity")
+    block, states = 2, space.states(genome)
+    positions = [p for b, p in space.genes[gene].members if b == block]
+    ids = bench.calibration.ids[:1]
+    _, targets = predicted(bench.calibration, 0)
+    for level in (genome.levels[gene] - 1, genome.levels[gene] + 1):
+        if not 0 <= level < len(LEVELS) + 1:
+            continue
+        after = space.states(space.canonical(genome.with_level(gene, level)))
+        wanted = 0.0
+        for position in positions:
+            linear = space.anatomy.blocks[block].linears[position]
+            with bench.subnet as subnet:
+                subnet.apply(states)
+                module = bench.blocks.modules[block].get_submodule(linear.name)
+                weight = as_matrix(linear, bench.weights.linear(block, position, states[block]))
+                copies = weight.expand(16, *weight.shape).clone().requires_grad_()
+
+                def own(_: nn.Module, inputs: tuple[torch.Tensor, ...], _output: torch.Tensor, w=copies, m=module):  # type: ignore[no-untyped-def]
+                    bias = m.bias if getattr(m, "bias", None) is not None else 0.0
+                    return torch.einsum("toi,sti->sto", w, inputs[0]) + bias
+
+                hook = module.register_forward_hook(own)
+                loss = bench.blocks.loss(ids, targets[None])
+                [gradient] = torch.autograd.grad(loss, copies)
+                hook.remove()
+            change = as_matrix(linear, bench.weights.linear(block, position, after[block])) - weight
+            # Gradients of a mean over positions, of which 16 are scored.
+            wanted += 16 * float((gradient.square().sum(0) * change.square()).sum())
+        assert found.second[gene][level] == pytest.approx(wanted, rel=1e-3)
+        assert found.second[gene][level] > 0
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_is_not_known_and_what_stays() -> None:
+    bench, space = bench_of("llama", "sparsegpt")
+    before = {name: tensor.clone() for name, tensor in bench.model.state_dict().items()}
+    genome = some(space)
+    found = slopes_of(bench, space)(genome, range(6))
+    after = bench.model.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in bench.model.parameters())
+    active = space.active(genome)
+    for index, gene in enumerate(space.genes):
+        own = genome.levels[index]
+        for level, (first, second) in enumerate(zip(found.first[index], found.second[index], strict=True)):
+            known = level == own or (gene.kind == "sparsity" and active[index] and abs(level - own) <= REACH)
+            assert math.isnan(first) is not known
+            assert math.isnan(second) is not known
+            assert (found.added()[index][level] == math.inf) is not known
+            if level == own:
+                assert first == second == 0.0
+    whole, parts = found, [slopes_of(bench, space)(genome, part) for part in (range(2), range(2, 6))]
+    for one, other in zip(whole.first[-1], joined(parts).first[-1], strict=True):
+        assert one == pytest.approx(other, rel=1e-4, nan_ok=True)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_model_that_overflows_has_no_slopes_and_says_why() -> None:
+    bench, space = bench_of("llama")
+    teacher = bench.evaluator(space, "calibration", ("kl",)).teacher
+    teacher.prepare(range(2))
+    bench.model.get_parameter("model.norm.weight").data.fill_(math.inf)
+    found = SubnetSlopes(space, bench.subnet, teacher, "kl")(some(space), range(2))
+    assert found.reason == "slopes are not finite"
+    assert found.first == ()
+    good = Slopes(found.genome, found.key, range(2, 4), ((0.0,),), ((0.0,),))
+    assert joined([good, found]).reason == found.reason
+
+
+@pytest.mark.usefixtures("cache")
+def test_only_what_can_be_differentiated() -> None:
+    bench, space = bench_of("llama")
+    with pytest.raises(SecateurError, match="kl and cross_entropy"):
+        slopes_of(bench, space, "hidden_error")
+    assert has_slopes(space, "kl")
+    assert not has_slopes(space, "hidden_error")
+    assert not has_slopes(drop_space(), "kl")
+    assert has_slopes(Space(space.anatomy, mixed_genes(space.anatomy)), "cross_entropy")

@@ -1,0 +1,213 @@
+"""Downhill by slopes: where they are exact, where they mislead, and what is kept of them."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import secateur
+from secateur.fitness.slopes import SubnetSlopes
+from secateur.operators.sampling import on_budget
+from secateur.runs.folder import RunFolder
+from secateur.runs.journal import CALIBRATION, FOUND, Journal
+from secateur.search.downhill import REACHES, downhill
+from secateur.search.knapsack import solve
+from secateur.search.loop import Allowance, Spending, run
+from secateur.search.memo import Memo, SlopeMemo
+from secateur.search.strategy import Batch, Pool, Strategy
+from secateur.search.surrogate import Options, Search
+from secateur.search.sweep import Table
+from secateur.space.budget import Budget
+from secateur.space.build import sparsity_genes
+from secateur.space.gene import Sparsity
+from secateur.space.genome import Genome
+from secateur.space.slopes import PASSES, Slopes
+from secateur.space.space import Space
+from tests.tiny import ListJournal, TableEvaluator, anatomy_for, tiny_recipe
+
+SHAPE = anatomy_for(num_hidden_layers=6)
+LEVELS = tuple(Sparsity.parse(round(0.1 * step, 1)) for step in range(1, 10))
+FREE = Space(SHAPE, sparsity_genes(SHAPE, LEVELS, range(6), "sublayer"))
+SPACE = FREE.with_budgets((Budget("linear_weights", FREE.dense_costs.linear_weights // 2, "0.5x"),))
+POOL = Pool(16, 16)
+START = on_budget(SPACE, np.random.default_rng(0))
+
+
+class Convex(TableEvaluator):
+    """Each gene's loss grows with the square of its level, so that no step of few levels can hide a better one."""
+
+    def loss(self, genome: Genome) -> float:
+        weights = np.random.default_rng(self.seed).lognormal(0.0, 1.0, len(genome.levels))
+        return float((weights * np.square(genome.levels)).sum()) / 1000
+
+
+class Exact:
+    """Slopes of an additive table: what scoring every single change would say; `wrong`: the opposite."""
+
+    def __init__(self, evaluator: TableEvaluator, wrong: bool = False) -> None:
+        self.evaluator, self.sign, self.asked = evaluator, -1.0 if wrong else 1.0, list[tuple[Genome, range]]()
+
+    def __call__(self, genome: Genome, sequences: range) -> Slopes:
+        self.asked.append((genome, sequences))
+        base, space = self.evaluator.loss(genome), self.evaluator.space
+        first = tuple(
+            tuple(
+                self.sign * (self.evaluator.loss(genome.with_level(index, level)) - base)
+                if abs(level - own) <= 4
+                else math.nan
+                for level in range(len(gene.levels))
+            )
+            for index, (gene, own) in enumerate(zip(space.genes, genome.levels, strict=True))
+        )
+        second = tuple(tuple(0.0 * value for value in row) for row in first)
+        return Slopes(genome, space.key(genome), sequences, first, second, "", len(sequences) * PASSES)
+
+
+class SlopeList:
+    """Slopes kept in memory."""
+
+    def __init__(self, rows: Sequence[Slopes] = ()) -> None:
+        self.rows = list(rows)
+
+    def slopes(self) -> list[Slopes]:
+        return list(self.rows)
+
+    def append_slopes(self, slopes: Slopes) -> None:
+        self.rows.append(slopes)
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 10_000))
+def test_steps_keep_the_budgets_and_their_reach(seed: int) -> None:
+    start = on_budget(SPACE, np.random.default_rng(seed))
+    found = downhill(SPACE, Exact(TableEvaluator(FREE, seed=seed))(start, range(2)))
+    assert start not in found
+    assert len(set(found)) == len(found)
+    for genome in found:
+        assert SPACE.feasible(genome)
+        assert max(abs(a - b) for a, b in zip(genome.levels, start.levels, strict=True)) <= max(REACHES)
+
+
+def test_what_has_no_slopes_stays() -> None:
+    start = START
+    slopes = Exact(TableEvaluator(FREE))(start, range(2))
+    unknown = tuple(0.0 if level == start.levels[0] else math.nan for level in range(len(LEVELS) + 1))
+    changed = Slopes(start, slopes.key, range(2), (unknown, *slopes.first[1:]), (unknown, *slopes.second[1:]))
+    found = downhill(SPACE, changed)
+    assert found
+    assert all(genome.levels[0] == start.levels[0] for genome in found)
+    assert downhill(SPACE, Slopes(start, slopes.key, range(2), (), (), "out of memory")) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_convex_additive_loss_is_solved_from_anywhere_in_a_few_steps(seed: int) -> None:
+    """The optimum is the knapsack's on the true table; nothing but slopes leads there."""
+    evaluator = Convex(FREE, seed=seed, noise=1e-9)
+    dense = evaluator.loss(FREE.dense)
+    rows = [
+        tuple(evaluator.loss(FREE.dense.with_level(index, level)) - dense for level in range(len(gene.levels)))
+        for index, gene in enumerate(FREE.genes)
+    ]
+    best = evaluator.loss(solve(SPACE, Table(dense, tuple(rows))))
+    exact = Exact(evaluator)
+    options = Options(slopes=True, modelling=False, sweeping=False, growing=False)
+    search = Search(FREE, POOL, seed, [SPACE], options)
+    memo = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, exact, SlopeList()))
+    spending = Spending(POOL.tokens_per_sequence)
+    strategy = Strategy(search.begin([START]))
+    run(strategy, memo, spending, Allowance())
+    assert search.incumbents[0] is not None
+    assert evaluator.loss(search.incumbents[0]) == pytest.approx(best)
+    assert spending.evaluations <= 80
+    asked = {(genome, index) for genome, used in exact.asked for index in used}
+    assert spending.tokens == 16 * (len(spending.seen) + PASSES * len(asked))
+
+
+def test_slopes_that_mislead_make_nothing_worse() -> None:
+    evaluator = TableEvaluator(FREE, seed=3)
+    search = Search(FREE, POOL, 0, [SPACE], Options(slopes=True, sweeping=False, growing=False))
+    memo = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, Exact(evaluator, wrong=True), SlopeList()))
+    run(Strategy(search.begin([START])), memo, Spending(16), Allowance())
+    assert search.incumbents[0] is not None
+    assert evaluator.loss(search.incumbents[0]) <= evaluator.loss(START)
+
+
+def test_a_memo_asks_for_the_slopes_it_lacks() -> None:
+    evaluator = TableEvaluator(FREE)
+    exact, kept = Exact(evaluator), SlopeList()
+    genome = START
+    memo = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, exact, kept))
+    for stop in (4, 8, 4, 8):
+        [told] = memo(Batch((genome,), range(stop), slopes=True))
+        assert told.slopes is not None
+        assert told.slopes.sequences == range(stop)
+        assert told.primary
+    assert [used for _, used in exact.asked] == [range(4), range(4, 8)]
+    again = Exact(evaluator)
+    [told] = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, again, kept))(Batch((genome,), range(8), slopes=True))
+    assert told.slopes is not None
+    assert again.asked == []
+
+
+def test_a_journal_gives_slopes_back(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    slopes = Exact(TableEvaluator(FREE))(START, range(2, 4))
+    failed = Slopes(FREE.dense, "key", range(2), (), (), "out of memory", 8, 0.5)
+    journal.append_slopes("calibration", slopes)
+    journal.append_slopes("calibration", failed)
+    journal.append_slopes("calibration", slopes)
+    journal.close()
+    journal = Journal(tmp_path / "j.sqlite")
+    back = list(journal.slopes("calibration"))
+    assert len(back) == 2
+    assert list(journal.slopes("calib")) == []
+    for one, other in zip(back, (slopes, failed), strict=True):
+        for name in ("genome", "key", "sequences", "reason", "tokens", "seconds"):
+            assert getattr(one, name) == getattr(other, name)
+        for rows, wanted in ((one.first, other.first), (one.second, other.second)):
+            for row, values in zip(rows, wanted, strict=True):
+                assert row == pytest.approx(values, nan_ok=True)
+    journal.close()
+
+
+def test_a_run_interrupted_between_slopes_goes_on_to_the_same_answer(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECATEUR_CACHE", str(tmp_path / "cache"))
+    recipe = tiny_recipe(
+        tiny / "model",
+        tiny / "calibration.txt",
+        genes=[{"kind": "sparsity", "levels": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]}],
+        budgets={"linear_weights": "0.5x"},
+        strategy={"name": "surrogate", "sequences": 2},
+        effort={"tokens": 5000},
+    )
+    secateur.run(recipe, tmp_path / "whole")
+    find, left = SubnetSlopes.__call__, [2]
+
+    def interrupted(self: Any, *arguments: Any) -> Slopes:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return find(self, *arguments)
+
+    monkeypatch.setattr(SubnetSlopes, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        secateur.run(recipe, tmp_path / "cut")
+    monkeypatch.setattr(SubnetSlopes, "__call__", find)
+    secateur.resume(tmp_path / "cut")
+    answers = []
+    for name in ("whole", "cut"):
+        with RunFolder.open(tmp_path / name, writing=False) as folder:
+            keys = [(slopes.key, slopes.sequences) for slopes in folder.journal.slopes(CALIBRATION)]
+            assert len(keys) > 2
+            assert len(set(keys)) == len(keys)
+            choice = folder.journal.choices()[FOUND]
+            answers.append((choice.genome, choice.tokens, choice.evaluations, keys))
+    assert answers[0] == answers[1]
+    assert answers[0][1] <= 5000
