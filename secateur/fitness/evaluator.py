@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -13,7 +13,7 @@ from ..space.genome import Genome
 from ..space.space import Space
 from .own_score import OwnScore
 from .scores import score
-from .subnet import Subnet
+from .subnet import Subnet, pointed
 from .teacher import Teacher
 
 ACTIVATION_BYTES = 2**29
@@ -65,6 +65,25 @@ class SubnetEvaluator:
                     failed.add(evaluation.genome)
                 yield evaluation
             start = stop
+
+    def changed(
+        self, genome: Genome, sequences: range, parameters: Callable[[Genome], Mapping[str, torch.Tensor]]
+    ) -> Evaluation:
+        """One genome with other weights than its subnet's, by parameter names; failing to make them fails it."""
+        self.teacher.prepare(sequences)
+        states, before, started = self.space.states(genome), self.layer_passes, time.perf_counter()
+        losses: dict[str, tuple[float, ...]] = {}
+        try:
+            tensors, reason = parameters(genome), ""
+        except CANDIDATE_ERRORS as error:
+            tensors, reason = {}, f"{type(error).__name__}: {error}"[:500]
+        if not reason:
+            with self.subnet:
+                self.subnet.apply(states)
+                with pointed(self.teacher.blocks.model, tensors):
+                    losses, reason = self._losses(states, _Path(), sequences)
+        seconds = time.perf_counter() - started
+        return self._evaluation(genome, sequences, losses, reason, self.layer_passes - before, seconds)
 
     def _on(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
         self.teacher.prepare(sequences)

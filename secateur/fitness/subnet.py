@@ -1,6 +1,7 @@
 """A genome's block states applied to the live model without copying it, and undone exactly."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 
@@ -111,3 +112,17 @@ class Subnet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.restore()
+
+
+@contextmanager
+def pointed(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """The model with other tensors in its parameters' place; afterwards each has its own again, the same storage."""
+    live = dict(model.named_parameters())
+    own = {name: live[name].data for name in parameters}
+    try:
+        for name, tensor in parameters.items():
+            live[name].data = tensor
+        yield
+    finally:
+        for name, tensor in own.items():
+            live[name].data = tensor

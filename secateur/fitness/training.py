@@ -1,0 +1,258 @@
+"""Short training of a subnet: low-rank updates, norms and biases, or every weight it has left.
+
+The live model is never written to: masters in float32 stand beside it, and each step's forward runs with what they make
+of its parameters in their place (`torch.func.functional_call`), so that the dense model is bitwise what it was. What
+was removed stays removed: a dropped sublayer and a removed channel have no parameter, and a pruned weight has no
+gradient, since masters and updates are masked before they are used. (DarwinLM trains without masks: of its pruned
+weights all grow back within ten steps. peft's LoRA has no masks either, and exchanges modules of the live model.)
+
+- `lora`: W + mask * (B A), B from zero, of every linear that is left (Hu et al. 2021, arXiv 2106.09685, sec. 4.1).
+- `norms`: biases and the weights of norms alone (PERP, Zimmer et al. 2023, arXiv 2312.15230, sec. 2).
+- `full`: every parameter, as DarwinLM does (Tang et al. 2025, arXiv 2502.07780, sec. 3.3), in float32 masters.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ..space.genome import Genome
+from ..space.space import Space
+from .cache import digest, read_tensors, write_tensors
+from .scores import cross_entropy, kl_top, predicted
+from .subnet import Subnet
+from .teacher import Teacher
+
+PASSES = 3
+"""What a trained token costs, in forward passes: one forward, two backward."""
+VERSION = 1
+KEPT_BYTES = 4 * 2**30
+"""Of states in the cache; the oldest go first, and are trained again should anybody want them."""
+
+What = Literal["lora", "norms", "full"]
+Loss = Literal["distillation", "cross_entropy", "both"]
+Chain = tuple[int, ...]
+"""Tokens of each stage of training that a subnet has been through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How subnets are trained.
+
+    Attributes:
+        loss: KL from the dense model, cross-entropy, or the mean of both; nats per token.
+        rank: of low-rank updates.
+        batch: sequences a step.
+        seed: of the low-rank updates' beginning; the text has its own order.
+    """
+
+    what: What = "lora"
+    loss: Loss = "distillation"
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    rank: int = 16
+    batch: int = 4
+    seed: int = 0
+
+
+class TrainingError(ArithmeticError):
+    """Training went where no numbers are; the candidate has failed."""
+
+
+class Trainer:
+    """Trains subnets of `space` on the teacher's text, from its first sequence on, and over again where it ends.
+
+    States are kept in `folder` after every stage: the same stages of the same subnet are not trained twice, and what a
+    killed run had finished is there for the next one. `identity` names what the subnets' weights are made from.
+    """
+
+    def __init__(
+        self, space: Space, subnet: Subnet, teacher: Teacher, settings: Training, folder: Path, identity: str
+    ) -> None:
+        self.space, self.subnet, self.teacher, self.settings = space, subnet, teacher, settings
+        self.folder, self.identity = folder, identity
+        self.trained_tokens = 0
+
+    def __call__(self, genome: Genome, chain: Chain) -> dict[str, torch.Tensor]:
+        """The parameters that training changed, by name in the model as the subnet has it, in its precision.
+
+        Raises:
+            TrainingError: a loss that is not finite.
+        """
+        path = self._path(genome, chain)
+        state = self._known(path)
+        if state is None:
+            before = self._state(genome, chain[:-1])
+            state = self._train(genome, before, sum(chain[:-1]), chain[-1])
+            write_tensors(path, state)
+            _forget_oldest(self.folder, KEPT_BYTES, path)
+        with self.subnet:
+            self.subnet.apply(self.space.states(genome))
+            with torch.no_grad():
+                return {name: tensor.detach() for name, tensor in self._effective(genome, state).items()}
+
+    # -- states ----------------------------------------------------------------------------------------------------
+
+    def _path(self, genome: Genome, chain: Chain) -> Path:
+        text = f"{self.teacher.text.digest} {len(self.teacher.text)}"
+        name = digest(VERSION, self.identity, text, asdict(self.settings), self.space.key(genome), chain)
+        return self.folder / f"{name}.safetensors"
+
+    @staticmethod
+    def _known(path: Path) -> dict[str, torch.Tensor] | None:
+        if not path.is_file():
+            return None
+        os.utime(path)
+        return read_tensors(path)
+
+    def _state(self, genome: Genome, chain: Chain) -> dict[str, torch.Tensor]:
+        """What training goes on from; trains earlier stages again where they have been forgotten."""
+        if not chain:
+            return {}
+        path = self._path(genome, chain)
+        if not path.is_file():
+            self(genome, chain)
+        return read_tensors(path)
+
+    # -- parameters ------------------------------------------------------------------------------------------------
+
+    def _linears(self, genome: Genome) -> Iterator[tuple[str, bool, bool]]:
+        """(name, whether it is pruned, whether it is stored transposed) of the weights of linears that are left."""
+        anatomy, states = self.space.anatomy, self.space.states(genome)
+        for block, state in zip(anatomy.blocks, states, strict=True):
+            position = 0
+            for sublayer, kept in zip(block.sublayers, state.kept, strict=True):
+                for linear in sublayer.linears:
+                    if kept:
+                        name = f"{anatomy.blocks_path}.{block.index}.{linear.name}.weight"
+                        yield name, bool(state.sparsity[position]), linear.transposed
+                    position += 1
+
+    def _masters(self, genome: Genome) -> dict[str, torch.Tensor]:
+        """What is optimised, in float32, as it begins; the subnet is applied."""
+        live = dict(self.teacher.blocks.model.named_parameters())
+        if self.settings.what == "norms":
+            matrices = {name for name, parameter in live.items() if parameter.dim() > 1}
+            return {name: p.detach().float().clone() for name, p in live.items() if name not in matrices}
+        if self.settings.what == "full":
+            return {name: parameter.detach().float().clone() for name, parameter in live.items()}
+        masters: dict[str, torch.Tensor] = {}
+        for name, _, transposed in self._linears(genome):
+            outputs, inputs = reversed(live[name].shape) if transposed else live[name].shape
+            rank = min(self.settings.rank, outputs, inputs)
+            seed = int(digest(self.settings.seed, self.space.key(genome), name), 16) % 2**63
+            start = torch.randn(rank, inputs, generator=torch.Generator().manual_seed(seed)) / math.sqrt(inputs)
+            masters[f"{name}@A"] = start.to(live[name].device)
+            masters[f"{name}@B"] = torch.zeros(outputs, rank, device=live[name].device)
+        return masters
+
+    def _effective(self, genome: Genome, masters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Parameters in the model's precision, differentiable in `masters`, of which other entries are left alone."""
+        live = dict(self.teacher.blocks.model.named_parameters())
+        pruned = {name for name, sparse, _ in self._linears(genome) if sparse}
+        if self.settings.what != "lora":
+            found = {name: tensor for name, tensor in masters.items() if "@" not in name}
+            return {
+                name: (tensor * (live[name] != 0) if name in pruned else tensor).to(live[name].dtype)
+                for name, tensor in found.items()
+            }
+        result = {}
+        for name, sparse, transposed in self._linears(genome):
+            update = masters[f"{name}@B"] @ masters[f"{name}@A"]
+            update = update.T if transposed else update
+            if sparse:
+                update = update * (live[name] != 0)
+            result[name] = (live[name].float() + update).to(live[name].dtype)
+        return result
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    def _train(
+        self, genome: Genome, before: Mapping[str, torch.Tensor], used: int, tokens: int
+    ) -> dict[str, torch.Tensor]:
+        """One stage from the state `before` (empty: from the beginning), after `used` tokens; the state it ends in."""
+        text = self.teacher.text
+        first, count = -(-used // text.length), -(-tokens // text.length)
+        order = [(first + index) % len(text) for index in range(count)]
+        for sequence in sorted(set(order)):
+            self.teacher.prepare(range(sequence, sequence + 1))
+        with self.subnet:
+            self.subnet.apply(self.space.states(genome))
+            masters = {name: tensor for name, tensor in before.items() if not name.startswith("optimiser@")}
+            masters = {name: tensor.clone() for name, tensor in masters.items()} or self._masters(genome)
+            device = self.teacher.blocks.device
+            masters = {name: tensor.to(device).requires_grad_() for name, tensor in masters.items()}
+            optimiser = self._optimiser(masters, before)
+            for start in range(0, count, self.settings.batch):
+                with torch.enable_grad():
+                    loss = self._loss(self._effective(genome, masters), order[start : start + self.settings.batch])
+                    if not math.isfinite(float(loss.detach())):
+                        raise TrainingError(f"training: the loss is not finite after {start * text.length:,} tokens")
+                    optimiser.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+        self.trained_tokens += count * text.length
+        state = {name: tensor.detach() for name, tensor in masters.items()}
+        if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+            raise TrainingError(f"training: weights are not finite after {count * text.length:,} tokens")
+        for number, name in enumerate(masters):
+            for entry, value in optimiser.state_dict()["state"].get(number, {}).items():
+                if value is not None:
+                    state[f"optimiser@{entry}@{name}"] = torch.as_tensor(value)
+        return state
+
+    def _optimiser(
+        self, masters: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]
+    ) -> torch.optim.Optimizer:
+        """The optimiser over masters, with the moments of the state before."""
+        rate = self.settings.learning_rate
+        optimiser: torch.optim.Optimizer
+        if self.settings.optimiser == "sgd":
+            optimiser = torch.optim.SGD(list(masters.values()), lr=rate, momentum=0.9)
+        else:
+            optimiser = torch.optim.AdamW(list(masters.values()), lr=rate, weight_decay=0.0)
+        entries: dict[int, dict[str, torch.Tensor]] = {}
+        for number, name in enumerate(masters):
+            for key, value in before.items():
+                if key.startswith("optimiser@") and key.endswith(f"@{name}"):
+                    entries.setdefault(number, {})[key.split("@")[1]] = value.clone()
+        if entries:
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": entries})
+        return optimiser
+
+    def _loss(self, parameters: dict[str, torch.Tensor], sequences: list[int]) -> torch.Tensor:
+        """The mean loss over a batch, differentiable in `parameters`."""
+        text, device = self.teacher.text, self.teacher.blocks.device
+        ids = text.ids[sequences].to(device)
+        logits = torch.func.functional_call(
+            self.teacher.blocks.model, parameters, args=(), kwargs={"input_ids": ids, "use_cache": False}
+        ).logits
+        losses = []
+        for row, sequence in zip(logits, sequences, strict=True):
+            positions, targets = predicted(text, sequence)
+            places = positions.to(device)
+            rows = row[places].float()
+            if self.settings.loss != "distillation":
+                losses.append(cross_entropy(rows, targets[positions].to(device)).nanmean())
+            if self.settings.loss != "cross_entropy":
+                top = self.teacher.top(sequence)
+                losses.append(
+                    kl_top(top.log_probabilities[places], top.tokens[places], top.log_tail[places], rows).mean()
+                )
+        return torch.stack(losses).mean()
+
+
+def _forget_oldest(folder: Path, most: int, kept: Path) -> None:
+    """Removes the states used longest ago until all together are at most `most` bytes; never `kept`."""
+    files = [(path.stat(), path) for path in folder.glob("*.safetensors") if path != kept]
+    files.sort(key=lambda pair: pair[0].st_mtime_ns)
+    total = kept.stat().st_size + sum(stat.st_size for stat, _ in files)
+    for stat, path in files:
+        if total <= most:
+            return
+        path.unlink(missing_ok=True)
+        total -= stat.st_size
