@@ -20,7 +20,13 @@ from .runs.report.study import write_study
 from .runs.report.summary import Summary, summarise
 from .runs.report.write import write_report
 from .runs.settings import SEARCH_BASELINES
-from .runs.strategy_settings import EvolutionSettings, EvopressSettings, SamplerSettings, SurrogateSettings
+from .runs.strategy_settings import (
+    DarwinSettings,
+    EvolutionSettings,
+    EvopressSettings,
+    SamplerSettings,
+    SurrogateSettings,
+)
 from .search.evopress import PUBLISHED, Schedule
 from .space.budget import labelled, shown
 from .space.errors import SecateurError
@@ -217,6 +223,8 @@ def expected_tokens(recipe: Recipe, space: Space) -> int | None:
             return schedule.generations * schedule.tokens_per_generation()
         explicit = Schedule(**strategy.schedule.model_dump())
         return explicit.generations * explicit.tokens_per_generation(strategy.minibatches == "fresh")
+    if isinstance(strategy, DarwinSettings):
+        return None  # most of it is training
     if strategy.name == "exhaustive":
         return space.size * strategy.sequences * length
     if strategy.name == "multipruner":

@@ -166,7 +166,7 @@ def load_bench(recipe: Recipe, space: Space) -> Bench:
         recipe.model.device,
         recipe.model.trust_remote_code,
         _request(recipe.calibration, CALIBRATION),
-        [_request(text, text.title) for text in recipe.held_out],
+        [_request(text, text.title) for text in (recipe.training_text, *recipe.held_out) if text is not None],
         recipe.seed,
         recipe.pruner if sparse else None,
         widths,

@@ -1,7 +1,6 @@
 """The composition, last part: carries a run through search, baselines, confirmation and timing."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,7 @@ from .fitness.cache import digest
 from .fitness.checkpoint import load_config
 from .fitness.llama_cpp import load_llama_cpp
 from .fitness.own_score import check_own, is_own
-from .fitness.slopes import SubnetSlopes, has_slopes
+from .memos import memo_of
 from .progress import Watcher
 from .rules import from_files, line, peer, rule, uniform_lines
 from .runs.export.gguf import check_space
@@ -24,15 +23,14 @@ from .runs.settings import SEARCH_BASELINES
 from .runs.strategy_settings import RULES, GreedySettings, KnapsackSettings, MultiprunerSettings, RandomSettings
 from .search.archive import Archive, Goal
 from .search.loop import Allowance, Spending, Step, run
-from .search.memo import Memo, SlopeMemo
+from .search.memo import Memo
 from .search.strategy import Batch, Pool, Steps, Strategy
+from .selection import note_training, trained_finalists, trained_tokens
 from .space.errors import SecateurError, StorageError
-from .space.evaluation import Evaluation
 from .space.front import knee, thinned
 from .space.genome import Genome
-from .space.slopes import Slopes
 from .space.space import Space
-from .strategies import make_steps
+from .strategies import make_steps, trained_selection
 from .timing import time_choices, with_latency
 
 HELD_OUT_SCORES = ("kl", "cross_entropy")
@@ -96,7 +94,7 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
         if journal.fact("orders") is None:
             journal.settle("orders", orders, "the importance order of heads and channels")
     space = with_latency(folder, space, bench, watcher)
-    memo = _memo(folder, space, bench, CALIBRATION, recipe.scores, watcher)
+    memo = memo_of(folder, space, bench, CALIBRATION, recipe.scores, watcher)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
     execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space))
     if execution.goal is not None or recipe.strategy.name == "surrogate":
@@ -110,34 +108,6 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
         compare_file(execution, title, path)
     confirm(execution)
     time_choices(folder, space, bench, watcher)
-
-
-def _memo(folder: RunFolder, space: Space, bench: Bench, title: str, scores: tuple[str, ...], watcher: Watcher) -> Memo:
-    provenance = bench.provenance(title, scores)
-    view = folder.journal.view(title, provenance, digest(provenance))
-
-    class Watched:
-        """The journal, with each new evaluation reported as progress."""
-
-        def evaluations(self) -> Iterator[Evaluation]:
-            yield from view.evaluations()
-
-        def append(self, evaluation: Evaluation) -> None:
-            view.append(evaluation)
-            watcher.advance(evaluation.tokens)
-
-        def slopes(self) -> Iterator[Slopes]:
-            yield from view.slopes()
-
-        def append_slopes(self, slopes: Slopes) -> None:
-            view.append_slopes(slopes)
-            watcher.advance(slopes.tokens)
-
-    watched, evaluator = Watched(), bench.evaluator(space, title, scores)
-    slopes = None
-    if title == CALIBRATION and has_slopes(space, scores[0]):
-        slopes = SlopeMemo(space, SubnetSlopes(space, bench.subnet, evaluator.teacher, scores[0]), watched)
-    return Memo(space, evaluator, watched, slopes)
 
 
 def _search(execution: Execution, name: str, title: str, steps: Steps, allowance: Allowance) -> Archive | None:
@@ -226,10 +196,19 @@ def search_found(execution: Execution) -> None:
     else:
         initial = uniform_lines(recipe, space, bench, goal) if "uniform" in wanted else []
     initial += from_files(wanted, space, journal)
-    steps = make_steps(recipe, recipe.strategy, space, execution.pool, tokens, initial)
+    selection = trained_selection(recipe, space, execution.pool, tokens)
+    if selection is None:
+        steps = make_steps(recipe, recipe.strategy, space, execution.pool, tokens, initial)
+    else:
+        left = tokens - selection.cost() if tokens is not None else None
+        steps = make_steps(recipe, recipe.strategy, space, execution.pool, left, initial)
+        steps = selection.steps(steps, Allowance(left, recipe.effort.evaluations))
+        allowance = Allowance(tokens)
     archive = _search(execution, FOUND, f"searching with {recipe.strategy.name}", steps, allowance)
     if archive is not None:
         choose_members(execution, archive)
+    if recipe.training is not None:
+        note_training(recipe, journal, execution.memo, selection)
 
 
 def choose_members(execution: Execution, archive: Archive) -> None:
@@ -296,7 +275,8 @@ def _search_baseline(execution: Execution, name: str) -> None:
     """Greedy, knapsack or random search with no more tokens than the search had."""
     recipe, space, pool = execution.recipe, execution.space, execution.pool
     found = execution.folder.journal.choices()[FOUND]
-    tokens = found.tokens
+    # What a search spent on training is no measure for one that does without.
+    tokens = found.tokens - trained_tokens(execution.folder.journal)
     settings: Any = getattr(recipe.strategy, "warm", None) or recipe.strategy
     if settings.name != name:
         # The fidelity and levels of the recipe's own sweep, where it has one, so that evaluations are shared.
@@ -321,10 +301,14 @@ def confirm(execution: Execution) -> None:
     genomes = {choice.genome: None for choice in execution.folder.journal.choices().values()}
     batch = (execution.space.dense, *genomes)
     for text in execution.recipe.held_out:
-        memo = _memo(execution.folder, execution.space, execution.bench, text.title, HELD_OUT_SCORES, execution.watcher)
+        folder, space, bench, watcher = execution.folder, execution.space, execution.bench, execution.watcher
+        memo = memo_of(folder, space, bench, text.title, HELD_OUT_SCORES, watcher)
         total = len(set(batch)) * text.sequences * text.length
-        execution.watcher.phase(f"confirming on held-out {text.title}", total)
+        watcher.phase(f"confirming on held-out {text.title}", total)
         memo(Batch(tuple(dict.fromkeys(batch)), range(text.sequences)))
+        finalists, chain = trained_finalists(execution.folder.journal)
+        if finalists:
+            memo(Batch(finalists, range(text.sequences), trained=chain))
 
 
 def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
@@ -344,7 +328,9 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     for file in recipe.peers.values():
         peer(file, space)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
-    make_steps(recipe, recipe.strategy, space, pool, recipe.effort.tokens or NO_LIMIT)
+    selection = trained_selection(recipe, space, pool, recipe.effort.tokens)
+    tokens = recipe.effort.tokens or NO_LIMIT
+    make_steps(recipe, recipe.strategy, space, pool, tokens - selection.cost() if selection else tokens)
     bench = load_bench(recipe, space)
     folder = RunFolder.create(path, recipe)
     for file in recipe.peers.values():

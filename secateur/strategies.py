@@ -10,6 +10,8 @@ from .operators.sampling import ends, limited
 from .runs.recipe import Recipe
 from .runs.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, Effort, is_plan_file
 from .runs.strategy_settings import (
+    DarwinScheduleSettings,
+    DarwinSettings,
     EvolutionSettings,
     EvopressSettings,
     GreedySettings,
@@ -19,6 +21,9 @@ from .runs.strategy_settings import (
     SurrogateSettings,
 )
 from .search.archive import Goal
+from .search.darwin import PUBLISHED as DARWIN
+from .search.darwin import PUBLISHED_TRAINING as DARWIN_TRAINING
+from .search.darwin import darwin, training_chains
 from .search.encoding import Encoding, Levels, Shares
 from .search.evolution import evolution
 from .search.evopress import PUBLISHED, Mutation, Schedule, stage_sequences
@@ -31,6 +36,7 @@ from .search.samplers import sampled
 from .search.strategy import Pool, Steps
 from .search.surrogate import PATH, surrogate, surrogate_front
 from .search.surrogate import Options as SurrogateOptions
+from .search.trained import Stage, TrainedSelection
 from .search.warm import warm_evopress, warm_front
 from .space.budget import parse_limit
 from .space.errors import SecateurError
@@ -99,6 +105,8 @@ def make_steps(
             limits = _limits(settings, space, goal)
             options = _options(recipe, settings, space, pool, tokens, len(limits))
             return surrogate_front(space, goal, pool, seed, limits, options, initial)
+        case "darwin":
+            return _darwin_steps(settings, space, pool, seed, initial)
     if goal is not None:
         return _front_steps(recipe, settings, space, pool, goal, tokens, initial)
     return _evopress_steps(recipe, settings, space, pool, tokens, initial)
@@ -138,6 +146,38 @@ def _evopress_steps(
     mutation: Mutation = settings.mutation or ("levels" if published else "costs")
     fresh = (settings.minibatches or ("fresh" if published else "nested")) == "fresh"
     return warm_evopress(space, pool, recipe.seed, schedule, mutation, fresh, initial, warm, settings.race)
+
+
+def _darwin_steps(settings: DarwinSettings, space: Space, pool: Pool, seed: int, initial: Sequence[Genome]) -> Steps:
+    schedule, training = DARWIN, DARWIN_TRAINING
+    if isinstance(settings.schedule, DarwinScheduleSettings):
+        values = settings.schedule.model_dump()
+        training = values.pop("training")
+        schedule = Schedule(**values)
+    training_chains(training)
+    stage_sequences(schedule, pool)
+    _check_initial(settings.initial, space)
+    fresh = settings.minibatches == "fresh"
+    return darwin(space, pool, seed, schedule, training, settings.mutation, fresh, initial)
+
+
+def trained_selection(recipe: Recipe, space: Space, pool: Pool, tokens: int | None) -> TrainedSelection | None:
+    """What follows a search whose best candidates are trained; None where there is no such thing.
+
+    Raises:
+        SecateurError: `tokens`, what search and selection may spend together, does not even reach for the selection.
+    """
+    settings = recipe.training
+    if settings is None or recipe.strategy.name == "darwin":
+        return None
+    stages = [Stage(stage.tokens, stage.survivors) for stage in settings.stages]
+    selection = TrainedSelection(space, pool, settings.candidates, stages, settings.sequences)
+    if tokens is not None and tokens <= selection.cost():
+        raise SecateurError(
+            f"effort: {tokens:,} tokens, of which training {settings.candidates} candidates takes {selection.cost():,} "
+            "(a trained token counts as three); raise 'effort', or lower training.candidates or training.stages"
+        )
+    return selection
 
 
 def _front_steps(

@@ -27,8 +27,6 @@ from .scores import cross_entropy, kl_top, predicted
 from .subnet import Subnet
 from .teacher import Teacher
 
-PASSES = 3
-"""What a trained token costs, in forward passes: one forward, two backward."""
 VERSION = 1
 KEPT_BYTES = 4 * 2**30
 """Of states in the cache; the oldest go first, and are trained again should anybody want them."""

@@ -3,7 +3,7 @@
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ MEMBER = "front-"
 MEASURED, UNTIMED, HYPERVOLUME, CORNERS = "measured", "untimed", "hypervolume", "corners"
 """Facts about a front: the time of a whole model, or why there is none (each followed by its key), hypervolume over a
 search (followed by its name), and the corners of the box that the hypervolume is a share of."""
+UNTRAINED = "untrained"
+"""The name of the choice that the search would have made had it trained nothing."""
+SELECTION = "selection by training"
+"""A fact about a run that trains its candidates: what that changed, see `report.training`."""
 SLOPES = "slopes"
 """A fact about a text and a subnet (followed by both, and the range of sequences): the loss around it."""
 RANKS = "rank correlation"
@@ -61,6 +65,11 @@ CREATE TABLE steps (
 );
 """
 _TABLES = ("facts", "evaluations", "choices", "steps")
+
+
+def trained_text(text: str, chain: Sequence[int]) -> str:
+    """Under which name evaluations on a text are kept of subnets that were trained in these stages."""
+    return f"{text}, trained on {' + '.join(f'{tokens:,}' for tokens in chain)} tokens"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,17 +29,24 @@ from .settings import (
     Settings,
     TasksSettings,
     TextSettings,
+    TrainingSettings,
     WidthsSettings,
     is_plan_file,
 )
 from .strategy_settings import (
     FRONT_STRATEGIES,
+    DarwinSettings,
     EvolutionSettings,
     EvopressSettings,
     RandomSettings,
     SamplerSettings,
     StrategySettings,
 )
+
+TRAINING = "training"
+"""The name of the text that candidates are trained on."""
+PUBLISHED_TRAINING = 200_000
+"""Tokens that a survivor of DarwinLM's published stages is trained on."""
 
 
 class Recipe(Settings):
@@ -61,6 +68,7 @@ class Recipe(Settings):
     latency: LatencySettings | None = None
     tasks: TasksSettings = TasksSettings()
     front: FrontSettings = FrontSettings()
+    training: TrainingSettings | None = None
     strategy: StrategySettings
     effort: Effort = Effort()
     baselines: tuple[str, ...] | Literal["all"] = "all"
@@ -74,6 +82,8 @@ class Recipe(Settings):
                     raise ValueError(f"baselines: unknown '{name}'; {suggest(name, BASELINES)}")
             self._check_peers()
         titles = [text.title for text in self.held_out]
+        if TRAINING in titles:
+            raise ValueError("held_out: 'training' is the name of the text that is trained on; set 'name' to another")
         if "calibration" in titles:
             raise ValueError("held_out: 'calibration' is the name of the calibration text; set 'name' to another")
         if any(text.sequences < 2 for text in self.held_out):
@@ -103,6 +113,7 @@ class Recipe(Settings):
                 raise ValueError("effort: schedule 'auto' is sized from effort.tokens or effort.minutes; give one")
         self._check_objectives()
         self._check_latency()
+        self._check_training()
         return self
 
     def _check_peers(self) -> None:
@@ -181,6 +192,41 @@ class Recipe(Settings):
         if "decode" in wanted and not self.latency.decode:
             raise ValueError("latency.decode: 0, but decoding is an objective or has a budget; set how many tokens")
 
+    def _check_training(self) -> None:
+        """Raises ValueError for training that is missing, or that would train for nothing."""
+        darwin = isinstance(self.strategy, DarwinSettings)
+        if self.training is None:
+            if darwin:
+                raise ValueError("training: darwin trains its candidates; say how, such as training: {what: lora}")
+            return
+        if self.objectives:
+            raise ValueError("training: candidates for one budget are trained, a front's are not; leave it out")
+        if self.score in ("kl_full", "hidden_error"):
+            raise ValueError(
+                f"score: {self.score} compares with the dense model's own head or stream; to train, use kl"
+            )
+        plain, own = TrainingSettings(), ("candidates", "stages", "sequences")
+        if darwin and any(getattr(self.training, name) != getattr(plain, name) for name in own):
+            raise ValueError("training: darwin has its own stages; leave 'candidates', 'stages' and 'sequences' out")
+        if not darwin and self.training.sequences > self.calibration.sequences:
+            raise ValueError(
+                f"training.sequences: {self.training.sequences}, but calibration has {self.calibration.sequences}"
+            )
+
+    @property
+    def training_text(self) -> TextSettings | None:
+        """What candidates are trained on; None: they are not."""
+        if self.training is None:
+            return None
+        if self.training.text is not None:
+            return self.training.text.model_copy(update={"name": TRAINING})
+        tokens = sum(stage.tokens for stage in self.training.stages)
+        if isinstance(self.strategy, DarwinSettings):
+            schedule = self.strategy.schedule
+            tokens = PUBLISHED_TRAINING if schedule == "published" else schedule.training[-1]
+        length = self.calibration.length
+        return self.calibration.model_copy(update={"sequences": -(-tokens // length), "name": TRAINING})
+
     @property
     def goal_sequences(self) -> int:
         """On how many calibration sequences all genomes of a front are compared."""
@@ -219,6 +265,7 @@ class Recipe(Settings):
         values = self.model_dump(mode="json")
         unused = {"tasks"} if not any(name.startswith("lm-eval:") for name in self.objectives) else set()
         unused |= {"latency"} if self.latency is None else set()
+        unused |= {"training"} if self.training is None else set()
         unused |= {"target"} if self.target is None else set()
         unused |= {"objectives", "reference", "front"} if not self.objectives else set()
         values = {name: value for name, value in values.items() if name not in unused}

@@ -192,6 +192,45 @@ class TasksSettings(Settings):
     benchmarks: bool = False
 
 
+class StageSettings(Settings):
+    """One stage of selection: each is trained on `tokens`, then `survivors` go on."""
+
+    tokens: Positive
+    survivors: Positive
+
+
+class TrainingSettings(Settings):
+    """Short training of candidates before the last choice among them.
+
+    `what`: low-rank updates (`lora`, of `rank`), norms and biases alone, or every weight that is left. `loss`: KL from
+    the dense model, cross-entropy, or the mean of both; `batch` sequences a step. `text`: what is trained on, other
+    documents than those of calibration; null: as much as the stages need of calibration's source. The best `candidates`
+    of the search go through `stages` and are scored on `sequences` of calibration after each. The strategy `darwin` has
+    stages of its own.
+    """
+
+    what: Literal["lora", "norms", "full"] = "lora"
+    loss: Literal["distillation", "cross_entropy", "both"] = "distillation"
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    rank: Positive = 16
+    batch: Positive = 4
+    text: TextSettings | None = None
+    candidates: Annotated[int, Field(ge=2)] = 8
+    stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = (
+        StageSettings(tokens=8192, survivors=3),
+        StageSettings(tokens=32768, survivors=1),
+    )
+    sequences: Positive = 8
+
+    @model_validator(mode="after")
+    def _narrows(self) -> "TrainingSettings":
+        survivors = [stage.survivors for stage in self.stages]
+        if survivors[-1] != 1 or [self.candidates, *survivors] != sorted([self.candidates, *survivors], reverse=True):
+            raise ValueError("training.stages: each stage keeps at most as many as came to it, the last one keeps 1")
+        return self
+
+
 class FrontSettings(Settings):
     """What becomes of a front: at most `members` of it are confirmed and timed, beside references of `points` sizes."""
 

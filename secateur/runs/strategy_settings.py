@@ -107,6 +107,30 @@ class EvopressSettings(Settings):
         return self
 
 
+class DarwinScheduleSettings(ScheduleSettings):
+    """As EvoPress's, and what candidates have been trained on by the end of each stage, in tokens."""
+
+    training: tuple[Positive, ...]
+
+
+class DarwinSettings(Settings):
+    """EvoPress's evolution with a short training in every stage; how is said by the recipe's `training`.
+
+    `schedule`, `mutation`, `minibatches` and `initial` as in evopress, `published` being DarwinLM's.
+    """
+
+    name: Literal["darwin"]
+    schedule: Literal["published"] | DarwinScheduleSettings
+    mutation: Literal["levels", "costs"] = "levels"
+    minibatches: Literal["fresh", "nested"] = "fresh"
+    initial: tuple[str, ...] = ("random",)
+
+    @model_validator(mode="after")
+    def _initial_exists(self) -> "DarwinSettings":
+        check_initial(self.initial, None, ("random", *RULES))
+        return self
+
+
 class EvolutionSettings(Settings):
     """Multi-objective evolution by pymoo.
 
@@ -212,6 +236,7 @@ StrategySettings = Annotated[
     | GreedySettings
     | MultiprunerSettings
     | EvopressSettings
+    | DarwinSettings
     | EvolutionSettings
     | SamplerSettings
     | SurrogateSettings,

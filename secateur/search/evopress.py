@@ -24,7 +24,7 @@ from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.space import Space
 from .race import looks, race
-from .strategy import Batch, Pool, Steps, best_of
+from .strategy import Batch, Chain, Pool, Steps, best_of
 
 Mutation = Literal["levels", "costs"]
 MUTATIONS = {"levels": switch_levels, "costs": switch_costs}
@@ -108,12 +108,14 @@ def evopress(
     fresh: bool = True,
     initial: Sequence[Genome] = (),
     risk: float | None = None,
+    trained: Sequence[Chain] = (),
 ) -> Steps:
     """Searches from the best of `initial` (brought onto the budgets beforehand), or of `schedule.first` random genomes.
 
     `risk`: that a race drops a child that is better than its parent; then a generation looks at the sequences of the
     first stage, at twice as many, and so on to those of the last, whatever `survivors` says. Races compare on nested
-    prefixes; None: stages, as published.
+    prefixes; None: stages, as published. `trained`: what candidates are trained on by each stage before they are scored
+    there; see `darwin`.
 
     Raises:
         SecateurError: a stage asks for more text than the pool has, or `initial` breaks a budget.
@@ -144,7 +146,8 @@ def evopress(
             last = stage == len(stages) - 1
             # By stage and not by number of survivors: upstream compares values and lets the parent in too early.
             entrants = (*candidates, parent) if last else candidates
-            told = yield Batch(entrants, _minibatch(pool, count, fresh, rng), proven)
+            used, chain = _minibatch(pool, count, fresh, rng), trained[stage] if trained else ()
+            told = yield Batch(entrants, used, proven, trained=chain)
             candidates = _selected(told, survivors)
         # Where all have failed, the parent among them, the search goes on from it but does not answer with it.
         parent = candidates[0] if candidates else parent

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.slopes import PASSES
-from .strategy import Batch, Strategy
+from .strategy import Batch, Chain, Strategy
+
+TRAINING_PASSES = 3
+"""What a trained token costs, in forward passes: one forward, two backward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +30,29 @@ class Spending:
 
     tokens_per_sequence: int
     tokens: int = 0
-    seen: set[tuple[Genome, int]] = field(default_factory=set)
+    seen: set[tuple[Genome, Chain, int]] = field(default_factory=set)
     genomes: set[Genome] = field(default_factory=set)
     sloped: set[tuple[Genome, int]] = field(default_factory=set)
+    trained: set[tuple[Genome, Chain]] = field(default_factory=set)
 
     @property
     def evaluations(self) -> int:
         """Distinct genomes."""
         return len(self.genomes)
 
-    def new(self, batch: Batch) -> set[tuple[Genome, int]]:
-        return {(genome, index) for genome in batch.genomes for index in batch.sequences} - self.seen
+    def new(self, batch: Batch) -> set[tuple[Genome, Chain, int]]:
+        return {(genome, batch.trained, index) for genome in batch.genomes for index in batch.sequences} - self.seen
+
+    def to_train(self, batch: Batch) -> set[tuple[Genome, Chain]]:
+        """Stages of training that a batch asks for and that have not been paid for."""
+        stages = [batch.trained[:count] for count in range(1, len(batch.trained) + 1)]
+        return {(genome, chain) for genome in batch.genomes for chain in stages} - self.trained
 
     def price(self, batch: Batch) -> int:
-        """Tokens that a batch takes besides what is known; slopes count as the forward passes they are worth."""
+        """Tokens that a batch takes besides what is known; slopes and training by the forward passes they are worth."""
         sloped = {(batch.genomes[0], index) for index in batch.sequences} - self.sloped if batch.slopes else ()
-        return (len(self.new(batch)) + PASSES * len(sloped)) * self.tokens_per_sequence
+        training = TRAINING_PASSES * sum(chain[-1] for _, chain in self.to_train(batch))
+        return (len(self.new(batch)) + PASSES * len(sloped)) * self.tokens_per_sequence + training
 
     def fits(self, batch: Batch, allowance: Allowance) -> bool:
         tokens = self.tokens + self.price(batch)
@@ -54,6 +64,7 @@ class Spending:
     def add(self, batch: Batch) -> None:
         self.tokens += self.price(batch)
         self.seen |= self.new(batch)
+        self.trained |= self.to_train(batch)
         if batch.slopes:
             self.sloped |= {(batch.genomes[0], index) for index in batch.sequences}
         self.genomes |= set(batch.genomes)

@@ -8,7 +8,7 @@ from ..space.evaluation import Evaluation, merged
 from ..space.genome import Genome
 from ..space.slopes import Slopes, joined
 from ..space.space import Space
-from .strategy import Batch
+from .strategy import Batch, Chain
 
 
 class Evaluator(Protocol):
@@ -63,12 +63,20 @@ class Memo:
 
     Every new evaluation is appended the moment it exists. A subnet that failed on some sequences is not tried on them
     again, and fails every batch that has one of them; what it answered on others stays as it was. `slopes` answers
-    batches that ask for them; without it nobody may.
+    batches that ask for them; without it nobody may; `trained` likewise, with a memo for each chain of training.
     """
 
-    def __init__(self, space: Space, evaluator: Evaluator, journal: Journal, slopes: SlopeMemo | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        evaluator: Evaluator,
+        journal: Journal,
+        slopes: SlopeMemo | None = None,
+        trained: Callable[[Chain], "Memo"] | None = None,
+    ) -> None:
         self._space = space
         self._slopes = slopes
+        self._trained = trained
         self._evaluator = evaluator
         self._journal = journal
         self._parts: dict[str, list[Evaluation]] = {}
@@ -77,6 +85,9 @@ class Memo:
 
     def __call__(self, batch: Batch) -> list[Evaluation]:
         """Returns one evaluation a genome, in the order of the batch, on exactly its sequences."""
+        if batch.trained:
+            assert self._trained is not None
+            return self._trained(batch.trained)(replace(batch, trained=()))
         keys = [self._space.key(genome) for genome in batch.genomes]
         missing: dict[range, dict[str, Genome]] = {}
         for genome, key in zip(batch.genomes, keys, strict=True):

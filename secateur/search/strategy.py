@@ -21,12 +21,17 @@ class Pool:
     tokens_per_sequence: int
 
 
+Chain = tuple[int, ...]
+"""Tokens of each stage of training that a subnet has been through."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Genomes to be scored on the same `sequences` of the pool; `incumbent` is the best answer before them.
 
     `correlation`: Spearman's, of what the strategy's model said of its last candidates and what came out; None where
     there is no model, or nothing to go by yet. `slopes`: whether the loss around the first genome is asked for as well.
+    `trained`: what the genomes are trained on before they are scored.
     """
 
     genomes: tuple[Genome, ...]
@@ -34,6 +39,7 @@ class Batch:
     incumbent: Genome | None = None
     correlation: float | None = None
     slopes: bool = False
+    trained: Chain = ()
 
 
 Steps = Generator[Batch, list[Evaluation], Genome | None]

@@ -35,6 +35,7 @@ _TEMPLATE = """<!doctype html>
 {% endfor %}</table>
 {% for line in summary.latency %}<p>{{ line }}</p>{% endfor %}
 {% if summary.model %}<p>{{ summary.model }}</p>{% endif %}
+{% for line in summary.training %}<p>{{ line }}</p>{% endfor %}
 {% for name, reason in summary.skipped.items() %}<p>Baseline {{ name }} does not apply: {{ reason }}</p>{% endfor %}
 {% for reason in summary.failures %}<p>Some candidates failed: {{ reason }}</p>{% endfor %}
 {% for heading, picture in pictures %}<h2>{{ heading }}</h2>

@@ -11,8 +11,9 @@ from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
 from ..folder import RunFolder
-from ..journal import CALIBRATION, FOUND, MEASURED, RANKS
+from ..journal import CALIBRATION, FOUND, MEASURED, RANKS, UNTRAINED
 from ..plan import MeasuredLatency, ModelIdentity, Plan, Score, TextIdentity, WidthIdentity, layers, residual
+from .training import training_notes
 
 CONFIDENCE = 0.95
 
@@ -67,6 +68,7 @@ class Summary:
     finished: bool
     latency: tuple[str, ...] = ()
     model: str = ""
+    training: tuple[str, ...] = ()
 
 
 Losses = dict[tuple[str, str], list[Evaluation]]
@@ -105,6 +107,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         seconds=sum(e.seconds for e in every),
         latency=latency_notes(folder, space, rows),
         model=_model_note(folder),
+        training=training_notes(folder, space, losses, held_out),
         finished=found is not None and all(text in row.scores for row in rows for text in held_out),
     )
 
@@ -185,7 +188,7 @@ def _verdict(rows: list[Row], held_out: tuple[str, ...]) -> str:
         return "No plan found yet: the search has not finished."
     if not held_out:
         return "Not confirmed: the recipe names no held-out text, so nothing is claimed."
-    baselines = [row for row in rows if row.name not in (FOUND, "dense")]
+    baselines = [row for row in rows if row.name not in (FOUND, UNTRAINED, "dense")]
     if not math.isfinite(mean_held_out(rows[0], held_out)):
         return "Not confirmed yet: the found plan has not been scored on held-out text."
     scored = [row for row in baselines if row.against is not None]

@@ -124,8 +124,9 @@ def print_plan(console: Console, plan: Plan) -> None:
 def _print_rest(console: Console, summary: Summary, latency: bool = True) -> None:
     for line in summary.latency if latency else ():
         console.print(line, markup=False, highlight=False)
-    if summary.model:
-        console.print(summary.model, markup=False, highlight=False)
+    for line in (summary.model, *summary.training):
+        if line:
+            console.print(line, markup=False, highlight=False)
     for name, reason in summary.skipped.items():
         console.print(f"baseline {name} does not apply: {reason}", markup=False)
     for reason in summary.failures:

@@ -1,0 +1,63 @@
+"""What a report says of a run that trained its candidates before it chose among them."""
+
+import math
+
+from scipy.stats import spearmanr
+
+from ...space.evaluation import Evaluation
+from ...space.genome import Genome
+from ...space.space import Space
+from ..folder import RunFolder
+from ..journal import FOUND, SELECTION, UNTRAINED, trained_text
+
+
+def training_notes(
+    folder: RunFolder, space: Space, losses: dict[tuple[str, str], list[Evaluation]], held_out: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Cost, rank correlation, whether another one won, and the answer on held-out text after training; may be empty."""
+    values, choices = folder.journal.fact(SELECTION), folder.journal.choices()
+    if not values:
+        return ()
+    chain, candidates = tuple(values["chain"]), values["candidates"]
+    notes = [f"Training of candidates took {values['trained']:,} trained tokens (stages of {_listed(chain)})."]
+    for stage in range(len(candidates[0]["trained"]) if candidates else 0):
+        both = [(one["untrained"], one["trained"][stage]) for one in candidates if len(one["trained"]) > stage]
+        if len(both) >= 3:
+            value = float(spearmanr(*zip(*both, strict=True)).statistic)
+            shown = f"{value:.2f}" if math.isfinite(value) else "not defined"
+            notes.append(
+                f"Rank correlation of {len(both)} candidates before and after stage {stage + 1}: {shown} (Spearman)."
+            )
+    if UNTRAINED in choices:
+        notes.append("Training changed the winner: without it the search would have answered with 'untrained'.")
+    else:
+        notes.append("Training did not change the winner.")
+    for name in (FOUND, UNTRAINED):
+        if name in choices:
+            parts = [_trained(choices[name].genome, space, losses, text, chain) for text in held_out]
+            if parts and all(parts):
+                notes.append(f"{name} after training, held-out: " + "; ".join(part for part in parts if part) + ".")
+    return tuple(notes)
+
+
+def _listed(chain: tuple[int, ...]) -> str:
+    return ", ".join(f"{tokens:,}" for tokens in chain)
+
+
+def _trained(
+    genome: Genome,
+    space: Space,
+    losses: dict[tuple[str, str], list[Evaluation]],
+    text: str,
+    chain: tuple[int, ...],
+) -> str:
+    """The scores of a trained genome on one text; empty where it has none."""
+    rows = losses.get((trained_text(text, chain), space.key(genome)), [])
+    if not rows or any(row.status == "failed" for row in rows):
+        return ""
+    whole = {name: [value for row in rows for value in row.losses[name]] for name in rows[0].losses}
+    means = {name: sum(column) / len(column) for name, column in whole.items()}
+    return f"{text} " + ", ".join(
+        f"perplexity {math.exp(min(mean, 700.0)):.2f}" if name == "cross_entropy" else f"{name} {mean:.4f}"
+        for name, mean in means.items()
+    )

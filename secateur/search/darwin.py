@@ -1,0 +1,53 @@
+"""DarwinLM (Tang et al. 2025, arXiv 2502.07780, sec. 3.3): EvoPress's loop with a short training in every stage.
+
+As published: children by min(U{1..3}, U{1..3}) level switches, four stages, each of which trains its candidates and
+scores them on more text. Differences: a survivor's training goes on from where the last stage ended (upstream begins
+again from the untrained child in every stage, which takes more tokens for the same); what is pruned stays pruned
+(upstream trains without masks); the parent competes in the last stage after the same training, as upstream means it.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from ..space.errors import SecateurError
+from ..space.genome import Genome
+from ..space.space import Space
+from .evopress import Mutation, Schedule, evopress
+from .strategy import Chain, Pool, Steps
+
+PUBLISHED = Schedule(200, 16, (8, 4, 2, 1), (1024, 2048, 4096, 8192))
+PUBLISHED_TRAINING = (10_000, 50_000, 100_000, 200_000)
+"""Settings of the published script (commit 3596da3973)."""
+
+
+def training_chains(tokens: Sequence[int]) -> tuple[Chain, ...]:
+    """What each stage adds to the training before it, from what candidates have been trained on by its end.
+
+    Raises:
+        SecateurError: a stage that trains less than the one before it.
+    """
+    if not tokens or tokens[0] < 1 or any(late <= early for early, late in pairwise(tokens)):
+        raise SecateurError(f"schedule.training: {', '.join(map(str, tokens))}; write rising numbers of tokens")
+    added = (tokens[0], *(late - early for early, late in pairwise(tokens)))
+    return tuple(added[: stage + 1] for stage in range(len(added)))
+
+
+def darwin(
+    space: Space,
+    pool: Pool,
+    seed: int,
+    schedule: Schedule,
+    training: Sequence[int],
+    mutation: Mutation = "levels",
+    fresh: bool = True,
+    initial: Sequence[Genome] = (),
+) -> Steps:
+    """Evolution by training-aware selection; `training`: tokens trained on by the end of each stage of `schedule`.
+
+    Raises:
+        SecateurError: another number of stages, or as `evopress`.
+    """
+    chains = training_chains(training)
+    if len(chains) != len(schedule.tokens):
+        raise SecateurError(f"schedule.training: {len(chains)} stages, but 'tokens' has {len(schedule.tokens)}")
+    return evopress(space, pool, seed, schedule, mutation, fresh, initial, trained=chains)

@@ -1,0 +1,116 @@
+"""Selection by what subnets are worth after a short training, at the end of any search.
+
+The best subnet before training is not always the best after it (DarwinLM, Tang et al. 2025, arXiv 2502.07780, sec.
+3.3). So the best few of a search are trained for a while, scored, and trained on, fewer at every stage; who goes on
+goes on from where its training ended.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+from ..space.evaluation import Evaluation
+from ..space.genome import Genome
+from ..space.space import Space
+from .loop import TRAINING_PASSES, Allowance, Spending
+from .strategy import Batch, Chain, Pool, Steps, best_of
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Tokens that each is trained on in this stage, and how many go on to the next."""
+
+    tokens: int
+    survivors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Losses of one candidate on the same sequences: as it was found, and after each stage of training it came to."""
+
+    genome: Genome
+    untrained: float
+    trained: tuple[float, ...]
+
+
+def chains(stages: Sequence[Stage]) -> list[Chain]:
+    """What has been trained by the end of each stage."""
+    tokens = tuple(stage.tokens for stage in stages)
+    return [tokens[: number + 1] for number in range(len(tokens))]
+
+
+class TrainedSelection:
+    """Runs a search, then trains its best `candidates`; `comparisons` and `untrained` say afterwards what that changed.
+
+    Everything is scored on the first `sequences` of the pool.
+    """
+
+    def __init__(self, space: Space, pool: Pool, candidates: int, stages: Sequence[Stage], sequences: int) -> None:
+        self.space, self.pool, self.stages = space, pool, tuple(stages)
+        self.count, self.used = candidates, range(min(sequences, pool.sequences))
+        self.untrained: Genome | None = None
+        self.comparisons: list[Comparison] = []
+
+    def cost(self) -> int:
+        """Tokens, in forward passes, that the selection may take at most."""
+        entrants = [self.count, *(stage.survivors for stage in self.stages[:-1])]
+        scored = len(self.used) * self.pool.tokens_per_sequence
+        return self.count * scored + sum(
+            count * (stage.tokens * TRAINING_PASSES + scored)
+            for count, stage in zip(entrants, self.stages, strict=True)
+        )
+
+    def steps(self, search: Steps, allowance: Allowance) -> Steps:
+        """The search, as far as its own allowance goes, then the selection; answers with who is best after training."""
+        known: dict[Genome, Evaluation] = {}
+        self.untrained = yield from _within(search, allowance, self.pool, known)
+        ranked = sorted(
+            (one for one in known.values() if one.status == "ok" and self.space.feasible(one.genome)),
+            key=lambda one: one.loss,
+        )
+        entrants = [self.untrained] if self.untrained is not None else []
+        entrants = list(dict.fromkeys([*entrants, *(one.genome for one in ranked)]))[: self.count]
+        if not entrants:
+            return None
+        told = yield Batch(tuple(entrants), self.used, self.untrained)
+        ordered = sorted((one for one in told if one.status == "ok"), key=lambda one: one.loss)
+        before = {one.genome: one.loss for one in ordered}
+        if self.untrained in before:
+            # The search may have compared on less text; what training changes is said of the best on this one.
+            self.untrained = next(iter(before))
+        left, after, best = list(before), {genome: list[float]() for genome in before}, self.untrained
+        for stage, chain in zip(self.stages, chains(self.stages), strict=True):
+            told = yield Batch(tuple(left), self.used, best, trained=chain)
+            results = [one for one in told if one.status == "ok"]
+            for one in results:
+                after[one.genome].append(one.loss)
+            if not results:
+                break
+            winner = best_of(results)
+            best = winner.genome if winner is not None else best
+            left = [one.genome for one in sorted(results, key=lambda one: one.loss)[: stage.survivors]]
+        self.comparisons = [Comparison(genome, before[genome], tuple(after[genome])) for genome in before]
+        return best
+
+
+def _within(
+    steps: Steps, allowance: Allowance, pool: Pool, known: dict[Genome, Evaluation]
+) -> Generator[Batch, list[Evaluation], Genome | None]:
+    """A search until its end, or until its next batch would exceed `allowance`; keeps the longest evaluations."""
+    spending = Spending(pool.tokens_per_sequence)
+    incumbent: Genome | None = None
+    try:
+        batch = next(steps)
+        while True:
+            incumbent = batch.incumbent or incumbent
+            if not spending.fits(batch, allowance):
+                return incumbent
+            told = yield batch
+            spending.add(batch)
+            for one in told:
+                before = known.get(one.genome)
+                if before is None or len(one.primary) >= len(before.primary):
+                    known[one.genome] = replace(one, slopes=None)
+            batch = steps.send(told)
+    except StopIteration as end:
+        answer: Genome | None = end.value
+        return answer or incumbent
