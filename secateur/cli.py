@@ -104,6 +104,48 @@ def export(
     console.print(f"wrote {written}", markup=False, highlight=False)
 
 
+@app.command("eval")
+def eval_(
+    target: Annotated[str, typer.Argument(help="A run, or a checkpoint: folder, GGUF or package:NAME.")],
+    tasks: Annotated[str, typer.Option(help="Names of lm-eval tasks, separated by commas.")],
+    include: Annotated[Path | None, typer.Option(help="A folder with task definitions (YAML) of your own.")] = None,
+    pick: Annotated[
+        list[str] | None, typer.Option(help=f"{PICK} May be repeated; 'dense', 'all'. Default: found and dense.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Documents of each task; all by default.")] = None,
+    fewshot: Annotated[int | None, typer.Option(min=0, help="Examples before each question.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 16,
+    seed: Annotated[int, typer.Option(help="Draws the examples.")] = 0,
+    trained: Annotated[bool, typer.Option(help="After the training that the search gave its candidates.")] = False,
+    dtype: Annotated[str, typer.Option(help="Of a checkpoint: float32, bfloat16 or float16.")] = "float32",
+) -> None:
+    """Evaluate plans of a run, or a checkpoint, on downstream tasks (lm-eval, an optional extra)."""
+    from .evaluating import evaluate_checkpoint, evaluate_run, is_run
+    from .fitness.tasks import TaskRun
+    from .progress import TerminalWatcher
+    from .runs.folder import RunFolder
+    from .runs.report.tables import print_tasks
+
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    how, folder = TaskRun(limit, fewshot, batch_size, seed), str(include) if include is not None else None
+    if is_run(target):
+        with RunFolder.open(Path(target)) as run:
+            with TerminalWatcher(console) as watcher:
+                evaluate_run(run, pick or ["found", "dense"], names, folder, how, trained, watcher)
+            _report(run)
+        return
+    if pick or trained:
+        raise SecateurError(f"eval: {target} is no run; --pick and --trained are for runs")
+    with TerminalWatcher(console) as watcher:
+        results = evaluate_checkpoint(target, names, folder, how, dtype, watcher)
+    rows = [("task", "metric", "value", "standard error", "documents")]
+    for result in results:
+        for metric, (value, error) in result.metrics.items():
+            shown = f"{error:.4f}" if error is not None else ""
+            rows.append((result.task, metric, f"{value:.4f}", shown, f"{result.documents:,}"))
+    print_tasks(console, rows)
+
+
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="A plan, list or recipe of another tool.", metavar="FILE")],

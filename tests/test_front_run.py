@@ -12,7 +12,6 @@ import jsonschema
 import optuna
 import pytest
 import torch
-import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from transformers import AutoModelForCausalLM
@@ -26,6 +25,7 @@ from secateur.runs.plan import read_plan, schema
 from secateur.space.errors import SecateurError
 from secateur.space.front import nondominated
 from secateur.space.latency import Measured, Ratio, Times
+from tests.tasks import task_folder
 from tests.test_cli import command, refused, write
 from tests.tiny import tiny_recipe
 
@@ -297,29 +297,6 @@ def test_a_population_starts_from_files(tiny: Path, tmp_path: Path, monkeypatch:
         assert wanted in {evaluation.genome for _, evaluation in folder.journal.evaluations("calibration")}
     (tmp_path / "layer_drop_config.txt").unlink()
     secateur.resume(run.path)
-
-
-def task_folder(folder: Path) -> Path:
-    """A multiple-choice task over local data, in lm-eval's format."""
-    folder.mkdir()
-    rows = [
-        {"query": f"word{n} word{n + 1}", "choices": [f"word{n + 2}", f"word{(7 * n) % 90}"], "gold": n % 2}
-        for n in range(40)
-    ]
-    (folder / "guess.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = {
-        "task": "guess",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"validation": str(folder / "guess.jsonl")}},
-        "output_type": "multiple_choice",
-        "validation_split": "validation",
-        "doc_to_text": "{{query}}",
-        "doc_to_target": "gold",
-        "doc_to_choice": "choices",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-    }
-    (folder / "guess.yaml").write_text(yaml.safe_dump(task))
-    return folder
 
 
 def test_an_lm_eval_task_is_an_objective(tiny: Path, tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..space.errors import SecateurError, suggest
+from ..space.task_result import TaskResult
 
 METRICS = ("acc_norm", "acc", "exact_match")
 """The first of these that a task has counts; all are shares of documents that are right."""
@@ -31,35 +32,103 @@ class TaskRequest:
 NO_TASKS = TaskRequest(None, 1)
 
 
-def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, Any]:
-    """Loads tasks by name.
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """How tasks are evaluated: on the first `limit` documents (None: all), after `fewshot` examples (None: as the task
+    says), `batch` requests at once; `seed` draws the examples."""
+
+    limit: int | None = None
+    fewshot: int | None = None
+    batch: int = 16
+    seed: int = 0
+
+
+def task_manager(include: str | None, names: Sequence[str], where: str) -> tuple[Any, list[str]]:
+    """lm-eval's manager of the tasks in `include` and, where `names` has others, of its own; and which are its own.
 
     Raises:
-        SecateurError: lm-eval is not installed, there is no such task, its data cannot be read, or it is a published
-            benchmark and nobody said that it may be searched on.
+        SecateurError: lm-eval is not installed, or there is no such folder.
     """
     try:
-        from lm_eval.tasks import TaskManager, get_task_dict
+        from lm_eval.tasks import TaskManager
     except ImportError:
-        raise SecateurError("objectives: lm-eval tasks need lm-eval; pip install 'secateur[tasks]'") from None
-    if request.include is not None and not Path(request.include).is_dir():
-        raise SecateurError(f"tasks.include: {request.include} is no folder")
-    own = TaskManager(include_path=request.include, include_defaults=False) if request.include else None
+        raise SecateurError(f"{where}: lm-eval tasks need lm-eval; pip install 'secateur[tasks]'") from None
+    if include is not None and not Path(include).is_dir():
+        raise SecateurError(f"{where}: {include} is no folder of task definitions")
+    own = TaskManager(include_path=include, include_defaults=False) if include is not None else None
     known = list(own.all_tasks) if own is not None else []
     foreign = [name for name in names if name not in known]
+    return TaskManager(include_path=include) if foreign else own, foreign
+
+
+def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, Any]:
+    """Loads tasks by name, to search on them.
+
+    Raises:
+        SecateurError: there is no such task, its data cannot be read, or it is a published benchmark and nobody said
+            that it may be searched on.
+    """
+    manager, foreign = task_manager(request.include, names, "tasks.include")
     if foreign and not request.benchmarks:
+        known = [] if request.include is None else list(task_manager(request.include, (), "tasks.include")[0].all_tasks)
         raise SecateurError(
             f"objectives: there is no task '{foreign[0]}' in tasks.include; "
             f"{suggest(foreign[0], known or ['none'])}. A published benchmark that a search has seen cannot be "
             "reported honestly after; 'tasks: {benchmarks: true}' takes one all the same"
         )
-    manager = TaskManager(include_path=request.include) if foreign else own
+    return _loaded(manager, names, "objectives")
+
+
+def _loaded(manager: Any, names: Sequence[str], where: str) -> Mapping[str, Any]:
+    from lm_eval.tasks import get_task_dict
+
     with _quiet():
         try:
             tasks: Mapping[str, Any] = get_task_dict(list(names), manager)
         except Exception as error:
-            raise SecateurError(f"objectives: lm-eval cannot load {', '.join(names)}: {error}") from error
+            raise SecateurError(f"{where}: lm-eval cannot load {', '.join(names)}: {error}") from error
     return tasks
+
+
+def check_tasks(include: str | None, names: Sequence[str]) -> None:
+    """Raises SecateurError for tasks that do not exist, or whose data cannot be read."""
+    manager, foreign = task_manager(include, names, "--include")
+    for name in foreign:
+        if name not in manager.all_tasks:
+            raise SecateurError(f"--tasks {name}: {suggest(name, list(manager.all_tasks))}")
+    _loaded(manager, names, "--tasks")
+
+
+def run_task(model: Any, tokenizer: Any, include: str | None, name: str, how: TaskRun) -> TaskResult:
+    """One task on a live model, through lm-eval's own evaluation; metrics by lm-eval's names."""
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    manager, _ = task_manager(include, (name,), "--include")
+    with _quiet():
+        lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=how.batch, device=str(model.device))
+        found = simple_evaluate(
+            lm,
+            tasks=[name],
+            task_manager=manager,
+            limit=how.limit,
+            num_fewshot=how.fewshot,
+            random_seed=how.seed,
+            numpy_random_seed=how.seed,
+            torch_random_seed=how.seed,
+            fewshot_random_seed=how.seed,
+            log_samples=False,
+        )
+    assert found is not None
+    values = found["results"][name]
+    metrics = {}
+    for key, value in values.items():
+        metric, _, kind = key.partition(",")
+        if kind and not metric.endswith("_stderr") and isinstance(value, int | float):
+            error = values.get(f"{metric}_stderr,{kind}")
+            metrics[metric] = float(value), float(error) if isinstance(error, int | float) else None
+    counts = found.get("n-samples", {}).get(name, {})
+    return TaskResult(name, int(counts.get("effective", 0)), metrics)
 
 
 def check_task(name: str, request: TaskRequest, sequences: int) -> None:

@@ -24,6 +24,8 @@ MEASURED, UNTIMED, HYPERVOLUME, CORNERS = "measured", "untimed", "hypervolume", 
 search (followed by its name), and the corners of the box that the hypervolume is a share of."""
 UNTRAINED = "untrained"
 """The name of the choice that the search would have made had it trained nothing."""
+TASK = "task"
+"""A fact about a subnet (followed by its key, task and settings): what a downstream task says of it."""
 SELECTION = "selection by training"
 """A fact about a run that trains its candidates: what that changed, see `report.training`."""
 SLOPES = "slopes"
@@ -151,6 +153,11 @@ class Journal:
         rows = self._rows("SELECT value FROM facts WHERE name = ?", (name,))
         return json.loads(rows[0][0]) if rows else None
 
+    def facts(self, prefix: str) -> list[tuple[str, Any]]:
+        """(name, value) of all facts whose names begin like that, in the order in which they were noted."""
+        query = "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ? ORDER BY rowid"
+        return [(name, json.loads(value)) for name, value in self._rows(query, (len(prefix), prefix))]
+
     def settle(self, name: str, value: Any, what: str) -> None:
         """Notes a fact, or compares it with the one noted; raises SecateurError when they differ."""
         noted = self.fact(name)
@@ -222,10 +229,7 @@ class Journal:
 
     def slopes(self, text: str) -> Iterator[Slopes]:
         """Everything found around genomes on a text, in the order in which it was."""
-        prefix = f"{SLOPES} {text} "
-        query = "SELECT value FROM facts WHERE substr(name, 1, ?) = ? ORDER BY rowid"
-        for (raw,) in self._rows(query, (len(prefix), prefix)):
-            values = json.loads(raw)
+        for _, values in self.facts(f"{SLOPES} {text} "):
             tables = {
                 name: tuple(tuple(math.nan if value is None else value for value in row) for row in values[name])
                 for name in ("first", "second")

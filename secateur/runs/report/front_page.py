@@ -36,6 +36,10 @@ Hypervolume {{ "%.4f" | format(front.hypervolume) }}: the share that the members
 {% if front.summary.model %}<p>{{ front.summary.model }}</p>{% endif %}
 {% for name, reason in front.summary.skipped.items() %}<p>Baseline {{ name }} does not apply: {{ reason }}</p>
 {% endfor %}
+{% if front.summary.tasks %}<h2>Downstream tasks</h2><table>
+<tr>{% for cell in front.summary.tasks[0] %}<th>{{ cell }}</th>{% endfor %}</tr>
+{% for row in front.summary.tasks[1:] %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
+</table>{% endif %}
 {% for reason in front.summary.failures %}<p>Some candidates failed: {{ reason }}</p>{% endfor %}
 {% if profiles %}<h2>What each member keeps</h2>
 <img alt="profiles" src="data:image/png;base64,{{ profiles }}">{% endif %}

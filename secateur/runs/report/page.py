@@ -36,6 +36,10 @@ _TEMPLATE = """<!doctype html>
 {% for line in summary.latency %}<p>{{ line }}</p>{% endfor %}
 {% if summary.model %}<p>{{ summary.model }}</p>{% endif %}
 {% for line in summary.training %}<p>{{ line }}</p>{% endfor %}
+{% if summary.tasks %}<h2>Downstream tasks</h2><table>
+<tr>{% for cell in summary.tasks[0] %}<th>{{ cell }}</th>{% endfor %}</tr>
+{% for row in summary.tasks[1:] %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
+</table>{% endif %}
 {% for name, reason in summary.skipped.items() %}<p>Baseline {{ name }} does not apply: {{ reason }}</p>{% endfor %}
 {% for reason in summary.failures %}<p>Some candidates failed: {{ reason }}</p>{% endfor %}
 {% for heading, picture in pictures %}<h2>{{ heading }}</h2>

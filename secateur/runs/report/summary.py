@@ -13,6 +13,7 @@ from ...space.space import Space
 from ..folder import RunFolder
 from ..journal import CALIBRATION, FOUND, MEASURED, RANKS, UNTRAINED
 from ..plan import MeasuredLatency, ModelIdentity, Plan, Score, TextIdentity, WidthIdentity, layers, residual
+from .tasks import task_grid
 from .training import training_notes
 
 CONFIDENCE = 0.95
@@ -69,6 +70,7 @@ class Summary:
     latency: tuple[str, ...] = ()
     model: str = ""
     training: tuple[str, ...] = ()
+    tasks: tuple[tuple[str, ...], ...] = ()
 
 
 Losses = dict[tuple[str, str], list[Evaluation]]
@@ -108,6 +110,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         latency=latency_notes(folder, space, rows),
         model=_model_note(folder),
         training=training_notes(folder, space, losses, held_out),
+        tasks=task_grid(folder, space, {row.name: row.genome for row in rows}),
         finished=found is not None and all(text in row.scores for row in rows for text in held_out),
     )
 

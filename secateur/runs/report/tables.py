@@ -121,12 +121,25 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(grid)
 
 
+def print_tasks(console: Console, grid: Sequence[Sequence[str]]) -> None:
+    """Prints downstream tasks, the first row being headings."""
+    headings, *rows = grid
+    shown = Table(title="Downstream tasks", title_justify="left")
+    for heading in headings:
+        shown.add_column(escape(heading), justify="left" if heading == "plan" else "right")
+    for row in rows:
+        shown.add_row(*(escape(cell) for cell in row))
+    console.print(shown)
+
+
 def _print_rest(console: Console, summary: Summary, latency: bool = True) -> None:
     for line in summary.latency if latency else ():
         console.print(line, markup=False, highlight=False)
     for line in (summary.model, *summary.training):
         if line:
             console.print(line, markup=False, highlight=False)
+    if summary.tasks:
+        print_tasks(console, summary.tasks)
     for name, reason in summary.skipped.items():
         console.print(f"baseline {name} does not apply: {reason}", markup=False)
     for reason in summary.failures:

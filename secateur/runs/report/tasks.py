@@ -1,0 +1,41 @@
+"""Downstream tasks beside each other: what a run has noted of its plans, the baselines and the dense model."""
+
+from collections.abc import Mapping
+
+from ...space.genome import Genome
+from ...space.space import Space
+from ..folder import RunFolder
+from ..journal import TASK
+
+Grid = tuple[tuple[str, ...], ...]
+"""Rows of cells, the first one headings; empty where no task was evaluated."""
+
+
+def task_grid(folder: RunFolder, space: Space, genomes: Mapping[str, Genome]) -> Grid:
+    """One row for each plan (and each training of it) with tasks, one column for each task, setting and metric."""
+    searched = {name.partition(":")[2] for name in folder.recipe.objectives if name.startswith("lm-eval:")}
+    cells: dict[tuple[str, str], str] = {}
+    plans: dict[str, None] = {}
+    columns: dict[str, None] = {}
+    by_key: dict[str, list[str]] = {}
+    for plan, genome in genomes.items():
+        by_key.setdefault(space.key(genome), []).append(plan)
+    for name, values in folder.journal.facts(f"{TASK} "):
+        key = name.split(" ")[1]
+        trained = f", trained on {sum(values['stages']):,} tokens" if values["stages"] else ""
+        task = values["task"] + (" (searched on)" if values["task"] in searched else "")
+        shots = f", {values['fewshot']} shots" if values["fewshot"] is not None else ""
+        for metric, (value, error) in values["metrics"].items():
+            column = f"{task} {metric}, {values['documents']:,} documents{shots}"
+            columns[column] = None
+            for plan in by_key.get(key, [key]):
+                plans[plan + trained] = None
+                cells[plan + trained, column] = f"{value:.4f}" + (f" ± {error:.4f}" if error is not None else "")
+    if not cells:
+        return ()
+    order = {plan: place for place, plan in enumerate(genomes)}
+    names = sorted(plans, key=lambda plan: (order.get(plan.partition(",")[0], len(order)), plan))
+    return (
+        ("plan", *columns),
+        *((plan, *(cells.get((plan, column), "") for column in columns)) for plan in names),
+    )

@@ -1,0 +1,160 @@
+"""Downstream tasks on runs and checkpoints, against lm-eval's own loading of exported models."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import secateur
+from secateur import evaluating
+from secateur.cli import app
+from secateur.evaluating import evaluate_run
+from secateur.fitness.tasks import TaskRun, run_task
+from secateur.runs.folder import RunFolder
+from secateur.runs.journal import TASK
+from secateur.space.errors import SecateurError
+from tests.tasks import task_folder
+from tests.test_training_run import TRAINING
+from tests.tiny import save_tiny, tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> tuple[Path, Path]:
+    """A finished run that trained its candidates, and a folder of tasks."""
+    folder = tmp_path_factory.mktemp("eval")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SECATEUR_CACHE", str(folder / "cache"))
+    recipe = tiny_recipe(
+        tiny / "model",
+        tiny / "calibration.txt",
+        tiny / "held.txt",
+        strategy={"name": "random", "sequences": 2},
+        effort={"tokens": 4000},
+        training=TRAINING,
+        baselines=["last-k"],
+    )
+    run = secateur.run(recipe, folder / "run")
+    patch.undo()
+    return run.path, task_folder(folder / "tasks")
+
+
+def noted(path: Path) -> list[dict[str, Any]]:
+    with RunFolder.open(path, writing=False) as folder:
+        return [values for _, values in folder.journal.facts(f"{TASK} ")]
+
+
+def evaluated(path: Path, picks: list[str], tasks: Path, how: TaskRun, trained: bool = False) -> None:
+    with RunFolder.open(path) as folder:
+        evaluate_run(folder, picks, ["guess"], str(tasks), how, trained)
+
+
+def test_a_plan_scores_as_its_exported_checkpoint_does(
+    ready: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    run, tasks = ready
+    evaluated(run, ["found", "dense"], tasks, TaskRun(limit=20, batch=4))
+    rows = noted(run)
+    assert len(rows) == 2
+    out = secateur.Run(run).export("hf", tmp_path / "smaller")
+    result = lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(out), "dtype": "float32"},
+        tasks=["guess"],
+        task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
+        limit=20,
+        device="cpu",
+    )
+    assert result is not None
+    wanted = result["results"]["guess"]
+    assert rows[0]["documents"] == 20
+    assert rows[0]["metrics"]["acc"] == pytest.approx([wanted["acc,none"], wanted["acc_stderr,none"]])
+
+    def never(*_: Any) -> None:
+        raise AssertionError("evaluated again")
+
+    monkeypatch.setattr(evaluating, "run_task", never)
+    evaluated(run, ["found", "dense"], tasks, TaskRun(limit=20, batch=8))
+    assert len(noted(run)) == 2
+
+
+def test_the_live_model_is_dense_after(ready: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one plan was evaluated with is gone before the next; trained plans are evaluated as trained."""
+    run, tasks = ready
+    seen: list[tuple[str, dict[str, Any]]] = []
+    plain = run_task
+
+    def watched(model: Any, *arguments: Any) -> Any:
+        seen.append((type(model.model.layers[1].mlp).__name__, dict(model.named_parameters())))
+        values = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+        seen[-1] = (seen[-1][0], values)
+        return plain(model, *arguments)
+
+    monkeypatch.setattr(evaluating, "run_task", watched)
+    evaluated(run, ["found", "dense"], tasks, TaskRun(limit=6))
+    evaluated(run, ["found"], tasks, TaskRun(limit=6), trained=True)
+    assert len(seen) == 3
+    found, dense, trained = (values for _, values in seen)
+    assert len(dense) > len(found)
+    assert found.keys() == trained.keys()
+    assert any(not bool((found[name] == trained[name]).all()) for name in found)
+    page = CliRunner().invoke(app, ["report", str(run)])
+    assert page.exit_code == 0
+    assert "trained on 96 tokens" in page.output.replace("\n", " ")
+    assert "Downstream tasks" in (run / "report" / "index.html").read_text()
+
+
+def test_the_command_line_evaluates_runs_and_checkpoints(ready: tuple[Path, Path], tiny: Path) -> None:
+    run, tasks = ready
+    options = ["--tasks", "guess", "--include", str(tasks), "--limit", "8"]
+    done = CliRunner().invoke(app, ["eval", str(run), *options, "--pick", "all"])
+    assert done.exit_code == 0, done.output
+    for word in ("Downstream tasks", "last-k", "dense", "guess acc", "8 documents"):
+        assert word in done.output
+    done = CliRunner().invoke(app, ["eval", str(tiny / "model"), *options])
+    assert done.exit_code == 0, done.output
+    dense = next(values for values in noted(run) if values["limit"] == 8 and not values["stages"])
+    assert "guess" in done.output
+    assert dense["documents"] == 8
+    assert json.dumps(dense)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tasks", "gess"], "did you mean 'guess'"),
+        (["--tasks", "guess", "--pick", "nobody"], "no such plan"),
+        (["--tasks", "guess", "--include", "nowhere"], "no folder"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_the_model_is_loaded(
+    ready: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    run, tasks = ready
+
+    def never(*_: Any) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("secateur.compose.load_bench", never)
+    include = [] if "--include" in arguments else ["--include", str(tasks)]
+    done = CliRunner().invoke(app, ["eval", str(run), *arguments, *include])
+    assert isinstance(done.exception, SecateurError)
+    assert message in str(done.exception)
+
+
+def test_runs_without_training_and_encoders_are_refused(tiny: Path, tmp_path: Path) -> None:
+    tasks = task_folder(tmp_path / "tasks")
+    run = secateur.run(tiny_recipe(tiny / "model", tiny / "calibration.txt", tiny / "held.txt"), tmp_path / "run")
+    with pytest.raises(SecateurError, match="trained no candidates"):
+        evaluated(run.path, ["found"], tasks, TaskRun(), trained=True)
+    encoder = save_tiny(tmp_path / "encoder", "roberta")
+    done = CliRunner().invoke(app, ["eval", str(encoder), "--tasks", "guess", "--include", str(tasks)])
+    assert "is an encoder" in str(done.exception)
+    done = CliRunner().invoke(
+        app, ["eval", str(tiny / "model"), "--tasks", "guess", "--include", str(tasks), "--trained"]
+    )
+    assert "is no run" in str(done.exception)
