@@ -189,7 +189,7 @@ class SurrogateSettings(Settings):
     sweep, `lazy` genes tried again at each step of the path, which takes `path` evaluations at most (null: three for
     each gene; where these are less than a step for every two changes, there is no path). `slopes`: where sparsity is
     searched for one budget and the first score is kl or cross_entropy, go downhill from there by what one pass
-    backwards says of every level, on up to 32 sequences. `batch` candidates a round, of which mutation alone makes the
+    backwards says of every level, on up to 64 sequences. `batch` candidates a round, of which mutation alone makes the
     share `mutated`; a race's test loses a candidate that is better than the incumbent with probability `risk` at most.
     It is quiet when no candidate promises to lower a loss by the share `tolerance` any more. `initial`: rules and plan
     files to start from besides; of rules for a front `uniform` alone.

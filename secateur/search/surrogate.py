@@ -88,7 +88,7 @@ class Options:
     mutated: float = 0.17
     tolerance: float = 1e-3
     slopes: bool = False
-    settled: int = 32
+    settled: int = 64
     growing: bool = True
     sweeping: bool = True
     modelling: bool = True
