@@ -71,7 +71,8 @@ class Lab:
         self.recipe = Recipe.model_validate(folder.recipe.model_dump() | trained_setting())
         self.bench: Bench = load_bench(self.recipe, self.space)
         self.bench.prepare(self.space)
-        self.trainer = trainer_of(self.recipe, self.space, self.bench)
+        assert self.recipe.training is not None
+        self.trainer = trainer_of(self.recipe.training, self.recipe.seed, self.space, self.bench)
         tasks = TaskRequest(str(write_tasks(ROOT / "tasks")), DOCUMENTS)
         self.tasks = {name: TaskScore(name, tasks, self.bench.model, self.bench.tokenizer) for name in NAMES}
 

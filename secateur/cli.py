@@ -146,6 +146,31 @@ def eval_(
     print_tasks(console, rows)
 
 
+@app.command()
+def tune(
+    run: RunPath,
+    tokens: Annotated[int, typer.Option(min=1, help="How many to train on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the training; one that is there is gone on with.")],
+    pick: Annotated[str, typer.Option(help=PICK)] = "found",
+    every: Annotated[
+        int, typer.Option(min=1, help="Tokens between two saved states, with a look at held-out text.")
+    ] = (50_000),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="How to train: training.what=full, training.learning_rate=1e-4, …")
+    ] = None,
+) -> None:
+    """Train a plan further and write it as a checkpoint; a killed training goes on from its last saved state."""
+    from .progress import TerminalWatcher
+    from .runs.folder import RunFolder
+    from .runs.report.tables import print_tuned
+    from .tuning import tune as carry_out
+
+    with RunFolder.open(run, writing=False) as folder, TerminalWatcher(console) as watcher:
+        tuned = carry_out(folder, pick, tokens, every, out, settings or [], watcher)
+    print_tuned(console, [(point.tokens, point.losses) for point in tuned.points], tuned.prediction)
+    console.print(f"wrote {tuned.checkpoint}", markup=False, highlight=False)
+
+
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="A plan, list or recipe of another tool.", metavar="FILE")],

@@ -153,8 +153,14 @@ def space_of(folder: RunFolder) -> Space:
     return build_space(folder.recipe, folder.journal.fact("config"), known)
 
 
-def load_bench(recipe: Recipe, space: Space) -> Bench:
-    """Loads what scoring needs; raises SecateurError when a text or the model is not to be had."""
+def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = None) -> Bench:
+    """Loads what scoring needs; `training`: the text to train on, by default the recipe's, if it has one.
+
+    Raises:
+        SecateurError: a text or the model is not to be had.
+    """
+    # What is trained on comes last, so that the other texts are the same with it and without.
+    others = (*recipe.held_out, training or recipe.training_text)
     sparse = any(gene.kind == "sparsity" for gene in space.genes)
     hidden = any(gene.kind == "hidden" for gene in space.genes)
     widths = None
@@ -166,7 +172,7 @@ def load_bench(recipe: Recipe, space: Space) -> Bench:
         recipe.model.device,
         recipe.model.trust_remote_code,
         _request(recipe.calibration, CALIBRATION),
-        [_request(text, text.title) for text in (recipe.training_text, *recipe.held_out) if text is not None],
+        [_request(text, text.title) for text in others if text is not None],
         recipe.seed,
         recipe.pruner if sparse else None,
         widths,

@@ -1,9 +1,11 @@
 """The composition: downstream tasks on plans of a run, on its dense model, and on checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+
+import torch
 
 from . import compose
 from .fitness.bench import Bench
@@ -105,7 +107,10 @@ def _of_subnet(
     task: str,
     how: TaskRun,
 ) -> TaskResult:
-    parameters = trainer_of(folder.recipe, space, bench)(genome, chain) if chain else {}
+    parameters: Mapping[str, torch.Tensor] = {}
+    if chain:
+        assert folder.recipe.training is not None
+        parameters = trainer_of(folder.recipe.training, folder.recipe.seed, space, bench)(genome, chain)
     with bench.subnet as subnet:
         subnet.apply(space.states(genome))
         with pointed(bench.model, parameters):

@@ -1,6 +1,7 @@
 """The composition: what answers a search's batches, from the journal where it can and from the model where it must."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from .fitness.bench import Bench
 from .fitness.cache import cache_folder, digest
@@ -10,7 +11,8 @@ from .fitness.training import Trainer, Training
 from .progress import Watcher
 from .runs.folder import RunFolder
 from .runs.journal import CALIBRATION, TextJournal, trained_text
-from .runs.recipe import TRAINING, Recipe
+from .runs.recipe import TRAINING
+from .runs.settings import TrainingSettings
 from .search.loop import TRAINING_PASSES
 from .search.memo import Memo, SlopeMemo
 from .search.strategy import Chain
@@ -53,7 +55,8 @@ def memo_of(
         slopes = SlopeMemo(space, SubnetSlopes(space, bench.subnet, evaluator.teacher, scores[0]), watched)
     if folder.recipe.training is None:
         return Memo(space, evaluator, watched, slopes)
-    trainer, memos = trainer_of(folder.recipe, space, bench), dict[Chain, Memo]()
+    trainer = trainer_of(folder.recipe.training, folder.recipe.seed, space, bench)
+    memos: dict[Chain, Memo] = {}
 
     def trained(chain: Chain) -> Memo:
         if chain not in memos:
@@ -71,11 +74,10 @@ def memo_of(
     return Memo(space, evaluator, watched, slopes, trained)
 
 
-def trainer_of(recipe: Recipe, space: Space, bench: Bench) -> Trainer:
-    """Trains subnets as the recipe says, on its own text; states are kept in the cache."""
-    assert recipe.training is not None
+def trainer_of(wanted: TrainingSettings, seed: int, space: Space, bench: Bench, folder: Path | None = None) -> Trainer:
+    """Trains subnets on the bench's text for that; states are kept in `folder`, by default in the cache."""
     names = Training.__dataclass_fields__.keys() - {"seed"}
-    settings = Training(**{name: getattr(recipe.training, name) for name in names}, seed=recipe.seed)
+    settings = Training(**{name: getattr(wanted, name) for name in names}, seed=seed)
     teacher = Teacher(bench.blocks, bench.texts[TRAINING], bench.prepared_digest)
-    identity = digest(bench.provenance(TRAINING, ()), bench.dtype, recipe.training.model_dump(mode="json"), recipe.seed)
-    return Trainer(space, bench.subnet, teacher, settings, cache_folder() / "training", identity)
+    identity = digest(bench.provenance(TRAINING, ()), bench.dtype)
+    return Trainer(space, bench.subnet, teacher, settings, folder or cache_folder() / "training", identity)

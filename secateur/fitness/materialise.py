@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -72,14 +73,20 @@ def widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[int, dict[str
 
 
 def smaller_weights(
-    model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], weights: Weights
+    model: nn.Module,
+    anatomy: Anatomy,
+    states: Sequence[BlockState],
+    weights: Weights,
+    trained: Mapping[str, torch.Tensor] = MappingProxyType({}),
 ) -> dict[str, torch.Tensor]:
     """The state dict of the materialised model: renumbered, dropped parameters left out, sparse weights with zeros.
 
-    The model must be dense. Tensors that do not change are shared with it.
+    The model must be dense. Tensors that do not change are shared with it. `trained`: parameters to be taken instead of
+    the subnet's own, by their names in the live model.
     """
     prefix = f"{anatomy.blocks_path}."
-    outside = weights.outside(states[0].hidden)
+    outside = dict(weights.outside(states[0].hidden))
+    outside |= {name: tensor for name, tensor in trained.items() if not name.startswith(prefix)}
     known = {tensor.name for tensor in anatomy.outside}
     result = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefix)}
     # A tied head stands in the state dict under a name that the anatomy does not list again.
@@ -89,7 +96,7 @@ def smaller_weights(
     result |= {name: outside[twins[pointer]] for name, pointer in tied.items() if twins.get(pointer) in outside}
     for new, old in enumerate(kept_blocks(states)):
         for name, tensor in weights.block(old, states[old]).items():
-            result[f"{prefix}{new}.{name}"] = tensor
+            result[f"{prefix}{new}.{name}"] = trained.get(f"{prefix}{old}.{name}", tensor)
     return result
 
 

@@ -15,11 +15,14 @@ from .settings import (
     GeneSettings,
     LatencySettings,
     ModelSettings,
+    StageSettings,
     TasksSettings,
     TextSettings,
+    TrainingSettings,
     WidthsSettings,
 )
 from .strategy_settings import (
+    DarwinSettings,
     EvolutionSettings,
     EvopressSettings,
     ExhaustiveSettings,
@@ -29,6 +32,7 @@ from .strategy_settings import (
     RandomSettings,
     SamplerSettings,
     ScheduleSettings,
+    SurrogateSettings,
 )
 
 
@@ -82,6 +86,20 @@ def _parsed(text: str, where: str) -> Any:
         raise SecateurError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
 
 
+def training_settings(settings: TrainingSettings | None, changes: Sequence[str]) -> TrainingSettings:
+    """How to train, with changes such as training.what=full; raises SecateurError for what does not fit."""
+    values: dict[str, Any] = {"training": settings.model_dump(mode="json") if settings is not None else {}}
+    for change in changes:
+        if not change.startswith("training."):
+            raise SecateurError(f"--set {change}: only training is set here, such as training.what=full")
+        _apply(values, change)
+    try:
+        return TrainingSettings.model_validate(values["training"])
+    except ValidationError as error:
+        problems = [_problem({**one, "loc": ("training", *one["loc"])}) for one in error.errors()]
+        raise SecateurError("; ".join(dict.fromkeys(problems))) from error
+
+
 def _apply(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals or not key:
@@ -132,6 +150,8 @@ _STRATEGIES: dict[str, type[BaseModel]] = {
     "tpe": SamplerSettings,
     "optuna-nsga2": SamplerSettings,
     "gp": SamplerSettings,
+    "surrogate": SurrogateSettings,
+    "darwin": DarwinSettings,
 }
 _CLASSES: dict[str, type[BaseModel]] = {
     **_STRATEGIES,
@@ -144,6 +164,9 @@ _CLASSES: dict[str, type[BaseModel]] = {
     "latency": LatencySettings,
     "front": FrontSettings,
     "tasks": TasksSettings,
+    "training": TrainingSettings,
+    "stages": StageSettings,
+    "text": TextSettings,
     "schedule": ScheduleSettings,
 }
 

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -40,8 +41,18 @@ from .card import card
 MODELING = "modeling_secateur"
 
 
-def export_hf(plan: Plan, model: nn.Module, tokenizer: Any, anatomy: Anatomy, weights: Weights, out: Path) -> None:
+def export_hf(
+    plan: Plan,
+    model: nn.Module,
+    tokenizer: Any,
+    anatomy: Anatomy,
+    weights: Weights,
+    out: Path,
+    trained: Mapping[str, torch.Tensor] = MappingProxyType({}),
+) -> None:
     """Writes checkpoint, tokenizer, plan and model card to `out`, which must not exist; whole or not at all.
+
+    `trained`: parameters that training has changed; see `smaller_weights`.
 
     Raises:
         SecateurError: `out` exists or cannot be written, or the plan removes everything.
@@ -49,7 +60,7 @@ def export_hf(plan: Plan, model: nn.Module, tokenizer: Any, anatomy: Anatomy, we
     states = plan.states(anatomy)
     with new_folder(out) as folder:
         try:
-            own_class = save(model, anatomy, states, weights, folder)
+            own_class = save(model, anatomy, states, weights, folder, trained)
         except SafetensorError as error:
             raise StorageError(f"cannot write {out}: {error}") from error
         tokenizer.save_pretrained(folder)
@@ -58,11 +69,16 @@ def export_hf(plan: Plan, model: nn.Module, tokenizer: Any, anatomy: Anatomy, we
 
 
 def save(
-    model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], weights: Weights, folder: Path
+    model: nn.Module,
+    anatomy: Anatomy,
+    states: Sequence[BlockState],
+    weights: Weights,
+    folder: Path,
+    trained: Mapping[str, torch.Tensor] = MappingProxyType({}),
 ) -> str | None:
     """Writes configuration and weights; returns the model type where it is not the stock one."""
     stock = stock_widths(anatomy, states)
-    values = smaller_weights(model, anatomy, states, weights)
+    values = smaller_weights(model, anatomy, states, weights, trained)
     biases = added_biases(anatomy, values)
     if stock is None or biases or f"{anatomy.norm}.1.weight" in values:
         return _save_own_class(model, anatomy, states, values, biases, folder)

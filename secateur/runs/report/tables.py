@@ -1,7 +1,7 @@
 """The report in the terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -130,6 +130,28 @@ def print_tasks(console: Console, grid: Sequence[Sequence[str]]) -> None:
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
     console.print(shown)
+
+
+def print_tuned(
+    console: Console, points: Sequence[tuple[int, Mapping[str, Mapping[str, float]]]], prediction: float | None
+) -> None:
+    """Prints what a plan loses after so many tokens of training, and what twice as many are predicted to leave."""
+    grid = Table(title="Training", title_justify="left")
+    texts = list(points[0][1])
+    for heading in ("tokens", *(f"{text} {score}" for text in texts for score in ("KL", "perplexity"))):
+        grid.add_column(escape(heading), justify="right")
+    for tokens, losses in points:
+        cells = []
+        for text in texts:
+            cells += [f"{losses[text]['kl']:.4f}", _perplexity(losses[text]["cross_entropy"])]
+        grid.add_row(f"{tokens:,}", *cells)
+    console.print(grid)
+    if prediction is not None:
+        console.print(
+            f"Prediction, not a measurement (P^2 law through these points): {2 * points[-1][0]:,} tokens would leave a "
+            f"KL of {prediction:.4f}.",
+            highlight=False,
+        )
 
 
 def _print_rest(console: Console, summary: Summary, latency: bool = True) -> None:

@@ -1,0 +1,156 @@
+"""Training a plan further: what a kill leaves, what the checkpoint is, and what is predicted."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+import secateur
+from secateur.cli import app
+from secateur.compose import load_bench, space_of
+from secateur.fitness.training import Trainer
+from secateur.runs.folder import RunFolder
+from secateur.runs.report.prediction import predicted_loss
+from secateur.space.errors import SecateurError
+from secateur.tuning import Tuned, tune
+from tests.tiny import tiny_recipe
+
+HOW = ["training.learning_rate=0.01", "training.batch=2", "training.rank=2"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+    """A finished run with drops, widths and sparsity, and a front without training."""
+    folder = tmp_path_factory.mktemp("tune")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SECATEUR_CACHE", str(folder / "cache"))
+    genes = [
+        {"kind": "attention"},
+        {"kind": "mlp", "levels": [1.0, 0.5, 0]},
+        {"kind": "sparsity", "per": "block", "levels": [0.25, 0.5]},
+    ]
+    recipe = tiny_recipe(
+        tiny / "model",
+        tiny / "calibration.txt",
+        tiny / "held.txt",
+        genes=genes,
+        budgets={"nonzero_parameters": "0.8x"},
+        strategy={"name": "random", "sequences": 2},
+        effort={"evaluations": 12},
+    )
+    path = secateur.run(recipe, folder / "run").path
+    patch.undo()
+    return path
+
+
+def tuned(run: Path, tokens: int, out: Path, *changes: str, every: int = 64) -> Tuned:
+    with RunFolder.open(run, writing=False) as folder:
+        return tune(folder, "found", tokens, every, out, changes or HOW)
+
+
+def test_training_lowers_the_loss_and_the_checkpoint_is_what_was_scored(run: Path, tmp_path: Path) -> None:
+    result = tuned(run, 320, tmp_path / "out", "training.what=full", "training.learning_rate=0.0005")
+    assert [point.tokens for point in result.points] == [0, 64, 128, 192, 256, 320]
+    first, last = (point.losses["held"]["kl"] for point in (result.points[0], result.points[-1]))
+    assert last < first
+    with RunFolder.open(run, writing=False) as folder:
+        space, recipe = space_of(folder), folder.recipe
+        genome = folder.journal.choices()["found"].genome
+        ids = load_bench(recipe, space).texts["held"].ids
+    model = AutoModelForCausalLM.from_pretrained(result.checkpoint)
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits
+    losses = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    assert float(losses) == pytest.approx(result.points[-1].losses["held"]["cross_entropy"], rel=1e-4)
+    # What was pruned is zero in what was written.
+    pruned = 0
+    kept = [index for index, state in enumerate(space.states(genome)) if not state.removed]
+    for new, old in enumerate(kept):
+        state, block = space.states(genome)[old], space.anatomy.blocks[old]
+        for linear, level in zip(block.linears, state.sparsity, strict=True):
+            name = f"model.layers.{new}.{linear.name}.weight"
+            if level and name in dict(model.named_parameters()):
+                weight = model.get_parameter(name)
+                assert int((weight == 0).sum()) >= int(level.share * weight.numel()) - weight.shape[0]
+                pruned += 1
+    assert pruned
+
+
+def test_killed_in_the_middle_it_goes_on_from_the_last_state(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tuned(run, 256, tmp_path / "whole")
+    train, left = Trainer._train, [2]
+
+    def interrupted(self: Trainer, *arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return train(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(run, 256, tmp_path / "cut")
+    assert len(json.loads((tmp_path / "cut" / "tune.json").read_text())["points"]) == 3
+    assert not list((tmp_path / "cut").glob("checkpoint-*"))
+    left[0] = 2
+    resumed = tuned(run, 256, tmp_path / "cut")
+    assert left[0] == 0
+    assert resumed.points == whole.points
+    assert resumed.prediction == whole.prediction
+    for name in ("model.safetensors", "config.json"):
+        one, other = ((path / "checkpoint-256" / name).read_bytes() for path in (tmp_path / "whole", tmp_path / "cut"))
+        assert one == other
+    # More tokens go on from there; fewer are an answer that is known.
+    left[0] = 1
+    more = tuned(run, 320, tmp_path / "cut")
+    assert more.points[:5] == whole.points
+    left[0] = 0
+    assert tuned(run, 256, tmp_path / "cut").points == whole.points
+
+
+def test_what_cannot_be_tuned_is_refused(run: Path, tmp_path: Path) -> None:
+    tuned(run, 64, tmp_path / "out")
+    with pytest.raises(SecateurError, match="was tuned with training"):
+        tuned(run, 64, tmp_path / "out", "training.what=norms")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(SecateurError, match="no folder of a tuned plan"):
+        tuned(run, 64, tmp_path / "other")
+    with pytest.raises(SecateurError, match=r"training\.wat: unknown key; did you mean 'what'"):
+        tuned(run, 64, tmp_path / "new", "training.wat=norms")
+    with pytest.raises(SecateurError, match="only training is set here"):
+        tuned(run, 64, tmp_path / "new", "seed=3")
+    with pytest.raises(SecateurError, match="training failed after"):
+        tuned(run, 64, tmp_path / "nan", "training.learning_rate=1e38", "training.optimiser=sgd", "training.what=full")
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_command_line_tunes(run: Path, tmp_path: Path) -> None:
+    arguments = ["tune", str(run), "--tokens", "256", "--every", "64", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*arguments, "--set", "training.what=norms", "--set", "training.learning_rate=0.01"])
+    assert done.exit_code == 0, done.output
+    assert "checkpoint-256" in done.output.replace("\n", "")
+    assert "held KL" in done.output
+
+
+@given(st.floats(0.1, 2), st.floats(0.05, 2), st.floats(0.2, 1.5))
+def test_the_law_is_found_where_it_holds(least: float, height: float, power: float) -> None:
+    def loss(tokens: int) -> float:
+        return float(least + height * (tokens / 1000) ** -power)
+
+    points = [(tokens, loss(tokens)) for tokens in (1000, 2000, 3000, 5000, 8000)]
+    found = predicted_loss([(0, 9.0), *points], 16_000)
+    assert found == pytest.approx(loss(16_000), rel=0.02)
+
+
+def test_few_points_predict_nothing() -> None:
+    assert predicted_loss([(0, 3.0), (10, 2.0), (20, 1.5), (30, 1.4)], 60) is None
+    flat = predicted_loss([(10, 1.0), (20, 1.0), (30, 1.0), (40, 1.0)], 80)
+    assert flat is None or math.isclose(flat, 1.0, abs_tol=1e-3)
