@@ -6,18 +6,18 @@ from pathlib import Path
 import yaml
 
 
-def task_folder(folder: Path) -> Path:
+def task_folder(folder: Path, name: str = "guess") -> Path:
     """A multiple-choice task over local data, in lm-eval's format."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     rows = [
-        {"query": f"word{n} word{n + 1}", "choices": [f"word{n + 2}", f"word{(7 * n) % 90}"], "gold": n % 2}
+        {"query": f"word{n} word{n + 1}", "choices": [f"word{n + 2}", f"word{(len(name) + 7 * n) % 90}"], "gold": n % 2}
         for n in range(40)
     ]
-    (folder / "guess.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = {
-        "task": "guess",
+        "task": name,
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"validation": str(folder / "guess.jsonl")}},
+        "dataset_kwargs": {"data_files": {"validation": str(folder / f"{name}.jsonl")}},
         "output_type": "multiple_choice",
         "validation_split": "validation",
         "doc_to_text": "{{query}}",
@@ -25,5 +25,5 @@ def task_folder(folder: Path) -> Path:
         "doc_to_choice": "choices",
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
     }
-    (folder / "guess.yaml").write_text(yaml.safe_dump(task))
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(task))
     return folder

@@ -15,6 +15,7 @@ from secateur.fitness.tasks import TaskRun, run_task
 from secateur.runs.folder import RunFolder
 from secateur.runs.journal import TASK
 from secateur.space.errors import SecateurError
+from secateur.space.objective import task_weights
 from tests.tasks import task_folder
 from tests.test_training_run import TRAINING
 from tests.tiny import save_tiny, tiny_recipe
@@ -158,3 +159,31 @@ def test_runs_without_training_and_encoders_are_refused(tiny: Path, tmp_path: Pa
         app, ["eval", str(tiny / "model"), "--tasks", "guess", "--include", str(tasks), "--trained"]
     )
     assert "is no run" in str(done.exception)
+
+
+def test_a_mixture_is_the_weighted_mean_of_its_tasks(tiny: Path, tmp_path: Path) -> None:
+    folder = task_folder(task_folder(tmp_path / "tasks"), "other-one")
+    recipe = tiny_recipe(
+        tiny / "model",
+        tiny / "calibration.txt",
+        objectives=["kl", "lm-eval:3*guess + other-one", "lm-eval:guess", "lm-eval:other-one", "parameters"],
+        budgets={},
+        strategy={"name": "random", "sequences": 2},
+        effort={"evaluations": 6},
+        tasks={"include": str(folder), "documents": 5},
+    )
+    run = secateur.run(recipe, tmp_path / "run")
+    with RunFolder.open(run.path, writing=False) as journal:
+        evaluations = [one for _, one in journal.journal.evaluations("calibration")]
+    assert evaluations
+    for one in evaluations:
+        rows = (one.losses[f"lm-eval:{name}"] for name in ("3*guess + other-one", "guess", "other-one"))
+        for mixed, guess, other in zip(*rows, strict=True):
+            assert mixed == pytest.approx(0.75 * guess + 0.25 * other)
+    assert {value for one in evaluations for value in one.losses["lm-eval:guess"]} - {0.0, 1.0}
+
+
+@pytest.mark.parametrize("text", ["", "a+a", "0*a", "2*", "-1*a", "a b", "../a"])
+def test_what_is_no_mixture_is_refused(text: str) -> None:
+    with pytest.raises(SecateurError, match="each task once"):
+        task_weights(text)

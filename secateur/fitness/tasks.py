@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..space.errors import SecateurError, suggest
+from ..space.objective import task_weights
 from ..space.task_result import TaskResult
 
 METRICS = ("acc_norm", "acc", "exact_match")
@@ -131,31 +132,35 @@ def run_task(model: Any, tokenizer: Any, include: str | None, name: str, how: Ta
     return TaskResult(name, int(counts.get("effective", 0)), metrics)
 
 
-def check_task(name: str, request: TaskRequest, sequences: int) -> None:
-    """Raises SecateurError for a task that cannot be scored, or has too few documents for so many sequences."""
-    task = lm_eval_tasks(request, (name,))[name]
-    count, wanted = len(list(task.eval_docs)), request.documents * sequences
-    if count < wanted:
-        raise SecateurError(
-            f"objectives: lm-eval task '{name}' has {count} documents, {wanted} are wanted; lower tasks.documents or "
-            "strategy.sequences"
-        )
-    metrics = [one["metric"] for one in task.config.metric_list or ()]
-    if not set(metrics) & set(METRICS):
-        raise SecateurError(
-            f"objectives: lm-eval task '{name}' has the metrics {', '.join(map(str, metrics))}; one of "
-            f"{', '.join(METRICS)} is needed"
-        )
+def check_task(mixture: str, request: TaskRequest, sequences: int) -> None:
+    """Raises SecateurError for tasks that cannot be scored, or have too few documents for so many sequences."""
+    names = tuple(task_weights(mixture))
+    for name, task in lm_eval_tasks(request, names).items():
+        count, wanted = len(list(task.eval_docs)), request.documents * sequences
+        if count < wanted:
+            raise SecateurError(
+                f"objectives: lm-eval task '{name}' has {count} documents, {wanted} are wanted; lower tasks.documents "
+                "or strategy.sequences"
+            )
+        metrics = [one["metric"] for one in task.config.metric_list or ()]
+        if not set(metrics) & set(METRICS):
+            raise SecateurError(
+                f"objectives: lm-eval task '{name}' has the metrics {', '.join(map(str, metrics))}; one of "
+                f"{', '.join(METRICS)} is needed"
+            )
 
 
 class TaskScore:
-    """Share of a task's documents that the live model gets wrong, on the documents of a range of sequences."""
+    """Share of a task's documents that the live model gets wrong, on the documents of a range of sequences.
 
-    def __init__(self, name: str, request: TaskRequest, model: Any, tokenizer: Any) -> None:
+    `mixture`: one task, or several with weights (`space.objective.task_weights`), of which it is the weighted mean.
+    """
+
+    def __init__(self, mixture: str, request: TaskRequest, model: Any, tokenizer: Any) -> None:
         from lm_eval.models.huggingface import HFLM
 
-        self._name, self._documents = name, request.documents
-        self._tasks = lm_eval_tasks(request, (name,))
+        self._weights, self._documents = task_weights(mixture), request.documents
+        self._tasks = lm_eval_tasks(request, tuple(self._weights))
         with _quiet():
             self._lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16, device=str(model.device))
 
@@ -164,15 +169,17 @@ class TaskScore:
         from lm_eval.evaluator import evaluate
 
         per = self._documents
-        last = sequences.stop * per
-        wanted = list(range(sequences.start * per, last))
+        wanted = list(range(sequences.start * per, sequences.stop * per))
         with _quiet():
-            result = evaluate(self._lm, self._tasks, samples={self._name: wanted}, bootstrap_iters=0)
+            result = evaluate(self._lm, self._tasks, samples=dict.fromkeys(self._weights, wanted), bootstrap_iters=0)
         assert result is not None
-        rows = {row["doc_id"]: row for row in result["samples"][self._name]}
-        metric = next(one for one in METRICS if one in rows[wanted[0]])
-        wrong = [1.0 - float(rows[index][metric]) for index in wanted]
-        return [sum(wrong[start : start + per]) / per for start in range(0, len(wrong), per)]
+        losses = [0.0] * len(sequences)
+        for name, weight in self._weights.items():
+            rows = {row["doc_id"]: row for row in result["samples"][name]}
+            metric = next(one for one in METRICS if one in rows[wanted[0]])
+            for place, index in enumerate(wanted):
+                losses[place // per] += weight * (1.0 - float(rows[index][metric])) / per
+        return losses
 
 
 @contextlib.contextmanager

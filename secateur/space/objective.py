@@ -20,7 +20,7 @@ class Objective:
 
     Scores are means over sequences; `perplexity` is the exponential of the mean cross-entropy. A name with a colon is a
     score of the user's own, `module:function`, or the share of an lm-eval task's documents that are wrong,
-    `lm-eval:TASK`.
+    `lm-eval:TASK`; of several tasks the weighted mean, `lm-eval:2*TASK+OTHER`.
     """
 
     name: str
@@ -73,6 +73,24 @@ class Objective:
         return 2 * value if value > 0 else 1.0
 
 
+def task_weights(text: str) -> dict[str, float]:
+    """Weight of each task of a mixture such as `2*piqa+csqa`; they add up to 1.
+
+    Raises:
+        SecateurError: this is no such text, or a task stands there twice.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split("+"):
+        match = re.fullmatch(r"\s*(?:(\d+(?:\.\d*)?)\s*\*\s*)?([\w.-]+)\s*", part)
+        if match is None or float(match[1] or 1) <= 0 or match[2] in weights:
+            raise SecateurError(
+                f"objectives: 'lm-eval:{text}' is no task; write lm-eval:TASK, or lm-eval:2*TASK+OTHER, each task once"
+            )
+        weights[match[2]] = float(match[1] or 1)
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
+
+
 def parse_objectives(names: tuple[str, ...]) -> tuple[Objective, ...]:
     """Checks names and what they ask for together.
 
@@ -82,7 +100,7 @@ def parse_objectives(names: tuple[str, ...]) -> tuple[Objective, ...]:
     known = (*SCORES, *COSTS)
     for name in names:
         module, colon, function = name.partition(":")
-        if module == "lm-eval" and re.fullmatch(r"[\w.-]+", function):
+        if module == "lm-eval" and task_weights(function):
             continue
         if colon and not (function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
             raise SecateurError(f"objectives: '{name}' is no function; write module:function, or lm-eval:TASK")
