@@ -4,7 +4,7 @@ BIN := .venv/bin
 # First, so that no worker is left alone with them.
 SLOW := tests/test_real_model.py tests/consumers tests/test_kill_and_resume.py
 
-.PHONY: setup demo test lint format consumers test-consumers benchmarks clean
+.PHONY: setup demo demo-tasks test lint format consumers test-consumers benchmarks clean
 
 setup: .venv/.complete
 
@@ -19,6 +19,13 @@ demo: setup
 	rm -rf runs-local/demo-depth runs-local/demo-sparsity
 	$(BIN)/secateur search recipes/demo-depth.yaml --out runs-local/demo-depth
 	$(BIN)/secateur search recipes/demo-sparsity.yaml --out runs-local/demo-sparsity
+
+# Downstream tasks over local data, on the demo's depth plans: after make demo.
+demo-tasks: setup
+	test -d runs-local/demo-depth || $(MAKE) demo
+	$(BIN)/python -m benchmarks.local_tasks runs-local/tasks
+	$(BIN)/secateur eval runs-local/demo-depth --tasks analogies,piqa,csqa --include runs-local/tasks --limit 100 \
+	  --pick found --pick shortgpt --pick dense
 
 test: lint consumers
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations=10 $(SLOW) tests
@@ -56,6 +63,7 @@ benchmarks: setup
 	$(BIN)/python -m benchmarks.tokens
 	$(BIN)/python -m benchmarks.fronts
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.training
 
 clean:
 	rm -rf .venv .consumers runs-local
