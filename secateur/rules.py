@@ -119,12 +119,17 @@ def peer(path: str, space: Space, journal: Journal | None = None) -> Genome:
     levels = journal.fact(f"baseline {path}") if journal is not None else None
     genome = Genome(tuple(levels)) if levels is not None else _exact(path, space)
     if journal is not None:
-        journal.settle(f"baseline {path}", genome.levels, f"plan {path}")
+        keep_peer(path, genome, journal)
     costs = space.costs(genome)
     for budget in space.budgets:
         if budget.excess(costs) > 0:
             raise SecateurError(f"baseline {path}: {budget.cost} of {budget.of(costs):,} is over the budget: {budget}")
     return genome
+
+
+def keep_peer(path: str, genome: Genome, journal: Journal) -> None:
+    """Notes the genome of a plan file, so that the file may go."""
+    journal.settle(f"baseline {path}", genome.levels, f"plan {path}")
 
 
 def _exact(path: str, space: Space) -> Genome:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ...space.errors import SecateurError
 from . import profile, removals, shapes, sparsity
 from .features import ALL, Feature, Source, features
-from .gguf import ARCHITECTURES, check_model, check_states
+from .gguf import check_biases, check_model, check_states
 from .sparsity import Files
 
 Check = Callable[[Source], str | None]
@@ -34,11 +34,10 @@ def _gguf(source: Source) -> str | None:
     try:
         check_model(source.anatomy, source.config)
         check_states(source.states, source.anatomy)
+        if source.plan.widths is not None and source.plan.widths.repair == "bias":
+            check_biases(source.anatomy)
     except SecateurError as error:
         return str(error).removeprefix("gguf: ")
-    repaired = source.plan.widths is not None and source.plan.widths.repair == "bias"
-    if repaired and ARCHITECTURES[source.anatomy.family] == "openelm":
-        return "the repair by biases has no place in openelm"
     return None
 
 

@@ -77,14 +77,20 @@ def check_model(anatomy: Anatomy, config: Mapping[str, Any]) -> None:
         raise SecateurError("gguf: openelm has no biases, and this model's attention does")
 
 
+def check_biases(anatomy: Anatomy) -> None:
+    """Raises SecateurError where biases that a repair adds could not be written."""
+    if ARCHITECTURES.get(anatomy.family) == "openelm":
+        raise SecateurError("gguf: added biases have no place in openelm; choose another repair in 'widths'")
+
+
 def check_space(space: Space, config: Mapping[str, Any]) -> None:
     """Raises SecateurError where not every genome could be written, before anything is searched."""
     check_model(space.anatomy, config)
     openelm = ARCHITECTURES[space.anatomy.family] == "openelm"
     if any(gene.kind == "hidden" for gene in space.genes):
         raise SecateurError("gguf: a narrower residual width is not written; leave the hidden gene out")
-    if space.additions.bias and openelm:
-        raise SecateurError("gguf: added biases have no place in openelm; choose another repair than bias")
+    if space.additions.bias:
+        check_biases(space.anatomy)
     dropping = [gene for gene in space.genes if gene.kind in ("attention", "block") and gene.drops]
     if openelm and any(gene.kind == "attention" for gene in dropping):
         raise SecateurError("gguf: openelm has no layers without attention; leave 0 out of attention's levels")

@@ -17,7 +17,7 @@ from ...space.space import Space
 from ..plan import bare_plan
 from .features import ALL, Source
 from .formats import FORMATS, Format, refusal
-from .gguf import ARCHITECTURES
+from .gguf import check_biases
 from .hf import stock_widths
 
 BLOCK_32 = 32
@@ -83,8 +83,8 @@ def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[s
             f"target: {name} has no place for the matrix behind a rotated stream; widths: {{hidden: magnitude}}"
         )
     shape = space.anatomy
-    if target.form is FORMATS["gguf"] and space.additions.bias and ARCHITECTURES.get(shape.family) == "openelm":
-        raise SecateurError(f"target: {name}: added biases have no place in openelm; choose another repair in 'widths'")
+    if target.form is FORMATS["gguf"] and space.additions.bias:
+        check_biases(shape)
     dense = [dense_state(block) for block in shape.blocks]
     plan = bare_plan(name, path, dtype, shape, dense, space.context).model_copy(update={"recipe": {"target": name}})
     genes: list[Gene] = []
