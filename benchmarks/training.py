@@ -176,7 +176,7 @@ def cells_of(stages: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{first[name]:.3f} -> {last[name]:.3f}"
 
 
-DARWIN = {"generations": 8, "offspring": 8, "survivors": [3, 1], "tokens": [2048, 8192], "training": [2048, 10_240]}
+DARWIN = {"generations": 5, "offspring": 6, "survivors": [3, 1], "tokens": [1024, 4096], "training": [1024, 5120]}
 
 
 def darwin(seeds: list[int]) -> None:
