@@ -1,6 +1,7 @@
 """What a report says of a run that trained its candidates before it chose among them."""
 
 import math
+from itertools import accumulate
 
 from scipy.stats import spearmanr
 
@@ -9,6 +10,7 @@ from ...space.genome import Genome
 from ...space.space import Space
 from ..folder import RunFolder
 from ..journal import FOUND, SELECTION, UNTRAINED, trained_text
+from .prediction import predicted_loss
 
 
 def training_notes(
@@ -32,6 +34,14 @@ def training_notes(
         notes.append("Training changed the winner: without it the search would have answered with 'untrained'.")
     else:
         notes.append("Training did not change the winner.")
+    winner = next((one for one in candidates if tuple(one["genome"]) == choices[FOUND].genome.levels), None)
+    points = list(zip(accumulate(chain), winner["trained"], strict=False)) if winner is not None else []
+    more = 2 * sum(chain)
+    if (prediction := predicted_loss(points, more)) is not None:
+        notes.append(
+            f"Prediction, not a measurement (P² law through the winner's {len(points)} stages): {more:,} tokens would "
+            f"leave it a loss of {prediction:.4f} on calibration text."
+        )
     for name in (FOUND, UNTRAINED):
         if name in choices:
             parts = [_trained(choices[name].genome, space, losses, text, chain) for text in held_out]
