@@ -12,7 +12,7 @@ from .fitness.bench import Bench
 from .fitness.cache import digest
 from .fitness.checkpoint import load_config, load_model, load_tokenizer
 from .fitness.subnet import pointed
-from .fitness.tasks import TaskRun, check_tasks, run_task
+from .fitness.tasks import TaskRun, check_tasks, definitions, run_task
 from .memos import trainer_of
 from .progress import Watcher
 from .runs.folder import RunFolder
@@ -84,7 +84,7 @@ def evaluate_run(
         for task in tasks:
             values = {"task": task, "stages": chain if genome != space.dense else (), **asdict(how)}
             del values["batch"]
-            fact = f"{TASK} {space.key(genome)} {digest(values, version('lm_eval'))}"
+            fact = f"{TASK} {space.key(genome)} {digest(values, *definitions(include))}"
             if folder.journal.fact(fact) is not None:
                 continue
             if bench is None:

@@ -1,11 +1,9 @@
 """Scores that are not ours: a function of the user's, named `module:function`, or a task, `lm-eval:NAME`."""
 
-import hashlib
 import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import torch
 
 from ..space.errors import SecateurError
 from .cache import digest
-from .tasks import TaskRequest, TaskScore, check_task
+from .tasks import TaskRequest, TaskScore, check_task, definitions
 from .teacher import Teacher
 
 OwnFunction = Callable[[Any, torch.Tensor], float]
@@ -78,10 +76,7 @@ def own_score(name: str, teacher: Teacher, tokenizer: Any, request: TaskRequest)
 def source_digest(name: str, request: TaskRequest) -> str:
     """Names what a score does, so that changed code does not meet losses of the old."""
     if name.startswith(f"{LM_EVAL}:"):
-        folder = Path(request.include) if request.include else None
-        files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder is not None else []
-        content = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-        return digest(request.documents, content, version("lm_eval"))
+        return digest(request.documents, *definitions(request.include))
     try:
         source = inspect.getsourcefile(own_function(name))
         return digest(Path(source or "").read_text(encoding="utf8"))

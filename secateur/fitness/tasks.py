@@ -5,11 +5,13 @@ documents, repeats none, and the differences of two candidates are paired, as wi
 """
 
 import contextlib
+import hashlib
 import io
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,13 @@ class TaskRun:
     fewshot: int | None = None
     batch: int = 16
     seed: int = 0
+
+
+def definitions(include: str | None) -> tuple[list[str], str]:
+    """What names the tasks in a folder (the files in it, their data among them) and whoever evaluates them."""
+    folder = Path(include) if include else None
+    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder is not None else []
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files], version("lm_eval")
 
 
 def task_manager(include: str | None, names: Sequence[str], where: str) -> tuple[Any, list[str]]:
