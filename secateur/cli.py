@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .space.errors import SecateurError
+from .space.errors import SecateurError, suggest
 
 app = typer.Typer(
     add_completion=False,
@@ -121,12 +121,17 @@ def eval_(
 ) -> None:
     """Evaluate plans of a run, or a checkpoint, on downstream tasks (lm-eval, an optional extra)."""
     from .evaluating import evaluate_checkpoint, evaluate_run, is_run
+    from .fitness.checkpoint import DTYPES
     from .fitness.tasks import TaskRun
     from .progress import TerminalWatcher
     from .runs.folder import RunFolder
     from .runs.report.tables import print_tasks
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
+    if not names:
+        raise SecateurError("eval: --tasks names no task")
+    if dtype not in DTYPES:
+        raise SecateurError(f"--dtype {dtype}; {suggest(dtype, DTYPES)}")
     how, folder = TaskRun(limit, fewshot, batch_size, seed), str(include) if include is not None else None
     if is_run(target):
         with RunFolder.open(Path(target)) as run:

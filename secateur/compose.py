@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from .fitness.bench import Bench, TextRequest, open_bench
+from .fitness.cache import digest
 from .fitness.checkpoint import load_config
 from .fitness.level_store import needs_text
 from .fitness.tasks import TaskRequest
@@ -13,7 +14,7 @@ from .fitness.widths import WidthSettings
 from .runs.export.targets import restricted, target_of
 from .runs.folder import RunFolder
 from .runs.journal import CALIBRATION
-from .runs.recipe import Recipe
+from .runs.recipe import TRAINING, Recipe
 from .runs.settings import LatencySettings, TextSettings
 from .search.archive import Goal
 from .space.budget import parse_budgets, parse_limit
@@ -178,6 +179,18 @@ def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = Non
         widths,
         tasks_of(recipe),
     )
+
+
+def check_same(folder: RunFolder, bench: Bench) -> None:
+    """Raises SecateurError where model, texts or the order of heads and channels are not those of the run."""
+    journal = folder.journal
+    if journal.fact("model") != bench.digest:
+        raise SecateurError(f"model {folder.recipe.model.path} is not the one the run was made with; put that one back")
+    for title, values in (journal.fact("texts") or {}).items():
+        if title != TRAINING and title in bench.texts and bench.texts[title].digest != values["digest"]:
+            raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
+    if bench.orders and journal.fact("order") != digest(bench.kept_orders()):
+        raise SecateurError("heads and channels come in another order than when the run was made")
 
 
 def tasks_of(recipe: Recipe) -> TaskRequest:

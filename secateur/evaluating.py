@@ -13,6 +13,7 @@ from .fitness.cache import digest
 from .fitness.checkpoint import load_config, load_model, load_tokenizer
 from .fitness.subnet import pointed
 from .fitness.tasks import TaskRun, check_tasks, definitions, run_task
+from .fitness.training import TrainingError
 from .memos import trainer_of
 from .progress import Watcher
 from .runs.folder import RunFolder
@@ -91,8 +92,13 @@ def evaluate_run(
                 watcher.phase("loading the model and its texts", None)
                 bench = compose.load_bench(folder.recipe, space)
                 bench.prepare(space, watcher.blocks)
+                compose.check_same(folder, bench)
             watcher.phase(f"{name}: {task}", None)
-            result = _of_subnet(folder, space, bench, genome, values["stages"], include, task, how)
+            try:
+                result = _of_subnet(folder, space, bench, genome, values["stages"], include, task, how)
+            except TrainingError as error:
+                watcher.say(f"{name}: {error}")
+                continue
             noted = {"documents": result.documents, "metrics": result.metrics, "lm_eval": version("lm_eval")}
             folder.journal.settle(fact, values | noted, f"task '{task}' on {name}")
 

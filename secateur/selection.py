@@ -20,11 +20,11 @@ def note_training(recipe: Recipe, journal: Journal, memo: Memo, selection: Train
     Of `darwin` those that came to the last stage most lately are compared, which takes their scores without training.
     """
     found = journal.choices()[FOUND]
+    if journal.fact(SELECTION) is not None:
+        return
     if selection is not None:
         comparisons, chain = selection.comparisons, tuple(stage.tokens for stage in selection.stages)
-        untrained = selection.untrained or found.genome
-        stages = [len([one for one in comparisons if len(one.trained) > stage]) for stage in range(len(chain))]
-        trained = sum(count * tokens for count, tokens in zip(stages, chain, strict=True))
+        untrained, trained = selection.untrained or found.genome, selection.trained_tokens
     else:
         chain = _darwin_chain(recipe)
         comparisons, trained = _darwin_comparisons(journal, memo, found.genome, chain)
@@ -32,13 +32,14 @@ def note_training(recipe: Recipe, journal: Journal, memo: Memo, selection: Train
     values = {
         "chain": chain,
         "trained": trained,
+        "searched": selection is not None,
         "candidates": [
             {"genome": one.genome.levels, "untrained": one.untrained, "trained": one.trained} for one in comparisons
         ],
     }
-    journal.settle(SELECTION, values, "what training changed")
     if untrained != found.genome:
         journal.choose(Choice(UNTRAINED, untrained, 0, 0, 0.0))
+    journal.settle(SELECTION, values, "what training changed")
 
 
 def trained_tokens(journal: Journal) -> int:
@@ -59,7 +60,8 @@ def trained_finalists(journal: Journal) -> tuple[tuple[Genome, ...], Chain]:
 def _darwin_chain(recipe: Recipe) -> Chain:
     schedule = getattr(recipe.strategy, "schedule", None)
     tokens = schedule.training if isinstance(schedule, DarwinScheduleSettings) else PUBLISHED_TRAINING
-    return training_chains(tokens)[-1]
+    assert recipe.training_text is not None
+    return training_chains(tokens, recipe.training_text.length)[-1]
 
 
 def _darwin_comparisons(journal: Journal, memo: Memo, found: Genome, chain: Chain) -> tuple[list[Comparison], int]:
@@ -67,8 +69,10 @@ def _darwin_comparisons(journal: Journal, memo: Memo, found: Genome, chain: Chai
     stages = [chain[: count + 1] for count in range(len(chain))]
     texts = [list(journal.evaluations(trained_text(CALIBRATION, stage))) for stage in stages]
     total = sum(stage[-1] * len({one.genome for _, one in rows}) for stage, rows in zip(stages, texts, strict=True))
-    finished = [one for _, one in reversed(texts[-1]) if one.status == "ok"]
-    genomes = tuple(dict.fromkeys([found, *(one.genome for one in finished)]))[:FINALISTS]
+    finished = [one for _, one in texts[-1] if one.status == "ok"]
+    # In the order in which they came first: what is scored here is on record too when a killed run comes by again.
+    came = list(dict.fromkeys(one.genome for one in finished))
+    genomes = tuple(dict.fromkeys([found, *reversed(came)]))[:FINALISTS]
     used = range(max((len(one.sequences) for one in finished), default=1))
     before = memo(Batch(genomes, used))
     after = memo(Batch(genomes, used, trained=chain))

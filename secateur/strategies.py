@@ -36,7 +36,7 @@ from .search.samplers import sampled
 from .search.strategy import Pool, Steps
 from .search.surrogate import PATH, surrogate, surrogate_front
 from .search.surrogate import Options as SurrogateOptions
-from .search.trained import Stage, TrainedSelection
+from .search.trained import Stage, TrainedSelection, whole
 from .search.warm import warm_evopress, warm_front
 from .space.budget import parse_limit
 from .space.errors import SecateurError
@@ -106,7 +106,7 @@ def make_steps(
             options = _options(recipe, settings, space, pool, tokens, len(limits))
             return surrogate_front(space, goal, pool, seed, limits, options, initial)
         case "darwin":
-            return _darwin_steps(settings, space, pool, seed, initial)
+            return _darwin_steps(recipe, settings, space, pool, initial)
     if goal is not None:
         return _front_steps(recipe, settings, space, pool, goal, tokens, initial)
     return _evopress_steps(recipe, settings, space, pool, tokens, initial)
@@ -148,17 +148,20 @@ def _evopress_steps(
     return warm_evopress(space, pool, recipe.seed, schedule, mutation, fresh, initial, warm, settings.race)
 
 
-def _darwin_steps(settings: DarwinSettings, space: Space, pool: Pool, seed: int, initial: Sequence[Genome]) -> Steps:
+def _darwin_steps(
+    recipe: Recipe, settings: DarwinSettings, space: Space, pool: Pool, initial: Sequence[Genome]
+) -> Steps:
     schedule, training = DARWIN, DARWIN_TRAINING
     if isinstance(settings.schedule, DarwinScheduleSettings):
         values = settings.schedule.model_dump()
         training = values.pop("training")
         schedule = Schedule(**values)
-    training_chains(training)
+    assert recipe.training_text is not None
+    chains = training_chains(training, recipe.training_text.length)
     stage_sequences(schedule, pool)
     _check_initial(settings.initial, space)
     fresh = settings.minibatches == "fresh"
-    return darwin(space, pool, seed, schedule, training, settings.mutation, fresh, initial)
+    return darwin(space, pool, recipe.seed, schedule, chains, settings.mutation, fresh, initial)
 
 
 def trained_selection(recipe: Recipe, space: Space, pool: Pool, tokens: int | None) -> TrainedSelection | None:
@@ -170,7 +173,9 @@ def trained_selection(recipe: Recipe, space: Space, pool: Pool, tokens: int | No
     settings = recipe.training
     if settings is None or recipe.strategy.name == "darwin":
         return None
-    stages = [Stage(stage.tokens, stage.survivors) for stage in settings.stages]
+    assert recipe.training_text is not None
+    length = recipe.training_text.length
+    stages = [Stage(whole(stage.tokens, length), stage.survivors) for stage in settings.stages]
     selection = TrainedSelection(space, pool, settings.candidates, stages, settings.sequences)
     if tokens is not None and tokens <= selection.cost():
         raise SecateurError(

@@ -1,7 +1,6 @@
 """The composition: trains a plan of a run further, in a folder of its own that a killed training goes on from."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +11,21 @@ from .evaluating import picked
 from .execution import HELD_OUT_SCORES
 from .exporting import pick_plan
 from .fitness.bench import Bench
+from .fitness.training import Trainer, TrainingError
 from .memos import trainer_of
 from .progress import Watcher
 from .runs.export.hf import export_hf
 from .runs.folder import RunFolder, write_text
 from .runs.journal import CALIBRATION
+from .runs.plan import Score
 from .runs.reading import training_settings
 from .runs.recipe import TRAINING, Recipe
 from .runs.report.prediction import predicted_loss
 from .runs.settings import TextSettings
 from .search.strategy import Chain
+from .search.trained import whole
 from .space.errors import SecateurError
+from .space.evaluation import mean_and_error
 from .space.genome import Genome
 from .space.space import Space
 
@@ -58,55 +61,69 @@ def tune(
 ) -> Tuned:
     """Trains a plan on `tokens`, in stages of `every`, then writes it as a checkpoint.
 
-    `out` holds settings, points and states; called again with the same settings, what is there is not trained again,
-    and more tokens go on from where it ended. `changes`: settings of training, such as training.what=full.
+    Stages are whole sequences, so that all numbers of tokens are those really trained on; text that has been gone
+    through is gone through again. `out` holds settings, points and states; called again with the same settings, what is
+    there is not trained again, and more tokens go on from there. `changes`: settings of training, such as
+    training.what=full.
 
     Raises:
         SecateurError: no such plan, settings that do not fit or are not those in `out`, or a text that is too short.
     """
     watcher, recipe, space = watcher or Watcher(), folder.recipe, compose.space_of(folder)
-    [(name, genome)] = picked(folder, space, [pick]).items()
+    genomes = picked(folder, space, [pick])
+    if len(genomes) != 1:
+        raise SecateurError(f"--pick {pick}: one plan is tuned at a time")
+    [(name, genome)] = genomes.items()
     plan, settings = pick_plan(folder, name), training_settings(recipe.training, changes)
-    stages = -(-tokens // every)
     text = settings.text or _default_text(recipe, tokens)
-    file, points = out / "tune.json", list[Point]()
+    every = min(whole(every, text.length), whole(tokens, text.length))
+    chain: Chain = tuple(min(every, whole(tokens, text.length) - start) for start in range(0, tokens, every))
+    file, points = out / "tune.json", dict[int, Point]()
     wanted = {
         "run": recipe.digest(),
         "pick": name,
         "genome": list(genome.levels),
-        "every": every,
         "training": settings.model_dump(mode="json", exclude={"text", "candidates", "stages", "sequences"}),
     }
-    if out.exists():
+    if out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
         kept = _read(file)
+        if settings.text is not None:
+            wanted["text"] = text.model_dump(mode="json")
         for key, value in wanted.items():
             if kept.get(key) != value:
                 raise SecateurError(
                     f"{out}: was tuned with {key} {kept.get(key)}, not {value}; --out names another folder"
                 )
         text = TextSettings.model_validate(kept["text"])
-        points = [Point(one["tokens"], one["losses"]) for one in kept["points"]]
-    checkpoint = out / f"checkpoint-{stages * every}"
+        points = {one["tokens"]: Point(one["tokens"], one["losses"]) for one in kept["points"]}
     watcher.phase("loading the model and its texts", None)
     bench = compose.load_bench(recipe, space, text.model_copy(update={"name": TRAINING}))
     bench.prepare(space, watcher.blocks)
+    compose.check_same(folder, bench)
     trainer = trainer_of(settings, recipe.seed, space, bench, out / "states")
-    watcher.phase(f"training {name}", stages * every)
-    for stage in range(stages + 1):
-        chain: Chain = (every,) * stage
-        if len(points) <= stage:
-            point = Point(stage * every, _losses(recipe, space, bench, genome, trainer, chain))
-            if not all(math.isfinite(value) for scores in point.losses.values() for value in scores.values()):
-                raise SecateurError(f"{out}: training failed after {sum(chain):,} tokens; lower training.learning_rate")
-            points.append(point)
-            values = wanted | {"text": text.model_dump(mode="json"), "points": [_plain(one) for one in points]}
-            write_text(file, json.dumps(values, indent=1) + "\n")
-        watcher.at(stage * every, f"{HELD_OUT_SCORES[0]} {_first(points[stage]):.4f}")
-    if not checkpoint.exists():
-        trained = trainer(genome, (every,) * stages)
-        export_hf(plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, checkpoint, trained)
-    known = [(point.tokens, _first(point)) for point in points[: stages + 1]]
-    return Tuned(checkpoint, tuple(points[: stages + 1]), predicted_loss(known, 2 * stages * every))
+    watcher.phase(f"training {name}", sum(chain))
+    looks = [chain[:count] for count in range(len(chain) + 1)]
+    try:
+        for look in looks:
+            if sum(look) not in points:
+                scores = _scores(recipe, space, bench, genome, trainer, look)
+                losses = {title: {score: one.mean for score, one in row.items()} for title, row in scores.items()}
+                points[sum(look)] = Point(sum(look), losses)
+                values = wanted | {"text": text.model_dump(mode="json"), "points": [_plain(p) for p in points.values()]}
+                write_text(file, json.dumps(values, indent=1) + "\n")
+            watcher.at(sum(look), f"{HELD_OUT_SCORES[0]} {_first(points[sum(look)]):.4f}")
+        checkpoint = out / f"checkpoint-{sum(chain)}"
+        if not checkpoint.exists():
+            how = f"{settings.what}, {settings.loss}, {sum(chain):,} tokens of {text.source}"
+            scores = _scores(recipe, space, bench, genome, trainer, chain)
+            trained = plan.model_copy(update={"training": how, "scores": scores})
+            weights = trainer(genome, chain)
+            export_hf(trained, bench.model, bench.tokenizer, bench.anatomy, bench.weights, checkpoint, weights)
+    except TrainingError as error:
+        raise SecateurError(f"{out}: {error}; lower training.learning_rate") from error
+    reached = tuple(points[sum(look)] for look in looks)
+    prediction = predicted_loss([(point.tokens, _first(point)) for point in reached], 2 * sum(chain))
+    return Tuned(checkpoint, reached, prediction)
 
 
 def _default_text(recipe: Recipe, tokens: int) -> TextSettings:
@@ -115,18 +132,25 @@ def _default_text(recipe: Recipe, tokens: int) -> TextSettings:
     return recipe.calibration.model_copy(update={"sequences": count, "positions": None})
 
 
-def _losses(
-    recipe: Recipe, space: Space, bench: Bench, genome: Genome, trainer: Any, chain: Chain
-) -> dict[str, dict[str, float]]:
-    """Mean losses on held-out text, or on calibration text where the recipe holds none out."""
+def _scores(
+    recipe: Recipe, space: Space, bench: Bench, genome: Genome, trainer: Trainer, chain: Chain
+) -> dict[str, dict[str, Score]]:
+    """Scores on held-out text, or on calibration text where the recipe holds none out.
+
+    Raises:
+        TrainingError: the plan cannot be scored after its training.
+    """
     parameters = trainer(genome, chain) if chain else {}
     texts = {text.title: text.sequences for text in recipe.held_out} or {CALIBRATION: recipe.calibration.sequences}
-    found = {}
+    found: dict[str, dict[str, Score]] = {}
     for title, count in texts.items():
         told = bench.evaluator(space, title, HELD_OUT_SCORES).changed(genome, range(count), lambda _: parameters)
-        found[title] = {
-            score: sum(told.losses[score]) / count if told.losses else math.inf for score in HELD_OUT_SCORES
-        }
+        if not told.losses:
+            raise TrainingError(f"training failed after {sum(chain):,} tokens: {told.reason}")
+        found[title] = {}
+        for name, values in told.losses.items():
+            mean, error = mean_and_error(values)
+            found[title][name] = Score(mean=mean, standard_error=error, sequences=count)
     return found
 
 
@@ -143,6 +167,7 @@ def _plain(point: Point) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(file.read_text(encoding="utf8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        assert isinstance(values, dict)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AssertionError) as error:
         raise SecateurError(f"{file.parent}: no folder of a tuned plan ({error}); --out names another one") from error
     return values

@@ -187,3 +187,19 @@ def test_a_mixture_is_the_weighted_mean_of_its_tasks(tiny: Path, tmp_path: Path)
 def test_what_is_no_mixture_is_refused(text: str) -> None:
     with pytest.raises(SecateurError, match="each task once"):
         task_weights(text)
+
+
+def test_a_tag_is_refused_with_its_tasks(tiny: Path, tmp_path: Path) -> None:
+    folder = task_folder(tmp_path / "tasks")
+    file = folder / "guess.yaml"
+    file.write_text(file.read_text() + "tag: puzzles\n")
+    done = CliRunner().invoke(app, ["eval", str(tiny / "model"), "--tasks", "puzzles", "--include", str(folder)])
+    assert isinstance(done.exception, SecateurError)
+    assert "is a group" in str(done.exception)
+    assert "guess" in str(done.exception)
+    for arguments, message in (
+        (["--tasks", ","], "names no task"),
+        (["--tasks", "guess", "--dtype", "f16"], "--dtype"),
+    ):
+        done = CliRunner().invoke(app, ["eval", str(tiny / "model"), "--include", str(folder), *arguments])
+        assert message in str(done.exception)

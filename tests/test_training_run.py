@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 import secateur
+from secateur.compose import build_space, load_bench
 from secateur.fitness.training import Trainer
 from secateur.runs.folder import RunFolder
 from secateur.runs.journal import CALIBRATION, FOUND, SELECTION, trained_text
+from secateur.runs.reading import make_recipe
 from secateur.space.errors import SecateurError
 from tests.tiny import tiny_recipe
 
@@ -76,7 +78,8 @@ def test_training_may_change_the_winner_and_says_so(
         return parameters
 
     monkeypatch.setattr(Trainer, "__call__", spoil)
-    run = secateur.run(recipe_of(tiny), tmp_path / "run")
+    recipe = recipe_of(tiny, strategy={"name": "random", "sequences": 4})
+    run = secateur.run(recipe, tmp_path / "run")
     _, choices, _ = facts(run.path)
     assert choices["untrained"].genome != choices[FOUND].genome
     assert "Training changed the winner" in (run.path / "report" / "index.html").read_text()
@@ -134,6 +137,9 @@ def test_darwin_trains_in_every_stage(tiny: Path, tmp_path: Path) -> None:
     assert values["candidates"]
     assert choices[FOUND].tokens > 3 * 3 * 4 * 32
     assert "Training of candidates took" in (run.path / "report" / "index.html").read_text()
+    # Finished, and resumed: replay comes to the same answer, comparisons and all.
+    secateur.resume(run.path)
+    assert facts(run.path) == (values, choices, counts)
     again = secateur.run(recipe | {"strategy": {"name": "darwin", "schedule": schedule}}, tmp_path / "again")
     assert facts(again.path)[1][FOUND].genome == choices[FOUND].genome
 
@@ -182,3 +188,19 @@ def test_what_cannot_be_trained_is_refused_before_any_long_work(
     with pytest.raises(SecateurError, match=message):
         secateur.run(recipe_of(tiny, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_training_looks_at_every_position_of_other_documents(tiny: Path) -> None:
+    recipe = make_recipe(recipe_of(tiny))
+    calibration = recipe.calibration.model_copy(update={"positions": 4})
+    text = recipe.model_copy(update={"calibration": calibration}).training_text
+    assert text is not None
+    assert text.positions is None
+    assert text.sequences == 6
+    space = build_space(recipe)
+    texts = load_bench(recipe, space).texts
+    assert not texts["training"].documents & (texts["calibration"].documents | texts["held"].documents)
+    plain = load_bench(recipe.model_copy(update={"training": None}), space).texts
+    assert {name: text.digest for name, text in plain.items()} == {
+        name: text.digest for name, text in texts.items() if name != "training"
+    }

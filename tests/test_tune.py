@@ -20,7 +20,7 @@ from secateur.runs.folder import RunFolder
 from secateur.runs.report.prediction import predicted_loss
 from secateur.space.errors import SecateurError
 from secateur.tuning import Tuned, tune
-from tests.tiny import tiny_recipe
+from tests.tiny import model_of, tiny_recipe
 
 HOW = ["training.learning_rate=0.01", "training.batch=2", "training.rank=2"]
 
@@ -121,6 +121,7 @@ def test_what_cannot_be_tuned_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(SecateurError, match="was tuned with training"):
         tuned(run, 64, tmp_path / "out", "training.what=norms")
     (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(SecateurError, match="no folder of a tuned plan"):
         tuned(run, 64, tmp_path / "other")
     with pytest.raises(SecateurError, match=r"training\.wat: unknown key; did you mean 'what'"):
@@ -129,6 +130,17 @@ def test_what_cannot_be_tuned_is_refused(run: Path, tmp_path: Path) -> None:
         tuned(run, 64, tmp_path / "new", "seed=3")
     with pytest.raises(SecateurError, match="training failed after"):
         tuned(run, 64, tmp_path / "nan", "training.learning_rate=1e38", "training.optimiser=sgd", "training.what=full")
+    with pytest.raises(SecateurError, match=r"lower training\.learning_rate"):
+        changes = ["training.learning_rate=1e38", "training.optimiser=sgd", "training.what=full", "training.batch=2"]
+        tuned(run, 64, tmp_path / "nan2", *changes)
+    with (
+        pytest.raises(SecateurError, match="one plan is tuned at a time"),
+        RunFolder.open(run, writing=False) as folder,
+    ):
+        tune(folder, "all", 64, 64, tmp_path / "new")
+    (tmp_path / "out" / "tune.json").write_text("[]")
+    with pytest.raises(SecateurError, match="no folder of a tuned plan"):
+        tuned(run, 64, tmp_path / "out")
     assert not (tmp_path / "new").exists()
 
 
@@ -154,3 +166,26 @@ def test_few_points_predict_nothing() -> None:
     assert predicted_loss([(0, 3.0), (10, 2.0), (20, 1.5), (30, 1.4)], 60) is None
     flat = predicted_loss([(10, 1.0), (20, 1.0), (30, 1.0), (40, 1.0)], 80)
     assert flat is None or math.isclose(flat, 1.0, abs_tol=1e-3)
+
+
+def test_tokens_are_what_was_trained_on(run: Path, tmp_path: Path) -> None:
+    """Whole sequences of 16, no more than was asked for because of long stages, and a last stage of what is left."""
+    result = tuned(run, 40, tmp_path / "short", every=500)
+    assert [point.tokens for point in result.points] == [0, 48]
+    result = tuned(run, 72, tmp_path / "rest", every=30)
+    assert [point.tokens for point in result.points] == [0, 32, 64, 80]
+    card = (result.checkpoint / "README.md").read_text()
+    assert "Trained afterwards: lora, distillation, 80 tokens" in card
+    scores = json.loads((result.checkpoint / "plan.json").read_text())["scores"]["held"]["kl"]
+    assert scores["mean"] == pytest.approx(result.points[-1].losses["held"]["kl"])
+
+
+def test_another_model_in_the_same_place_is_not_tuned(run: Path, tiny: Path, tmp_path: Path) -> None:
+    weights = tiny / "model" / "model.safetensors"
+    kept = weights.read_bytes()
+    try:
+        model_of("llama", seed=5).save_pretrained(tiny / "model")
+        with pytest.raises(SecateurError, match="not the one the run was made with"):
+            tuned(run, 64, tmp_path / "out")
+    finally:
+        weights.write_bytes(kept)

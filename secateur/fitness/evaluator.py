@@ -70,18 +70,23 @@ class SubnetEvaluator:
         self, genome: Genome, sequences: range, parameters: Callable[[Genome], Mapping[str, torch.Tensor]]
     ) -> Evaluation:
         """One genome with other weights than its subnet's, by parameter names; failing to make them fails it."""
-        self.teacher.prepare(sequences)
         states, before, started = self.space.states(genome), self.layer_passes, time.perf_counter()
         losses: dict[str, tuple[float, ...]] = {}
         try:
             tensors, reason = parameters(genome), ""
         except CANDIDATE_ERRORS as error:
             tensors, reason = {}, f"{type(error).__name__}: {error}"[:500]
+        self.teacher.prepare(sequences)
         if not reason:
             with self.subnet:
                 self.subnet.apply(states)
                 with pointed(self.teacher.blocks.model, tensors):
-                    losses, reason = self._losses(states, _Path(), sequences)
+                    for part in aligned(sequences, self._at_once):
+                        found, reason = self._losses(states, _Path(), part)
+                        if reason:
+                            losses = {}
+                            break
+                        losses = {name: losses.get(name, ()) + values for name, values in found.items()}
         seconds = time.perf_counter() - started
         return self._evaluation(genome, sequences, losses, reason, self.layer_passes - before, seconds)
 

@@ -163,12 +163,13 @@ class SubnetSlopes:
         weights, space = self.subnet.weights, self.space
 
         def forward(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            x = inputs[0].detach().float()
+            # Some families hand their linears (sequences * time, features).
+            x = inputs[0].detach().float().reshape(len(counts), -1, inputs[0].shape[-1])
             scale = torch.tensor(counts, dtype=torch.float32, device=x.device)[:, None, None]
 
             def backward(gradient: torch.Tensor) -> None:
                 # Rows of a sequence are gradients of its mean: times its positions, those of one position.
-                g = gradient.float()
+                g = gradient.float().reshape(len(counts), -1, gradient.shape[-1])
                 total = torch.einsum("sto,sti->oi", g, x)
                 squares = torch.einsum("sto,sti->oi", g.square() * scale, x.square())
                 own = as_matrix(linear, weights.linear(block, position, space.states(genome)[block])).float()

@@ -106,7 +106,13 @@ def check_tasks(include: str | None, names: Sequence[str]) -> None:
     for name in foreign:
         if name not in manager.all_tasks:
             raise SecateurError(f"--tasks {name}: {suggest(name, list(manager.all_tasks))}")
-    _loaded(manager, names, "--tasks")
+    loaded = _loaded(manager, names, "--tasks")
+    for name in names:
+        if name not in loaded:
+            tasks = ", ".join(sorted(str(one) for one in loaded if isinstance(one, str))[:8])
+            raise SecateurError(
+                f"--tasks {name}: is a group of tasks; name those you want, such as {tasks or 'one of it'}"
+            )
 
 
 def run_task(model: Any, tokenizer: Any, include: str | None, name: str, how: TaskRun) -> TaskResult:
@@ -136,7 +142,8 @@ def run_task(model: Any, tokenizer: Any, include: str | None, name: str, how: Ta
         metric, _, kind = key.partition(",")
         if kind and not metric.endswith("_stderr") and isinstance(value, int | float):
             error = values.get(f"{metric}_stderr,{kind}")
-            metrics[metric] = float(value), float(error) if isinstance(error, int | float) else None
+            shown = metric if kind == "none" else f"{metric} ({kind})"
+            metrics[shown] = float(value), float(error) if isinstance(error, int | float) else None
     counts = found.get("n-samples", {}).get(name, {})
     return TaskResult(name, int(counts.get("effective", 0)), metrics)
 

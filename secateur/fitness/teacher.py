@@ -1,5 +1,6 @@
 """The dense model's answers on a text, computed once per sequence and kept on disk."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,11 @@ class Teacher:
                 write_tensors(path, self._compute(self.text.ids[sequence]))
             device = self.blocks.device
             self._known[sequence] = {name: tensor.to(device) for name, tensor in read_tensors(path).items()}
+
+    def forget(self, sequences: Iterable[int]) -> None:
+        """Holds the answers for `sequences` no longer; they are still on disk."""
+        for sequence in sequences:
+            self._known.pop(sequence, None)
 
     @torch.inference_mode()
     def _compute(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:

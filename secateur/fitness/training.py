@@ -11,8 +11,10 @@ weights all grow back within ten steps. peft's LoRA has no masks either, and exc
 - `full`: every parameter, as DarwinLM does (Tang et al. 2025, arXiv 2502.07780, sec. 3.3), in float32 masters.
 """
 
+import contextlib
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,8 +30,9 @@ from .subnet import Subnet
 from .teacher import Teacher
 
 VERSION = 1
-KEPT_BYTES = 4 * 2**30
-"""Of states in the cache; the oldest go first, and are trained again should anybody want them."""
+KEPT_BYTES, KEPT_STATES = 16 * 2**30, 32
+"""How much of states is kept: so many bytes, or so many states where half of what is free on the disk has room. The
+oldest go first, and are trained again should anybody want them."""
 
 What = Literal["lora", "norms", "full"]
 Loss = Literal["distillation", "cross_entropy", "both"]
@@ -87,7 +90,7 @@ class Trainer:
             before = self._state(genome, chain[:-1])
             state = self._train(genome, before, sum(chain[:-1]), chain[-1])
             write_tensors(path, state)
-            _forget_oldest(self.folder, KEPT_BYTES, path)
+            _forget_oldest(self.folder, path)
         with self.subnet:
             self.subnet.apply(self.space.states(genome))
             with torch.no_grad():
@@ -102,19 +105,21 @@ class Trainer:
 
     @staticmethod
     def _known(path: Path) -> dict[str, torch.Tensor] | None:
-        if not path.is_file():
+        try:
+            os.utime(path)
+            return read_tensors(path)
+        except FileNotFoundError:
             return None
-        os.utime(path)
-        return read_tensors(path)
 
     def _state(self, genome: Genome, chain: Chain) -> dict[str, torch.Tensor]:
         """What training goes on from; trains earlier stages again where they have been forgotten."""
         if not chain:
             return {}
-        path = self._path(genome, chain)
-        if not path.is_file():
+        known = self._known(self._path(genome, chain))
+        if known is None:
             self(genome, chain)
-        return read_tensors(path)
+            known = read_tensors(self._path(genome, chain))
+        return known
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
@@ -176,8 +181,9 @@ class Trainer:
         text = self.teacher.text
         first, count = -(-used // text.length), -(-tokens // text.length)
         order = [(first + index) % len(text) for index in range(count)]
-        for sequence in sorted(set(order)):
-            self.teacher.prepare(range(sequence, sequence + 1))
+        if self.settings.loss != "cross_entropy":
+            for sequence in sorted(set(order)):
+                self.teacher.prepare(range(sequence, sequence + 1))
         with self.subnet:
             self.subnet.apply(self.space.states(genome))
             masters = {name: tensor for name, tensor in before.items() if not name.startswith("optimiser@")}
@@ -193,6 +199,7 @@ class Trainer:
                     optimiser.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
+        self.teacher.forget(order)
         self.trained_tokens += count * text.length
         state = {name: tensor.detach() for name, tensor in masters.items()}
         if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
@@ -244,11 +251,17 @@ class Trainer:
         return torch.stack(losses).mean()
 
 
-def _forget_oldest(folder: Path, most: int, kept: Path) -> None:
-    """Removes the states used longest ago until all together are at most `most` bytes; never `kept`."""
-    files = [(path.stat(), path) for path in folder.glob("*.safetensors") if path != kept]
+def _forget_oldest(folder: Path, kept: Path) -> None:
+    """Removes the states used longest ago until the others have room; never `kept`."""
+    size, free = kept.stat().st_size, shutil.disk_usage(folder).free
+    most = max(KEPT_BYTES, min(KEPT_STATES * size, free // 2))
+    files = []
+    for path in folder.glob("*.safetensors"):
+        with contextlib.suppress(FileNotFoundError):  # another run's work
+            if path != kept:
+                files.append((path.stat(), path))
     files.sort(key=lambda pair: pair[0].st_mtime_ns)
-    total = kept.stat().st_size + sum(stat.st_size for stat, _ in files)
+    total = size + sum(stat.st_size for stat, _ in files)
     for stat, path in files:
         if total <= most:
             return

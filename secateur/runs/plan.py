@@ -101,8 +101,9 @@ class MeasuredLatency(_Value):
 class Plan(_Value):
     """A compression plan. `hidden`: residual width, absent where all is kept; `scores` by text and score, those of the
     baselines and the dense model in `compared`, by name. Latencies in `costs` are from a table, in nanoseconds;
-    `latency` is measured, where it was, and `latency_estimate` says that the table is no measurement. A plan that was
-    read from another tool's file has no scores, texts, genome or recipe."""
+    `latency` is measured, where it was, and `latency_estimate` says that the table is no measurement. `training`: what
+    the weights beside the plan have been trained on, and how; absent where they have not. A plan that was read from
+    another tool's file has no scores, texts, genome or recipe."""
 
     format: Literal["secateur-plan"] = "secateur-plan"
     version: Literal[1] = 1
@@ -124,6 +125,7 @@ class Plan(_Value):
     seed: int
     recipe_digest: str
     recipe: dict[str, Any]
+    training: str | None = None
 
     def states(self, anatomy: Anatomy) -> tuple[BlockState, ...]:
         """What becomes of each block; raises SecateurError when the plan does not fit the model."""

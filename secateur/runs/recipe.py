@@ -119,7 +119,11 @@ class Recipe(Settings):
     def _check_peers(self) -> None:
         """Raises ValueError for baselines from files whose names cannot be those of plans."""
         for title, path in self.peers.items():
-            taken = title in (*BASELINES, "found", "dense", "knee") or title.startswith("front-") or title.isdigit()
+            taken = (
+                title in (*BASELINES, "found", "untrained", "dense", "knee")
+                or title.startswith("front-")
+                or title.isdigit()
+            )
             taken = taken or re.fullmatch(rf"({'|'.join(BASELINES)})-\d+", title) is not None
             if taken or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", title) is None:
                 raise ValueError(f"baselines: '{path}': '{title}' cannot be a plan's name; rename the file")
@@ -224,8 +228,8 @@ class Recipe(Settings):
         if isinstance(self.strategy, DarwinSettings):
             schedule = self.strategy.schedule
             tokens = PUBLISHED_TRAINING if schedule == "published" else schedule.training[-1]
-        length = self.calibration.length
-        return self.calibration.model_copy(update={"sequences": -(-tokens // length), "name": TRAINING})
+        sequences = -(-tokens // self.calibration.length)
+        return self.calibration.model_copy(update={"sequences": sequences, "positions": None, "name": TRAINING})
 
     @property
     def goal_sequences(self) -> int:

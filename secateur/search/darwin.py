@@ -14,21 +14,24 @@ from ..space.genome import Genome
 from ..space.space import Space
 from .evopress import Mutation, Schedule, evopress
 from .strategy import Chain, Pool, Steps
+from .trained import whole
 
 PUBLISHED = Schedule(200, 16, (8, 4, 2, 1), (1024, 2048, 4096, 8192))
 PUBLISHED_TRAINING = (10_000, 50_000, 100_000, 200_000)
 """Settings of the published script (commit 3596da3973)."""
 
 
-def training_chains(tokens: Sequence[int]) -> tuple[Chain, ...]:
+def training_chains(tokens: Sequence[int], length: int) -> tuple[Chain, ...]:
     """What each stage adds to the training before it, from what candidates have been trained on by its end.
+
+    In whole sequences of `length` tokens, rounded up.
 
     Raises:
         SecateurError: a stage that trains less than the one before it.
     """
     if not tokens or tokens[0] < 1 or any(late <= early for early, late in pairwise(tokens)):
         raise SecateurError(f"schedule.training: {', '.join(map(str, tokens))}; write rising numbers of tokens")
-    added = (tokens[0], *(late - early for early, late in pairwise(tokens)))
+    added = tuple(whole(count, length) for count in (tokens[0], *(late - early for early, late in pairwise(tokens))))
     return tuple(added[: stage + 1] for stage in range(len(added)))
 
 
@@ -37,17 +40,16 @@ def darwin(
     pool: Pool,
     seed: int,
     schedule: Schedule,
-    training: Sequence[int],
+    chains: Sequence[Chain],
     mutation: Mutation = "levels",
     fresh: bool = True,
     initial: Sequence[Genome] = (),
 ) -> Steps:
-    """Evolution by training-aware selection; `training`: tokens trained on by the end of each stage of `schedule`.
+    """Evolution by training-aware selection; `chains`: the training of each stage of `schedule`.
 
     Raises:
         SecateurError: another number of stages, or as `evopress`.
     """
-    chains = training_chains(training)
     if len(chains) != len(schedule.tokens):
         raise SecateurError(f"schedule.training: {len(chains)} stages, but 'tokens' has {len(schedule.tokens)}")
     return evopress(space, pool, seed, schedule, mutation, fresh, initial, trained=chains)

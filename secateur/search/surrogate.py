@@ -256,6 +256,9 @@ class Search:
             batch = Batch((incumbent,), range(self.counts[-1]), self.incumbents[0], slopes=True)
             [told] = yield batch
             assert told.slopes is not None
+            if told.slopes.reason:
+                self.options = replace(self.options, slopes=False)
+                return
             yield from self._race(index, downhill(self.targets[index], told.slopes))
             if self.incumbents[index] == incumbent:
                 return

@@ -32,6 +32,11 @@ class Comparison:
     trained: tuple[float, ...]
 
 
+def whole(tokens: int, length: int) -> int:
+    """As many tokens, rounded up to whole sequences: what is really trained on."""
+    return -(-tokens // length) * length
+
+
 def chains(stages: Sequence[Stage]) -> list[Chain]:
     """What has been trained by the end of each stage."""
     tokens = tuple(stage.tokens for stage in stages)
@@ -39,7 +44,8 @@ def chains(stages: Sequence[Stage]) -> list[Chain]:
 
 
 class TrainedSelection:
-    """Runs a search, then trains its best `candidates`; `comparisons` and `untrained` say afterwards what that changed.
+    """Runs a search, then trains its best `candidates`; `comparisons`, `untrained` (the search's own answer) and
+    `trained_tokens` say afterwards what that changed and took.
 
     Everything is scored on the first `sequences` of the pool.
     """
@@ -49,6 +55,7 @@ class TrainedSelection:
         self.count, self.used = candidates, range(min(sequences, pool.sequences))
         self.untrained: Genome | None = None
         self.comparisons: list[Comparison] = []
+        self.trained_tokens = 0
 
     def cost(self) -> int:
         """Tokens, in forward passes, that the selection may take at most."""
@@ -65,7 +72,8 @@ class TrainedSelection:
         self.untrained = yield from _within(search, allowance, self.pool, known)
         ranked = sorted(
             (one for one in known.values() if one.status == "ok" and self.space.feasible(one.genome)),
-            key=lambda one: one.loss,
+            # Longest first: what was scored on little text may have had easy text.
+            key=lambda one: (-len(one.primary), one.loss),
         )
         entrants = [self.untrained] if self.untrained is not None else []
         entrants = list(dict.fromkeys([*entrants, *(one.genome for one in ranked)]))[: self.count]
@@ -74,12 +82,10 @@ class TrainedSelection:
         told = yield Batch(tuple(entrants), self.used, self.untrained)
         ordered = sorted((one for one in told if one.status == "ok"), key=lambda one: one.loss)
         before = {one.genome: one.loss for one in ordered}
-        if self.untrained in before:
-            # The search may have compared on less text; what training changes is said of the best on this one.
-            self.untrained = next(iter(before))
         left, after, best = list(before), {genome: list[float]() for genome in before}, self.untrained
         for stage, chain in zip(self.stages, chains(self.stages), strict=True):
             told = yield Batch(tuple(left), self.used, best, trained=chain)
+            self.trained_tokens += len(left) * stage.tokens
             results = [one for one in told if one.status == "ok"]
             for one in results:
                 after[one.genome].append(one.loss)

@@ -159,6 +159,7 @@ def test_the_oldest_states_make_room(benches: Any, tmp_path: Path, monkeypatch: 
     trainer(genomes[0], (16,))
     size = trainer._path(genomes[0], (16,)).stat().st_size
     monkeypatch.setattr(training_module, "KEPT_BYTES", int(2.5 * size))
+    monkeypatch.setattr(training_module, "KEPT_STATES", 0)
     trainer(genomes[1], (16,))
     time.sleep(0.02)  # the clock of files is a coarse one
     trainer(genomes[0], (16,))  # used again: younger than the second

@@ -18,6 +18,7 @@ def card(plan: Plan, own_class: str | None, causal: bool) -> str:
             "",
             f"Made from `{plan.model.path}` ({plan.model.family}, {plan.model.dtype}, weights {plan.model.digest}).",
             f"Removed layers: {', '.join(map(str, removed)) or 'none'}. {' '.join(_how(plan))}",
+            *([f"Trained afterwards: {plan.training}; scores are those after it."] if plan.training else []),
             "",
             "## Loading",
             "",

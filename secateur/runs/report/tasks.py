@@ -26,7 +26,7 @@ def task_grid(folder: RunFolder, space: Space, genomes: Mapping[str, Genome]) ->
         key = name.split(" ")[1]
         trained = f", trained on {sum(values['stages']):,} tokens" if values["stages"] else ""
         task = values["task"] + (" (searched on)" if values["task"] in searched else "")
-        shots = f", {values['fewshot']} shots" if values["fewshot"] is not None else ""
+        shots = f", {values['fewshot']} shots (seed {values['seed']})" if values["fewshot"] else ""
         for metric, (value, error) in values["metrics"].items():
             column = f"{task} {metric}, {values['documents']:,} documents{shots}"
             columns[column] = None

@@ -22,7 +22,7 @@ def training_notes(
         return ()
     chain, candidates = tuple(values["chain"]), values["candidates"]
     notes = [f"Training of candidates took {values['trained']:,} trained tokens (stages of {_listed(chain)})."]
-    for stage in range(len(candidates[0]["trained"]) if candidates else 0):
+    for stage in range(max((len(one["trained"]) for one in candidates), default=0)):
         both = [(one["untrained"], one["trained"][stage]) for one in candidates if len(one["trained"]) > stage]
         if len(both) >= 3:
             value = float(spearmanr(*zip(*both, strict=True)).statistic)
@@ -31,7 +31,9 @@ def training_notes(
                 f"Rank correlation of {len(both)} candidates before and after stage {stage + 1}: {shown} (Spearman)."
             )
     if UNTRAINED in choices:
-        notes.append("Training changed the winner: without it the search would have answered with 'untrained'.")
+        own = "without it the search would have answered with 'untrained'"
+        best = f"'untrained' was the best of the {len(candidates)} compared before training"
+        notes.append(f"Training changed the winner: {own if values['searched'] else best}.")
     else:
         notes.append("Training did not change the winner.")
     winner = next((one for one in candidates if tuple(one["genome"]) == choices[FOUND].genome.levels), None)
