@@ -190,6 +190,8 @@ class Trainer:
             masters = {name: tensor.clone() for name, tensor in masters.items()} or self._masters(genome)
             device = self.teacher.blocks.device
             masters = {name: tensor.to(device).requires_grad_() for name, tensor in masters.items()}
+            if not masters:  # nothing is left of what would be trained
+                return {"optimiser@none": torch.zeros(1)}
             optimiser = self._optimiser(masters, before)
             for start in range(0, count, self.settings.batch):
                 with torch.enable_grad():

@@ -84,7 +84,7 @@ def test_zeros_stay_and_the_dense_model_is_bitwise_what_it_was(benches: Any, see
             parameters = trainer._effective(genome, state)
             live = dict(bench.model.named_parameters())
             changed = sum(int((tensor != live[name]).any()) for name, tensor in parameters.items())
-        assert changed > len(parameters) // 2
+        assert changed > len(parameters) // 2 or not parameters
         _, grown = zeros(bench, space, genome, parameters)
         assert grown == 0
     after = bench.model.state_dict()
@@ -150,6 +150,19 @@ def test_what_was_trained_is_not_trained_again(benches: Any, tmp_path: Path) -> 
     assert fresh.trained_tokens == 96
     for name, tensor in wanted.items():
         assert all(torch.equal(tensor, other[name]) for other in (same, third, fourth))
+
+
+def test_what_has_nothing_left_to_train_is_as_it_was(benches: Any, tmp_path: Path) -> None:
+    bench, space = benches["roberta"]
+    dropped = [0 if gene.kind == "sparsity" else len(gene.levels) - 1 for gene in space.genes]
+    genome = space.canonical(Genome(tuple(dropped)))
+    assert not any(kept for state in space.states(genome) for kept in state.kept)
+    trainer = trainer_of(bench, space, tmp_path)
+    assert trainer(genome, (32, 32)) == {}
+    evaluator = bench.evaluator(space, "calibration", ("kl",))
+    [untrained] = list(evaluator([genome], range(4)))
+    told = evaluator.changed(genome, range(4), lambda one: trainer(one, (32,)))
+    assert told.primary == pytest.approx(untrained.primary)
 
 
 def test_the_oldest_states_make_room(benches: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
