@@ -149,7 +149,7 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
         whole = Memo(space, evaluator, Unkept(), slopes)
         curves: list[list[tuple[int, int, tuple[int, ...]]]] = [[] for _ in targets]
         options = replace(Options(), slopes=slopes is not None, **changes)
-        search = Search(space, Pool(SEQUENCES, LENGTH), seed, targets, options)
+        search = Search(space, Pool(JUDGED.start, LENGTH), seed, targets, options)
         # Without a model nothing says when to stop.
         allowance = Allowance(tokens=400_000 if not options.modelling else 1_500_000)
         spending = Spending(LENGTH)
