@@ -78,6 +78,6 @@ def trainer_of(wanted: TrainingSettings, seed: int, space: Space, bench: Bench, 
     """Trains subnets on the bench's text for that; states are kept in `folder`, by default in the cache."""
     names = Training.__dataclass_fields__.keys() - {"seed"}
     settings = Training(**{name: getattr(wanted, name) for name in names}, seed=seed)
-    teacher = Teacher(bench.blocks, bench.texts[TRAINING], bench.prepared_digest)
+    teacher = Teacher(bench.blocks, bench.texts[TRAINING], bench.prepared_digest, keep_hidden=False)
     identity = digest(bench.provenance(TRAINING, ()), bench.dtype)
     return Trainer(space, bench.subnet, teacher, settings, folder or cache_folder() / "training", identity)

@@ -26,14 +26,17 @@ class Top:
 class Teacher:
     """The dense model on the sequences of a text: top tokens with tail mass, and the last hidden state.
 
-    The full distribution is not stored: `hidden` through the head gives it back exactly. Must be asked while the model
-    is dense unless the sequence has been asked before; `prepare` does that.
+    The full distribution is not stored: `hidden` through the head gives it back exactly; `keep_hidden` may be False
+    where nobody asks for that, which for a wide model is most of what is kept. Must be asked while the model is dense
+    unless the sequence has been asked before; `prepare` does that.
     """
 
-    def __init__(self, blocks: Blocks, text: Sequences, model_digest: str, top: int = TOP) -> None:
-        self.blocks, self.text = blocks, text
+    def __init__(
+        self, blocks: Blocks, text: Sequences, model_digest: str, top: int = TOP, keep_hidden: bool = True
+    ) -> None:
+        self.blocks, self.text, self._keep_hidden = blocks, text, keep_hidden
         self._top = min(top, blocks.anatomy.vocabulary)
-        folder = digest(VERSION, model_digest, text.digest, self._top)
+        folder = digest(VERSION, model_digest, text.digest, self._top, *([] if keep_hidden else ["no hidden"]))
         self._folder: Path = cache_folder() / "teachers" / folder
         self._known: dict[int, dict[str, torch.Tensor]] = {}
 
@@ -69,9 +72,7 @@ class Teacher:
         log_p = self.blocks.logits(hidden).float().log_softmax(-1)
         top, tokens = log_p.topk(self._top, dim=-1)
         log_tail = log_p.scatter_(1, tokens, -torch.inf).logsumexp(1)
-        return {
-            "log_probabilities": top.cpu(),
-            "tokens": tokens.to(torch.int32).cpu(),
-            "log_tail": log_tail.cpu(),
-            "hidden": hidden.cpu(),
-        }
+        answers = {"log_probabilities": top, "tokens": tokens.to(torch.int32), "log_tail": log_tail}
+        if self._keep_hidden:
+            answers["hidden"] = hidden
+        return {name: tensor.cpu() for name, tensor in answers.items()}

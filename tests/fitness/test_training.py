@@ -34,7 +34,7 @@ def training_text(masked: bool = False) -> Sequences:
 
 def trainer_of(bench: Bench, space: Space, folder: Path, **changes: Any) -> Trainer:
     text = training_text(masked=not space.anatomy.causal)
-    teacher = Teacher(bench.blocks, text, bench.prepared_digest)
+    teacher = Teacher(bench.blocks, text, bench.prepared_digest, keep_hidden=False)
     return Trainer(space, bench.subnet, teacher, Training(**{"rank": 4, **changes}), folder, "tiny")
 
 
