@@ -32,24 +32,24 @@ ROOT = Path("runs-local/benchmark-tokens")
 TARGETS = {"depth": (0.125, 0.25, 0.375), "sparsity": (0.5, 0.6, 0.7)}
 BLOCKS, SEQUENCES, LENGTH = 30, 128, 256
 LEVELS = [round(0.05 * step, 2) for step in range(5, 19)]
-JUDGED = range(64, 128)
+JUDGED = "fresh"
+"""Of the source of the pool, but of other documents: text that no search sees, nor the reference."""
 TEXTS = ("sotu", "xsum")
+COUNTS = {JUDGED: 64, "sotu": 16, "xsum": 16}
 Curve = list[tuple[int, int, Genome]]
 """Tokens and evaluations when each incumbent was found."""
 
 
+def text(package: str, sequences: int, **more: Any) -> dict[str, Any]:
+    return {"source": f"package:{package}", "sequences": sequences, "length": LENGTH, **more}
+
+
 def setting(kind: str, removed: float, seed: int) -> dict[str, Any]:
     """Model, texts, genes and budget of a target: the share of sublayers, or of weights, that is removed."""
-    text = {"sequences": 16, "length": LENGTH}
     return {
         "model": {"path": MODEL, "dtype": "bfloat16"},
-        "calibration": {
-            "source": "package:quac",
-            "sequences": SEQUENCES,
-            "length": LENGTH,
-            "windows_per_document": 2,
-        },
-        "held_out": [{"source": f"package:{name}", **text} for name in TEXTS],
+        "calibration": text("quac", SEQUENCES, windows_per_document=2),
+        "held_out": [text(name, COUNTS[name]) for name in TEXTS],
         "genes": [{"kind": "attention"}, {"kind": "mlp"}]
         if kind == "depth"
         else [{"kind": "sparsity", "per": "sublayer", "levels": LEVELS}],
@@ -118,8 +118,10 @@ def reference_curve(kind: str, removed: float, seed: int) -> Curve | None:
 
 @cache
 def loaded(kind: str) -> tuple[Space, Bench]:
-    """The space without a budget, and the model with its texts."""
-    recipe = make_recipe(setting(kind, 0.5, 0) | {"strategy": {"name": "knapsack"}})
+    """The space without a budget, and the model with its texts and the one that judges."""
+    values = setting(kind, 0.5, 0) | {"strategy": {"name": "knapsack"}}
+    values["held_out"].append(text("quac", COUNTS[JUDGED], windows_per_document=2, name=JUDGED))
+    recipe = make_recipe(values)
     space = build_space(recipe)
     bench = load_bench(recipe, space)
     bench.prepare(space)
@@ -149,7 +151,7 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
         whole = Memo(space, evaluator, Unkept(), slopes)
         curves: list[list[tuple[int, int, tuple[int, ...]]]] = [[] for _ in targets]
         options = replace(Options(), slopes=slopes is not None, **changes)
-        search = Search(space, Pool(JUDGED.start, LENGTH), seed, targets, options)
+        search = Search(space, Pool(SEQUENCES, LENGTH), seed, targets, options)
         # Without a model nothing says when to stop.
         allowance = Allowance(tokens=400_000 if not options.modelling else 1_500_000)
         spending = Spending(LENGTH)
@@ -175,19 +177,18 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
 
 
 class Judge:
-    """Losses of answers on text that no search of ours sees; kept on disk."""
+    """Losses of answers on text that no search sees; kept on disk."""
 
     def __init__(self, kind: str) -> None:
         self.space, self.bench = loaded(kind)
         self.path = ROOT / f"judged-{kind}.json"
         self.known: dict[str, list[float]] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
-    def losses(self, genome: Genome, title: str = "calibration") -> list[float]:
+    def losses(self, genome: Genome, title: str = JUDGED) -> list[float]:
         key = f"{title} {self.space.key(genome)}"
         if key not in self.known:
-            used = JUDGED if title == "calibration" else range(16)
             evaluator = self.bench.evaluator(self.space, title, ("kl",))
-            [told] = Memo(self.space, evaluator, Unkept())(Batch((genome,), used))
+            [told] = Memo(self.space, evaluator, Unkept())(Batch((genome,), range(COUNTS[title])))
             self.known[key] = list(told.primary)
             self.path.write_text(json.dumps(self.known))
         return self.known[key]

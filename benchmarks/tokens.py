@@ -4,9 +4,10 @@ The reference is `evopress` as published, scaled to this model: its generations,
 minibatches, its own mutation and start; of the tokens of a stage an eighth, since the model has a fiftieth of the
 parameters. Depth runs to its end (k (n - k) / 1.5 generations for k of n blocks), sparsity to 4,032 children.
 
-All answers are judged on calibration text that our searches do not see (sequences 64 to 128 of the pool, from which the
-reference draws too), and on held-out text. Everything is kept in runs-local/benchmark-tokens: what is there is not run
-again, what was interrupted goes on. Runs one after the other; for both cores start it twice with different seeds.
+All answers are judged on text of the same source whose documents no search sees, neither ours nor the reference, which
+draws its minibatches from the whole pool, and on held-out text of other sources. Everything is kept in
+runs-local/benchmark-tokens: what is there is not run again, what was interrupted goes on. Runs one after the other; for
+both cores start it twice with different seeds.
 
     python -m benchmarks.tokens [reference|ours|report] [depth|sparsity|ablation|nine] [SEED ...]
 """
@@ -82,7 +83,7 @@ def report(kinds: Sequence[str], seeds: Sequence[int]) -> None:
         headings += ["ours at the end", "KL", "held-out, ours minus evopress, 95 %"]
         written(
             f"{kind}",
-            f"{kind}: tokens to the final KL of evopress (fresh calibration text)",
+            f"{kind}: tokens to the final KL of evopress (fresh text)",
             headings,
             compared(kind, seeds),
         )
@@ -154,7 +155,7 @@ def written(name: str, title: str, headings: Sequence[str], rows: Iterator[tuple
 
 
 def plot(kind: str, seeds: Sequence[int]) -> None:
-    """KL on fresh calibration text over tokens, for each target."""
+    """KL on fresh text over tokens, for each target."""
     import matplotlib
 
     matplotlib.use("Agg")
