@@ -2,8 +2,8 @@
 
 from .runs.journal import CALIBRATION, FOUND, SELECTION, UNTRAINED, Choice, Journal, trained_text
 from .runs.recipe import Recipe
-from .runs.strategy_settings import DarwinScheduleSettings
-from .search.darwin import PUBLISHED_TRAINING, training_chains
+from .runs.strategy_settings import DarwinSettings
+from .search.darwin import training_chains
 from .search.loop import TRAINING_PASSES
 from .search.memo import Memo
 from .search.strategy import Batch, Chain
@@ -58,10 +58,9 @@ def trained_finalists(journal: Journal) -> tuple[tuple[Genome, ...], Chain]:
 
 
 def _darwin_chain(recipe: Recipe) -> Chain:
-    schedule = getattr(recipe.strategy, "schedule", None)
-    tokens = schedule.training if isinstance(schedule, DarwinScheduleSettings) else PUBLISHED_TRAINING
+    assert isinstance(recipe.strategy, DarwinSettings)
     assert recipe.training_text is not None
-    return training_chains(tokens, recipe.training_text.length)[-1]
+    return training_chains(recipe.strategy.training, recipe.training_text.length)[-1]
 
 
 def _darwin_comparisons(journal: Journal, memo: Memo, found: Genome, chain: Chain) -> tuple[list[Comparison], int]:

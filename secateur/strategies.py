@@ -22,7 +22,6 @@ from .runs.strategy_settings import (
 )
 from .search.archive import Goal
 from .search.darwin import PUBLISHED as DARWIN
-from .search.darwin import PUBLISHED_TRAINING as DARWIN_TRAINING
 from .search.darwin import darwin, training_chains
 from .search.encoding import Encoding, Levels, Shares
 from .search.evolution import evolution
@@ -151,13 +150,11 @@ def _evopress_steps(
 def _darwin_steps(
     recipe: Recipe, settings: DarwinSettings, space: Space, pool: Pool, initial: Sequence[Genome]
 ) -> Steps:
-    schedule, training = DARWIN, DARWIN_TRAINING
+    schedule = DARWIN
     if isinstance(settings.schedule, DarwinScheduleSettings):
-        values = settings.schedule.model_dump()
-        training = values.pop("training")
-        schedule = Schedule(**values)
+        schedule = Schedule(**settings.schedule.model_dump(exclude={"training"}))
     assert recipe.training_text is not None
-    chains = training_chains(training, recipe.training_text.length)
+    chains = training_chains(settings.training, recipe.training_text.length)
     stage_sequences(schedule, pool)
     _check_initial(settings.initial, space)
     fresh = settings.minibatches == "fresh"
@@ -175,7 +172,10 @@ def trained_selection(recipe: Recipe, space: Space, pool: Pool, tokens: int | No
         return None
     assert recipe.training_text is not None
     length = recipe.training_text.length
-    stages = [Stage(whole(stage.tokens, length), stage.survivors) for stage in settings.stages]
+    stages = [
+        Stage(whole(tokens, length), stage.survivors)
+        for tokens, stage in zip(recipe.training_tokens, settings.stages, strict=True)
+    ]
     selection = TrainedSelection(space, pool, settings.candidates, stages, settings.sequences)
     if tokens is not None and tokens <= selection.cost():
         raise SecateurError(

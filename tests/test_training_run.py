@@ -64,6 +64,19 @@ def test_the_best_few_are_trained_and_chosen_among(tiny: Path, tmp_path: Path) -
         assert words in page
 
 
+def test_stages_in_steps_and_with_rates_of_their_own(tiny: Path, tmp_path: Path) -> None:
+    """A step is a batch of two sequences of 16 tokens."""
+    stages = [{"steps": 1, "survivors": 2}, {"steps": 2, "survivors": 1}]
+    one = secateur.run(recipe_of(tiny, training={**TRAINING, "stages": stages}), tmp_path / "steps")
+    two = secateur.run(recipe_of(tiny), tmp_path / "tokens")
+    assert facts(one.path)[0] == facts(two.path)[0]
+    rates = {**TRAINING, "learning_rate": [0.01, 0.001], "optimiser": ["adamw", "sgd"]}
+    three = secateur.run(recipe_of(tiny, training=rates), tmp_path / "rates")
+    first, other = facts(two.path)[0]["candidates"], facts(three.path)[0]["candidates"]
+    assert [row["trained"][0] for row in first] == [row["trained"][0] for row in other]
+    assert [row["trained"][1:] for row in first] != [row["trained"][1:] for row in other]
+
+
 def test_training_may_change_the_winner_and_says_so(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,9 +124,9 @@ def test_killed_while_training_it_goes_on_with_the_stage_it_was_in(
         secateur.run(recipe, tmp_path / "cut")
     stages: list[int] = []
 
-    def counted(self: Trainer, genome: Any, before: Any, used: int, tokens: int) -> Any:
-        stages.append(used)
-        return train(self, genome, before, used, tokens)
+    def counted(self: Trainer, genome: Any, before: Any, chain: Any) -> Any:
+        stages.append(len(chain))
+        return train(self, genome, before, chain)
 
     monkeypatch.setattr(Trainer, "_train", counted)
     secateur.resume(tmp_path / "cut")
@@ -152,6 +165,9 @@ def test_darwin_trains_in_every_stage(tiny: Path, tmp_path: Path) -> None:
         ({"training": {**TRAINING, "sequences": 99}}, "calibration has 6"),
         ({"score": "kl_full"}, "to train, use kl"),
         ({"training": {**TRAINING, "what": "adapters"}}, "lora"),
+        ({"training": {**TRAINING, "learning_rate": [0.1, -1]}}, "training.learning_rate.1: Input should be greater"),
+        ({"training": {**TRAINING, "learning_rate": [0.1]}}, "1 values for 2 stages"),
+        ({"training": {**TRAINING, "stages": [{"survivors": 1}]}}, "'tokens' or 'steps'"),
         ({"training": None, "strategy": {"name": "darwin", "schedule": "published"}}, "darwin trains its candidates"),
         ({"strategy": {"name": "darwin", "schedule": "published"}}, "darwin has its own stages"),
         (

@@ -35,6 +35,7 @@ KEPT_BYTES, KEPT_STATES = 16 * 2**30, 32
 oldest go first, and are trained again should anybody want them."""
 
 What = Literal["lora", "norms", "full"]
+Optimiser = Literal["adamw", "sgd"]
 Loss = Literal["distillation", "cross_entropy", "both"]
 Chain = tuple[int, ...]
 """Tokens of each stage of training that a subnet has been through."""
@@ -46,6 +47,7 @@ class Training:
 
     Attributes:
         loss: KL from the dense model, cross-entropy, or the mean of both; nats per token.
+        optimiser, learning_rate: one for all stages, or one for each; the last is that of all stages after it too.
         rank: of low-rank updates.
         batch: sequences a step.
         seed: of the low-rank updates' beginning; the text has its own order.
@@ -53,11 +55,17 @@ class Training:
 
     what: What = "lora"
     loss: Loss = "distillation"
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 1e-3
+    optimiser: Optimiser | tuple[Optimiser, ...] = "adamw"
+    learning_rate: float | tuple[float, ...] = 1e-3
     rank: int = 16
     batch: int = 4
     seed: int = 0
+
+    def in_stage(self, stage: int) -> tuple[Optimiser, float]:
+        """Optimiser and learning rate of a stage, counted from 0."""
+        optimisers = self.optimiser if isinstance(self.optimiser, tuple) else (self.optimiser,)
+        rates = self.learning_rate if isinstance(self.learning_rate, tuple) else (self.learning_rate,)
+        return optimisers[min(stage, len(optimisers) - 1)], rates[min(stage, len(rates) - 1)]
 
 
 class TrainingError(ArithmeticError):
@@ -88,7 +96,7 @@ class Trainer:
         state = self._known(path)
         if state is None:
             before = self._state(genome, chain[:-1])
-            state = self._train(genome, before, sum(chain[:-1]), chain[-1])
+            state = self._train(genome, before, chain)
             write_tensors(path, state)
             _forget_oldest(self.folder, path)
         with self.subnet:
@@ -174,12 +182,10 @@ class Trainer:
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
-    def _train(
-        self, genome: Genome, before: Mapping[str, torch.Tensor], used: int, tokens: int
-    ) -> dict[str, torch.Tensor]:
-        """One stage from the state `before` (empty: from the beginning), after `used` tokens; the state it ends in."""
+    def _train(self, genome: Genome, before: Mapping[str, torch.Tensor], chain: Chain) -> dict[str, torch.Tensor]:
+        """The last stage of `chain`, from the state in which those before it ended; the state it ends in itself."""
         text = self.teacher.text
-        first, count = -(-used // text.length), -(-tokens // text.length)
+        first, count = -(-sum(chain[:-1]) // text.length), -(-chain[-1] // text.length)
         order = [(first + index) % len(text) for index in range(count)]
         if self.settings.loss != "cross_entropy":
             for sequence in sorted(set(order)):
@@ -192,7 +198,7 @@ class Trainer:
             masters = {name: tensor.to(device).requires_grad_() for name, tensor in masters.items()}
             if not masters:  # nothing is left of what would be trained
                 return {"optimiser@none": torch.zeros(1)}
-            optimiser = self._optimiser(masters, before)
+            optimiser = self._optimiser(masters, before, len(chain) - 1)
             for start in range(0, count, self.settings.batch):
                 with torch.enable_grad():
                     loss = self._loss(self._effective(genome, masters), order[start : start + self.settings.batch])
@@ -213,12 +219,14 @@ class Trainer:
         return state
 
     def _optimiser(
-        self, masters: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]
+        self, masters: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor], stage: int
     ) -> torch.optim.Optimizer:
-        """The optimiser over masters, with the moments of the state before."""
-        rate = self.settings.learning_rate
+        """The optimiser over masters, with the moments of the state before if they are its own."""
+        kind, rate = self.settings.in_stage(stage)
+        if stage and kind != self.settings.in_stage(stage - 1)[0]:
+            before = {}
         optimiser: torch.optim.Optimizer
-        if self.settings.optimiser == "sgd":
+        if kind == "sgd":
             optimiser = torch.optim.SGD(list(masters.values()), lr=rate, momentum=0.9)
         else:
             optimiser = torch.optim.AdamW(list(masters.values()), lr=rate, weight_decay=0.0)

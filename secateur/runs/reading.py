@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from ..space.errors import SecateurError, suggest
 from .recipe import Recipe
 from .settings import (
+    EACH,
+    ONE,
     Effort,
     FrontSettings,
     GeneSettings,
@@ -127,7 +129,7 @@ def _problem(error: dict[str, Any]) -> str:
     """One pydantic error as `where: what`, with a suggestion for an unknown key."""
     location = [part for part in error["loc"] if not (isinstance(part, str) and part.endswith("Settings"))]
     # The tag of a discriminated union stands in the path like a key.
-    tags = set(_STRATEGIES)
+    tags = {*_STRATEGIES, ONE, EACH}
     path = ".".join(str(part) for part in location if part not in tags) or "recipe"
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"])

@@ -45,8 +45,6 @@ from .strategy_settings import (
 
 TRAINING = "training"
 """The name of the text that candidates are trained on."""
-PUBLISHED_TRAINING = 200_000
-"""Tokens that a survivor of DarwinLM's published stages is trained on."""
 
 
 class Recipe(Settings):
@@ -212,6 +210,13 @@ class Recipe(Settings):
         plain, own = TrainingSettings(), ("candidates", "stages", "sequences")
         if darwin and any(getattr(self.training, name) != getattr(plain, name) for name in own):
             raise ValueError("training: darwin has its own stages; leave 'candidates', 'stages' and 'sequences' out")
+        own_stages = self.strategy.training if isinstance(self.strategy, DarwinSettings) else self.training.stages
+        for name in ("optimiser", "learning_rate"):
+            value = getattr(self.training, name)
+            if isinstance(value, tuple) and len(value) != len(own_stages):
+                raise ValueError(
+                    f"training.{name}: {len(value)} values for {len(own_stages)} stages; write one, or one for each"
+                )
         if not darwin and self.training.sequences > self.calibration.sequences:
             raise ValueError(
                 f"training.sequences: {self.training.sequences}, but calibration has {self.calibration.sequences}"
@@ -224,12 +229,18 @@ class Recipe(Settings):
             return None
         if self.training.text is not None:
             return self.training.text.model_copy(update={"name": TRAINING})
-        tokens = sum(stage.tokens for stage in self.training.stages)
-        if isinstance(self.strategy, DarwinSettings):
-            schedule = self.strategy.schedule
-            tokens = PUBLISHED_TRAINING if schedule == "published" else schedule.training[-1]
+        # Darwin's numbers of tokens are totals already.
+        tokens = self.strategy.training[-1] if isinstance(self.strategy, DarwinSettings) else sum(self.training_tokens)
         sequences = -(-tokens // self.calibration.length)
         return self.calibration.model_copy(update={"sequences": sequences, "positions": None, "name": TRAINING})
+
+    @property
+    def training_tokens(self) -> tuple[int, ...]:
+        """What each stage trains on, of a search whose best candidates are trained."""
+        if self.training is None:
+            return ()
+        step = self.training.batch * (self.training.text or self.calibration).length
+        return tuple(stage.tokens or (stage.steps or 0) * step for stage in self.training.stages)
 
     @property
     def goal_sequences(self) -> int:
@@ -274,7 +285,9 @@ class Recipe(Settings):
         unused |= {"objectives", "reference", "front"} if not self.objectives else set()
         values = {name: value for name, value in values.items() if name not in unused}
         texts = [values["calibration"], *values["held_out"]]
-        for section, name in ((values["strategy"], "race"), *((text, "positions") for text in texts)):
+        stages = values["training"]["stages"] if self.training is not None else []
+        new = [(values["strategy"], "race"), *((text, "positions") for text in texts), *((s, "steps") for s in stages)]
+        for section, name in new:
             if section.get(name, 0) is None:
                 del section[name]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 DEPTH_BASELINES = ("last-k", "shortgpt", "angular")
 SPARSITY_BASELINES = ("uniform", "owl", "er")
@@ -16,6 +16,24 @@ BASELINES = (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES, *SEARCH_BA
 PLAN_FILES = (".json", ".txt", ".yaml", ".yml", ".csv", ".npy")
 
 Positive = Annotated[int, Field(ge=1)]
+ONE, EACH = "one", "each"
+
+
+def _one_or_each(value: object) -> str:
+    return EACH if isinstance(value, list | tuple) else ONE
+
+
+# A value for all stages, or a list of one for each; told apart first, so that what is wrong is said once.
+Rate = Annotated[float, Field(gt=0)]
+Optimiser = Literal["adamw", "sgd"]
+Rates = Annotated[
+    Annotated[Rate, Tag(ONE)] | Annotated[tuple[Rate, ...], Field(min_length=1), Tag(EACH)],
+    Discriminator(_one_or_each),
+]
+Optimisers = Annotated[
+    Annotated[Optimiser, Tag(ONE)] | Annotated[tuple[Optimiser, ...], Field(min_length=1), Tag(EACH)],
+    Discriminator(_one_or_each),
+]
 ScoreName = Literal["kl", "kl_full", "cross_entropy", "hidden_error"]
 
 
@@ -193,26 +211,33 @@ class TasksSettings(Settings):
 
 
 class StageSettings(Settings):
-    """One stage of selection: each is trained on `tokens`, then `survivors` go on."""
+    """One stage of selection: each is trained on `tokens`, or for `steps` of a batch each; then `survivors` go on."""
 
-    tokens: Positive
+    tokens: Positive | None = None
+    steps: Positive | None = None
     survivors: Positive
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "StageSettings":
+        if (self.tokens is None) == (self.steps is None):
+            raise ValueError("a stage has 'tokens' or 'steps', one of the two")
+        return self
 
 
 class TrainingSettings(Settings):
     """Short training of candidates before the last choice among them.
 
     `what`: low-rank updates (`lora`, of `rank`), norms and biases alone, or every weight that is left. `loss`: KL from
-    the dense model, cross-entropy, or the mean of both; `batch` sequences a step. `text`: what is trained on, other
-    documents than those of calibration; null: as much as the stages need of calibration's source. The best `candidates`
-    of the search go through `stages` and are scored on `sequences` of calibration after each. The strategy `darwin` has
-    stages of its own.
+    the dense model, cross-entropy, or the mean of both; `batch` sequences a step. `optimiser` and `learning_rate` are
+    one for all stages, or a list with one for each. `text`: what is trained on, other documents than those of
+    calibration; null: as much as the stages need of calibration's source. The best `candidates` of the search go
+    through `stages` and are scored on `sequences` of calibration after each. `darwin` has stages of its own.
     """
 
     what: Literal["lora", "norms", "full"] = "lora"
     loss: Literal["distillation", "cross_entropy", "both"] = "distillation"
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    optimiser: Optimisers = "adamw"
+    learning_rate: Rates = 1e-3
     rank: Positive = 16
     batch: Positive = 4
     text: TextSettings | None = None
@@ -224,7 +249,7 @@ class TrainingSettings(Settings):
     sequences: Positive = 8
 
     @model_validator(mode="after")
-    def _narrows(self) -> "TrainingSettings":
+    def _fits_stages(self) -> "TrainingSettings":
         survivors = [stage.survivors for stage in self.stages]
         if survivors[-1] != 1 or [self.candidates, *survivors] != sorted([self.candidates, *survivors], reverse=True):
             raise ValueError("training.stages: each stage keeps at most as many as came to it, the last one keeps 1")

@@ -107,6 +107,10 @@ class EvopressSettings(Settings):
         return self
 
 
+DARWIN_TRAINING = (10_000, 50_000, 100_000, 200_000)
+"""Of the published script (commit 3596da3973)."""
+
+
 class DarwinScheduleSettings(ScheduleSettings):
     """As EvoPress's, and what candidates have been trained on by the end of each stage, in tokens."""
 
@@ -124,6 +128,11 @@ class DarwinSettings(Settings):
     mutation: Literal["levels", "costs"] = "levels"
     minibatches: Literal["fresh", "nested"] = "fresh"
     initial: tuple[str, ...] = ("random",)
+
+    @property
+    def training(self) -> tuple[int, ...]:
+        """Tokens that candidates have been trained on by the end of each stage."""
+        return DARWIN_TRAINING if self.schedule == "published" else self.schedule.training
 
     @model_validator(mode="after")
     def _initial_exists(self) -> "DarwinSettings":

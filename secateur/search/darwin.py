@@ -17,7 +17,6 @@ from .strategy import Chain, Pool, Steps
 from .trained import whole
 
 PUBLISHED = Schedule(200, 16, (8, 4, 2, 1), (1024, 2048, 4096, 8192))
-PUBLISHED_TRAINING = (10_000, 50_000, 100_000, 200_000)
 """Settings of the published script (commit 3596da3973)."""
 
 

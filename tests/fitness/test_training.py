@@ -78,7 +78,7 @@ def test_zeros_stay_and_the_dense_model_is_bitwise_what_it_was(benches: Any, see
     trainer = trainer_of(bench, space, folder, what=what, learning_rate=0.05, batch=2, seed=seed)
     state: dict[str, torch.Tensor] = {}
     for step in range(3):
-        state = trainer._train(genome, state, 32 * step, 32)
+        state = trainer._train(genome, state, (32,) * (step + 1))
         with bench.subnet as subnet, torch.no_grad():
             subnet.apply(space.states(genome))
             parameters = trainer._effective(genome, state)
@@ -127,6 +127,31 @@ def test_two_stages_are_one_of_their_length(benches: Any, tmp_path: Path, what: 
     assert any(not torch.equal(first[name], second[name]) for name in first)
     for name, tensor in whole.items():
         assert torch.allclose(tensor, second[name], atol=1e-6), name
+
+
+def test_each_stage_may_have_its_own_optimiser_and_rate(benches: Any, tmp_path: Path) -> None:
+    bench, space = benches["llama"]
+    genome = space.canonical(space.dense.with_level(0, 1))
+
+    def trained(name: str, **changes: Any) -> list[dict[str, torch.Tensor]]:
+        trainer = trainer_of(bench, space, tmp_path / name, what="norms", batch=2, **changes)
+        return [trainer(genome, chain) for chain in ((64,), (64, 64), (64, 64, 64))]
+
+    def distance(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+        return max(float((one[name] - two[name]).abs().max()) for name in one)
+
+    plain = trained("plain", learning_rate=0.01)
+    still = trained("still", learning_rate=(0.01, 1e-12))
+    assert distance(plain[0], still[0]) == 0
+    assert distance(plain[0], plain[1]) > 1e-3
+    # The last rate is that of all later stages.
+    assert distance(still[0], still[2]) < 1e-6
+    # Another optimiser begins without the moments of the one before: a step of SGD is as long as its rate makes it.
+    mixed = trained("mixed", learning_rate=(0.01, 1e-3), optimiser=("adamw", "sgd"))
+    alone = trained("alone", learning_rate=(0.01, 1e-3), optimiser="adamw")
+    assert distance(mixed[0], plain[0]) == 0
+    assert distance(mixed[0], mixed[1]) > 0
+    assert distance(mixed[1], alone[1]) > 1e-4
 
 
 def test_what_was_trained_is_not_trained_again(benches: Any, tmp_path: Path) -> None:
