@@ -21,7 +21,8 @@ from .operators.sampling import ends, from_states, limited
 from .runs.journal import Journal
 from .runs.peers.read import read_states
 from .runs.recipe import Recipe
-from .runs.settings import is_plan_file
+from .runs.settings import SPARSITY_BASELINES, WIDTH_BASELINES, is_plan_file
+from .runs.strategy_settings import GOOD_RULES, RULES
 from .search.archive import Goal
 from .space.costs import BlockState
 from .space.errors import SecateurError
@@ -29,6 +30,8 @@ from .space.genome import Genome
 from .space.space import Space
 
 STATISTICS_SEQUENCES = 8
+GOOD = ("shortgpt", "angular", "uniform-width", "flap", "uniform", "owl")
+"""What `rules` among `initial` stands for; each costs a search one candidate."""
 
 
 def rule(name: str, space: Space, bench: Bench, seed: int) -> Genome:
@@ -51,6 +54,15 @@ def rule(name: str, space: Space, bench: Bench, seed: int) -> Genome:
         case "shortgpt":
             return shortgpt(space, bench.importance(sequences, outliers=False).influence)
     return angular_window(space, bench.importance(sequences, outliers=False).angular)
+
+
+def applies(name: str, space: Space) -> bool:
+    """Whether the space has genes of the kind that a rule sets."""
+    if name in SPARSITY_BASELINES:
+        return any(gene.kind == "sparsity" for gene in space.genes)
+    if name in WIDTH_BASELINES:
+        return any(gene.narrows for gene in space.genes)
+    return any(gene.drops for gene in space.genes)
 
 
 def line(
@@ -79,14 +91,29 @@ def line(
     return genomes
 
 
+def starting(recipe: Recipe, space: Space, bench: Bench, goal: Goal | None) -> list[Genome]:
+    """What a search begins with by the rules in the strategy's `initial`; for a front, uniform ones in several sizes.
+
+    Raises:
+        SecateurError: a rule named there cannot keep the budgets.
+    """
+    wanted = getattr(recipe.strategy, "initial", ())
+    if goal is not None:
+        return uniform_lines(recipe, space, bench, goal) if {"uniform", GOOD_RULES} & set(wanted) else []
+    genomes = [rule(name, space, bench, recipe.seed) for name in wanted if name in RULES]
+    if GOOD_RULES in wanted:
+        for name in GOOD:
+            with contextlib.suppress(SecateurError):
+                if applies(name, space):
+                    genomes.append(rule(name, space, bench, recipe.seed))
+    return list(dict.fromkeys(genomes))
+
+
 def uniform_lines(recipe: Recipe, space: Space, bench: Bench, goal: Goal) -> list[Genome]:
     """Uniform width and uniform sparsity in several sizes, as far as the recipe has genes for them."""
     genomes: list[Genome] = []
-    for name, applies in (
-        ("uniform-width", any(gene.narrows for gene in space.genes)),
-        ("uniform", any(gene.kind == "sparsity" for gene in space.genes)),
-    ):
-        if applies:
+    for name in ("uniform-width", "uniform"):
+        if applies(name, space):
             with contextlib.suppress(SecateurError):  # levels too far apart to be uniform within the budgets
                 genomes += line(name, space, bench, recipe.seed, goal, recipe.front.points)
     return genomes

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 from .fitness.bench import Bench
 from .progress import Watcher
-from .rules import from_files, rule, uniform_lines
+from .rules import from_files, starting
 from .runs.folder import RunFolder
 from .runs.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, RANKS, Choice, Turn
 from .runs.recipe import Recipe
-from .runs.strategy_settings import RULES
 from .search.archive import Archive, Goal
 from .search.loop import Allowance, Spending, Step, run
 from .search.memo import Memo
@@ -117,13 +116,8 @@ def search_found(execution: Execution) -> None:
             journal.settle("tokens", min(measured, tokens or measured), "the tokens for the given minutes")
         tokens = journal.fact("tokens")
     allowance = Allowance(tokens, recipe.effort.evaluations)
-    wanted = getattr(recipe.strategy, "initial", ())
     space, bench, goal = execution.space, execution.bench, execution.goal
-    if goal is None:
-        initial = [rule(name, space, bench, recipe.seed) for name in wanted if name in RULES]
-    else:
-        initial = uniform_lines(recipe, space, bench, goal) if "uniform" in wanted else []
-    initial += from_files(wanted, space, journal)
+    initial = starting(recipe, space, bench, goal) + from_files(getattr(recipe.strategy, "initial", ()), space, journal)
     selection = trained_selection(recipe, space, execution.pool, tokens)
     if selection is None:
         steps = make_steps(recipe, recipe.strategy, space, execution.pool, tokens, initial)

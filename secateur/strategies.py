@@ -10,6 +10,7 @@ from .operators.sampling import ends, limited
 from .runs.recipe import Recipe
 from .runs.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, Effort, is_plan_file
 from .runs.strategy_settings import (
+    GOOD_RULES,
     DarwinScheduleSettings,
     DarwinSettings,
     EvolutionSettings,
@@ -97,7 +98,7 @@ def make_steps(
                 options = _options(recipe, settings, space, pool, tokens, 1)
                 options = replace(options, slopes=settings.slopes and has_slopes(space, recipe.scores[0]))
                 return surrogate(space, pool, seed, [space], options, initial)
-            if any(name != "uniform" and not is_plan_file(name) for name in settings.initial):
+            if any(name not in ("uniform", GOOD_RULES) and not is_plan_file(name) for name in settings.initial):
                 raise SecateurError(
                     "strategy.initial: a front by surrogate starts from its path, 'uniform' and plan files"
                 )

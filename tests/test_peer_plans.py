@@ -51,6 +51,25 @@ def test_a_search_for_one_plan_starts_from_a_file(tiny: Path, theirs: Path, stra
     secateur.resume(run.path)
 
 
+def test_our_search_starts_from_every_good_rule_that_applies(tiny: Path, tmp_path: Path) -> None:
+    """So that it cannot end behind one of them on what it scores; what cannot keep the budgets is left out."""
+    genes = [{"kind": "attention"}, {"kind": "mlp"}, {"kind": "sparsity", "per": "block", "levels": [0.25, 0.5]}]
+    asked = recipe(tiny, genes=genes, budgets={"linear_weights": "0.75x"}, effort={"tokens": 8000})
+    asked |= {"baselines": ["shortgpt", "uniform", "owl"], "strategy": {"name": "surrogate", "sequences": 2}}
+    run = secateur.run(asked, tmp_path / "rules")
+    with RunFolder.open(run.path, writing=False) as folder:
+        choices = folder.journal.choices()
+        losses = {one.genome: one.loss for _, one in folder.journal.evaluations("calibration")}
+    rules = [choices[name].genome for name in ("shortgpt", "uniform", "owl") if name in choices]
+    assert rules
+    assert all(genome in losses for genome in rules)
+    asked["strategy"] |= {"initial": []}
+    bare = secateur.run(asked, tmp_path / "bare")
+    with RunFolder.open(bare.path, writing=False) as folder:
+        seen = {one.genome for _, one in folder.journal.evaluations("calibration")}
+    assert not all(genome in seen for genome in rules)
+
+
 def test_a_peers_plan_is_compared_on_held_out_text(tiny: Path, theirs: Path) -> None:
     strategy = {"name": "evopress", "initial": ["random"]}
     asked = recipe(tiny, strategy=strategy, effort={"tokens": 4000}, baselines=["last-k", "theirs.txt"])

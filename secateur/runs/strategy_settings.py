@@ -15,9 +15,11 @@ from .settings import (
 )
 
 RULES = (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES)
+GOOD_RULES = "rules"
+"""In `initial`: all rules that are often good, as far as they apply to the genes and keep the budgets."""
 Encoding = Literal["levels", "shares"]
 FRONT_INITIAL = ("dense", "uniform", "knapsack", "greedy")
-PLAN_INITIAL = ("random", *RULES, "knapsack", "greedy")
+PLAN_INITIAL = ("random", *RULES, GOOD_RULES, "knapsack", "greedy")
 
 
 class ScheduleSettings(Settings):
@@ -136,7 +138,7 @@ class DarwinSettings(Settings):
 
     @model_validator(mode="after")
     def _initial_exists(self) -> "DarwinSettings":
-        check_initial(self.initial, None, ("random", *RULES))
+        check_initial(self.initial, None, ("random", *RULES, GOOD_RULES))
         return self
 
 
@@ -201,7 +203,7 @@ class SurrogateSettings(Settings):
     backwards says of every level, on up to 64 sequences. `batch` candidates a round, of which mutation alone makes the
     share `mutated`; a race's test loses a candidate that is better than the incumbent with probability `risk` at most.
     It is quiet when no candidate promises to lower a loss by the share `tolerance` any more. `initial`: rules and plan
-    files to start from besides; of rules for a front `uniform` alone.
+    files to start from besides, `rules` being all good ones that apply; of rules for a front `uniform` alone.
 
     For a front, `sizes` limits of each cost are searched at once: how many, evenly down to half of what can go, or
     limits of the one cost, such as ["0.9x", "0.8x"].
@@ -219,11 +221,11 @@ class SurrogateSettings(Settings):
     tolerance: Annotated[float, Field(ge=0)] = 1e-3
     slopes: bool = True
     sizes: Positive | Annotated[tuple[str, ...], Field(min_length=1)] = 8
-    initial: tuple[str, ...] = ()
+    initial: tuple[str, ...] = (GOOD_RULES,)
 
     @model_validator(mode="after")
     def _initial_exists(self) -> "SurrogateSettings":
-        check_initial(self.initial, None, RULES)
+        check_initial(self.initial, None, (*RULES, GOOD_RULES))
         return self
 
 
