@@ -12,6 +12,7 @@ both cores start it twice with different seeds.
     python -m benchmarks.tokens [reference|ours|report] [depth|sparsity|ablation|nine] [SEED ...]
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -74,7 +75,9 @@ def compared(kind: str, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
                 f"{held.mean():+.4f} ± {half:.4f}",
             )
         if shares:
-            yield (f"{kind} {removed:.1%}", "median", "", "", "", f"{np.median(shares):.1%}", "", "", "")
+            median = float(np.median(shares))
+            shown = f"{median:.1%}" if math.isfinite(median) else "never"
+            yield (f"{kind} {removed:.1%}", "median", "", "", "", shown, "", "", "")
 
 
 def report(kinds: Sequence[str], seeds: Sequence[int]) -> None:

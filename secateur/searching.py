@@ -46,14 +46,16 @@ def search_as(execution: Execution, name: str, title: str, steps: Steps, allowan
     archive = archive_of(execution, execution.goal) if execution.goal is not None else None
     curve: list[tuple[int, int, float]] = []
     known: dict[Genome, float] = {}
-    timed: set[tuple[Genome, range]] = set()
+    timed: set[tuple[Genome, range, tuple[float, ...]]] = set()
     ranks: list[tuple[int, int, float]] = []
 
     def watch(step: Step) -> None:
         nonlocal seconds
         for evaluation in step.evaluations:
-            if (evaluation.genome, evaluation.sequences) not in timed:
-                timed.add((evaluation.genome, evaluation.sequences))
+            # After a training it is another evaluation, with other losses.
+            told = (evaluation.genome, evaluation.sequences, evaluation.primary)
+            if told not in timed:
+                timed.add(told)
                 seconds += evaluation.seconds
         known.update((evaluation.genome, evaluation.loss) for evaluation in step.evaluations)
         incumbent = step.incumbent
