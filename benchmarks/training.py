@@ -73,7 +73,7 @@ class Lab:
         self.bench.prepare(self.space)
         assert self.recipe.training is not None
         self.trainer = trainer_of(self.recipe.training, self.recipe.seed, self.space, self.bench)
-        tasks = TaskRequest(str(write_tasks(ROOT / "tasks")), DOCUMENTS)
+        tasks = TaskRequest(str(write_tasks(ROOT / "tasks")), DOCUMENTS, benchmarks=True)
         self.tasks = {name: TaskScore(name, tasks, self.bench.model, self.bench.tokenizer) for name in NAMES}
 
     def scores(self, genome: Genome, chain: tuple[int, ...], tasks: bool = True) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def perplexity(values: dict[str, Any], text: str) -> float:
 
 def plans() -> None:
     recipe = setting() | {
-        "strategy": {"name": "surrogate"},
+        "strategy": {"name": "surrogate", "initial": []},
         "effort": {"tokens": 300_000},
         "baselines": [name for name in PLANS if name != "found"],
     }

@@ -77,8 +77,8 @@ def _search_baseline(execution: Execution, name: str) -> None:
     if settings.name != name:
         # The fidelity and levels of the recipe's own sweep, where it has one, so that evaluations are shared.
         sequences, anchors = getattr(settings, "sequences", FIDELITY), getattr(settings, "anchors", None)
-        if name != "random":
-            sequences = getattr(settings, "first", sequences)
+        if name in ("greedy", "knapsack"):
+            sequences = min(sequences, getattr(settings, "first", sequences))
         if execution.goal is not None:
             sequences = execution.goal.sequences
         if name == "random":

@@ -154,8 +154,10 @@ def space_of(folder: RunFolder) -> Space:
     return build_space(folder.recipe, folder.journal.fact("config"), known)
 
 
-def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = None) -> Bench:
+def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = None, at_most: bool = False) -> Bench:
     """Loads what scoring needs; `training`: the text to train on, by default the recipe's, if it has one.
+
+    `at_most`: of `training` fewer sequences will do where there are no more.
 
     Raises:
         SecateurError: a text or the model is not to be had.
@@ -173,7 +175,7 @@ def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = Non
         recipe.model.device,
         recipe.model.trust_remote_code,
         _request(recipe.calibration, CALIBRATION),
-        [_request(text, text.title) for text in others if text is not None],
+        [_request(text, text.title, at_most and text is training) for text in others if text is not None],
         recipe.seed,
         recipe.pruner if sparse else None,
         widths,
@@ -181,13 +183,17 @@ def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = Non
     )
 
 
-def check_same(folder: RunFolder, bench: Bench) -> None:
-    """Raises SecateurError where model, texts or the order of heads and channels are not those of the run."""
+def check_same(folder: RunFolder, bench: Bench, training: bool = False) -> None:
+    """Raises SecateurError where model, texts or the order of heads and channels are not those of the run.
+
+    `training`: the text that is trained on has to be the run's too.
+    """
     journal = folder.journal
     if journal.fact("model") != bench.digest:
         raise SecateurError(f"model {folder.recipe.model.path} is not the one the run was made with; put that one back")
     for title, values in (journal.fact("texts") or {}).items():
-        if title != TRAINING and title in bench.texts and bench.texts[title].digest != values["digest"]:
+        checked = training or title != TRAINING
+        if checked and title in bench.texts and bench.texts[title].digest != values["digest"]:
             raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
     if bench.orders and journal.fact("order") != digest(bench.kept_orders()):
         raise SecateurError("heads and channels come in another order than when the run was made")
@@ -197,7 +203,7 @@ def tasks_of(recipe: Recipe) -> TaskRequest:
     return TaskRequest(recipe.tasks.include, recipe.tasks.documents, recipe.tasks.benchmarks)
 
 
-def _request(text: TextSettings, title: str) -> TextRequest:
+def _request(text: TextSettings, title: str, at_most: bool = False) -> TextRequest:
     return TextRequest(
         title,
         text.source,
@@ -207,4 +213,5 @@ def _request(text: TextSettings, title: str) -> TextRequest:
         text.length,
         text.windows_per_document,
         text.positions,
+        at_most,
     )

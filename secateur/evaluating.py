@@ -85,6 +85,7 @@ def evaluate_run(
         for task in tasks:
             values = {"task": task, "stages": chain if genome != space.dense else (), **asdict(how)}
             del values["batch"]
+            defined = digest(*definitions(include))
             fact = f"{TASK} {space.key(genome)} {digest(values, *definitions(include))}"
             if folder.journal.fact(fact) is not None:
                 continue
@@ -92,7 +93,7 @@ def evaluate_run(
                 watcher.phase("loading the model and its texts", None)
                 bench = compose.load_bench(folder.recipe, space)
                 bench.prepare(space, watcher.blocks)
-                compose.check_same(folder, bench)
+                compose.check_same(folder, bench, training=bool(chain))
             watcher.phase(f"{name}: {task}", None)
             try:
                 result = _of_subnet(folder, space, bench, genome, values["stages"], include, task, how)
@@ -100,6 +101,7 @@ def evaluate_run(
                 watcher.say(f"{name}: {error}")
                 continue
             noted = {"documents": result.documents, "metrics": result.metrics, "lm_eval": version("lm_eval")}
+            noted |= {"fewshot": result.shots, "definitions": defined}
             folder.journal.settle(fact, values | noted, f"task '{task}' on {name}")
 
 

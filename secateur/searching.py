@@ -78,11 +78,13 @@ def search_as(execution: Execution, name: str, title: str, steps: Steps, allowan
     if ranks:
         journal.settle(f"{RANKS} {name}", ranks, f"the model of '{name}'")
     if incumbent is None:
-        failed = [one.reason for _, one in journal.evaluations(CALIBRATION) if one.status == "failed"]
+        told = [one for text, one in journal.evaluations() if text.partition(",")[0] == CALIBRATION]
+        failed = [one.reason for one in told if one.status == "failed"]
         why = f"; {len(failed)} evaluations failed, the last one: {failed[-1]}" if failed else ""
         raise SecateurError(
-            f"{title}: ended after {spending.tokens:,} tokens without a genome that keeps the budgets{why}; raise "
-            "'effort'" + (", or mend what fails" if failed else "")
+            f"{title}: ended after {spending.tokens:,} tokens without a genome that keeps the budgets{why}; "
+            + ("mend what fails, or " if failed else "")
+            + "let it search for longer ('effort', or the strategy's 'schedule')"
         )
     journal.choose(Choice(name, incumbent, spending.tokens, spending.evaluations, seconds))
     return archive

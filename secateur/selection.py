@@ -24,15 +24,16 @@ def note_training(recipe: Recipe, journal: Journal, memo: Memo, selection: Train
         return
     if selection is not None:
         comparisons, chain = selection.comparisons, tuple(stage.tokens for stage in selection.stages)
-        untrained, trained = selection.untrained or found.genome, selection.trained_tokens
+        untrained, trained, failed = selection.untrained or found.genome, selection.trained_tokens, selection.failed
     else:
-        chain = _darwin_chain(recipe)
+        chain, failed = _darwin_chain(recipe), []
         comparisons, trained = _darwin_comparisons(journal, memo, found.genome, chain)
         untrained = min(comparisons, key=lambda one: one.untrained).genome if comparisons else found.genome
     values = {
         "chain": chain,
         "trained": trained,
         "searched": selection is not None,
+        "failed": failed,
         "candidates": [
             {"genome": one.genome.levels, "untrained": one.untrained, "trained": one.trained} for one in comparisons
         ],

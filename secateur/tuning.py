@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from .space.genome import Genome
 from .space.space import Space
 
 MOST_SEQUENCES = 2048
-"""Of text that is trained on where the recipe names none; more tokens go over it again."""
+"""Of text that is trained on, at most, where the recipe names none; more tokens go over it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ def tune(
 
     Stages are whole sequences, so that all numbers of tokens are those really trained on; text that has been gone
     through is gone through again. `out` holds settings, points and states; called again with the same settings, what is
-    there is not trained again, and more tokens go on from there. `changes`: settings of training, such as
-    training.what=full.
+    there is not trained again, and more tokens go on from there, in stages of `every` then. `changes`: settings of
+    training, such as training.what=full.
 
     Raises:
         SecateurError: no such plan, settings that do not fit or are not those in `out`, or a text that is too short.
@@ -75,11 +76,9 @@ def tune(
         raise SecateurError(f"--pick {pick}: one plan is tuned at a time")
     [(name, genome)] = genomes.items()
     plan, settings = pick_plan(folder, name), training_settings(recipe.training, changes)
-    text = settings.text or _default_text(recipe, tokens)
-    every = min(whole(every, text.length), whole(tokens, text.length))
-    chain: Chain = tuple(min(every, whole(tokens, text.length) - start) for start in range(0, tokens, every))
+    text, default = settings.text or _default_text(recipe), settings.text is None
     file, points = out / "tune.json", dict[int, Point]()
-    wanted = {
+    wanted: dict[str, Any] = {
         "run": recipe.digest(),
         "pick": name,
         "genome": list(genome.levels),
@@ -94,10 +93,18 @@ def tune(
                 raise SecateurError(
                     f"{out}: was tuned with {key} {kept.get(key)}, not {value}; --out names another folder"
                 )
-        text = TextSettings.model_validate(kept["text"])
+        text, default = TextSettings.model_validate(kept["text"]), False
+        wanted["text_digest"] = kept.get("text_digest")
         points = {one["tokens"]: Point(one["tokens"], one["losses"]) for one in kept["points"]}
+    chain = _chain(sorted(points), whole(tokens, text.length), whole(every, text.length), out)
     watcher.phase("loading the model and its texts", None)
-    bench = compose.load_bench(recipe, space, text.model_copy(update={"name": TRAINING}))
+    bench = compose.load_bench(recipe, space, text.model_copy(update={"name": TRAINING}), at_most=default)
+    found = bench.texts[TRAINING]
+    if wanted.setdefault("text_digest", found.digest) != found.digest:
+        raise SecateurError(
+            f"{out}: {text.source} is not the text it was tuned on; put that back, or name another --out"
+        )
+    wanted["text"] = text.model_copy(update={"sequences": len(found)}).model_dump(mode="json")
     bench.prepare(space, watcher.blocks)
     compose.check_same(folder, bench)
     trainer = trainer_of(settings, recipe.seed, space, bench, out / "states")
@@ -109,7 +116,7 @@ def tune(
                 scores = _scores(recipe, space, bench, genome, trainer, look)
                 losses = {title: {score: one.mean for score, one in row.items()} for title, row in scores.items()}
                 points[sum(look)] = Point(sum(look), losses)
-                values = wanted | {"text": text.model_dump(mode="json"), "points": [_plain(p) for p in points.values()]}
+                values = wanted | {"points": [_plain(point) for point in points.values()]}
                 write_text(file, json.dumps(values, indent=1) + "\n")
             watcher.at(sum(look), f"{HELD_OUT_SCORES[0]} {_first(points[sum(look)]):.4f}")
         checkpoint = out / f"checkpoint-{sum(chain)}"
@@ -126,10 +133,23 @@ def tune(
     return Tuned(checkpoint, reached, prediction)
 
 
-def _default_text(recipe: Recipe, tokens: int) -> TextSettings:
-    """Calibration's source: as much as the tokens need, up to `MOST_SEQUENCES`."""
-    count = min(-(-tokens // recipe.calibration.length), MOST_SEQUENCES)
-    return recipe.calibration.model_copy(update={"sequences": count, "positions": None})
+def _default_text(recipe: Recipe) -> TextSettings:
+    """Calibration's source, of which there may be less than this."""
+    return recipe.calibration.model_copy(update={"sequences": MOST_SEQUENCES, "positions": None})
+
+
+def _chain(reached: Sequence[int], tokens: int, every: int, out: Path) -> Chain:
+    """The stages of which some have been reached already (total tokens each), and of `every` from there to `tokens`.
+
+    Raises:
+        SecateurError: fewer tokens than were trained on, and no point on the way.
+    """
+    if reached and tokens < reached[-1] and tokens not in reached:
+        known = ", ".join(f"{total:,}" for total in reached if total)
+        raise SecateurError(f"{out}: has points at {known} tokens; write one of these, or more for --tokens")
+    totals = [total for total in (0, *reached) if total <= tokens]
+    totals += [*range(totals[-1] + every, tokens, every), tokens]
+    return tuple(late - early for early, late in pairwise(sorted(set(totals))))
 
 
 def _scores(

@@ -1,6 +1,7 @@
 """Downstream tasks on runs and checkpoints, against lm-eval's own loading of exported models."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from typer.testing import CliRunner
 import secateur
 from secateur import evaluating
 from secateur.cli import app
+from secateur.compose import space_of
 from secateur.evaluating import evaluate_run
-from secateur.fitness.tasks import TaskRun, run_task
+from secateur.fitness.checkpoint import load_model, load_tokenizer
+from secateur.fitness.tasks import TaskRequest, TaskRun, TaskScore, run_task
 from secateur.runs.folder import RunFolder
 from secateur.runs.journal import TASK
+from secateur.runs.report.tasks import task_grid
 from secateur.space.errors import SecateurError
 from secateur.space.objective import task_weights
 from tests.tasks import task_folder
@@ -181,6 +185,53 @@ def test_a_mixture_is_the_weighted_mean_of_its_tasks(tiny: Path, tmp_path: Path)
         for mixed, guess, other in zip(*rows, strict=True):
             assert mixed == pytest.approx(0.75 * guess + 0.25 * other)
     assert {value for one in evaluations for value in one.losses["lm-eval:guess"]} - {0.0, 1.0}
+
+
+def test_examples_before_a_question_are_the_same_for_every_candidate(tiny: Path, tmp_path: Path) -> None:
+    """Asked twice, and for other sequences beside: no draw depends on what was scored before."""
+    folder = task_folder(tmp_path / "tasks", shots=3)
+    model, tokenizer = load_model(str(tiny / "model"), "float32"), load_tokenizer(str(tiny / "model"))
+    score = TaskScore("guess", TaskRequest(str(folder), 5), model, tokenizer)
+    whole = score(range(6))
+    assert len(set(whole)) > 1
+    assert whole == score(range(6)) == [*score(range(2)), *score(range(2, 6))]
+    none = task_folder(tmp_path / "none")
+    assert whole != TaskScore("guess", TaskRequest(str(none), 5), model, tokenizer)(range(6))
+
+
+def test_what_was_asked_otherwise_stands_in_a_column_of_its_own(ready: tuple[Path, Path], tmp_path: Path) -> None:
+    """Other numbers of examples, and other seeds of them; what a changed definition replaced is not shown."""
+    run = tmp_path / "run"
+    shutil.copytree(ready[0], run)
+    tasks = task_folder(tmp_path / "tasks", shots=3)
+    for fewshot, seed in ((None, 0), (0, 0), (None, 7)):
+        evaluated(run, ["found"], tasks, TaskRun(limit=6, fewshot=fewshot, seed=seed))
+
+    def columns() -> set[str]:
+        with RunFolder.open(run, writing=False) as folder:
+            space = space_of(folder)
+            return set(task_grid(folder, space, {"found": folder.journal.choices()["found"].genome})[0][1:])
+
+    name = "guess acc, 6 documents"
+    assert columns() == {name, f"{name}, 3 shots (seed 0)", f"{name}, 3 shots (seed 7)"}
+    file = tasks / "guess.yaml"
+    file.write_text(file.read_text().replace("num_fewshot: 3", "num_fewshot: 2"))
+    evaluated(run, ["found"], tasks, TaskRun(limit=6))
+    assert columns() == {f"{name}, 2 shots (seed 0)"}
+
+
+def test_trained_plans_want_the_text_they_were_trained_on(tiny: Path, tmp_path: Path) -> None:
+    text = tmp_path / "mine.txt"
+    text.write_text((tiny / "calibration.txt").read_text())
+    training = {**TRAINING, "text": {"source": str(text), "sequences": 6, "length": 16}}
+    recipe = tiny_recipe(tiny / "model", tiny / "calibration.txt", tiny / "held.txt", training=training)
+    recipe |= {"strategy": {"name": "random", "sequences": 2}, "effort": {"tokens": 4000}, "baselines": []}
+    run = secateur.run(recipe, tmp_path / "run")
+    tasks = task_folder(tmp_path / "tasks")
+    text.write_text("\n\n".join(reversed(text.read_text().split("\n\n"))))
+    evaluated(run.path, ["found"], tasks, TaskRun(limit=4))
+    with pytest.raises(SecateurError, match="text 'training' is not the one"):
+        evaluated(run.path, ["found"], tasks, TaskRun(limit=4), trained=True)
 
 
 @pytest.mark.parametrize("text", ["", "a+a", "0*a", "2*", "-1*a", "a b", "../a"])

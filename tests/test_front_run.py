@@ -330,7 +330,10 @@ def test_a_benchmark_as_an_objective_needs_to_be_meant(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = task_folder(tmp_path / "tasks")
-    for name, message in (("hellaswag", "reported honestly"), ("gues", "did you mean 'guess'")):
+    # A local task of a benchmark's name is taken for it.
+    task_folder(folder, "piqa")
+    wanted = (("hellaswag", "reported honestly"), ("piqa", "another name"), ("gues", "did you mean 'guess'"))
+    for name, message in wanted:
         recipe = front_recipe(tiny, objectives=["kl", f"lm-eval:{name}", "latency"], tasks={"include": str(folder)})
         answer = refused(monkeypatch, capsys, "search", write(tmp_path / "r.yaml", recipe), "--out", tmp_path / "run")
         assert answer.returncode == 2

@@ -11,6 +11,7 @@ from secateur.fitness.training import Trainer
 from secateur.runs.folder import RunFolder
 from secateur.runs.journal import CALIBRATION, FOUND, SELECTION, trained_text
 from secateur.runs.reading import make_recipe
+from secateur.search.darwin import training_chains
 from secateur.space.errors import SecateurError
 from tests.tiny import tiny_recipe
 
@@ -196,6 +197,7 @@ def test_darwin_trains_in_every_stage(tiny: Path, tmp_path: Path) -> None:
             },
             "rising numbers",
         ),
+        ({"training": {**TRAINING, "learning_rate": float("inf")}}, "finite"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_any_long_work(
@@ -204,6 +206,25 @@ def test_what_cannot_be_trained_is_refused_before_any_long_work(
     with pytest.raises(SecateurError, match=message):
         secateur.run(recipe_of(tiny, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_totals_of_darwin_are_rounded_to_sequences() -> None:
+    assert training_chains((10, 30, 64), 16) == ((16,), (16, 16), (16, 16, 32))
+    with pytest.raises(SecateurError, match="by a sequence of 16 or more"):
+        training_chains((4, 8), 16)
+
+
+def test_trainings_that_fail_are_told_of(tiny: Path, tmp_path: Path) -> None:
+    spoilt = {"what": "full", "learning_rate": 1e38, "optimiser": "sgd", "batch": 1}
+    run = secateur.run(recipe_of(tiny, training={**TRAINING, **spoilt}), tmp_path / "run")
+    page = (run.path / "report" / "index.html").read_text()
+    assert "In stage 1 training failed for 4" in page
+    assert "No candidate came through" in page
+    assert "did not change the winner" not in page
+    schedule = {"generations": 2, "offspring": 3, "survivors": [2, 1], "tokens": [32, 64], "training": [64, 96]}
+    recipe = recipe_of(tiny, training=spoilt, effort={})
+    with pytest.raises(SecateurError, match=r"not finite.*mend what fails"):
+        secateur.run(recipe | {"strategy": {"name": "darwin", "schedule": schedule}}, tmp_path / "darwin")
 
 
 def test_training_looks_at_every_position_of_other_documents(tiny: Path) -> None:

@@ -180,6 +180,38 @@ def test_tokens_are_what_was_trained_on(run: Path, tmp_path: Path) -> None:
     assert scores["mean"] == pytest.approx(result.points[-1].losses["held"]["kl"])
 
 
+def test_more_tokens_go_on_whatever_the_first_ones_were(run: Path, tmp_path: Path) -> None:
+    """A first call shorter than its stages, then others: one chain, on all the text there is."""
+    first = tuned(run, 32, tmp_path / "out", every=500)
+    sequences = json.loads((tmp_path / "out" / "tune.json").read_text())["text"]["sequences"]
+    assert sequences > 8
+    second = tuned(run, 96, tmp_path / "out", every=48)
+    assert second.points[:2] == first.points
+    assert [point.tokens for point in second.points] == [0, 32, 80, 96]
+    assert tuned(run, 96, tmp_path / "out", every=500).points == second.points
+    with pytest.raises(SecateurError, match="has points at 32, 80, 96 tokens"):
+        tuned(run, 64, tmp_path / "out")
+
+
+def test_another_text_in_the_same_place_is_refused(run: Path, tiny: Path, tmp_path: Path) -> None:
+    text = tmp_path / "mine.txt"
+    text.write_text((tiny / "calibration.txt").read_text())
+    settings = [f"training.text.source={text}", "training.text.sequences=4", "training.text.length=16"]
+    tuned(run, 32, tmp_path / "out", *HOW, *settings)
+    text.write_text("\n\n".join(reversed(text.read_text().split("\n\n"))))
+    with pytest.raises(SecateurError, match="not the text it was tuned on"):
+        tuned(run, 64, tmp_path / "out", *HOW, *settings)
+
+
+def test_of_rates_for_stages_the_last_is_tuned_with(run: Path, tmp_path: Path) -> None:
+    one = tuned(run, 64, tmp_path / "one", *HOW[1:], "training.learning_rate=[0.1, 0.01]")
+    two = tuned(run, 64, tmp_path / "two", *HOW)
+    assert one.points == two.points
+    for change in ("training.candidates=3", "training.stages=[]"):
+        with pytest.raises(SecateurError, match="stages of a search"):
+            tuned(run, 64, tmp_path / "three", change)
+
+
 def test_another_model_in_the_same_place_is_not_tuned(run: Path, tiny: Path, tmp_path: Path) -> None:
     weights = tiny / "model" / "model.safetensors"
     kept = weights.read_bytes()

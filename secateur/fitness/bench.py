@@ -47,7 +47,10 @@ from .widths import (
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """A text to be read and packed; the fields are those of a recipe's text settings."""
+    """A text to be read and packed; the fields are those of a recipe's text settings.
+
+    `at_most`: fewer sequences will do where there are no more.
+    """
 
     title: str
     source: str
@@ -57,6 +60,7 @@ class TextRequest:
     length: int
     windows_per_document: int
     positions: int | None = None
+    at_most: bool = False
 
 
 @dataclass
@@ -285,7 +289,8 @@ def open_bench(
 
 def _read(request: TextRequest, tokenizer: Any, seed: int, without: frozenset[str]) -> Sequences:
     if request.source.endswith(".npy"):
-        return from_token_file(Path(request.source), request.sequences, request.length, len(tokenizer), seed, without)
+        path, vocabulary = Path(request.source), len(tokenizer)
+        return from_token_file(path, request.sequences, request.length, vocabulary, seed, without, request.at_most)
     return pack(
         request.source,
         documents(request.source, request.field, request.split),
@@ -295,4 +300,5 @@ def _read(request: TextRequest, tokenizer: Any, seed: int, without: frozenset[st
         seed,
         without,
         request.windows_per_document,
+        request.at_most,
     )

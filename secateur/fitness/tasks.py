@@ -1,13 +1,16 @@
 """An lm-eval task as a score of the live subnet, document by document (an optional extra).
 
 Sequence i of the calibration text stands for documents i * n to (i + 1) * n - 1 of the task, so that more fidelity adds
-documents, repeats none, and the differences of two candidates are paired, as with every other score.
+documents, repeats none, and the differences of two candidates are paired, as with every other score. Examples before
+a question, where a task has them, are drawn anew for each sequence from its own number, so that all candidates see the
+same.
 """
 
 import contextlib
 import hashlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +82,12 @@ def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, 
             that it may be searched on.
     """
     manager, foreign = task_manager(request.include, names, "tasks.include")
+    if not request.benchmarks and (published := [name for name in names if _published(name)]):
+        raise SecateurError(
+            f"objectives: '{published[0]}' is the name of a published benchmark, which cannot be reported honestly "
+            "after a search has seen it; give a task of your own another name, or take it all the same by "
+            "'tasks: {benchmarks: true}'"
+        )
     if foreign and not request.benchmarks:
         known = [] if request.include is None else list(task_manager(request.include, (), "tasks.include")[0].all_tasks)
         raise SecateurError(
@@ -87,6 +96,14 @@ def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, 
             "reported honestly after; 'tasks: {benchmarks: true}' takes one all the same"
         )
     return _loaded(manager, names, "objectives")
+
+
+def _published(name: str) -> bool:
+    """Whether lm-eval has a task in a file of this name."""
+    import lm_eval.tasks
+
+    folder = Path(lm_eval.tasks.__file__).parent
+    return bool(re.fullmatch(r"[\w.-]+", name)) and any(folder.rglob(f"{name}.yaml"))
 
 
 def _loaded(manager: Any, names: Sequence[str], where: str) -> Mapping[str, Any]:
@@ -145,7 +162,8 @@ def run_task(model: Any, tokenizer: Any, include: str | None, name: str, how: Ta
             shown = metric if kind == "none" else f"{metric} ({kind})"
             metrics[shown] = float(value), float(error) if isinstance(error, int | float) else None
     counts = found.get("n-samples", {}).get(name, {})
-    return TaskResult(name, int(counts.get("effective", 0)), metrics)
+    shots = int(found.get("n-shot", {}).get(name) or 0)
+    return TaskResult(name, int(counts.get("effective", 0)), shots, metrics)
 
 
 def check_task(mixture: str, request: TaskRequest, sequences: int) -> None:
@@ -182,6 +200,16 @@ class TaskScore:
 
     def __call__(self, sequences: range) -> list[float]:
         """One loss in [0, 1] for each sequence."""
+        if not any(task.config.num_fewshot for task in self._tasks.values()):
+            return self._scored(sequences)
+        losses = []
+        for sequence in sequences:
+            for task in self._tasks.values():
+                task.set_fewshot_seed(sequence)
+            losses += self._scored(range(sequence, sequence + 1))
+        return losses
+
+    def _scored(self, sequences: range) -> list[float]:
         from lm_eval.evaluator import evaluate
 
         per = self._documents

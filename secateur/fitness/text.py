@@ -152,12 +152,13 @@ def pack(
     seed: int,
     without: frozenset[str] = frozenset(),
     windows_per_document: int | None = None,
+    at_most: bool = False,
 ) -> Sequences:
     """Shuffles documents, joins them with blank lines, cuts windows of `length` tokens and shuffles those.
 
     Only as many documents as needed are used; those whose SHA-256 is in `without` never are, which keeps texts disjoint
     by document. Of a long document only the first `windows_per_document` windows are taken, so that windows are
-    nearly independent and confidence intervals over them mean something.
+    nearly independent and confidence intervals over them mean something. `at_most`: fewer sequences will do.
 
     Raises:
         SecateurError: the text is too short.
@@ -176,6 +177,8 @@ def pack(
         while len(buffer) >= length and len(windows) < sequences:
             windows.append(buffer[:length])
             buffer = buffer[length:]
+    if at_most and windows:
+        sequences = len(windows)
     if len(windows) < sequences:
         raise SecateurError(
             f"text '{name}' is too short: {sequences} sequences of {length} tokens are wanted, it has "
@@ -186,9 +189,17 @@ def pack(
 
 
 def from_token_file(
-    path: Path, sequences: int, length: int, vocabulary: int, seed: int, without: frozenset[str] = frozenset()
+    path: Path,
+    sequences: int,
+    length: int,
+    vocabulary: int,
+    seed: int,
+    without: frozenset[str] = frozenset(),
+    at_most: bool = False,
 ) -> Sequences:
     """Windows of a .npy file of token ids, flat or (n, length); shuffled by `seed`, those in `without` left out.
+
+    `at_most`: fewer sequences will do.
 
     Raises:
         SecateurError: not an integer array, ids outside the vocabulary, or too short.
@@ -202,6 +213,8 @@ def from_token_file(
     windows = flat[: flat.size // length * length].reshape(-1, length).astype(np.int64)
     names = [_hash(row.tobytes().hex()) for row in windows]
     order = [i for i in np.random.default_rng(seed).permutation(len(windows)).tolist() if names[i] not in without]
+    if at_most and order:
+        sequences = min(sequences, len(order))
     if len(order) < sequences:
         raise SecateurError(
             f"token file {path} is too short: {sequences} sequences of {length} tokens are wanted, it has {len(order)}"

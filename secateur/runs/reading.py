@@ -24,6 +24,7 @@ from .settings import (
     WidthsSettings,
 )
 from .strategy_settings import (
+    DarwinScheduleSettings,
     DarwinSettings,
     EvolutionSettings,
     EvopressSettings,
@@ -66,8 +67,15 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         # A list whose items are wrong is also reported as too short; the items say it better.
         found: list[dict[str, Any]] = [dict(one) for one in error.errors()]
         deeper = {tuple(one["loc"][:length]) for one in found for length in range(len(one["loc"]))}
+        # Where a word or a section may stand and there is a section, only what is wrong with that is of use.
+        found = [one for one in found if not (_is_word(one["loc"]) and isinstance(one["input"], Mapping))]
         problems = [_problem(one) for one in found if one["type"] != "too_short" or tuple(one["loc"]) not in deeper]
         raise SecateurError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error
+
+
+def _is_word(location: Sequence[Any]) -> bool:
+    """Whether an error is about the one of several kinds of value that is a word of a few."""
+    return bool(location) and str(location[-1]).startswith("literal[")
 
 
 class _Loader(yaml.SafeLoader):
@@ -89,14 +97,23 @@ def _parsed(text: str, where: str) -> Any:
 
 
 def training_settings(settings: TrainingSettings | None, changes: Sequence[str]) -> TrainingSettings:
-    """How to train, with changes such as training.what=full; raises SecateurError for what does not fit."""
+    """How to train one plan, with changes such as training.what=full; of lists for stages the last entry holds.
+
+    Raises:
+        SecateurError: what does not fit, or is for the stages of a search.
+    """
+    for change in changes:
+        if change.partition("=")[0].removeprefix("training.") in ("candidates", "stages", "sequences"):
+            raise SecateurError(f"--set {change}: is for the stages of a search; here one plan is trained")
     values: dict[str, Any] = {"training": settings.model_dump(mode="json") if settings is not None else {}}
     for change in changes:
         if not change.startswith("training."):
             raise SecateurError(f"--set {change}: only training is set here, such as training.what=full")
         _apply(values, change)
     try:
-        return TrainingSettings.model_validate(values["training"])
+        found = TrainingSettings.model_validate(values["training"])
+        lists = {name: getattr(found, name) for name in ("optimiser", "learning_rate")}
+        return found.model_copy(update={name: value[-1] for name, value in lists.items() if isinstance(value, tuple)})
     except ValidationError as error:
         problems = [_problem({**one, "loc": ("training", *one["loc"])}) for one in error.errors()]
         raise SecateurError("; ".join(dict.fromkeys(problems))) from error
@@ -109,7 +126,9 @@ def _apply(values: dict[str, Any], setting: str) -> None:
     *parents, last = key.split(".")
     at: Any = values
     for part in parents:
-        at = at.setdefault(part, {}) if isinstance(at, dict) else _item(at, part, setting)
+        if isinstance(at, dict) and at.get(part) is None:
+            at[part] = {}
+        at = at[part] if isinstance(at, dict) else _item(at, part, setting)
     value = _parsed(text, f"--set {setting}")
     if isinstance(at, dict):
         at[last] = value
@@ -178,4 +197,6 @@ def _known_keys(location: Sequence[Any]) -> list[str]:
     settings: type[BaseModel] = Recipe
     for part in location[:-1]:
         settings = _CLASSES.get(str(part), settings)
+    if settings is ScheduleSettings and "darwin" in location:
+        settings = DarwinScheduleSettings
     return list(settings.model_fields)

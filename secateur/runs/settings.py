@@ -24,7 +24,7 @@ def _one_or_each(value: object) -> str:
 
 
 # A value for all stages, or a list of one for each; told apart first, so that what is wrong is said once.
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Optimiser = Literal["adamw", "sgd"]
 Rates = Annotated[
     Annotated[Rate, Tag(ONE)] | Annotated[tuple[Rate, ...], Field(min_length=1), Tag(EACH)],

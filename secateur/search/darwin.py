@@ -23,14 +23,18 @@ PUBLISHED = Schedule(200, 16, (8, 4, 2, 1), (1024, 2048, 4096, 8192))
 def training_chains(tokens: Sequence[int], length: int) -> tuple[Chain, ...]:
     """What each stage adds to the training before it, from what candidates have been trained on by its end.
 
-    In whole sequences of `length` tokens, rounded up.
+    Totals are whole sequences of `length` tokens, rounded up.
 
     Raises:
         SecateurError: a stage that trains less than the one before it.
     """
-    if not tokens or tokens[0] < 1 or any(late <= early for early, late in pairwise(tokens)):
-        raise SecateurError(f"schedule.training: {', '.join(map(str, tokens))}; write rising numbers of tokens")
-    added = tuple(whole(count, length) for count in (tokens[0], *(late - early for early, late in pairwise(tokens))))
+    totals = [whole(count, length) for count in tokens]
+    if not tokens or tokens[0] < 1 or any(late <= early for early, late in pairwise(totals)):
+        raise SecateurError(
+            f"schedule.training: {', '.join(map(str, tokens))}; write rising numbers of tokens, "
+            f"by a sequence of {length} or more"
+        )
+    added = tuple(late - early for early, late in pairwise([0, *totals]))
     return tuple(added[: stage + 1] for stage in range(len(added)))
 
 

@@ -44,8 +44,8 @@ def chains(stages: Sequence[Stage]) -> list[Chain]:
 
 
 class TrainedSelection:
-    """Runs a search, then trains its best `candidates`; `comparisons`, `untrained` (the search's own answer) and
-    `trained_tokens` say afterwards what that changed and took.
+    """Runs a search, then trains its best `candidates`; `comparisons`, `untrained` (the search's own answer),
+    `trained_tokens` and `failed` (in each stage) say afterwards what that changed and took.
 
     Everything is scored on the first `sequences` of the pool.
     """
@@ -56,6 +56,7 @@ class TrainedSelection:
         self.untrained: Genome | None = None
         self.comparisons: list[Comparison] = []
         self.trained_tokens = 0
+        self.failed: list[int] = []
 
     def cost(self) -> int:
         """Tokens, in forward passes, that the selection may take at most."""
@@ -87,6 +88,7 @@ class TrainedSelection:
             told = yield Batch(tuple(left), self.used, best, trained=chain)
             self.trained_tokens += len(left) * stage.tokens
             results = [one for one in told if one.status == "ok"]
+            self.failed.append(len(left) - len(results))
             for one in results:
                 after[one.genome].append(one.loss)
             if not results:

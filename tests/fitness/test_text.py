@@ -72,6 +72,10 @@ def test_text_that_is_too_short_says_how_much_there_is(tiny: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny / "model")
     with pytest.raises(SecateurError, match=r"too short: 10 sequences of 8 tokens are wanted, it has 2"):
         pack("x", [words(20)], tokenizer, 10, 8, seed=0)
+    fewer = pack("x", [words(20)], tokenizer, 10, 8, seed=0, at_most=True)
+    assert fewer.digest == pack("x", [words(20)], tokenizer, 2, 8, seed=0).digest
+    with pytest.raises(SecateurError, match="it has 0"):
+        pack("x", [words(3)], tokenizer, 10, 8, seed=0, at_most=True)
 
 
 def test_token_files(tmp_path: Path) -> None:
@@ -84,6 +88,8 @@ def test_token_files(tmp_path: Path) -> None:
         from_token_file(tmp_path / "ids.npy", 5, 10, vocabulary=49, seed=0)
     with pytest.raises(SecateurError, match=r"too short: 11 sequences"):
         from_token_file(tmp_path / "ids.npy", 11, 10, vocabulary=50, seed=0)
+    fewer = from_token_file(tmp_path / "ids.npy", 11, 10, vocabulary=50, seed=0, at_most=True)
+    assert fewer.digest == from_token_file(tmp_path / "ids.npy", 10, 10, vocabulary=50, seed=0).digest
     np.save(tmp_path / "objects.npy", np.array([{}, None], dtype=object), allow_pickle=True)
     with pytest.raises(SecateurError, match="cannot be read"):
         from_token_file(tmp_path / "objects.npy", 1, 1, vocabulary=50, seed=0)

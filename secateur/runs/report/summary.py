@@ -11,7 +11,7 @@ from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
 from ..folder import RunFolder
-from ..journal import CALIBRATION, FOUND, MEASURED, RANKS, UNTRAINED
+from ..journal import CALIBRATION, FOUND, MEASURED, RANKS, SELECTION, UNTRAINED
 from ..plan import MeasuredLatency, ModelIdentity, Plan, Score, TextIdentity, WidthIdentity, layers, residual
 from .tasks import task_grid
 from .training import training_notes
@@ -93,7 +93,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
     ]
     rows.append(_row("dense", space.dense, folder, space, losses, held_out, None))
     return Summary(
-        verdict=_verdict(rows, held_out),
+        verdict=_verdict(rows, held_out, "before its training " if folder.journal.fact(SELECTION) else ""),
         rows=tuple(rows),
         dense_costs=space.dense_costs.to_json(),
         held_out=held_out,
@@ -185,8 +185,8 @@ def mean_held_out(row: Row, held_out: tuple[str, ...]) -> float:
     return sum(p.mean * p.sequences for p in parts) / sum(p.sequences for p in parts)
 
 
-def _verdict(rows: list[Row], held_out: tuple[str, ...]) -> str:
-    """The first line of every report."""
+def _verdict(rows: list[Row], held_out: tuple[str, ...], when: str) -> str:
+    """The first line of every report; `when` says of which weights."""
     if not rows or rows[0].name != FOUND:
         return "No plan found yet: the search has not finished."
     if not held_out:
@@ -202,10 +202,10 @@ def _verdict(rows: list[Row], held_out: tuple[str, ...]) -> str:
     d = best.against
     numbers = f"{d.mean:+.4f} nats per token, 95 % interval [{d.low:+.4f}, {d.high:+.4f}], {d.sequences} sequences"
     if d.better:
-        return f"The found plan beats the best baseline ({best.name}) on held-out text: KL {numbers}."
+        return f"The found plan {when}beats the best baseline ({best.name}) on held-out text: KL {numbers}."
     if best.genome == rows[0].genome:
         return f"The found plan is that of the best baseline ({best.name}); the search has found nothing better."
-    return f"The found plan does NOT beat the best baseline ({best.name}) on held-out text: KL {numbers}."
+    return f"The found plan {when}does NOT beat the best baseline ({best.name}) on held-out text: KL {numbers}."
 
 
 def _measured_latency(folder: RunFolder, space: Space, genome: Genome) -> MeasuredLatency | None:

@@ -22,7 +22,12 @@ def task_grid(folder: RunFolder, space: Space, genomes: Mapping[str, Genome]) ->
     by_key: dict[str, list[str]] = {}
     for plan, genome in genomes.items():
         by_key.setdefault(space.key(genome), []).append(plan)
-    for name, values in folder.journal.facts(f"{TASK} "):
+    facts = folder.journal.facts(f"{TASK} ")
+    # Of a task whose definition has changed, what was evaluated before stands for another one.
+    latest = {values["task"]: values.get("definitions") for _, values in facts}
+    for name, values in facts:
+        if values.get("definitions") != latest[values["task"]]:
+            continue
         key = name.split(" ")[1]
         trained = f", trained on {sum(values['stages']):,} tokens" if values["stages"] else ""
         task = values["task"] + (" (searched on)" if values["task"] in searched else "")

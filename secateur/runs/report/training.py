@@ -22,20 +22,24 @@ def training_notes(
         return ()
     chain, candidates = tuple(values["chain"]), values["candidates"]
     notes = [f"Training of candidates took {values['trained']:,} trained tokens (stages of {_listed(chain)})."]
+    for stage, count in enumerate(values.get("failed", ()), start=1):
+        if count:
+            notes.append(f"In stage {stage} training failed for {count} of those that came to it.")
     for stage in range(max((len(one["trained"]) for one in candidates), default=0)):
         both = [(one["untrained"], one["trained"][stage]) for one in candidates if len(one["trained"]) > stage]
         if len(both) >= 3:
             value = float(spearmanr(*zip(*both, strict=True)).statistic)
             shown = f"{value:.2f}" if math.isfinite(value) else "not defined"
-            notes.append(
-                f"Rank correlation of {len(both)} candidates before and after stage {stage + 1}: {shown} (Spearman)."
-            )
+            what = f"stage {stage + 1}" if values["searched"] else "their training"
+            notes.append(f"Rank correlation of {len(both)} candidates before and after {what}: {shown} (Spearman).")
     if UNTRAINED in choices:
         own = "without it the search would have answered with 'untrained'"
         best = f"'untrained' was the best of the {len(candidates)} compared before training"
         notes.append(f"Training changed the winner: {own if values['searched'] else best}.")
-    else:
+    elif any(len(one["trained"]) == (len(chain) if values["searched"] else 1) for one in candidates):
         notes.append("Training did not change the winner.")
+    else:
+        notes.append("No candidate came through all of its training; the answer is chosen without the rest of it.")
     winner = next((one for one in candidates if tuple(one["genome"]) == choices[FOUND].genome.levels), None)
     points = list(zip(accumulate(chain), winner["trained"], strict=False)) if winner is not None else []
     more = 2 * sum(chain)
