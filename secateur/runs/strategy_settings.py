@@ -82,8 +82,9 @@ class EvopressSettings(Settings):
     `schedule`: `auto` (sized from the effort), `published-depth`, `published-sparsity`, or explicit numbers.
     `minibatches`: `fresh` at every stage or `nested` prefixes of the pool; `mutation`: switches in `levels` or `costs`;
     by default fresh and levels with a published schedule, nested and costs otherwise. `initial`: where to start;
-    `random` is the published choice for depth, `uniform` for sparsity; so may any other rule of the baselines be, and
-    plan files, our own or other tools'; `knapsack` and `greedy` run those first, with the settings in `warm`, and their
+    `random` is the published choice for depth (and for where nothing else that is named gives a start), `uniform` for
+    sparsity; so may any other rule of the baselines be, all good ones that apply (`rules`), and plan files, our own or
+    other tools'; `knapsack` and `greedy` run those first, with the settings in `warm`, and their
     tokens count. `race`: children race against their parent instead of being selected in stages, and one that is
     better is dropped with this probability at most.
     """
