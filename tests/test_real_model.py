@@ -38,7 +38,7 @@ def small(name: str, **changes: object) -> dict[str, object]:
 
 
 def test_a_depth_plan_is_found_and_exported_and_loads(tmp_path: Path) -> None:
-    made = run(small("depth", effort={"tokens": 9000}, baselines=["last-k", "shortgpt"]), out=tmp_path / "run")
+    made = run(small("depth", effort={"tokens": 16_000}, baselines=["last-k", "shortgpt"]), out=tmp_path / "run")
     rows = {row.name: row for row in made.summary.rows}
     assert rows["found"].costs["block_parameters"] <= 0.75 * rows["dense"].costs["block_parameters"]
     assert rows["found"].scores["sotu"]["kl"].mean < rows["last-k"].scores["sotu"]["kl"].mean
