@@ -80,13 +80,12 @@ def evaluate_run(
     if trained and not chain:
         raise SecateurError(f"--trained: {folder.path} trained no candidates; write 'training' into its recipe")
     chain = chain if trained else ()
-    bench: Bench | None = None
+    bench, defined = None, definitions(include)
     for name, genome in genomes.items():
         for task in tasks:
             values = {"task": task, "stages": chain if genome != space.dense else (), **asdict(how)}
             del values["batch"]
-            defined = digest(*definitions(include))
-            fact = f"{TASK} {space.key(genome)} {digest(values, *definitions(include))}"
+            fact = f"{TASK} {space.key(genome)} {digest(values, *defined)}"
             if folder.journal.fact(fact) is not None:
                 continue
             if bench is None:
@@ -101,7 +100,7 @@ def evaluate_run(
                 watcher.say(f"{name}: {error}")
                 continue
             noted = {"documents": result.documents, "metrics": result.metrics, "lm_eval": version("lm_eval")}
-            noted |= {"fewshot": result.shots, "definitions": defined}
+            noted |= {"fewshot": result.shots, "definitions": digest(*defined)}
             folder.journal.settle(fact, values | noted, f"task '{task}' on {name}")
 
 

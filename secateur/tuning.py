@@ -110,8 +110,10 @@ def tune(
     trainer = trainer_of(settings, recipe.seed, space, bench, out / "states")
     watcher.phase(f"training {name}", sum(chain))
     looks = [chain[:count] for count in range(len(chain) + 1)]
+    scores: dict[str, dict[str, Score]] | None = None
     try:
         for look in looks:
+            scores = None
             if sum(look) not in points:
                 scores = _scores(recipe, space, bench, genome, trainer, look)
                 losses = {title: {score: one.mean for score, one in row.items()} for title, row in scores.items()}
@@ -122,7 +124,8 @@ def tune(
         checkpoint = out / f"checkpoint-{sum(chain)}"
         if not checkpoint.exists():
             how = f"{settings.what}, {settings.loss}, {sum(chain):,} tokens of {text.source}"
-            scores = _scores(recipe, space, bench, genome, trainer, chain)
+            # The last look's, unless that was on record already.
+            scores = scores or _scores(recipe, space, bench, genome, trainer, chain)
             trained = plan.model_copy(update={"training": how, "scores": scores})
             weights = trainer(genome, chain)
             export_hf(trained, bench.model, bench.tokenizer, bench.anatomy, bench.weights, checkpoint, weights)
@@ -187,7 +190,8 @@ def _plain(point: Point) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(file.read_text(encoding="utf8"))
-        assert isinstance(values, dict)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AssertionError) as error:
+        if not isinstance(values, dict):
+            raise ValueError("tune.json holds no settings")
+    except (OSError, ValueError) as error:
         raise SecateurError(f"{file.parent}: no folder of a tuned plan ({error}); --out names another one") from error
     return values

@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, 
     return _loaded(manager, names, "objectives")
 
 
+@cache
 def _published(name: str) -> bool:
     """Whether lm-eval has a task in a file of this name."""
     import lm_eval.tasks
