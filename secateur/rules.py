@@ -21,7 +21,7 @@ from .operators.sampling import ends, from_states, limited
 from .runs.journal import Journal
 from .runs.peers.read import read_states
 from .runs.recipe import Recipe
-from .runs.settings import SPARSITY_BASELINES, WIDTH_BASELINES, is_plan_file
+from .runs.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, is_plan_file
 from .runs.strategy_settings import GOOD_RULES, RULES
 from .search.archive import Goal
 from .space.costs import BlockState
@@ -56,13 +56,15 @@ def rule(name: str, space: Space, bench: Bench, seed: int) -> Genome:
     return angular_window(space, bench.importance(sequences, outliers=False).angular)
 
 
-def applies(name: str, space: Space) -> bool:
-    """Whether the space has genes of the kind that a rule sets."""
-    if name in SPARSITY_BASELINES:
-        return any(gene.kind == "sparsity" for gene in space.genes)
-    if name in WIDTH_BASELINES:
-        return any(gene.narrows for gene in space.genes)
-    return any(gene.drops for gene in space.genes)
+def unfit(name: str, space: Space) -> str:
+    """Why a rule does not apply, where the space has no genes of the kind that it sets; else empty."""
+    if name in SPARSITY_BASELINES and not any(gene.kind == "sparsity" for gene in space.genes):
+        return f"'{name}' makes a sparsity profile; the recipe has no sparsity genes"
+    if name in WIDTH_BASELINES and not any(gene.narrows for gene in space.genes):
+        return f"'{name}' narrows sublayers; the recipe has no widths"
+    if name in DEPTH_BASELINES and not any(gene.drops for gene in space.genes):
+        return f"'{name}' drops blocks; the recipe has no genes that drop"
+    return ""
 
 
 def line(
@@ -104,7 +106,7 @@ def starting(recipe: Recipe, space: Space, bench: Bench, goal: Goal | None) -> l
     if GOOD_RULES in wanted:
         for name in GOOD:
             with contextlib.suppress(SecateurError):
-                if applies(name, space):
+                if not unfit(name, space):
                     genomes.append(rule(name, space, bench, recipe.seed))
     return list(dict.fromkeys(genomes))
 
@@ -113,7 +115,7 @@ def uniform_lines(recipe: Recipe, space: Space, bench: Bench, goal: Goal) -> lis
     """Uniform width and uniform sparsity in several sizes, as far as the recipe has genes for them."""
     genomes: list[Genome] = []
     for name in ("uniform-width", "uniform"):
-        if applies(name, space):
+        if not unfit(name, space):
             with contextlib.suppress(SecateurError):  # levels too far apart to be uniform within the budgets
                 genomes += line(name, space, bench, recipe.seed, goal, recipe.front.points)
     return genomes

@@ -7,10 +7,12 @@ from typing import Any, cast
 from .compose import goal_of
 from .fitness.slopes import has_slopes
 from .operators.sampling import ends, limited
+from .rules import unfit
 from .runs.recipe import Recipe
-from .runs.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, Effort, is_plan_file
+from .runs.settings import Effort, is_plan_file
 from .runs.strategy_settings import (
     GOOD_RULES,
+    RULES,
     DarwinScheduleSettings,
     DarwinSettings,
     EvolutionSettings,
@@ -26,7 +28,7 @@ from .search.darwin import PUBLISHED as DARWIN
 from .search.darwin import darwin, training_chains
 from .search.encoding import Encoding, Levels, Shares
 from .search.evolution import evolution
-from .search.evopress import PUBLISHED, Mutation, Schedule, stage_sequences
+from .search.evopress import PUBLISHED, Mutation, Schedule, evopress, sized, stage_sequences
 from .search.exhaustive import check_size, exhaustive
 from .search.greedy import greedy
 from .search.knapsack import check_clusters, knapsack, knapsack_front
@@ -37,7 +39,7 @@ from .search.strategy import Pool, Steps
 from .search.surrogate import PATH, surrogate, surrogate_front
 from .search.surrogate import Options as SurrogateOptions
 from .search.trained import Stage, TrainedSelection, whole
-from .search.warm import warm_evopress, warm_front
+from .search.warm import warm_front, warm_start
 from .space.budget import parse_limit
 from .space.errors import SecateurError
 from .space.genome import Genome
@@ -106,7 +108,7 @@ def make_steps(
             options = _options(recipe, settings, space, pool, tokens, len(limits))
             return surrogate_front(space, goal, pool, seed, limits, options, initial)
         case "darwin":
-            return _darwin_steps(recipe, settings, space, pool, initial)
+            return _darwin_steps(recipe, settings, space, pool, tokens, initial)
     if goal is not None:
         return _front_steps(recipe, settings, space, pool, goal, tokens, initial)
     return _evopress_steps(recipe, settings, space, pool, tokens, initial)
@@ -135,21 +137,37 @@ def _evopress_steps(
     if isinstance(schedule, Schedule):
         stage_sequences(schedule, pool)
     _check_initial(settings.initial, space)
-    warm: list[Callable[[], Steps]] = []
+    mutation: Mutation = settings.mutation or ("levels" if published else "costs")
+    fresh = (settings.minibatches or ("fresh" if published else "nested")) == "fresh"
+
+    def then(answers: list[Genome], spent: int) -> Steps:
+        sizes = schedule if isinstance(schedule, Schedule) else sized(schedule - spent, pool, fresh)
+        return evopress(space, pool, recipe.seed, sizes, mutation, fresh, [*initial, *answers], settings.race)
+
+    return warm_start(pool, _first(recipe, settings, space, pool, tokens), then)
+
+
+def _first(
+    recipe: Recipe, settings: EvopressSettings | DarwinSettings, space: Space, pool: Pool, tokens: int | None
+) -> list[Callable[[], Steps]]:
+    """The strategies that `initial` runs first, with half of the effort where `warm` says nothing of them."""
+    first: list[Callable[[], Steps]] = []
     for name, kind in (("knapsack", KnapsackSettings), ("greedy", GreedySettings)):
         if name in settings.initial:
             chosen = settings.warm if isinstance(settings.warm, kind) else kind.model_validate({"name": name})
-            # Half for the start, the rest for evolution.
             half = tokens and tokens // 2 if chosen is not settings.warm else tokens
-            warm.append(lambda c=chosen, t=half: make_steps(recipe, c, space, pool, t))  # type: ignore[misc]
-            warm[-1]()  # so that what cannot run is refused now
-    mutation: Mutation = settings.mutation or ("levels" if published else "costs")
-    fresh = (settings.minibatches or ("fresh" if published else "nested")) == "fresh"
-    return warm_evopress(space, pool, recipe.seed, schedule, mutation, fresh, initial, warm, settings.race)
+            first.append(lambda c=chosen, t=half: make_steps(recipe, c, space, pool, t))  # type: ignore[misc]
+            first[-1]()  # so that what cannot run is refused now
+    return first
 
 
 def _darwin_steps(
-    recipe: Recipe, settings: DarwinSettings, space: Space, pool: Pool, initial: Sequence[Genome]
+    recipe: Recipe,
+    settings: DarwinSettings,
+    space: Space,
+    pool: Pool,
+    tokens: int | None,
+    initial: Sequence[Genome],
 ) -> Steps:
     schedule = DARWIN
     if isinstance(settings.schedule, DarwinScheduleSettings):
@@ -159,7 +177,12 @@ def _darwin_steps(
     stage_sequences(schedule, pool)
     _check_initial(settings.initial, space)
     fresh = settings.minibatches == "fresh"
-    return darwin(space, pool, recipe.seed, schedule, chains, settings.mutation, fresh, initial)
+
+    def then(answers: list[Genome], _: int) -> Steps:
+        starts = [*initial, *answers]
+        return darwin(space, pool, recipe.seed, schedule, chains, settings.mutation, fresh, starts, settings.race)
+
+    return warm_start(pool, _first(recipe, settings, space, pool, tokens), then)
 
 
 def trained_selection(recipe: Recipe, space: Space, pool: Pool, tokens: int | None) -> TrainedSelection | None:
@@ -337,13 +360,6 @@ def _anchors(settings: Any, space: Space, affordable: int | None, length: int, s
 
 def _check_initial(names: Sequence[str], space: Space) -> None:
     """Raises SecateurError for a rule whose kind of gene the space does not have."""
-    kinds = {gene.kind for gene in space.genes}
-    for name in names:
-        if name in SPARSITY_BASELINES and "sparsity" not in kinds:
-            raise SecateurError(
-                f"strategy.initial: '{name}' makes a sparsity profile; the recipe has no sparsity genes"
-            )
-        if name in DEPTH_BASELINES and not any(gene.drops for gene in space.genes):
-            raise SecateurError(f"strategy.initial: '{name}' drops blocks; the recipe has no genes that drop")
-        if name in WIDTH_BASELINES and not any(gene.narrows for gene in space.genes):
-            raise SecateurError(f"strategy.initial: '{name}' narrows sublayers; the recipe has no widths")
+    for name in filter(RULES.__contains__, names):
+        if reason := unfit(name, space):
+            raise SecateurError(f"strategy.initial: {reason}")

@@ -158,9 +158,30 @@ def test_darwin_trains_in_every_stage(tiny: Path, tmp_path: Path) -> None:
     assert facts(again.path)[1][FOUND].genome == choices[FOUND].genome
 
 
+def test_darwin_starts_from_other_searches_and_races(tiny: Path, tmp_path: Path) -> None:
+    schedule = {"generations": 2, "offspring": 4, "survivors": [4, 1], "tokens": [64, 96], "training": [32, 64]}
+    strategy = {"name": "darwin", "schedule": schedule, "initial": ["knapsack"], "warm": {"name": "knapsack"}}
+    strategy |= {"minibatches": "nested", "race": 0.2}
+    recipe = recipe_of(tiny, training={"what": "norms", "learning_rate": 1e-3}, effort={}, strategy=strategy)
+    run = secateur.run(recipe, tmp_path / "run")
+    values, choices, counts = facts(run.path)
+    assert values["chain"] == [32, 32]
+    assert counts[CALIBRATION] > 0, "the sweep's"
+    first, second = trained_text(CALIBRATION, (32,)), trained_text(CALIBRATION, (32, 32))
+    # In a generation half of four children go on, and the parent, which has been trained but once.
+    assert counts[first] >= 5
+    assert counts[second] <= 2 * 2 + 1
+    secateur.resume(run.path)
+    assert facts(run.path) == (values, choices, counts)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"training": {"what": "norms"}, "strategy": {"name": "darwin", "schedule": "published", "race": 0.2}},
+            "minibatches: nested",
+        ),
         ({"effort": {"tokens": 900}}, "raise 'effort'"),
         ({"training": {**TRAINING, "stages": [{"tokens": 32, "survivors": 2}]}}, "the last one keeps 1"),
         ({"training": {**TRAINING, "sequences": 99}}, "calibration has 6"),

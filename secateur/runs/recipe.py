@@ -287,6 +287,7 @@ class Recipe(Settings):
         texts = [values["calibration"], *values["held_out"]]
         stages = values["training"]["stages"] if self.training is not None else []
         new = [(values["strategy"], "race"), *((text, "positions") for text in texts), *((s, "steps") for s in stages)]
+        new += [(values["strategy"], "warm")] if self.strategy.name == "darwin" else []
         for section, name in new:
             if section.get(name, 0) is None:
                 del section[name]

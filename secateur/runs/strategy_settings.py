@@ -18,6 +18,7 @@ RULES = (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES)
 GOOD_RULES = "rules"
 """In `initial`: all rules that are often good, as far as they apply to the genes and keep the budgets."""
 Encoding = Literal["levels", "shares"]
+Risk = Annotated[float, Field(gt=0, lt=1)]
 FRONT_INITIAL = ("dense", "uniform", "knapsack", "greedy")
 PLAN_INITIAL = ("random", *RULES, GOOD_RULES, "knapsack", "greedy")
 
@@ -95,13 +96,12 @@ class EvopressSettings(Settings):
     minibatches: Literal["fresh", "nested"] | None = None
     initial: tuple[str, ...] = ("random",)
     warm: KnapsackSettings | GreedySettings | None = None
-    race: Annotated[float, Field(gt=0, lt=1)] | None = None
+    race: Risk | None = None
 
     @model_validator(mode="after")
     def _race_is_nested(self) -> "EvopressSettings":
         published = isinstance(self.schedule, str) and self.schedule != "auto"
-        if self.race is not None and (self.minibatches == "fresh" or (published and self.minibatches is None)):
-            raise ValueError("race: children are compared on nested prefixes of the text; set minibatches: nested")
+        check_race(self.race, self.minibatches == "nested" or (self.minibatches is None and not published))
         return self
 
     @model_validator(mode="after")
@@ -123,7 +123,8 @@ class DarwinScheduleSettings(ScheduleSettings):
 class DarwinSettings(Settings):
     """EvoPress's evolution with a short training in every stage; how is said by the recipe's `training`.
 
-    `schedule`, `mutation`, `minibatches` and `initial` as in evopress, `published` being DarwinLM's.
+    `schedule`, `mutation`, `minibatches`, `initial`, `warm` and `race` as in evopress, `published` being DarwinLM's; a
+    race looks at its candidates once a stage, and who has lost is not trained further.
     """
 
     name: Literal["darwin"]
@@ -131,6 +132,8 @@ class DarwinSettings(Settings):
     mutation: Literal["levels", "costs"] = "levels"
     minibatches: Literal["fresh", "nested"] = "fresh"
     initial: tuple[str, ...] = ("random",)
+    warm: KnapsackSettings | GreedySettings | None = None
+    race: Risk | None = None
 
     @property
     def training(self) -> tuple[int, ...]:
@@ -138,8 +141,13 @@ class DarwinSettings(Settings):
         return DARWIN_TRAINING if self.schedule == "published" else self.schedule.training
 
     @model_validator(mode="after")
+    def _race_is_nested(self) -> "DarwinSettings":
+        check_race(self.race, self.minibatches == "nested")
+        return self
+
+    @model_validator(mode="after")
     def _initial_exists(self) -> "DarwinSettings":
-        check_initial(self.initial, None, ("random", *RULES, GOOD_RULES))
+        check_initial(self.initial, self.warm, PLAN_INITIAL)
         return self
 
 
@@ -159,7 +167,7 @@ class EvolutionSettings(Settings):
     encoding: Encoding = "levels"
     initial: tuple[str, ...] = ("dense", "uniform", "knapsack")
     warm: KnapsackSettings | GreedySettings | None = None
-    race: Annotated[float, Field(gt=0, lt=1)] | None = None
+    race: Risk | None = None
 
     @model_validator(mode="after")
     def _initial_exists(self) -> "EvolutionSettings":
@@ -217,7 +225,7 @@ class SurrogateSettings(Settings):
     lazy: Positive = 6
     path: Positive | None = None
     batch: Annotated[int, Field(ge=2)] = 6
-    risk: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    risk: Risk = 0.2
     mutated: Annotated[float, Field(ge=0, le=1)] = 0.17
     tolerance: Annotated[float, Field(ge=0)] = 1e-3
     slopes: bool = True
@@ -228,6 +236,12 @@ class SurrogateSettings(Settings):
     def _initial_exists(self) -> "SurrogateSettings":
         check_initial(self.initial, None, (*RULES, GOOD_RULES))
         return self
+
+
+def check_race(risk: float | None, nested: bool) -> None:
+    """Raises ValueError for races over minibatches that are drawn anew for each stage."""
+    if risk is not None and not nested:
+        raise ValueError("race: children are compared on nested prefixes of the text; set minibatches: nested")
 
 
 def check_initial(

@@ -4,6 +4,7 @@ As published: children by min(U{1..3}, U{1..3}) level switches, four stages, eac
 scores them on more text. Differences: a survivor's training goes on from where the last stage ended (upstream begins
 again from the untrained child in every stage, which takes more tokens for the same); what is pruned stays pruned
 (upstream trains without masks); the parent competes in the last stage after the same training, as upstream means it.
+Children may also race against it: who a stage shows to be worse is not trained any further.
 """
 
 from collections.abc import Sequence
@@ -47,12 +48,15 @@ def darwin(
     mutation: Mutation = "levels",
     fresh: bool = True,
     initial: Sequence[Genome] = (),
+    risk: float | None = None,
 ) -> Steps:
-    """Evolution by training-aware selection; `chains`: the training of each stage of `schedule`.
+    """Evolution by training-aware selection; `chains`: the training of each stage of `schedule`; `risk` as `evopress`.
 
     Raises:
-        SecateurError: another number of stages, or as `evopress`.
+        SecateurError: another number of stages, stages of less and less text in a race, or as `evopress`.
     """
     if len(chains) != len(schedule.tokens):
         raise SecateurError(f"schedule.training: {len(chains)} stages, but 'tokens' has {len(schedule.tokens)}")
-    return evopress(space, pool, seed, schedule, mutation, fresh, initial, trained=chains)
+    if risk is not None and list(schedule.tokens) != sorted(schedule.tokens):
+        raise SecateurError("schedule.tokens: a race looks at no less text in a later stage; write rising numbers")
+    return evopress(space, pool, seed, schedule, mutation, fresh, initial, risk, chains)

@@ -115,7 +115,7 @@ def evopress(
     `risk`: that a race drops a child that is better than its parent; then a generation looks at the sequences of the
     first stage, at twice as many, and so on to those of the last, whatever `survivors` says. Races compare on nested
     prefixes; None: stages, as published. `trained`: what candidates are trained on by each stage before they are scored
-    there; see `darwin`.
+    there; see `darwin`. A race then looks at its candidates once a stage.
 
     Raises:
         SecateurError: a stage asks for more text than the pool has, or `initial` breaks a budget.
@@ -138,7 +138,8 @@ def evopress(
         if not candidates:
             break
         if risk is not None:
-            won = yield from race(candidates, parent, looks(stages[0], stages[-1]), risk, answer=proven)
+            counts = stages if trained else looks(stages[0], stages[-1])
+            won = yield from race(candidates, parent, counts, risk, answer=proven, trained=trained)
             parent = won.genome if won else parent
             proven = won.genome if won else None
             continue

@@ -20,7 +20,7 @@ from scipy.stats import t as student
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from .archive import Goal
-from .strategy import Batch, best_of
+from .strategy import Batch, Chain, best_of
 
 FEWEST = 4
 """Sequences under which nobody is dropped by the test."""
@@ -56,6 +56,7 @@ def race(
     risk: float,
     halve: bool = True,
     answer: Genome | None = None,
+    trained: Sequence[Chain] = (),
 ) -> Generator[Batch, list[Evaluation], Evaluation | None]:
     """Runs one race on the first `counts[-1]` sequences; returns the winner's evaluation on all of them.
 
@@ -66,6 +67,8 @@ def race(
         risk: that the test drops a challenger that is better than the incumbent, under the conditions above.
         halve: at most half of the challengers go on after a look.
         answer: the best answer so far, for whoever watches.
+        trained: what all are trained on before each look; an incumbent that has come as far before costs nothing then
+            either.
 
     Returns:
         The incumbent's evaluation where nobody beat it; None where all have failed.
@@ -73,7 +76,7 @@ def race(
     left = list(challengers)
     for look, count in enumerate(counts, 1):
         entrants = (*left, *([incumbent] if incumbent is not None else []))
-        told = yield Batch(entrants, range(count), answer)
+        told = yield Batch(entrants, range(count), answer, trained=trained[look - 1] if trained else ())
         results = {one.genome: one for one in told if one.status == "ok"}
         if count == counts[-1]:
             return best_of(told)

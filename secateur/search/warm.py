@@ -6,36 +6,19 @@ from ..space.front import thinned
 from ..space.genome import Genome
 from ..space.space import Space
 from .archive import Archive, Goal
-from .evopress import Mutation, Schedule, evopress, sized
 from .loop import Spending
 from .strategy import Batch, Pool, Steps, noted
 
 
-def warm_evopress(
-    space: Space,
-    pool: Pool,
-    seed: int,
-    schedule: Schedule | int,
-    mutation: Mutation,
-    fresh: bool,
-    initial: Sequence[Genome],
-    first: Sequence[Callable[[], Steps]],
-    risk: float | None = None,
-) -> Steps:
-    """Runs each strategy of `first`, then EvoPress from their answers and `initial`.
-
-    `schedule`: explicit, or the number of tokens for everything together, of which the schedule is sized from what the
-    first strategies leave.
-    """
+def warm_start(pool: Pool, first: Sequence[Callable[[], Steps]], then: Callable[[list[Genome], int], Steps]) -> Steps:
+    """Runs each strategy of `first`, then `then` with their answers and the tokens that they have taken."""
     spending = Spending(pool.tokens_per_sequence)
-    starts = list(initial)
+    answers = []
     for make in first:
         answer = yield from noted(make(), lambda batch, told: spending.add(batch))
         if answer is not None:
-            starts.append(answer)
-    if isinstance(schedule, int):
-        schedule = sized(schedule - spending.tokens, pool, fresh)
-    return (yield from evopress(space, pool, seed, schedule, mutation, fresh, starts, risk))
+            answers.append(answer)
+    return (yield from then(answers, spending.tokens))
 
 
 def warm_front(

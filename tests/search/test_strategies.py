@@ -20,7 +20,7 @@ from secateur.search.multipruner import multipruner
 from secateur.search.random import random_search
 from secateur.search.strategy import Batch, Pool, Steps, Strategy
 from secateur.search.surrogate import Options, surrogate, surrogate_front
-from secateur.search.warm import warm_evopress, warm_front
+from secateur.search.warm import warm_front, warm_start
 from secateur.space.budget import parse_budgets
 from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
 from secateur.space.costs import Additions
@@ -103,8 +103,10 @@ STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
     "greedy, several at once": lambda space, seed: greedy(space, POOL, seed, 2, lazy=3, evaluations=20),
     "evopress": lambda space, seed: evopress(space, POOL, seed, SCHEDULE),
     "evopress, costs and nested": lambda space, seed: evopress(space, POOL, seed, SCHEDULE, "costs", fresh=False),
-    "evopress, warm": lambda space, seed: warm_evopress(
-        space, POOL, seed, 9000, "costs", False, [], [lambda: knapsack(space, POOL, 2)]
+    "evopress, warm": lambda space, seed: warm_start(
+        POOL,
+        [lambda: knapsack(space, POOL, 2)],
+        lambda starts, spent: evopress(space, POOL, seed, sized(9000 - spent, POOL, False), "costs", False, starts),
     ),
     "evopress, racing": lambda space, seed: evopress(space, POOL, seed, SCHEDULE, "costs", fresh=False, risk=0.2),
     "surrogate": lambda space, seed: short(surrogate(space, POOL, seed, [space], QUICK), 24),

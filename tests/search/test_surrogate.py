@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 from secateur.operators.sampling import ends, on_budget, uniform
 from secateur.search.archive import Archive, Goal
+from secateur.search.darwin import darwin
 from secateur.search.evopress import Schedule, evopress
 from secateur.search.known import Known
 from secateur.search.loop import Allowance, Spending, run
@@ -135,6 +136,32 @@ def test_a_race_finds_the_better_one_and_halves_the_field() -> None:
     assert strategy.incumbent in ranked[:2]
     assert sizes[0] == 8
     assert all(size <= 8 / 2**look for look, size in enumerate(sizes))
+
+
+def test_in_a_race_of_darwin_who_has_lost_is_not_trained_further() -> None:
+    space = masks()
+    evaluator = Quadratic(space, 2, 0.05)
+    memo = Memo(space, evaluator, ListJournal(), trained=lambda _: memo)
+    schedule = Schedule(6, 8, (4, 1), (4 * 16, 16 * 16))  # half go on, as in a race
+    chains = ((32,), (32, 64))
+    results, free = {}, 0
+    for risk in (None, 0.2):
+        strategy = Strategy(darwin(space, POOL, 0, schedule, chains, "costs", fresh=False, risk=risk))
+        spending, answer = Spending(POOL.tokens_per_sequence), None
+        while (batch := strategy.ask()) is not None:
+            parent = batch.genomes[-1] if batch.trained and spending.trained else None
+            if risk is not None and answer is not None and parent == answer:
+                assert not spending.to_train(replace(batch, genomes=(parent,))), "the winner has been trained so far"
+                free += 1
+            spending.add(batch)
+            told = memo(batch)
+            strategy.tell(told)
+            answer = strategy.incumbent
+        assert answer is not None
+        results[risk] = (len({pair for pair in spending.trained if pair[1] == chains[1]}), evaluator.loss(answer))
+    assert free >= 8
+    assert results[0.2][0] < 0.75 * results[None][0], "by the test, beyond the half that a stage leaves"
+    assert results[0.2][1] <= results[None][1] * 1.1
 
 
 # -- the model -------------------------------------------------------------------------------------------------------
