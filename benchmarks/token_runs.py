@@ -1,6 +1,11 @@
-"""Runs of EvoPress and of our strategy on SmolLM2 for `benchmarks.tokens`, kept on disk, and the judge of answers."""
+"""Runs of EvoPress and of our strategy on SmolLM2 for `benchmarks.tokens`, and the judge of answers.
+
+What runs found is kept in benchmarks/results/tokens, which is part of the repository: together they take more than a
+day of a core, and the README's tables are of them. A file that is removed is made anew.
+"""
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -28,7 +33,9 @@ from secateur.space.budget import Budget, parse_limit
 from secateur.space.genome import Genome
 from secateur.space.space import Space
 
-ROOT = Path("runs-local/benchmark-tokens")
+ROOT = Path("benchmarks/results/tokens")
+RUNNING = Path("runs-local/benchmark-tokens")
+"""Run folders of the reference, which go on where they were interrupted."""
 TARGETS = {"depth": (0.125, 0.25, 0.375), "sparsity": (0.5, 0.6, 0.7)}
 BLOCKS, SEQUENCES, LENGTH = 30, 128, 256
 LEVELS = [round(0.05 * step, 2) for step in range(5, 19)]
@@ -59,6 +66,19 @@ def setting(kind: str, removed: float, seed: int) -> dict[str, Any]:
     }
 
 
+def keep(path: Path, curves: Sequence[Curve], **more: Any) -> None:
+    """Writes what a run found, a curve for each target, with `more` of the run and the commit that it ran on."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    rows = [[(tokens, evaluations, genome.levels) for tokens, evaluations, genome in curve] for curve in curves]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"commit": commit.stdout.strip(), **more, "curves": rows}) + "\n")
+
+
+def kept(path: Path) -> list[Curve]:
+    rows = json.loads(path.read_text())["curves"]
+    return [[(tokens, evaluations, Genome(tuple(levels))) for tokens, evaluations, levels in row] for row in rows]
+
+
 # -- the reference -----------------------------------------------------------------------------------------------------
 
 
@@ -77,32 +97,25 @@ def schedule(kind: str, removed: float) -> dict[str, Any]:
     return {"generations": 63, "offspring": 64, "survivors": [8, 2, 1], "tokens": [256, 2048, 8192]}
 
 
-def reference(kind: str, removed: float, seed: int) -> Path:
-    """Begins the run of the reference or goes on with it, unless it has finished."""
-    path = ROOT / f"evopress-{kind}-{removed:g}-{seed}"
-    if (path / "report").exists():
-        return path
+def reference(kind: str, removed: float, seed: int) -> None:
+    """Begins the run of the reference or goes on with it, unless it is kept."""
+    kept_as = _reference(kind, removed, seed)
+    if kept_as.exists():
+        return
+    path = RUNNING / kept_as.stem
     print(f"{path} …", file=sys.stderr, flush=True)
     if (path / "recipe.yaml").exists():
         secateur.resume(path)
-        return path
-    strategy = {
-        "name": "evopress",
-        "schedule": schedule(kind, removed),
-        "mutation": "levels",
-        "minibatches": "fresh",
-        "initial": ["random" if kind == "depth" else "uniform"],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    secateur.run(setting(kind, removed, seed) | {"strategy": strategy}, path)
-    return path
-
-
-def reference_curve(kind: str, removed: float, seed: int) -> Curve | None:
-    """None: it has not finished."""
-    path = ROOT / f"evopress-{kind}-{removed:g}-{seed}"
-    if not (path / "report").exists():
-        return None
+    else:
+        strategy = {
+            "name": "evopress",
+            "schedule": schedule(kind, removed),
+            "mutation": "levels",
+            "minibatches": "fresh",
+            "initial": ["random" if kind == "depth" else "uniform"],
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        secateur.run(setting(kind, removed, seed) | {"strategy": strategy}, path)
     with RunFolder.open(path, writing=False) as folder:
         turns = folder.journal.turns(FOUND)
     curve: Curve = []
@@ -110,7 +123,17 @@ def reference_curve(kind: str, removed: float, seed: int) -> Curve | None:
         if turn.incumbent is not None and (not curve or curve[-1][2] != turn.incumbent):
             curve.append((turn.tokens, turn.evaluations, turn.incumbent))
     # The last point says what the whole run took.
-    return [*curve, (turns[-1].tokens, turns[-1].evaluations, curve[-1][2])]
+    keep(kept_as, [[*curve, (turns[-1].tokens, turns[-1].evaluations, curve[-1][2])]])
+
+
+def reference_curve(kind: str, removed: float, seed: int) -> Curve | None:
+    """None: it has not finished."""
+    path = _reference(kind, removed, seed)
+    return kept(path)[0] if path.exists() else None
+
+
+def _reference(kind: str, removed: float, seed: int) -> Path:
+    return ROOT / f"evopress-{kind}-{removed:g}-{seed}.json"
 
 
 # -- ours --------------------------------------------------------------------------------------------------------------
@@ -149,7 +172,7 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
         if kind == "sparsity":
             slopes = SlopeMemo(space, SubnetSlopes(space, bench.subnet, evaluator.teacher, "kl"), Unkept())
         whole = Memo(space, evaluator, Unkept(), slopes)
-        curves: list[list[tuple[int, int, tuple[int, ...]]]] = [[] for _ in targets]
+        curves: list[Curve] = [[] for _ in targets]
         options = replace(Options(), slopes=slopes is not None, **changes)
         search = Search(space, Pool(SEQUENCES, LENGTH), seed, targets, options)
         # Without a model nothing says when to stop.
@@ -158,19 +181,16 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
 
         def watch(_: Step) -> None:
             for curve, genome in zip(curves, search.incumbents, strict=True):
-                if genome is not None and (not curve or curve[-1][2] != genome.levels):
-                    curve.append((spending.tokens, spending.evaluations, genome.levels))
+                if genome is not None and (not curve or curve[-1][2] != genome):
+                    curve.append((spending.tokens, spending.evaluations, genome))
 
         started = time.perf_counter()
         run(Strategy(search.steps(())), whole, spending, allowance, watch)
         for curve, genome in zip(curves, search.incumbents, strict=True):
             assert genome is not None
-            curve.append((spending.tokens, spending.evaluations, genome.levels))
-        values = {"curves": curves, "passes": evaluator.layer_passes, "seconds": time.perf_counter() - started}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values))
-    rows = json.loads(path.read_text())["curves"]
-    return [[(tokens, evaluations, Genome(tuple(levels))) for tokens, evaluations, levels in row] for row in rows]
+            curve.append((spending.tokens, spending.evaluations, genome))
+        keep(path, curves, layer_passes=evaluator.layer_passes, seconds=round(time.perf_counter() - started))
+    return kept(path)
 
 
 # -- judging -----------------------------------------------------------------------------------------------------------
@@ -189,8 +209,9 @@ class Judge:
         if key not in self.known:
             evaluator = self.bench.evaluator(self.space, title, ("kl",))
             [told] = Memo(self.space, evaluator, Unkept())(Batch((genome,), range(COUNTS[title])))
-            self.known[key] = list(told.primary)
-            self.path.write_text(json.dumps(self.known))
+            self.known[key] = [round(loss, 6) for loss in told.primary]
+            lines = [f"{json.dumps(name)}: {json.dumps(losses)}" for name, losses in sorted(self.known.items())]
+            self.path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         return self.known[key]
 
     def loss(self, genome: Genome) -> float:

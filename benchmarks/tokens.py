@@ -5,9 +5,9 @@ minibatches, its own mutation and start; of the tokens of a stage an eighth, sin
 parameters. Depth runs to its end (k (n - k) / 1.5 generations for k of n blocks), sparsity to 4,032 children.
 
 All answers are judged on text of the same source whose documents no search sees, neither ours nor the reference, which
-draws its minibatches from the whole pool, and on held-out text of other sources. Everything is kept in
-runs-local/benchmark-tokens: what is there is not run again, what was interrupted goes on. Runs one after the other; for
-both cores start it twice with different seeds.
+draws its minibatches from the whole pool, and on held-out text of other sources. What is in benchmarks/results/tokens
+is not run again; remove a file to have it made anew. Runs one after the other; for both cores start it twice with
+different seeds.
 
     python -m benchmarks.tokens [reference|ours|report] [depth|sparsity|ablation|nine] [SEED ...]
 """
