@@ -30,6 +30,7 @@ from .space.evaluation import mean_and_error
 from .space.genome import Genome
 from .space.space import Space
 
+RECORD = "tune.json"
 MOST_SEQUENCES = 2048
 """Of text that is trained on, at most, where the recipe names none; more tokens go over it again."""
 
@@ -76,35 +77,28 @@ def tune(
         raise SecateurError(f"--pick {pick}: one plan is tuned at a time")
     [(name, genome)] = genomes.items()
     plan, settings = pick_plan(folder, name), training_settings(recipe.training, changes)
-    text, default = settings.text or _default_text(recipe), settings.text is None
-    file, points = out / "tune.json", dict[int, Point]()
     wanted: dict[str, Any] = {
         "run": recipe.digest(),
         "pick": name,
         "genome": list(genome.levels),
         "training": settings.model_dump(mode="json", exclude={"text", "candidates", "stages", "sequences"}),
     }
-    if out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
-        kept = _read(file)
-        if settings.text is not None:
-            wanted["text"] = text.model_dump(mode="json")
-        for key, value in wanted.items():
-            if kept.get(key) != value:
-                raise SecateurError(
-                    f"{out}: was tuned with {key} {kept.get(key)}, not {value}; --out names another folder"
-                )
-        text, default = TextSettings.model_validate(kept["text"]), False
-        wanted["text_digest"] = kept.get("text_digest")
-        points = {one["tokens"]: Point(one["tokens"], one["losses"]) for one in kept["points"]}
+    if settings.text is not None:
+        wanted["text"] = settings.text.model_dump(mode="json")
+    kept = _kept(out, wanted)
+    text = TextSettings.model_validate(kept["text"]) if kept else settings.text or _default_text(recipe)
+    points = {one["tokens"]: Point(one["tokens"], one["losses"]) for one in kept.get("points", [])}
     chain = _chain(sorted(points), whole(tokens, text.length), whole(every, text.length), out)
     watcher.phase("loading the model and its texts", None)
+    default = not kept and settings.text is None
     bench = compose.load_bench(recipe, space, text.model_copy(update={"name": TRAINING}), at_most=default)
     found = bench.texts[TRAINING]
-    if wanted.setdefault("text_digest", found.digest) != found.digest:
+    if kept and kept.get("text_digest") != found.digest:
         raise SecateurError(
             f"{out}: {text.source} is not the text it was tuned on; put that back, or name another --out"
         )
     wanted["text"] = text.model_copy(update={"sequences": len(found)}).model_dump(mode="json")
+    wanted["text_digest"] = found.digest
     bench.prepare(space, watcher.blocks)
     compose.check_same(folder, bench)
     trainer = trainer_of(settings, recipe.seed, space, bench, out / "states")
@@ -119,7 +113,7 @@ def tune(
                 losses = {title: {score: one.mean for score, one in row.items()} for title, row in scores.items()}
                 points[sum(look)] = Point(sum(look), losses)
                 values = wanted | {"points": [_plain(point) for point in points.values()]}
-                write_text(file, json.dumps(values, indent=1) + "\n")
+                write_text(out / RECORD, json.dumps(values, indent=1) + "\n")
             watcher.at(sum(look), f"{HELD_OUT_SCORES[0]} {_first(points[sum(look)]):.4f}")
         checkpoint = out / f"checkpoint-{sum(chain)}"
         if not checkpoint.exists():
@@ -185,6 +179,21 @@ def _first(point: Point) -> float:
 
 def _plain(point: Point) -> dict[str, Any]:
     return {"tokens": point.tokens, "losses": point.losses}
+
+
+def _kept(out: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What is on record in a folder, nothing where it is new or empty.
+
+    Raises:
+        SecateurError: it holds something else, or what was tuned with other settings than `wanted`.
+    """
+    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
+        return {}
+    kept = _read(out / RECORD)
+    for key, value in wanted.items():
+        if kept.get(key) != value:
+            raise SecateurError(f"{out}: was tuned with {key} {kept.get(key)}, not {value}; --out names another folder")
+    return kept
 
 
 def _read(file: Path) -> dict[str, Any]:

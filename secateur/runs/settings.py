@@ -3,7 +3,7 @@
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -23,17 +23,14 @@ def _one_or_each(value: object) -> str:
     return EACH if isinstance(value, list | tuple) else ONE
 
 
+Value = TypeVar("Value")
 # A value for all stages, or a list of one for each; told apart first, so that what is wrong is said once.
+OneOrEach = Annotated[
+    Annotated[Value, Tag(ONE)] | Annotated[tuple[Value, ...], Field(min_length=1), Tag(EACH)],
+    Discriminator(_one_or_each),
+]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Optimiser = Literal["adamw", "sgd"]
-Rates = Annotated[
-    Annotated[Rate, Tag(ONE)] | Annotated[tuple[Rate, ...], Field(min_length=1), Tag(EACH)],
-    Discriminator(_one_or_each),
-]
-Optimisers = Annotated[
-    Annotated[Optimiser, Tag(ONE)] | Annotated[tuple[Optimiser, ...], Field(min_length=1), Tag(EACH)],
-    Discriminator(_one_or_each),
-]
 ScoreName = Literal["kl", "kl_full", "cross_entropy", "hidden_error"]
 
 
@@ -236,8 +233,8 @@ class TrainingSettings(Settings):
 
     what: Literal["lora", "norms", "full"] = "lora"
     loss: Literal["distillation", "cross_entropy", "both"] = "distillation"
-    optimiser: Optimisers = "adamw"
-    learning_rate: Rates = 1e-3
+    optimiser: OneOrEach[Optimiser] = "adamw"
+    learning_rate: OneOrEach[Rate] = 1e-3
     rank: Positive = 16
     batch: Positive = 4
     text: TextSettings | None = None
