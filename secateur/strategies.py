@@ -1,17 +1,14 @@
 """The composition, second part: from the settings of a strategy to the strategy."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from .compose import goal_of
-from .fitness.slopes import has_slopes
 from .operators.sampling import ends, limited
 from .rules import unfit
 from .runs.recipe import Recipe
-from .runs.settings import Effort, is_plan_file
+from .runs.settings import Effort
 from .runs.strategy_settings import (
-    GOOD_RULES,
     RULES,
     DarwinScheduleSettings,
     DarwinSettings,
@@ -21,7 +18,6 @@ from .runs.strategy_settings import (
     KnapsackSettings,
     SamplerSettings,
     ScheduleSettings,
-    SurrogateSettings,
 )
 from .search.archive import Goal
 from .search.darwin import PUBLISHED as DARWIN
@@ -36,17 +32,13 @@ from .search.multipruner import multipruner
 from .search.random import random_search
 from .search.samplers import sampled
 from .search.strategy import Pool, Steps
-from .search.surrogate import PATH, surrogate, surrogate_front
-from .search.surrogate import Options as SurrogateOptions
 from .search.trained import Stage, TrainedSelection, whole
 from .search.warm import warm_front, warm_start
-from .space.budget import parse_limit
 from .space.errors import SecateurError
 from .space.genome import Genome
 from .space.space import Space
+from .surrogate_steps import surrogate_steps
 
-BEGINNING = 0.6
-"""Of the effort, what the sweep and the path of our own strategy may take at most."""
 PUBLISHED_NAMES = tuple(f"published-{name}" for name in PUBLISHED)
 
 
@@ -96,17 +88,7 @@ def make_steps(
             return multipruner(space, pool, seed, sequences, settings.evaluations or affordable)
         case "surrogate":
             _check_initial(settings.initial, space)
-            if goal is None:
-                options = _options(recipe, settings, space, pool, tokens, 1)
-                options = replace(options, slopes=settings.slopes and has_slopes(space, recipe.scores[0]))
-                return surrogate(space, pool, seed, [space], options, initial)
-            if any(name not in ("uniform", GOOD_RULES) and not is_plan_file(name) for name in settings.initial):
-                raise SecateurError(
-                    "strategy.initial: a front by surrogate starts from its path, 'uniform' and plan files"
-                )
-            limits = _limits(settings, space, goal)
-            options = _options(recipe, settings, space, pool, tokens, len(limits))
-            return surrogate_front(space, goal, pool, seed, limits, options, initial)
+            return surrogate_steps(recipe, settings, space, pool, tokens, goal, initial)
         case "darwin":
             return _darwin_steps(recipe, settings, space, pool, tokens, initial)
     if goal is not None:
@@ -277,66 +259,6 @@ def _check_effort(
             f"{settings.population}; raise 'effort', lower 'population' or 'sequences', or leave knapsack and greedy "
             "out of 'initial'"
         )
-
-
-def _options(
-    recipe: Recipe, settings: SurrogateSettings, space: Space, pool: Pool, tokens: int | None, targets: int
-) -> SurrogateOptions:
-    """The options of our own strategy, with sweep and path on as much text as leaves something to search with.
-
-    Raises:
-        SecateurError: the effort does not reach for a sweep and a path.
-    """
-    names = ("lazy", "batch", "risk", "mutated", "tolerance")
-    options = SurrogateOptions(**{name: getattr(settings, name) for name in names})
-    levels = max(len(gene.levels) for gene in space.genes)
-    anchors = min(settings.anchors or levels, levels)
-    singles = 1 + sum(min(anchors, len(gene.levels) - 1) for gene in space.genes)
-    last = min(settings.sequences, pool.sequences)
-    # What every target's first answer takes on all its text comes off before.
-    kept = last * max(1, targets)
-    sequences = None if tokens is None else tokens // pool.tokens_per_sequence
-    for first in sorted({min(settings.first, last), 1}, reverse=True):
-        left = [] if sequences is None else [BEGINNING * (sequences - kept) / first]
-        left += [] if recipe.effort.evaluations is None else [BEGINNING * recipe.effort.evaluations]
-        room = int(min(left)) - singles if left else None
-        if room is None or room > settings.lazy:
-            wanted = settings.path or PATH * len(space.genes)
-            path = wanted if room is None else min(wanted, room)
-            return replace(options, sequences=last, first=first, anchors=anchors, path=path)
-    needed = round((singles + settings.lazy + 1) / BEGINNING)
-    raise SecateurError(
-        f"effort: surrogate needs {needed} evaluations and {(needed + kept) * pool.tokens_per_sequence:,} tokens for "
-        "its sweep of single changes, a path, and answers to compare; raise 'effort', or lower 'anchors' or 'sequences'"
-    )
-
-
-def _limits(settings: SurrogateSettings, space: Space, goal: Goal) -> list[tuple[str, int]]:
-    """The (cost, limit) of each target of a search for a front.
-
-    Raises:
-        SecateurError: sizes that cannot be read or kept, or that could be of several costs; nothing but costs and one
-            score to minimise.
-    """
-    if len(goal.objectives) != len(goal.costs) + 1 or not goal.costs:
-        raise SecateurError("objectives: surrogate searches for a front of one score and costs, such as [kl, macs]")
-    known = [cost for cost in goal.costs if getattr(space.dense_costs, cost) is not None]
-    if isinstance(settings.sizes, int):
-        limits = []
-        for cost in known:
-            least, most = ends(space, cost)
-            steps = 2 * settings.sizes
-            limits += [(cost, most - (most - least) * number // steps) for number in range(1, settings.sizes + 1)]
-        return list(dict.fromkeys(limits))
-    if len(goal.costs) > 1:
-        raise SecateurError("strategy.sizes: several costs are objectives; write how many sizes of each, such as 8")
-    limits = []
-    for raw in settings.sizes:
-        limit = parse_limit(goal.costs[0], raw, space.dense_costs, "strategy.sizes")
-        if limit is not None:
-            limited(space, goal.costs[0], limit).check_budgets()
-            limits.append((goal.costs[0], limit))
-    return limits
 
 
 def _anchors(settings: Any, space: Space, affordable: int | None, length: int, solutions: int = 1) -> int | None:
