@@ -16,7 +16,9 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+import matplotlib
 import numpy as np
+from matplotlib import pyplot
 from rich.table import Table
 
 from benchmarks.setup import console
@@ -24,6 +26,7 @@ from benchmarks.token_runs import BLOCKS, ROOT, TARGETS, Curve, Judge, ours, ref
 from secateur.space.front import hypervolume
 from secateur.space.genome import Genome
 
+matplotlib.use("Agg")
 NINE = (0.0625, 0.125, 0.1875, 0.25, 0.3125, 0.375, 0.4375, 0.5, 0.5625)
 SEEDS = (0, 1, 2)
 ABLATIONS = {
@@ -127,6 +130,8 @@ def nine(seeds: Sequence[int]) -> None:
         inside = [point for point in points if point[0] <= WORST]
         return hypervolume(inside, (WORST, dense), (0.0, 0.0))
 
+    figure, axis = pyplot.subplots(figsize=(6, 4))
+
     def rows() -> Iterator[tuple[str, ...]]:
         for seed in seeds:
             together = ours("depth", NINE, seed, "surrogate")
@@ -137,11 +142,19 @@ def nine(seeds: Sequence[int]) -> None:
             sets.append(("ours, nine runs (without sharing)", alone, sum(curve[-1][0] for curve in alone)))
             if len(known) == len(NINE):
                 sets.append(("evopress, nine runs", known, sum(curve[-1][0] for curve in known)))
-            for name, curves, tokens in sets:
-                losses = " ".join(f"{judge.loss(curve[-1][2]):.3f}" for curve in curves)
-                yield name, str(seed), f"{tokens:,}", f"{volume([curve[-1][2] for curve in curves]):.4f}", losses
+            for colour, (name, curves, tokens) in enumerate(sets):
+                losses = [judge.loss(curve[-1][2]) for curve in curves]
+                shown = " ".join(f"{loss:.3f}" for loss in losses)
+                yield name, str(seed), f"{tokens:,}", f"{volume([curve[-1][2] for curve in curves]):.4f}", shown
+                label = f"{name}: {tokens / 1e6:.1f} M tokens" if seed == seeds[0] else None
+                axis.plot([dense * (1 - share) for share in NINE], losses, "o-", color=f"C{colour}", label=label)
 
     written("nine", "Nine depth budgets", ["", "seed", "tokens", "hypervolume", "KL at each budget"], rows())
+    axis.set(xlabel="sublayers kept", ylabel="KL")
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(ROOT / "nine.png", dpi=120)
+    pyplot.close(figure)
 
 
 def written(name: str, title: str, headings: Sequence[str], rows: Iterator[tuple[str, ...]]) -> None:
@@ -159,11 +172,6 @@ def written(name: str, title: str, headings: Sequence[str], rows: Iterator[tuple
 
 def plot(kind: str, seeds: Sequence[int]) -> None:
     """KL on fresh text over tokens, for each target."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     judge = Judge(kind)
     figure, axes = pyplot.subplots(1, len(TARGETS[kind]), figsize=(13, 4))
     for axis, removed in zip(axes, TARGETS[kind], strict=True):
