@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from .anatomy import Anatomy, Block
 from .gene import DENSE, Sparsity
@@ -117,8 +118,7 @@ class Costs:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class BlockCosts:
+class BlockCosts(NamedTuple):
     """The share of one block; `kv` in elements per token, not bytes."""
 
     parameters: int
@@ -155,22 +155,20 @@ def block_costs(block: Block, state: BlockState, context: int, additions: Additi
 
 def total(anatomy: Anatomy, blocks: Sequence[BlockCosts], hidden: int, additions: Additions) -> Costs:
     """Adds up the blocks of a subnet of residual width `hidden` and what lies outside them."""
-    block_parameters = sum(block.parameters for block in blocks)
-    zeros = sum(block.zeros for block in blocks)
+    block_parameters, zeros, weights, macs, kv, sublayers = map(sum, zip(*blocks, strict=True))
     parameters = block_parameters + sum(tensor.parameters({"hidden": hidden}) for tensor in anatomy.outside)
     head_macs = anatomy.head_macs
     if hidden < anatomy.hidden_size:
         projection = hidden**2 if additions.projection else 0
         parameters += projection
         head_macs = head_macs * hidden // anatomy.hidden_size + projection
-    kv = sum(block.kv for block in blocks) if anatomy.causal else 0
     return Costs(
         parameters=parameters,
         block_parameters=block_parameters,
         nonzero_parameters=parameters - zeros,
-        linear_weights=sum(block.weights for block in blocks) - zeros,
-        macs=sum(block.macs for block in blocks) + head_macs,
+        linear_weights=weights - zeros,
+        macs=macs + head_macs,
         weight_bytes=parameters * anatomy.bytes_per_parameter,
-        kv_bytes=kv * anatomy.bytes_per_parameter,
-        sublayers=sum(block.sublayers for block in blocks),
+        kv_bytes=kv * anatomy.bytes_per_parameter if anatomy.causal else 0,
+        sublayers=sublayers,
     )

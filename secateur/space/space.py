@@ -3,9 +3,10 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 
 from .anatomy import Anatomy
 from .budget import Budget, shown
@@ -15,6 +16,8 @@ from .errors import SecateurError, suggest
 from .gene import Gene, Sparsity
 from .genome import Genome
 from .latency import LatencyTable, Shape, every_state, shapes
+
+Known = tuple[BlockState, BlockCosts]
 
 
 @dataclass(frozen=True)
@@ -166,17 +169,19 @@ class Space:
         return tuple(tuple(indices) for indices in touching)
 
     @cached_property
-    def _known_blocks(self) -> dict[tuple[int, ...], tuple[BlockState, BlockCosts]]:
-        return {}
+    def _known_blocks(self) -> tuple[tuple[Callable[[tuple[int, ...]], object], dict[object, Known]], ...]:
+        """For each block, which levels of a genome it depends on, and what is known of it by these."""
+        return tuple((itemgetter(*genes) if genes else _nothing, {}) for genes in self._touching)
 
-    def _block(self, genome: Genome, index: int) -> tuple[BlockState, BlockCosts]:
+    def _block(self, genome: Genome, index: int) -> Known:
         """State and costs of one block, remembered by the levels of the genes that touch it."""
-        memo = (index, *(genome.levels[gene] for gene in self._touching[index]))
-        if memo not in self._known_blocks:
+        levels, known = self._known_blocks[index]
+        memo = levels(genome.levels)
+        if memo not in known:
             block = self.anatomy.blocks[index]
             state = self._state(genome, index)
-            self._known_blocks[memo] = (state, block_costs(block, state, self.context, self.additions))
-        return self._known_blocks[memo]
+            known[memo] = (state, block_costs(block, state, self.context, self.additions))
+        return known[memo]
 
     def _state(self, genome: Genome, index: int) -> BlockState:
         block = self.anatomy.blocks[index]
@@ -204,7 +209,7 @@ class Space:
         return tuple(self._block(genome, block.index)[0] for block in self.anatomy.blocks)
 
     def costs(self, genome: Genome) -> Costs:
-        blocks = [self._block(genome, block.index) for block in self.anatomy.blocks]
+        blocks = [self._block(genome, index) for index in range(len(self.anatomy.blocks))]
         hidden = blocks[0][0].hidden
         costs = total(self.anatomy, [costs for _, costs in blocks], hidden, self.additions)
         if self.latency is None:
@@ -306,3 +311,7 @@ class Space:
             if state.hidden < block.hidden or 0 < state.queries < block.queries:
                 rows[-1] += [state.queries, state.hidden]
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def _nothing(_: tuple[int, ...]) -> tuple[int, ...]:
+    return ()
