@@ -97,27 +97,31 @@ def report(kinds: Sequence[str], seeds: Sequence[int]) -> None:
 
 
 def ablation(seeds: Sequence[int]) -> None:
-    """Depth, 25 %: what each part is worth, at its own end and at the tokens of the whole."""
+    """Depth, 25 %: what each part is worth, at its own end and at the tokens of the whole; sharing is in `nine`."""
     kind, removed = "depth", 0.25
     judge = Judge(kind)
 
     def rows() -> Iterator[tuple[str, ...]]:
         for name, changes in ABLATIONS.items():
             for seed in seeds:
+                theirs = reference_curve(kind, removed, seed)
                 [whole] = ours(kind, [removed], seed, "surrogate")
                 [curve] = ours(kind, [removed], seed, "surrogate" if name == "whole" else name, **changes)
-                level = first_below(curve, judge.loss, judge.loss(whole[-1][2]))
+                wanted = [judge.loss(one[-1][2]) for one in (whole, theirs) if one is not None]
+                reached = [first_below(curve, judge.loss, loss) for loss in wanted]
                 yield (
                     name,
                     str(seed),
                     f"{curve[-1][1]:,} / {curve[-1][0]:,}",
                     f"{judge.loss(curve[-1][2]):.4f}",
                     f"{judge.loss(at(curve, whole[-1][0])):.4f}",
-                    f"{level:,}" if level is not None else "never",
+                    *(f"{tokens:,}" if tokens is not None else "never" for tokens in reached),
+                    *(["-"] if theirs is None else []),
                 )
 
     headings = ["variant", "seed", "evaluations / tokens", "KL at the end", "KL at the tokens of the whole"]
-    written("ablation", "Ablation: depth, 25 %", [*headings, "tokens to the whole's KL"], rows())
+    headings += ["tokens to the whole's KL", "tokens to evopress's"]
+    written("ablation", "Ablation: depth, 25 %", headings, rows())
 
 
 def nine(seeds: Sequence[int]) -> None:
