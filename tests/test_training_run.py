@@ -160,8 +160,8 @@ def test_darwin_trains_in_every_stage(tiny: Path, tmp_path: Path) -> None:
 
 def test_darwin_starts_from_other_searches_and_races(tiny: Path, tmp_path: Path) -> None:
     schedule = {"generations": 2, "offspring": 4, "survivors": [4, 1], "tokens": [64, 96], "training": [32, 64]}
-    strategy = {"name": "darwin", "schedule": schedule, "initial": ["knapsack"], "warm": {"name": "knapsack"}}
-    strategy |= {"minibatches": "nested", "race": 0.2}
+    strategy: dict[str, Any] = {"name": "darwin", "schedule": schedule, "minibatches": "nested", "race": 0.2}
+    strategy |= {"initial": ["knapsack"], "warm": {"name": "knapsack"}}
     recipe = recipe_of(tiny, training={"what": "norms", "learning_rate": 1e-3}, effort={}, strategy=strategy)
     run = secateur.run(recipe, tmp_path / "run")
     values, choices, counts = facts(run.path)
