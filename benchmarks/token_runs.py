@@ -68,10 +68,10 @@ def setting(kind: str, removed: float, seed: int) -> dict[str, Any]:
 
 def keep(path: Path, curves: Sequence[Curve], **more: Any) -> None:
     """Writes what a run found, a curve for each target, with `more` of the run and the commit that it ran on."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    status, commit = subprocess.getstatusoutput("git rev-parse --short HEAD")
     rows = [[(tokens, evaluations, genome.levels) for tokens, evaluations, genome in curve] for curve in curves]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"commit": commit.stdout.strip(), **more, "curves": rows}) + "\n")
+    path.write_text(json.dumps({"commit": "unknown" if status else commit, **more, "curves": rows}) + "\n")
 
 
 def kept(path: Path) -> list[Curve]:
