@@ -200,7 +200,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(file.read_text(encoding="utf8"))
         if not isinstance(values, dict):
-            raise ValueError("tune.json holds no settings")
+            raise ValueError(f"{file.name} holds no settings")
     except (OSError, ValueError) as error:
         raise SecateurError(f"{file.parent}: no folder of a tuned plan ({error}); --out names another one") from error
     return values
