@@ -8,7 +8,7 @@ tried again (Minoux 1978, accelerated greedy).
 
 import heapq
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.space import Space
-from .strategy import Batch, Pool, Steps, best_of
+from .strategy import Batch, Pool, Steps, best_of, noted
 from .sweep import Table, sweep
+
+COARSE = 2
+"""Changes that a step of a walk through several budgets may make at most, so that it is worth its evaluations."""
 
 
 def greedy(
@@ -81,7 +84,50 @@ def walk(
     return genome
 
 
-def changes(space: Space, table: Table) -> int:
+def walk_through(
+    targets: Sequence[Space], table: Table, used: range, lazy: int, evaluations: int
+) -> Generator[Batch, list[Evaluation], list[Genome]]:
+    """For each target the first point of a walk that keeps its budgets.
+
+    One walk for all targets that limit the same costs, to the tightest of them; one more for each that it misses.
+    Where `evaluations`, shared among the costs, would leave steps of more than `COARSE` changes, `table` alone decides.
+
+    Raises:
+        SecateurError: budgets that cannot be kept.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index in sorted(range(len(targets)), key=lambda index: _size(targets[index])):
+        groups.setdefault(tuple(sorted(budget.cost for budget in targets[index].budgets)), []).append(index)
+    points: dict[int, Genome] = {}
+    for group in groups.values():
+        some = [targets[index] for index in group]
+        found = yield from _walk_through(some, table, used, lazy, evaluations // len(groups))
+        points.update(zip(group, found, strict=True))
+    return [points[index] for index in range(len(targets))]
+
+
+def _walk_through(
+    targets: Sequence[Space], table: Table, used: range, lazy: int, evaluations: int
+) -> Generator[Batch, list[Evaluation], list[Genome]]:
+    """`walk_through` for targets that limit the same costs, the tightest first."""
+    walked = [targets[0].dense]
+    points: list[Genome] = []
+    for target in targets:
+        if not any(target.feasible(genome) for genome in walked):
+            fine = _changes(target, table) <= COARSE * (evaluations // (lazy + 1))
+            steps = walk(target, table, used, lazy, evaluations if fine else 0)
+            end = yield from noted(steps, lambda batch, told: walked.append(batch.genomes[0]))
+            walked.append(end)
+        points.append(next(genome for genome in walked if target.feasible(genome)))
+    return points
+
+
+def _size(target: Space) -> float:
+    """How much its budgets leave, in shares of the dense costs."""
+    return sum(budget.limit / max(1, budget.of(target.dense_costs)) for budget in target.budgets)
+
+
+def _changes(space: Space, table: Table) -> int:
     """How many changes a walk makes where `table` is right; see `walk` for what it raises."""
     space.check_budgets()
     return len(_planned(space, space.dense, _of_table(table)))

@@ -172,6 +172,18 @@ class LossModel:
         return features.shares[:, self._near[0]] * features.shares[:, self._near[1]]
 
 
+def by_share(space: Space) -> list[list[float]]:
+    """A prior without a sweep: the share of the linears' weights that a level removes."""
+    dense = space.dense_costs.linear_weights
+    return [
+        [
+            1 - space.costs(space.canonical(space.dense.with_level(index, level))).linear_weights / dense
+            for level in range(len(gene.levels))
+        ]
+        for index, gene in enumerate(space.genes)
+    ]
+
+
 def _increasing(row: Array, least: float, most: float) -> Array:
     """Added losses with a floor that rises with the level, so that no two levels of a gene look the same."""
     levels = np.arange(len(row)) / (len(row) - 1)

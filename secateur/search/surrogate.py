@@ -1,8 +1,8 @@
 """Our own strategy: a sweep, a lazy greedy path through all budgets, then candidates from a model of the loss, raced.
 
 1. Every single change is scored on little text (`sweep`), and a greedy walk goes from the dense model through all
-   budgets, trying again only what looks best (`greedy.walk`). Every point on it is a first answer to its budget. Where
-   there are so many levels that each of its steps would make more than `COARSE` changes, the sweep alone gives the
+   budgets, trying again only what looks best (`greedy.walk_through`). Every point on it is a first answer to its
+   budget. Where there are so many levels that each of its steps would make several changes, the sweep alone gives the
    first answers: such a walk takes more than the search needs to get as far.
    Where the evaluator has slopes, of one answer to one budget, it then goes downhill (`downhill`) by them, on ever more
    text: one pass backwards says of every level of every gene what scoring each would take hundreds of evaluations for.
@@ -23,7 +23,6 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from ..operators.mutation import switch_costs
 from ..operators.repair import tighten
@@ -34,17 +33,16 @@ from ..space.genome import Genome
 from ..space.space import Space
 from .archive import Archive, Goal
 from .downhill import downhill
-from .greedy import changes, walk
+from .greedy import walk_through
 from .knapsack import solve
 from .known import Known
-from .loss_model import LossModel, matrix
+from .loss_model import LossModel, by_share, matrix
 from .propose import CELLS, Proposal, linearised, propose, spread_out
 from .race import looks, race
+from .ranking import Ranking
 from .strategy import Answer, Batch, Pool, Steps, noted
-from .sweep import Table, sweep
+from .sweep import sweep
 
-RECENT = 24
-"""Candidates over which the model's rank correlation is taken."""
 POOR = 0.3
 """Rank correlation under which most candidates come from mutation."""
 PATIENCE = 3
@@ -96,7 +94,6 @@ class Options:
 
 
 PATH = 3
-COARSE = 2
 
 
 def surrogate(
@@ -146,9 +143,9 @@ class Search:
         last = min(options.sequences, pool.sequences)
         self.counts = looks(min(options.first, last), last) if options.racing else (last,)
         self.known = Known()
-        self.model = LossModel(space, _by_share(space))
+        self.model = LossModel(space, by_share(space))
         self.incumbents: list[Genome | None] = [None] * len(targets)
-        self.pairs: list[tuple[float, float]] = []
+        self.ranking = Ranking()
         self.asked: Counter[Genome] = Counter()
         self.quiet = self.stale = 0
         self.finished = False
@@ -172,7 +169,8 @@ class Search:
             if dense in self.known.losses and abs(np.mean(self.known.losses[dense])) > OFFSET:
                 yield from self._noted(_ask((dense,), range(self.counts[-1])))
             self.model = LossModel(self.space, table.added)
-            points = yield from self._walk(table, used)
+            most = self.options.path or PATH * len(self.space.genes)
+            points = yield from self._noted(walk_through(self.targets, table, used, self.options.lazy, most))
             for target, own, point in zip(self.targets, starts, points, strict=True):
                 own.append(point)
                 # Where too much hangs together, or levels have failed, the path is all there is.
@@ -190,29 +188,6 @@ class Search:
                 yield from self._grow()
         # Whatever was tried has failed.
         self.finished = all(incumbent is None for incumbent in self.incumbents)
-
-    def _walk(self, table: Table, used: range) -> Generator[Batch, list[Evaluation], list[Genome]]:
-        """For each target the first point of a walk that keeps its budgets.
-
-        One walk for all targets that limit the same costs, to the tightest of them; one more for each that it misses.
-        """
-        groups: dict[tuple[str, ...], list[int]] = {}
-        for index in sorted(range(len(self.targets)), key=lambda index: _size(self.targets[index])):
-            costs = tuple(sorted(budget.cost for budget in self.targets[index].budgets))
-            groups.setdefault(costs, []).append(index)
-        most = (self.options.path or PATH * len(self.space.genes)) // len(groups)
-        points: dict[int, Genome] = {}
-        for group in groups.values():
-            walked: list[Genome] = [self.space.dense]
-            for index in group:
-                target = self.targets[index]
-                if not any(target.feasible(genome) for genome in walked):
-                    steps = most // (self.options.lazy + 1)
-                    taken = most if changes(target, table) <= COARSE * steps else 0
-                    end = yield from self._noted(walk(target, table, used, self.options.lazy, taken), walked)
-                    walked.append(end)
-                points[index] = next(genome for genome in walked if target.feasible(genome))
-        return [points[index] for index in range(len(self.targets))]
 
     # -- rounds ----------------------------------------------------------------------------------------------------
 
@@ -278,7 +253,8 @@ class Search:
         """The next batch: (target, proposal)."""
         wanted = self.options.batch
         mutated = max(1, round(self.options.mutated * wanted))
-        poor = self.correlation is not None and self.correlation < POOR
+        correlation = self.ranking.correlation
+        poor = correlation is not None and correlation < POOR
         if not self.options.modelling:
             mutated = wanted
         elif poor:
@@ -332,55 +308,25 @@ class Search:
         if won is not None:
             self.incumbents[index] = won.genome
 
-    def _noted(
-        self, steps: Generator[Batch, list[Evaluation], Answer], walked: list[Genome] | None = None
-    ) -> Generator[Batch, list[Evaluation], Answer]:
-        """Keeps what batches were told; the first genome of each goes into `walked`."""
-
-        def note(batch: Batch, told: list[Evaluation]) -> None:
-            self.known.add(told)
-            if walked is not None:
-                walked.append(batch.genomes[0])
-
-        return noted(steps, note, lambda batch: replace(batch, correlation=self.correlation))
+    def _noted(self, steps: Generator[Batch, list[Evaluation], Answer]) -> Generator[Batch, list[Evaluation], Answer]:
+        """Keeps what batches were told."""
+        return noted(
+            steps,
+            lambda batch, told: self.known.add(told),
+            lambda batch: replace(batch, correlation=self.ranking.correlation),
+        )
 
     def _compare(self, proposals: Sequence[Proposal], before: Genome | None, expected: float) -> None:
         """Notes how much worse than the incumbent of then the model took each candidate to be, and what came out."""
-        if before is None or before not in self.known.losses:
+        if not self.options.modelling or before is None or before not in self.known.losses:
             return
         count, dense = self.counts[0], self.space.dense
         base = max(1e-9, self.known.excess(before, dense, count))
         for proposal in proposals:
             if proposal.genome in self.known.losses:
                 outcome = self.known.excess(proposal.genome, dense, count) / base
-                self.pairs.append((proposal.predicted - expected, outcome))
-        del self.pairs[:-RECENT]
-
-    @property
-    def correlation(self) -> float | None:
-        """Spearman's rank correlation of predictions and outcomes of late; None while there are few."""
-        if not self.options.modelling or len(self.pairs) < RECENT // 2:
-            return None
-        value = float(spearmanr(*zip(*self.pairs, strict=True)).statistic)
-        return value if math.isfinite(value) else None
+                self.ranking.add(proposal.predicted - expected, outcome)
 
 
 def _ask(genomes: tuple[Genome, ...], sequences: range) -> Generator[Batch, list[Evaluation], None]:
     yield Batch(genomes, sequences)
-
-
-def _size(target: Space) -> float:
-    """How much its budgets leave, in shares of the dense costs."""
-    return sum(budget.limit / max(1, budget.of(target.dense_costs)) for budget in target.budgets)
-
-
-def _by_share(space: Space) -> list[list[float]]:
-    """A prior without a sweep: the share of the linears' weights that a level removes."""
-    dense = space.dense_costs.linear_weights
-    return [
-        [
-            1 - space.costs(space.canonical(space.dense.with_level(index, level))).linear_weights / dense
-            for level in range(len(gene.levels))
-        ]
-        for index, gene in enumerate(space.genes)
-    ]

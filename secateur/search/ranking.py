@@ -1,0 +1,27 @@
+"""How well a model of the loss has ranked candidates of late."""
+
+import math
+from collections import deque
+
+from scipy.stats import spearmanr
+
+RECENT = 24
+"""Candidates that are looked back on."""
+
+
+class Ranking:
+    """What a model said of its last candidates and what came out, both relative to the incumbent of then."""
+
+    def __init__(self) -> None:
+        self._pairs: deque[tuple[float, float]] = deque(maxlen=RECENT)
+
+    def add(self, predicted: float, outcome: float) -> None:
+        self._pairs.append((predicted, outcome))
+
+    @property
+    def correlation(self) -> float | None:
+        """Spearman's rank correlation; None while there are few, or where all are alike."""
+        if len(self._pairs) < RECENT // 2:
+            return None
+        value = float(spearmanr(*zip(*self._pairs, strict=True)).statistic)
+        return value if math.isfinite(value) else None
