@@ -41,8 +41,9 @@ def score(names: tuple[str, ...], hidden: torch.Tensor, sequences: Sequence[int]
         values = _by_row(names, rows, sequences, scored, teacher)
         counts = [len(positions) for positions, _ in scored]
         for name, column in values.items():
-            for result, part in zip(results, torch.split(column, counts), strict=True):
-                result[name] = float(part.nanmean())
+            for result, part, (positions, targets) in zip(results, torch.split(column, counts), scored, strict=True):
+                mean = over_targets(part, targets[positions]) if name == "cross_entropy" else part.mean()
+                result[name] = float(mean)
     if "hidden_error" in names:
         for result, one, sequence in zip(results, hidden, sequences, strict=True):
             dense = teacher.hidden(sequence)[0].float()
@@ -57,7 +58,7 @@ def _by_row(
     scored: Sequence[tuple[torch.Tensor, torch.Tensor]],
     teacher: Teacher,
 ) -> dict[str, torch.Tensor]:
-    """For each name one value for each of the final hidden states `rows` (positions, hidden); NaN: nothing to predict.
+    """For each name one value for each of the final hidden states `rows` (positions, hidden).
 
     On the CPU, where sums over a few rows cost a synchronisation on an accelerator.
     """
@@ -104,14 +105,18 @@ def predicted(text: Sequences, sequence: int) -> tuple[torch.Tensor, torch.Tenso
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood (positions,), NaN where the target is `NOT_MASKED`.
+    """Negative log-likelihood (positions,), 0 where the target is `NOT_MASKED`; see `over_targets`.
 
     Args:
         logits: (positions, vocabulary).
         targets: (positions,).
     """
-    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none", ignore_index=NOT_MASKED)
-    return losses.masked_fill(targets == NOT_MASKED, torch.nan)
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="none", ignore_index=NOT_MASKED)
+
+
+def over_targets(losses: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The mean of losses (positions,) where there is something to predict; NaN if any of these is."""
+    return losses[(targets != NOT_MASKED).to(losses.device)].mean()
 
 
 def kl_full(dense: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

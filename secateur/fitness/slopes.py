@@ -27,7 +27,7 @@ from ..space.slopes import PASSES, Slopes
 from ..space.space import Space
 from .evaluator import BATCH_TOKENS, CANDIDATE_ERRORS, aligned
 from .level_store import as_matrix
-from .scores import cross_entropy, kl_top, predicted
+from .scores import cross_entropy, kl_top, over_targets, predicted
 from .subnet import Subnet
 from .teacher import Teacher
 
@@ -141,7 +141,8 @@ class SubnetSlopes:
         places = positions.to(logits.device)
         rows = logits[places].float()
         if self.score == "cross_entropy":
-            return cross_entropy(rows, targets[positions].to(logits.device)).nanmean()
+            wanted = targets[positions].to(logits.device)
+            return over_targets(cross_entropy(rows, wanted), wanted)
         top = self.teacher.top(sequence)
         return kl_top(top.log_probabilities[places], top.tokens[places], top.log_tail[places], rows).mean()
 

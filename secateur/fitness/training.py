@@ -25,7 +25,7 @@ import torch
 from ..space.genome import Genome
 from ..space.space import Space
 from .cache import digest, read_tensors, write_tensors
-from .scores import cross_entropy, kl_top, predicted
+from .scores import cross_entropy, kl_top, over_targets, predicted
 from .subnet import Subnet
 from .teacher import Teacher
 
@@ -252,7 +252,8 @@ class Trainer:
             places = positions.to(device)
             rows = row[places].float()
             if self.settings.loss != "distillation":
-                losses.append(cross_entropy(rows, targets[positions].to(device)).nanmean())
+                wanted = targets[positions].to(device)
+                losses.append(over_targets(cross_entropy(rows, wanted), wanted))
             if self.settings.loss != "cross_entropy":
                 top = self.teacher.top(sequence)
                 losses.append(

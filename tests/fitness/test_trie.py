@@ -176,6 +176,9 @@ class Fault(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         if self.what == "nan":
             return hidden * float("nan")
+        if self.what == "late":
+            late = torch.arange(hidden.shape[1]) >= hidden.shape[1] // 2
+            return hidden.masked_fill(late[:, None], float("nan"))
         if self.what == "inf":
             return hidden * float("inf")
         if self.what == "memory":
@@ -205,6 +208,17 @@ def test_a_failing_candidate_is_an_outcome(what: str, reason: str, tmp_path: Pat
     assert told[bad].losses == {}
     assert all(told[genome].status == "ok" for genome in good)
     assert made.subnet.states == list(SPACE.states(SPACE.dense)), "the model is dense again"
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_who_overflows_at_some_positions_has_failed(name: str, tmp_path: Path) -> None:
+    """Not scored on the positions that went well."""
+    model = model_of("llama")
+    made = make(tmp_path, (name,), model)
+    made.teacher.prepare(range(2))
+    model.model.layers[3].mlp = Fault("late")
+    [told] = made([SPACE.dense], range(2))
+    assert (told.status, told.reason) == ("failed", f"{name} is not finite")
 
 
 def test_an_interrupted_population_leaves_the_model_dense(evaluate: SubnetEvaluator) -> None:
