@@ -1,6 +1,7 @@
 """The composition, second part: from the settings of a strategy to the strategy."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from .compose import goal_of
@@ -40,6 +41,8 @@ from .space.space import Space
 from .surrogate_steps import surrogate_steps
 
 PUBLISHED_NAMES = tuple(f"published-{name}" for name in PUBLISHED)
+FIRST = {"knapsack": KnapsackSettings(name="knapsack"), "greedy": GreedySettings(name="greedy")}
+"""What `initial` may run first, with the settings that it has where `warm` says nothing."""
 
 
 def make_steps(
@@ -130,16 +133,32 @@ def _evopress_steps(
 
 
 def _first(
-    recipe: Recipe, settings: EvopressSettings | DarwinSettings, space: Space, pool: Pool, tokens: int | None
+    recipe: Recipe,
+    settings: EvopressSettings | DarwinSettings | EvolutionSettings | SamplerSettings,
+    space: Space,
+    pool: Pool,
+    tokens: int | None,
+    goal: Goal | None = None,
 ) -> list[Callable[[], Steps]]:
-    """The strategies that `initial` runs first, with half of the effort where `warm` says nothing of them."""
+    """The strategies that `initial` runs first, with half of the effort for all of them together.
+
+    Raises:
+        SecateurError: one of them cannot run on that.
+    """
+    names = [name for name in FIRST if name in settings.initial]
+    each = 2 * max(1, len(names))
+    evaluations = recipe.effort.evaluations
+    part = Effort(tokens=tokens and max(1, tokens // each), evaluations=evaluations and max(1, evaluations // each))
     first: list[Callable[[], Steps]] = []
-    for name, kind in (("knapsack", KnapsackSettings), ("greedy", GreedySettings)):
-        if name in settings.initial:
-            chosen = settings.warm if isinstance(settings.warm, kind) else kind.model_validate({"name": name})
-            half = tokens and tokens // 2 if chosen is not settings.warm else tokens
-            first.append(lambda c=chosen, t=half: make_steps(recipe, c, space, pool, t))  # type: ignore[misc]
-            first[-1]()  # so that what cannot run is refused now
+    for name in names:
+        chosen = settings.warm if settings.warm is not None and settings.warm.name == name else FIRST[name]
+        wanted = space
+        if goal is not None:
+            # Whatever is said, on the sequences of the search, so that its evaluations are part of the front.
+            chosen = chosen.model_copy(update={"sequences": goal.sequences})
+            wanted = _half_way(space, goal) if name == "greedy" else space
+        first.append(partial(make_steps, recipe.model_copy(update={"effort": part}), chosen, wanted, pool, part.tokens))
+        first[-1]()  # so that what cannot run is refused now
     return first
 
 
@@ -205,22 +224,8 @@ def _front_steps(
     Raises:
         SecateurError: the effort does not reach for both.
     """
-    each = 2 * max(1, sum(name in settings.initial for name in ("knapsack", "greedy")))
-    half = Effort(
-        tokens=tokens and max(1, tokens // each),
-        evaluations=recipe.effort.evaluations and max(1, recipe.effort.evaluations // each),
-    )
     _check_effort(recipe, settings, goal, pool, tokens)
-    first: list[Callable[[], Steps]] = []
-    for name, kind in (("knapsack", KnapsackSettings), ("greedy", GreedySettings)):
-        if name in settings.initial:
-            chosen = settings.warm if isinstance(settings.warm, kind) else kind.model_validate({"name": name})
-            # Whatever is said, on the sequences of the search, so that its evaluations are part of the front.
-            warm = chosen.model_copy(update={"sequences": goal.sequences})
-            halved = recipe.model_copy(update={"effort": half})
-            wanted = _half_way(space, goal) if name == "greedy" else space
-            first.append(lambda s=warm, r=halved, w=wanted: make_steps(r, s, w, pool, half.tokens))  # type: ignore[misc]
-            first[-1]()  # so that what cannot run is refused now
+    first = _first(recipe, settings, space, pool, tokens, goal)
     if settings.encoding == "shares":
         check_clusters(space)
     encoding: Encoding = (Levels if settings.encoding == "levels" else Shares)(space, goal.costs)
@@ -251,7 +256,7 @@ def _check_effort(
     if recipe.effort.evaluations is not None:
         affordable.append(recipe.effort.evaluations)
     left = min(affordable, default=None)
-    if left is not None and {"knapsack", "greedy"} & set(settings.initial):
+    if left is not None and FIRST.keys() & set(settings.initial):
         left -= left // 2
     if left is not None and left < settings.population:
         raise SecateurError(

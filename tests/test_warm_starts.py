@@ -1,0 +1,51 @@
+"""Searches that start from others: what these may take of the effort."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secateur.compose import build_space
+from secateur.runs.reading import make_recipe
+from secateur.search.loop import Allowance, Spending, run
+from secateur.search.memo import Memo
+from secateur.search.strategy import Batch, Pool, Strategy, noted
+from secateur.space.errors import SecateurError
+from secateur.space.evaluation import Evaluation
+from secateur.strategies import make_steps
+from tests.tiny import ListJournal, TableEvaluator, tiny_recipe
+
+
+@pytest.mark.parametrize("first", [["greedy"], ["knapsack"], ["knapsack", "greedy"]])
+@pytest.mark.parametrize("limit", ["tokens", "evaluations"])
+def test_half_of_the_effort_is_left_for_the_search(tiny: Path, first: list[str], limit: str) -> None:
+    length = 16
+    effort = {"tokens": 80 * 4 * length} if limit == "tokens" else {"tokens": 10**6, "evaluations": 80}
+    changes: dict[str, Any] = {
+        "genes": [{"kind": "sparsity", "per": "sublayer", "levels": [round(0.07 * step, 2) for step in range(1, 13)]}],
+        "budgets": {"linear_weights": "0.6x"},
+        "strategy": {"name": "evopress", "initial": first, "warm": {"name": first[0]}},
+        "effort": effort,
+    }
+    recipe = make_recipe(tiny_recipe(tiny / "model", tiny / "calibration.txt", **changes))
+    space = build_space(recipe)
+    pool, own = Pool(6, length), Spending(length)
+
+    def note(batch: Batch, _: list[Evaluation]) -> None:
+        # The first that knows a best answer is the search itself.
+        if batch.incumbent is not None:
+            own.add(batch)
+
+    steps = noted(make_steps(recipe, recipe.strategy, space, pool, recipe.effort.tokens), note)
+    memo, spending = Memo(space, TableEvaluator(space), ListJournal()), Spending(length)
+    allowance = Allowance(tokens=recipe.effort.tokens, evaluations=recipe.effort.evaluations)
+    assert run(Strategy(steps), memo, spending, allowance) is not None
+    assert len(own.genomes) >= 6
+
+
+def test_what_half_of_the_effort_does_not_reach_for_is_refused(tiny: Path) -> None:
+    strategy = {"name": "evopress", "initial": ["knapsack"]}
+    effort = {"tokens": 12 * 4 * 16}  # a sweep takes 10 evaluations on 4 sequences
+    recipe = make_recipe(tiny_recipe(tiny / "model", tiny / "calibration.txt", strategy=strategy, effort=effort))
+    with pytest.raises(SecateurError, match="effort: knapsack needs"):
+        make_steps(recipe, recipe.strategy, build_space(recipe), Pool(6, 16), recipe.effort.tokens)
