@@ -102,4 +102,4 @@ def _limits(settings: SurrogateSettings, space: Space, goal: Goal) -> list[tuple
         if limit is not None:
             limited(space, goal.costs[0], limit).check_budgets()
             limits.append((goal.costs[0], limit))
-    return limits
+    return list(dict.fromkeys(limits))

@@ -85,9 +85,9 @@ class EvopressSettings(Settings):
     by default fresh and levels with a published schedule, nested and costs otherwise. `initial`: where to start;
     `random` is the published choice for depth (and for where nothing else that is named gives a start), `uniform` for
     sparsity; so may any other rule of the baselines be, all good ones that apply (`rules`), and plan files, our own or
-    other tools'; `knapsack` and `greedy` run those first, with the settings in `warm`, and their
-    tokens count. `race`: children race against their parent instead of being selected in stages, and one that is
-    better is dropped with this probability at most.
+    other tools'; `knapsack` and `greedy` run those first, with the settings in `warm` and half of the effort for both
+    together. `race`: children race against their parent instead of being selected in stages: at most half of them go on
+    after a look, and the test loses one that is better than the parent with this probability at most.
     """
 
     name: Literal["evopress"]

@@ -112,10 +112,11 @@ def evopress(
 ) -> Steps:
     """Searches from the best of `initial` (brought onto the budgets beforehand), or of `schedule.first` random genomes.
 
-    `risk`: that a race drops a child that is better than its parent; then a generation looks at the sequences of the
-    first stage, at twice as many, and so on to those of the last, whatever `survivors` says. Races compare on nested
-    prefixes; None: stages, as published. `trained`: what candidates are trained on by each stage before they are scored
-    there; see `darwin`. A race then looks at its candidates once a stage.
+    `risk`: that the test of a race drops a child that is better than its parent; then a generation looks at the
+    sequences of the first stage, at twice as many, and so on to those of the last, with half of the children at each,
+    whatever `survivors` says. Races compare on nested prefixes; None: stages, as published. `trained`: what candidates
+    are trained on by each stage before they are scored there; see `darwin`. A race then looks at its candidates once a
+    stage.
 
     Raises:
         SecateurError: a stage asks for more text than the pool has, or `initial` breaks a budget.

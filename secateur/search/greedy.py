@@ -112,11 +112,17 @@ def _walk_through(
     """`walk_through` for targets that limit the same costs, the tightest first."""
     walked = [targets[0].dense]
     points: list[Genome] = []
+    asked: list[int] = []
+
+    def note(batch: Batch, _: list[Evaluation]) -> None:
+        walked.append(batch.genomes[0])
+        asked.append(len(batch.genomes))
+
     for target in targets:
         if not any(target.feasible(genome) for genome in walked):
-            fine = _changes(target, table) <= COARSE * (evaluations // (lazy + 1))
-            steps = walk(target, table, used, lazy, evaluations if fine else 0)
-            end = yield from noted(steps, lambda batch, told: walked.append(batch.genomes[0]))
+            left = evaluations - sum(asked)
+            fine = _changes(target, table) <= COARSE * (left // (lazy + 1))
+            end = yield from noted(walk(target, table, used, lazy, left if fine else 0), note)
             walked.append(end)
         points.append(next(genome for genome in walked if target.feasible(genome)))
     return points

@@ -39,7 +39,7 @@ class Known:
         Text differs in difficulty: what is lost on few sequences is scaled by what those sequences make of the genomes
         that were scored on the most. The model is wanted near the losses of `around`: what loses less than `NEAR` of
         the least of them is left out, above all single changes where cuts are deep, of which the prior knows already;
-        and of more than `MOST` those count whose losses are nearest.
+        and of more than `MOST` those count whose losses are nearest. Where one of `around` loses nothing, nothing is.
         """
         genomes = [genome for genome in self.losses if genome != dense]
         most = max((len(self.losses[genome]) for genome in genomes), default=0)
@@ -71,7 +71,7 @@ def _nearest(genomes: Sequence[Genome], losses: Sequence[float], around: Sequenc
     wanted = [losses[places[genome]] for genome in around if genome in places]
     if not wanted:
         return list(range(len(genomes)))
-    least = NEAR * min(wanted)
+    least = NEAR * min(wanted) if min(wanted) > 0 else -np.inf
     distance = np.where(np.less(losses, least), np.inf, np.abs(_log(losses)[:, None] - _log(wanted)).min(1))
     order = np.argsort(distance, kind="stable")[:MOST]
     return sorted(order[np.isfinite(distance[order])].tolist())

@@ -4,7 +4,8 @@ All see the same shuffled sequences in the same order, and the incumbent has bee
 nothing. After each look at twice as many sequences a challenger leaves whose paired difference to the incumbent says
 that it is worse (Student's t, one-sided). The k-th look may err with probability risk / (k (k + 1)): these add up to
 `risk` over however many looks, so that the test loses a challenger that is truly better with probability `risk` at
-most, wherever the race ends: a union bound over looks, as in racing since Maron and Moore 1994. That holds for
+most, wherever the race ends: a union bound over looks, as in racing since Maron and Moore 1994. (Looks without a test,
+on few sequences and the last, use nothing of their share, so that it is less.) That holds for
 differences that are normal, and an incumbent that was not chosen on the same sequences; skewed differences and a lucky
 incumbent make it larger, which is why nobody is tested on fewer than `FEWEST` sequences. Beyond the test at most half
 of the challengers go on after a look, those with the least loss, so that a field of equals is not carried to the end.
@@ -58,28 +59,29 @@ def race(
     answer: Genome | None = None,
     trained: Sequence[Chain] = (),
 ) -> Generator[Batch, list[Evaluation], Evaluation | None]:
-    """Runs one race on the first `counts[-1]` sequences; returns the winner's evaluation on all of them.
+    """Runs one race on the first `counts[-1]` sequences at most; of equals the incumbent wins.
 
     Args:
         challengers: distinct, none equal to the incumbent.
         incumbent: None: the challengers race among themselves, nobody is dropped by the test.
         counts: sequences at each look, ascending.
         risk: that the test drops a challenger that is better than the incumbent, under the conditions above.
-        halve: at most half of the challengers go on after a look.
+        halve: at most half of the challengers go on after a look, whatever the test says.
         answer: the best answer so far, for whoever watches.
         trained: what all are trained on before each look; an incumbent that has come as far before costs nothing then
             either.
 
     Returns:
-        The incumbent's evaluation where nobody beat it; None where all have failed.
+        The winner's evaluation on all of the sequences; where all challengers were dropped before, the incumbent's on
+        those that it took. None where all have failed.
     """
     left = list(challengers)
     for look, count in enumerate(counts, 1):
         entrants = (*left, *([incumbent] if incumbent is not None else []))
         told = yield Batch(entrants, range(count), answer, trained=trained[look - 1] if trained else ())
         results = {one.genome: one for one in told if one.status == "ok"}
-        if count == counts[-1]:
-            return best_of(told)
+        if look == len(counts):
+            return best_of([*told[len(left) :], *told])
         champion = results.get(incumbent) if incumbent is not None else None
         left = [genome for genome in left if genome in results]
         if champion is not None:

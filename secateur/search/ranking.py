@@ -21,7 +21,8 @@ class Ranking:
     @property
     def correlation(self) -> float | None:
         """Spearman's rank correlation; None while there are few, or where all are alike."""
-        if len(self._pairs) < RECENT // 2:
+        predicted, outcomes = zip(*self._pairs, strict=True) if self._pairs else ((), ())
+        if len(self._pairs) < RECENT // 2 or min(len(set(predicted)), len(set(outcomes))) < 2:
             return None
-        value = float(spearmanr(*zip(*self._pairs, strict=True)).statistic)
+        value = float(spearmanr(predicted, outcomes).statistic)
         return value if math.isfinite(value) else None

@@ -10,7 +10,8 @@
 3. For each budget local search on the model proposes genomes; those that promise most, of all budgets together, make a
    batch. A share of each batch comes from mutation alone, and most of it where the model ranks poorly.
 4. The batch is raced against the incumbents (`race`); then from 2 again. When nothing promises much any more, the best
-   are raced on twice the text, and so on until all of it is used.
+   are raced on twice the text, and so on until there is no more. A race whose challengers are all dropped ends before
+   it has used its text, so that an answer may have been scored on less than all of it.
 
 Nothing is forwarded twice: everything is scored on prefixes of one shuffled text, and answers for one budget are data
 for all others.
@@ -167,7 +168,7 @@ class Search:
             table = yield from self._noted(sweep(self.space, used, self.options.anchors))
             dense = self.space.dense
             if dense in self.known.losses and abs(np.mean(self.known.losses[dense])) > OFFSET:
-                yield from self._noted(_ask((dense,), range(self.counts[-1])))
+                yield from self._noted(_ask(Batch((dense,), range(self.counts[-1]))))
             self.model = LossModel(self.space, table.added)
             most = self.options.path or PATH * len(self.space.genes)
             points = yield from self._noted(walk_through(self.targets, table, used, self.options.lazy, most))
@@ -195,8 +196,9 @@ class Search:
         """Fits the model, then races one batch of candidates; on more text, or to the end, when it is quiet."""
         if self.options.modelling:
             incumbents = [genome for genome in self.incumbents if genome is not None]
-            rows = self.known.rows(self.space.dense, incumbents)
-            self.model.fit(*rows, told=len(self.known.losses))
+            genomes, losses, sequences = self.known.rows(self.space.dense, incumbents)
+            if genomes:
+                self.model.fit(genomes, losses, sequences, told=len(self.known.losses))
         before = list(self.incumbents)
         chosen = self._candidates()
         promised = max((proposal.improvement for _, proposal in chosen), default=0.0)
@@ -229,7 +231,7 @@ class Search:
         """Goes downhill from a target's incumbent as long as that makes a better one."""
         while self.options.slopes and (incumbent := self.incumbents[index]) is not None:
             batch = Batch((incumbent,), range(self.counts[-1]), self.incumbents[0], slopes=True)
-            [told] = yield batch
+            [told] = yield from self._noted(_ask(batch))
             assert told.slopes is not None
             if told.slopes.reason:
                 self.options = replace(self.options, slopes=False)
@@ -239,10 +241,11 @@ class Search:
                 return
 
     def _best(self, target: Space) -> list[Genome]:
-        """Everything scored that keeps a target's budgets, best first, on whatever text."""
+        """Everything scored that keeps a target's budgets and has not failed, best first, on whatever text."""
         genomes, losses, _ = self.known.rows(self.space.dense)
         order = sorted(range(len(genomes)), key=lambda place: losses[place])
-        return [genomes[place] for place in order if target.feasible(genomes[place])]
+        found = [genomes[place] for place in order if genomes[place] not in self.known.failed]
+        return [genome for genome in found if target.feasible(genome)]
 
     def _expected(self, index: int) -> float:
         """The logarithm of the loss that the model sees in a target's incumbent."""
@@ -305,8 +308,10 @@ class Search:
         # What whoever watches sees is the answer to the first target.
         answer = self.incumbents[0]
         won = yield from self._noted(race(entrants, incumbent, self.counts, self.options.risk, answer=answer))
-        if won is not None:
-            self.incumbents[index] = won.genome
+        self.incumbents[index] = won.genome if won is not None else None
+        if won is None:
+            # All have failed: the best of the others take their place.
+            yield from self._race(index, self._best(self.targets[index])[:FINALISTS])
 
     def _noted(self, steps: Generator[Batch, list[Evaluation], Answer]) -> Generator[Batch, list[Evaluation], Answer]:
         """Keeps what batches were told."""
@@ -328,5 +333,5 @@ class Search:
                 self.ranking.add(proposal.predicted - expected, outcome)
 
 
-def _ask(genomes: tuple[Genome, ...], sequences: range) -> Generator[Batch, list[Evaluation], None]:
-    yield Batch(genomes, sequences)
+def _ask(batch: Batch) -> Generator[Batch, list[Evaluation], list[Evaluation]]:
+    return (yield batch)

@@ -137,6 +137,30 @@ def test_slopes_that_mislead_make_nothing_worse() -> None:
     assert evaluator.loss(search.incumbents[0]) <= evaluator.loss(START)
 
 
+def test_slopes_that_always_promise_something_come_to_an_end() -> None:
+    """All losses are equal: nothing is better than where it stands."""
+
+    class Flat(TableEvaluator):
+        def loss(self, genome: Genome) -> float:
+            return 1.0
+
+    def promising(genome: Genome, sequences: range) -> Slopes:
+        rows = tuple(
+            tuple(float(-abs(level - own)) for level in range(len(gene.levels)))
+            for gene, own in zip(FREE.genes, genome.levels, strict=True)
+        )
+        none = tuple(tuple(0.0 for _ in row) for row in rows)
+        return Slopes(genome, FREE.key(genome), sequences, rows, none, "", len(sequences) * PASSES)
+
+    search = Search(FREE, POOL, 0, [SPACE], Options(slopes=True, sweeping=False, growing=False))
+    memo = Memo(FREE, Flat(FREE), ListJournal(), SlopeMemo(FREE, promising, SlopeList()))
+    strategy, batches = Strategy(search.begin([START])), 0
+    while (batch := strategy.ask()) is not None and batches < 100:
+        strategy.tell(memo(batch))
+        batches += 1
+    assert batches < 100
+
+
 def test_a_memo_asks_for_the_slopes_it_lacks() -> None:
     evaluator = TableEvaluator(FREE)
     exact, kept = Exact(evaluator), SlopeList()

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,11 +18,9 @@ from secateur.search.evolution import Name, evolution
 from secateur.search.knapsack import knapsack_front
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
-from secateur.search.race import Outcome, race_front
 from secateur.search.samplers import sampled
 from secateur.search.strategy import Steps, Strategy
 from secateur.space.budget import parse_budgets
-from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
 from secateur.space.space import Space
@@ -78,67 +75,6 @@ def test_racing_children_see_more_genomes_for_the_same_tokens_and_come_nearer_th
         tried[risk].append(spending.evaluations)
     assert np.median(tried[0.2]) > 1.1 * np.median(tried[None])
     assert np.mean(shares[0.2]) > np.mean(shares[None])
-
-
-def _raced(challengers: list[Genome], front: list[Evaluation], goal: Goal, memo: Memo) -> list[Outcome]:
-    found: list[Outcome] = []
-
-    def steps() -> Steps:
-        found.extend((yield from race_front(challengers, front, goal, 0.2)))
-        return None
-
-    run(Strategy(steps()), memo, Spending(16), Allowance())
-    return found
-
-
-def test_a_race_against_a_front_drops_what_is_dominated_and_nothing_else() -> None:
-    space, goal = drop_space(3), Goal(parse_objectives(("kl", "parameters")), 16)
-    evaluator = TableEvaluator(space, 0.05, noise=0.02)
-    everything = list(evaluator(list(space.all()), range(16)))
-    archive = Archive(goal)
-    archive.add(everything, space.dense)
-    scored = {one.genome: one for one in everything}
-    front = [scored[genome] for genome in archive.front()]
-    challengers = [genome for genome in space.all() if genome not in archive.front()]
-    evaluator.calls.clear()
-    broken = TableEvaluator(space, 0.05, noise=0.02, broken=frozenset(challengers[:1]))
-    outcomes = _raced([*challengers, challengers[-1]], front, goal, Memo(space, broken, ListJournal()))
-    assert [one.evaluation.genome for one in outcomes] == [*challengers, challengers[-1]]
-    assert outcomes[0].point == ()
-    short = [one for one in outcomes if len(one.evaluation.primary) == 4]
-    assert len(short) > 0.8 * len(outcomes), "all are dominated, and the noise is small"
-    assert len(broken.calls) < 0.5 * 16 * len(challengers)
-    for one in outcomes[1:]:
-        true = goal.point(scored[one.evaluation.genome])
-        assert one.point[1] == true[1]
-        assert one.point[0] == pytest.approx(true[0], abs=0.1)
-        assert any(all(a <= b for a, b in zip(goal.point(rival), one.point, strict=True)) for rival in front)
-    # Without the front nobody is dominated.
-    alone = _raced(challengers[1:], [], goal, Memo(space, evaluator, ListJournal()))
-    assert [one.evaluation.sequences for one in alone] == [range(16)] * len(alone)
-
-
-def test_an_undominated_child_is_dropped_as_seldom_as_promised() -> None:
-    """Races of a child against a rival of the same size and true loss, with normal differences."""
-    space, goal = drop_space(1), Goal(parse_objectives(("kl", "parameters")), 64)
-    first, second = space.smallest, space.dense
-    costs, dropped, races = space.costs(first), 0, 600
-    rng = np.random.default_rng(0)
-    for _ in range(races):
-        rows = rng.normal(1.0, 0.3, (2, 64)).tolist()
-        rival, child = (
-            Evaluation(genome, "", range(64), {"kl": tuple(row)}, costs)
-            for genome, row in zip((first, second), rows, strict=True)
-        )
-        steps = race_front([child.genome], [rival], goal, 0.2)
-        try:
-            batch = next(steps)
-            while True:
-                part = child.losses["kl"][: len(batch.sequences)]
-                batch = steps.send([replace(child, sequences=batch.sequences, losses={"kl": part})])
-        except StopIteration as end:
-            dropped += end.value[0].evaluation.sequences != range(64)
-    assert 0.05 < dropped / races < 0.2 + 3 * (0.2 / races) ** 0.5
 
 
 @pytest.mark.parametrize("name", ["tpe", "optuna-nsga2"])

@@ -1,8 +1,6 @@
 """The surrogate's parts against what can be computed by hand, and the whole where the optimum is known."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,15 +10,13 @@ from scipy.stats import spearmanr
 
 from secateur.operators.sampling import ends, on_budget, uniform
 from secateur.search.archive import Archive, Goal
-from secateur.search.darwin import darwin
 from secateur.search.evopress import Schedule, evopress
 from secateur.search.known import Known
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.loss_model import LossModel, matrix
 from secateur.search.memo import Memo
 from secateur.search.propose import expected_improvement, propose, spread_out
-from secateur.search.race import looks, race, spent, worse
-from secateur.search.strategy import Batch, Pool, Steps, Strategy, noted
+from secateur.search.strategy import Batch, Steps, Strategy, noted
 from secateur.search.surrogate import POOR, Options, Search, surrogate, surrogate_front
 from secateur.space.budget import Budget, parse_budgets
 from secateur.space.build import sparsity_genes, structured_genes
@@ -29,140 +25,8 @@ from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
 from secateur.space.space import Space
+from tests.search.quadratic import POOL, Quadratic, answered, masks
 from tests.tiny import LEVELS, ListJournal, anatomy_for, drop_space, mixed_genes
-
-POOL = Pool(16, 16)
-
-
-def masks(blocks: int = 12, dropped: int = 5) -> Space:
-    """Blocks of which `dropped` must go."""
-    shape = anatomy_for(num_hidden_layers=blocks)
-    space = Space(shape, structured_genes(shape, "block", range(blocks), keep_first_attention=False))
-    return space.with_budgets((Budget("sublayers", 2 * (blocks - dropped), "test"),))
-
-
-class Quadratic:
-    """Losses |sum of the removed directions|^2 a sequence: neighbours point the same way, noise is per sequence."""
-
-    def __init__(self, space: Space, seed: int, noise: float = 0.0) -> None:
-        rng = np.random.default_rng(seed)
-        count = len(space.genes)
-        fields = rng.normal(size=(count + 1, 24))
-        directions = fields[:-1] + 0.8 * fields[1:]
-        self.directions = directions * rng.lognormal(0.0, 0.5, size=(count, 1)) / 10
-        self.hardness = rng.lognormal(0.0, 0.3, size=POOL.sequences)
-        self.space, self.noise, self.calls = space, noise, 0
-
-    def loss(self, genome: Genome) -> float:
-        share = [level / (len(gene.levels) - 1) for level, gene in zip(genome.levels, self.space.genes, strict=True)]
-        return float(((np.array(share) @ self.directions) ** 2).sum())
-
-    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
-        for genome in genomes:
-            self.calls += len(sequences)
-            rng = np.random.default_rng([*genome.levels, 7])
-            row = self.loss(genome) * self.hardness * np.exp(rng.normal(0, self.noise, POOL.sequences))
-            losses = tuple(row[sequences.start : sequences.stop].tolist())
-            status = "ok" if self.space.feasible(genome) else "infeasible"
-            costs = self.space.costs(genome)
-            yield Evaluation(genome, self.space.key(genome), sequences, {"kl": losses}, costs, status, tokens=16)  # type: ignore[arg-type]
-
-
-def answered(space: Space, steps: Steps, evaluator: Quadratic, limit: int = 10**9) -> tuple[Genome | None, Spending]:
-    spending = Spending(POOL.tokens_per_sequence)
-    memo = Memo(space, evaluator, ListJournal())
-    answer = run(Strategy(steps), memo, spending, Allowance(evaluations=limit))
-    return answer, spending
-
-
-# -- races -----------------------------------------------------------------------------------------------------------
-
-
-def test_looks_double_up_to_the_last() -> None:
-    assert looks(2, 16) == (2, 4, 8, 16)
-    assert looks(3, 10) == (3, 6, 10)
-    assert looks(5, 5) == looks(9, 5) == (5,)
-
-
-@given(st.floats(0.01, 0.9), st.integers(1, 60))
-def test_all_looks_together_spend_less_than_the_risk(risk: float, count: int) -> None:
-    assert sum(spent(risk, look) for look in range(1, count + 1)) < risk
-
-
-@pytest.mark.parametrize("risk", [0.05, 0.2])
-def test_an_equal_challenger_is_dropped_as_seldom_as_promised(risk: float) -> None:
-    """4,000 races of normal differences without a difference, stopped by the test at any look."""
-    rng, dropped, races = np.random.default_rng(0), 0, 4000
-    for _ in range(races):
-        difference = rng.normal(0.0, 1.0, 64)
-        zeros = np.zeros(64)
-        dropped += any(
-            worse(difference[:count].tolist(), zeros[:count].tolist(), spent(risk, look))
-            for look, count in enumerate(looks(4, 64), 1)
-        )
-    assert dropped / races < risk + 3 * math.sqrt(risk / races)
-    assert dropped / races > risk / 3, "a test that never drops anybody keeps every promise"
-
-
-def test_who_is_clearly_worse_costs_one_look_and_the_incumbent_nothing() -> None:
-    space = masks()
-    evaluator = Quadratic(space, 0, 0.05)
-    memo = Memo(space, evaluator, ListJournal())
-    ranked = sorted({on_budget(space, np.random.default_rng(seed)) for seed in range(40)}, key=evaluator.loss)
-    best, bad = ranked[0], ranked[-4:]
-    memo(Batch((best,), range(16)))
-    evaluator.calls = 0
-    strategy = Strategy(_race(bad, best))
-    while (batch := strategy.ask()) is not None:
-        strategy.tell(memo(batch))
-    assert strategy.incumbent == best
-    assert evaluator.calls <= 4 * 4, "dropped at the first look but for chance, and the incumbent was known"
-
-
-def _race(challengers: Sequence[Genome], incumbent: Genome) -> Steps:
-    won = yield from race(challengers, incumbent, (4, 8, 16), 0.2, answer=incumbent)
-    return won.genome if won else None
-
-
-def test_a_race_finds_the_better_one_and_halves_the_field() -> None:
-    space = masks()
-    evaluator = Quadratic(space, 1, 0.05)
-    memo = Memo(space, evaluator, ListJournal())
-    ranked = sorted({on_budget(space, np.random.default_rng(seed)) for seed in range(40)}, key=evaluator.loss)
-    strategy, sizes = Strategy(_race(ranked[:8], ranked[20])), []
-    while (batch := strategy.ask()) is not None:
-        sizes.append(len(batch.genomes) - 1)
-        strategy.tell(memo(batch))
-    assert strategy.incumbent in ranked[:2]
-    assert sizes[0] == 8
-    assert all(size <= 8 / 2**look for look, size in enumerate(sizes))
-
-
-def test_in_a_race_of_darwin_who_has_lost_is_not_trained_further() -> None:
-    space = masks()
-    evaluator = Quadratic(space, 2, 0.05)
-    memo = Memo(space, evaluator, ListJournal(), trained=lambda _: memo)
-    schedule = Schedule(6, 8, (4, 1), (4 * 16, 16 * 16))  # half go on, as in a race
-    chains = ((32,), (32, 64))
-    results, free = {}, 0
-    for risk in (None, 0.2):
-        strategy = Strategy(darwin(space, POOL, 0, schedule, chains, "costs", fresh=False, risk=risk))
-        spending, answer = Spending(POOL.tokens_per_sequence), None
-        while (batch := strategy.ask()) is not None:
-            parent = batch.genomes[-1] if batch.trained and spending.trained else None
-            if risk is not None and answer is not None and parent == answer:
-                assert not spending.to_train(replace(batch, genomes=(parent,))), "the winner has been trained so far"
-                free += 1
-            spending.add(batch)
-            told = memo(batch)
-            strategy.tell(told)
-            answer = strategy.incumbent
-        assert answer is not None
-        results[risk] = (len({pair for pair in spending.trained if pair[1] == chains[1]}), evaluator.loss(answer))
-    assert free >= 8
-    assert results[0.2][0] < 0.75 * results[None][0], "by the test, beyond the half that a stage leaves"
-    assert results[0.2][1] <= results[None][1] * 1.1
-
 
 # -- the model -------------------------------------------------------------------------------------------------------
 
@@ -399,26 +263,6 @@ def test_several_costs_under_several_budgets() -> None:
     assert answer is not None
     for cost, limit in limits:
         assert any(getattr(space.costs(genome), cost) <= limit for genome in archive.members), (cost, limit)
-
-
-def test_a_target_where_everything_fails_takes_nothing_from_the_others() -> None:
-    class Breaking(Quadratic):
-        def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
-            for one in super().__call__(genomes, sequences):
-                broken = sum(one.genome.levels) >= 8
-                yield replace(one, status="failed", reason="broken", losses={}) if broken else one
-
-    space = masks(12, 0).with_budgets(())
-    goal = Goal(parse_objectives(("kl", "sublayers")), 4)
-    limits = [("sublayers", 2 * (12 - dropped)) for dropped in (2, 4, 8)]
-    evaluator, archive = Breaking(space, 0), Archive(goal)
-    steps = surrogate_front(space, goal, POOL, 0, limits, Options(sequences=4, first=4))
-    noting = noted(steps, lambda batch, told: archive.add(told, space.dense))
-    _, spending = answered(space, noting, evaluator, 2000)
-    assert spending.evaluations < 600, "it ends"
-    for dropped in (2, 4):
-        best = min((g for g in space.all() if sum(g.levels) == dropped), key=evaluator.loss)
-        assert best in archive.members
 
 
 def test_when_it_is_quiet_the_best_are_compared_on_more_text() -> None:
