@@ -7,19 +7,21 @@ parameters. Depth runs to its end (k (n - k) / 1.5 generations for k of n blocks
 All answers are judged on text of the same source whose documents no search sees, neither ours nor the reference, which
 draws its minibatches from the whole pool, and on held-out text of other sources. What is in benchmarks/results/tokens
 is not run again; remove a file to have it made anew. Runs one after the other; for both cores start it twice with
-different seeds.
+different seeds. What is left out of the command stands for all of its kind: actions, parts, their seeds.
 
     python -m benchmarks.tokens [reference|ours|report] [depth|sparsity|ablation|nine] [SEED ...]
 """
 
+import argparse
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import matplotlib
 import numpy as np
 from matplotlib import pyplot
 from rich.table import Table
+from scipy.stats import t as student
 
 from benchmarks.setup import console
 from benchmarks.token_runs import BLOCKS, ROOT, TARGETS, Curve, Judge, ours, reference, reference_curve
@@ -28,19 +30,22 @@ from secateur.space.genome import Genome
 
 matplotlib.use("Agg")
 NINE = (0.0625, 0.125, 0.1875, 0.25, 0.3125, 0.375, 0.4375, 0.5, 0.5625)
-SEEDS = (0, 1, 2)
+SEEDS = {"depth": (0, 1, 2), "sparsity": (0, 1, 2), "ablation": (0, 1), "nine": (0,)}
+"""Those of the README's tables."""
 ABLATIONS = {
     "whole": {},
     "without sweep and path": {"sweeping": False},
     "without surrogate": {"modelling": False},
     "without racing": {"racing": False},
 }
+ABLATED = 0.25
+"""Share of sublayers removed in the ablation."""
 WORST = 8.0
 """KL of the reference point of the hypervolume; its other coordinate is the dense model's number of sublayers."""
 
 
 def first_below(curve: Curve, loss: Callable[[Genome], float], wanted: float) -> int | None:
-    """Tokens after which the incumbent was as good as wanted; None: never."""
+    """Tokens after which an incumbent was first as good as wanted, whatever came after it; None: never."""
     return next((tokens for tokens, _, genome in curve if loss(genome) <= wanted), None)
 
 
@@ -64,8 +69,7 @@ def compared(kind: str, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
             reached = first_below(mine, judge.loss, final)
             total = theirs[-1][0]
             shares.append(reached / total if reached is not None else float("inf"))
-            held = np.subtract(judge.held_out(mine[-1][2]), judge.held_out(theirs[-1][2]))
-            half = 2.04 * held.std(ddof=1) / len(held) ** 0.5
+            rivals = theirs[-1][2], at(theirs, mine[-1][0])
             yield (
                 f"{kind} {removed:.1%}",
                 str(seed),
@@ -75,30 +79,37 @@ def compared(kind: str, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
                 f"{reached / total:.1%}" if reached is not None else "-",
                 f"{mine[-1][1]:,} / {mine[-1][0]:,}",
                 f"{judge.loss(mine[-1][2]):.4f}",
-                f"{held.mean():+.4f} ± {half:.4f}",
+                *(paired(judge.held_out(mine[-1][2]), judge.held_out(rival)) for rival in rivals),
             )
         if shares:
             median = float(np.median(shares))
             shown = f"{median:.1%}" if math.isfinite(median) else "never"
-            yield (f"{kind} {removed:.1%}", "median", "", "", "", shown, "", "", "")
+            yield (f"{kind} {removed:.1%}", "median", "", "", "", shown, "", "", "", "")
 
 
-def report(kinds: Sequence[str], seeds: Sequence[int]) -> None:
-    for kind in kinds:
-        headings = ["target", "seed", "evopress: evaluations / tokens", "KL", "ours: tokens to it", "share"]
-        headings += ["ours at the end", "KL", "held-out, ours minus evopress, 95 %"]
-        written(
-            f"{kind}",
-            f"{kind}: tokens to the final KL of evopress (fresh text)",
-            headings,
-            compared(kind, seeds),
-        )
-        plot(kind, seeds)
+def paired(own: Sequence[float], other: Sequence[float]) -> str:
+    """The mean difference over sequences with its 95 % interval (Student's t)."""
+    difference = np.subtract(own, other)
+    half = float(student.ppf(0.975, len(difference) - 1)) * difference.std(ddof=1) / len(difference) ** 0.5
+    return f"{difference.mean():+.4f} ± {half:.4f}"
+
+
+def report(kind: str, seeds: Sequence[int]) -> None:
+    headings = ["target", "seed", "evopress: evaluations / tokens", "KL", "ours: tokens to it", "share"]
+    headings += ["ours at the end", "KL", "held-out, ours minus evopress, both at the end"]
+    headings += ["the same, evopress after as many tokens"]
+    written(kind, f"{kind}: tokens to the final KL of evopress (fresh text)", headings, compared(kind, seeds))
+    plot(kind, seeds)
+
+
+def named(variant: str) -> str:
+    """What the runs of a variant are kept as."""
+    return "surrogate" if variant == "whole" else variant
 
 
 def ablation(seeds: Sequence[int]) -> None:
     """Depth, 25 %: what each part is worth, at its own end and at the tokens of the whole; sharing is in `nine`."""
-    kind, removed = "depth", 0.25
+    kind, removed = "depth", ABLATED
     judge = Judge(kind)
 
     def rows() -> Iterator[tuple[str, ...]]:
@@ -106,7 +117,7 @@ def ablation(seeds: Sequence[int]) -> None:
             for seed in seeds:
                 theirs = reference_curve(kind, removed, seed)
                 [whole] = ours(kind, [removed], seed, "surrogate")
-                [curve] = ours(kind, [removed], seed, "surrogate" if name == "whole" else name, **changes)
+                [curve] = ours(kind, [removed], seed, named(name), **changes)
                 wanted = [judge.loss(one[-1][2]) for one in (whole, theirs) if one is not None]
                 reached = [first_below(curve, judge.loss, loss) for loss in wanted]
                 yield (
@@ -195,29 +206,45 @@ def plot(kind: str, seeds: Sequence[int]) -> None:
     pyplot.close(figure)
 
 
+def run_references(part: str, seed: int) -> None:
+    for removed in NINE if part == "nine" else (ABLATED,) if part == "ablation" else TARGETS[part]:
+        reference(part if part in TARGETS else "depth", removed, seed)
+
+
+def run_ours(part: str, seed: int) -> None:
+    if part == "nine":
+        ours("depth", NINE, seed, "surrogate")
+        for removed in NINE:
+            ours("depth", [removed], seed, "surrogate")
+    elif part == "ablation":
+        for name, changes in ABLATIONS.items():
+            ours("depth", [ABLATED], seed, named(name), **changes)
+    else:
+        for removed in TARGETS[part]:
+            ours(part, [removed], seed, "surrogate")
+
+
 def main() -> None:
-    words = set(sys.argv[1:])
-    kinds = [kind for kind in TARGETS if kind in words] or list(TARGETS)
-    parts = {"ablation", "nine"} & words
-    seeds = sorted(int(word) for word in words if word.isdigit()) or list(SEEDS)
-    everything = not words & {"reference", "ours", "report"}
-    if "reference" in words or everything:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    actions = ("reference", "ours", "report")
+    reports: dict[str, Callable[[Sequence[int]], None]] = {"ablation": ablation, "nine": nine}
+    parts = tuple(SEEDS)
+    parser.add_argument("words", nargs="*", metavar="WORD", help=f"of {', '.join((*actions, *parts))}, and seeds")
+    words = parser.parse_args().words
+    unknown = [word for word in words if word not in (*actions, *parts) and not word.isdigit()]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is no seed and none of {', '.join((*actions, *parts))}")
+    chosen = [part for part in parts if part in words] or parts
+    wanted = [action for action in actions if action in words] or actions
+    for part in chosen:
+        seeds = sorted({int(word) for word in words if word.isdigit()}) or SEEDS[part]
         for seed in seeds:
-            for kind in kinds if not parts else ["depth"]:
-                for removed in NINE if "nine" in parts else TARGETS[kind]:
-                    reference(kind, removed, seed)
-    if "ours" in words:
-        for seed in seeds:
-            for kind in kinds:
-                for removed in TARGETS[kind]:
-                    ours(kind, [removed], seed, "surrogate")
-    if "report" in words or everything:
-        if not parts:
-            report(kinds, seeds)
-        if "ablation" in parts or everything:
-            ablation(seeds)
-        if "nine" in parts or everything:
-            nine(seeds)
+            if "reference" in wanted:
+                run_references(part, seed)
+            if "ours" in wanted:
+                run_ours(part, seed)
+        if "report" in wanted:
+            reports.get(part, partial(report, part))(seeds)
 
 
 if __name__ == "__main__":
