@@ -6,9 +6,8 @@ QuAC 25.988, SOTU 21.886, XSum 27.376: SmolLM2-135M-Instruct (Q4_1, dequantised)
 import math
 
 import torch
-from rich.table import Table
 
-from benchmarks.setup import MODEL, console
+from benchmarks.setup import MODEL, console, table_of
 from secateur.fitness.checkpoint import load_model, load_tokenizer
 from secateur.fitness.scores import cross_entropy
 from secateur.fitness.text import PACKAGED, documents, windows_after_a_third
@@ -27,9 +26,10 @@ def perplexity(model: torch.nn.Module, tokenizer: object, name: str, windows: in
 
 def main() -> None:
     model, tokenizer = load_model(MODEL), load_tokenizer(MODEL)
-    table = Table(title="Dense perplexity, 60 windows of 512", title_justify="left")
-    for heading in ("text", "here", "reference"):
-        table.add_column(heading, justify="right")
+    table = table_of(
+        "Dense perplexity, 60 windows of 512",
+        ("text", "here", "reference"),
+    )
     for name in PACKAGED:
         table.add_row(name, f"{perplexity(model, tokenizer, name, 60, 512):.3f}", f"{REFERENCE[name]:.3f}")
     console.print(table)

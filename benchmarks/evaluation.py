@@ -1,6 +1,7 @@
 """Speed and memory of evaluation on SmolLM2: shared prefixes, overhead per candidate, half precision, level store.
 
 Times are taken interleaved in one process and quoted as ratios; layer passes and bytes are counted.
+Written to benchmarks/results/evaluation.md.
 """
 
 import numpy as np
@@ -9,7 +10,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from benchmarks.enumerated import Unkept
-from benchmarks.setup import console, interleaved, median, smollm2
+from benchmarks.setup import RESULTS, interleaved, median, shown, smollm2, table_of
 from secateur.fitness.evaluator import BATCH_TOKENS, SubnetEvaluator, aligned
 from secateur.fitness.teacher import Teacher
 from secateur.fitness.text import thinned
@@ -41,17 +42,16 @@ def main() -> None:
     sparse = Space(bench.anatomy, sparsity_genes(bench.anatomy, LEVELS, layers, "sublayer"))
     sparse = sparse.with_budgets(parse_budgets({"linear_weights": "0.5x"}, sparse.dense_costs))
     bench.prepare(sparse)
-    populations(bench, depth, sparse)
-    overhead(bench, depth, sparse)
-    memory(bench)
-    precision()
+    parts = (populations(bench, depth, sparse), overhead(bench, depth, sparse), memory(bench), *precision())
+    shown(RESULTS / "evaluation.md", *parts)
 
 
-def populations(bench: object, depth: Space, sparse: Space) -> None:
+def populations(bench: object, depth: Space, sparse: Space) -> Table:
     """A population as a trie against the same genomes one at a time."""
-    table = Table(title="Shared prefixes: trie against one at a time (1 sequence)", title_justify="left")
-    for heading in ("population", "genomes", "layer passes", "one at a time", "passes ratio", "time ratio"):
-        table.add_column(heading, justify="right")
+    table = table_of(
+        "Shared prefixes: trie against one at a time (1 sequence)",
+        ("population", "genomes", "layer passes", "one at a time", "passes ratio", "time ratio"),
+    )
     rng = np.random.default_rng(0)
     parent, profile = on_budget(depth, rng), on_budget(sparse, rng)
     singles = [depth.dense.with_level(index, 1) for index in range(len(depth.genes))]
@@ -86,14 +86,15 @@ def populations(bench: object, depth: Space, sparse: Space) -> None:
             f"{single / shared:.2f}",
             f"{median(slow) / median(fast):.2f}",
         )
-    console.print(table)
+    return table
 
 
-def overhead(bench: object, depth: Space, sparse: Space) -> None:
+def overhead(bench: object, depth: Space, sparse: Space) -> Table:
     """One candidate evaluated by itself against the model's own forward of the same tokens."""
-    table = Table(title="A candidate by itself against the bare dense forward (4 sequences)", title_justify="left")
-    for heading in ("candidate", "seconds", "bare forward", "ratio", "of the bare layers"):
-        table.add_column(heading, justify="right")
+    table = table_of(
+        "A candidate by itself against the bare dense forward (4 sequences)",
+        ("candidate", "seconds", "bare forward", "ratio", "of the bare layers"),
+    )
     rng = np.random.default_rng(1)
     model, text = bench.model, bench.calibration  # type: ignore[attr-defined]
 
@@ -115,14 +116,15 @@ def overhead(bench: object, depth: Space, sparse: Space) -> None:
         table.add_row(
             name, f"{median(times):.2f}", f"{median(base):.2f}", f"{median(times) / median(base):.2f}", f"{share:.2f}"
         )
-    console.print(table)
+    return table
 
 
-def precision() -> None:
+def precision() -> tuple[Table, str]:
     """A candidate against its bare layers, by precision and scored positions; and what half precision does to ranks."""
-    table = Table(title="A candidate against its bare layer passes (8 sequences)", title_justify="left")
-    for heading in ("precision", "positions", "evaluation / layers", "layers, tokens a second"):
-        table.add_column(heading, justify="right")
+    table = table_of(
+        "A candidate against its bare layer passes (8 sequences)",
+        ("precision", "positions", "evaluation / layers", "layers, tokens a second"),
+    )
     losses: dict[str, dict[Genome, Evaluation]] = {}
     parent: Genome | None = None
     for dtype in ("float32", "bfloat16"):
@@ -162,30 +164,28 @@ def precision() -> None:
         for one in evaluate(list(dict.fromkeys(children)), range(RANKED)):
             parts.setdefault(one.genome, []).append(one)
         losses[dtype] = {genome: merged(some) for genome, some in parts.items()}
-    console.print(table)
     genomes = list(losses["float32"])
     full, half = (np.array([losses[dtype][genome].primary for genome in genomes]) for dtype in ("float32", "bfloat16"))
     text_noise = (full[1:] - full[0]).std(1, ddof=1).mean()
     rounding = ((half[1:] - half[0]) - (full[1:] - full[0])).std(1, ddof=1).mean()
-    console.print(
+    return (
+        table,
         f"Ranking of {len(genomes)} children by bfloat16 against float32 on {RANKED} sequences: Spearman "
         f"{spearmanr(full.mean(1), half.mean(1)).statistic:.4f}; a paired difference to the parent varies by "
-        f"{text_noise:.4f} from sequence to sequence, rounding adds {rounding:.4f}"
+        f"{text_noise:.4f} from sequence to sequence, rounding adds {rounding:.4f}",
     )
 
 
-def memory(bench: object) -> None:
+def memory(bench: object) -> Table:
     """Bytes on disk of the level store against dense copies of the blocks' linears at every level."""
     folder = bench.store_folder  # type: ignore[attr-defined]
     stored = sum(path.stat().st_size for path in folder.iterdir())
     weights = sum(x.weights for block in bench.anatomy.blocks for x in block.linears)  # type: ignore[attr-defined]
-    table = Table(title="Level store (Wanda, 9 levels)", title_justify="left")
-    for heading in ("", "bytes", "of one dense copy"):
-        table.add_column(heading, justify="right")
+    table = table_of("Level store (Wanda, 9 levels)", ("", "bytes", "of one dense copy"))
     table.add_row("level store, all levels of every budget", f"{stored:,}", f"{stored / weights / 4:.3f}")
     table.add_row("one dense float32 copy", f"{4 * weights:,}", "1.000")
     table.add_row("9 dense copies, one a level", f"{9 * 4 * weights:,}", "9.000")
-    console.print(table)
+    return table
 
 
 if __name__ == "__main__":

@@ -17,10 +17,9 @@ from pymoo.operators.crossover.sbx import SBX
 from pymoo.operators.mutation.pm import PM
 from pymoo.operators.repair.rounding import RoundingRepair
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
-from rich.table import Table
 
 from benchmarks.enumerated import Lookup, Unkept
-from benchmarks.setup import console, trained_folder
+from benchmarks.setup import console, table_of, trained_folder
 from secateur.fitness.blocks import Blocks
 from secateur.fitness.checkpoint import anatomy_of, load_model, model_digest
 from secateur.fitness.evaluator import SubnetEvaluator
@@ -129,9 +128,10 @@ def enumerated(title: str, space: Space, goal: Goal, evaluator: SubnetEvaluator)
         f"{evaluator.layer_passes // SEQUENCES:,} layer passes a sequence"
     )
     lookup = Lookup(evaluator, table)
-    rows = Table(title="Share of the true hypervolume, median (and quartiles)", title_justify="left")
-    for heading in ("strategy", "seeds", *(f"{count} evaluations" for count in AT)):
-        rows.add_column(heading, justify="right")
+    rows = table_of(
+        "Share of the true hypervolume, median (and quartiles)",
+        ("strategy", "seeds", *(f"{count} evaluations" for count in AT)),
+    )
     for name, make in strategies(space, goal).items():
         seeds, most = (FEW_SEEDS, 100) if name == "gp" else (1 if name == "knapsack" else SEEDS, AT[-1])
         print(f"{title}: {name} …", file=sys.stderr, flush=True)

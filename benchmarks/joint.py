@@ -10,10 +10,8 @@ import math
 import sys
 from pathlib import Path
 
-from rich.table import Table
-
 import secateur
-from benchmarks.setup import console
+from benchmarks.setup import console, table_of
 from secateur.compose import build_space, load_bench, space_of
 from secateur.runs.folder import RunFolder
 from secateur.runs.journal import FOUND
@@ -101,9 +99,10 @@ def main() -> None:
         joint = plans(run(f"{percent}", recipe(ratio, drops_only=False)))
         alike = uniform(recipe(ratio, drops_only=False))
         drops = plans(run(f"{percent}-drops", recipe(ratio, drops_only=True)))
-        table = Table(title=f"SmolLM2 at {ratio:.0%} of the block parameters, held-out", title_justify="left")
-        for heading in ("plan", "parameters", "KL (95 %)", "perplexity sotu, xsum (95 %)", "joint minus it, KL (95 %)"):
-            table.add_column(heading, justify="right")
+        table = table_of(
+            f"SmolLM2 at {ratio:.0%} of the block parameters, held-out",
+            ("plan", "parameters", "KL (95 %)", "perplexity sotu, xsum (95 %)", "joint minus it, KL (95 %)"),
+        )
         rows = {"joint (found)": joint.pop(FOUND), "drops only (searched)": drops[FOUND], **joint, **alike}
         ours = rows["joint (found)"][1]
         for name, (costs, evaluations) in rows.items():

@@ -10,11 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from rich.table import Table
 from transformers import AutoModelForCausalLM
 
 import secateur
-from benchmarks.setup import console, smollm2
+from benchmarks.setup import console, smollm2, table_of
 from secateur.compose import space_of
 from secateur.fitness.scores import cross_entropy
 from secateur.runs.folder import RunFolder
@@ -53,9 +52,10 @@ def main() -> None:
             highlight=False,
         )
     ids = smollm2(48, 256, held_out=12).texts["sotu"].ids[0]
-    table = Table(title="Members exported and loaded by transformers", title_justify="left")
-    for heading in ("member", "parameters", "as counted", "cross-entropy loaded", "in the search"):
-        table.add_column(heading, justify="right")
+    table = table_of(
+        "Members exported and loaded by transformers",
+        ("member", "parameters", "as counted", "cross-entropy loaded", "in the search"),
+    )
     for point in front.members:
         with TemporaryDirectory() as folder:
             out = Path(folder) / "smaller"

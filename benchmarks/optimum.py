@@ -1,17 +1,16 @@
 """Evaluations until the true optimum: spaces of SmolLM2 and of small trained models that were scored whole.
 
 Strategies run on the tables at full fidelity, so that what is counted is decisions, not noise. The table and a plot are
-written to runs-local/benchmark-optimum.
+written to benchmarks/results/optimum.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from benchmarks.enumerated import Enumerated, first_seen, on_small_models, on_smollm2
-from benchmarks.setup import console
+from benchmarks.setup import RESULTS, shown, table_of
 from secateur.search.evopress import Schedule, evopress
 from secateur.search.greedy import greedy
 from secateur.search.knapsack import knapsack
@@ -20,7 +19,7 @@ from secateur.search.strategy import Steps, Strategy
 from secateur.search.surrogate import Options, surrogate
 
 SEEDS, LIMIT = 10, 1500
-OUT = Path("runs-local/benchmark-optimum")
+OUT = RESULTS / "optimum"
 OURS = "surrogate"
 
 
@@ -50,23 +49,18 @@ def strategies(table: Enumerated) -> dict[str, Callable[[int], Steps]]:
 
 
 def main() -> None:
-    OUT.mkdir(parents=True, exist_ok=True)
-    lines: list[str] = []
     for table in (*on_smollm2(), *on_small_models()):
-        curves = measured(table, lines)
-        plot(table, curves)
-    (OUT / "optimum.md").write_text("\n".join(lines) + "\n")
+        name = table.name.replace(" ", "-").replace(",", "")
+        # The best loss after each evaluation, by strategy and seed.
+        curves: dict[str, list[list[float]]] = {}
+        title = f"{table.name}: evaluations until the optimum, {SEEDS} seeds, at most {LIMIT:,}"
+        headings = ("strategy", "reached", "median", "quartiles", "best at 60, over the optimum", "evaluations in all")
+        shown(OUT / f"{name}.md", table_of(title, headings, measured(table, curves)))
+        plot(table, curves, OUT / f"{name}.png")
 
 
-def measured(table: Enumerated, lines: list[str]) -> dict[str, list[list[float]]]:
-    """Runs every strategy with every seed, prints a table and returns the best loss after each evaluation."""
-    title = f"{table.name}: evaluations until the optimum, {SEEDS} seeds, at most {LIMIT:,}"
-    rows = Table(title=title, title_justify="left")
-    headings = ("strategy", "reached", "median", "quartiles", "best at 60, over the optimum", "evaluations in all")
-    for heading in headings:
-        rows.add_column(heading, justify="right")
-    lines += [f"## {title}", "", "| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    curves: dict[str, list[list[float]]] = {}
+def measured(table: Enumerated, curves: dict[str, list[list[float]]]) -> Iterator[tuple[str, ...]]:
+    """Runs every strategy with every seed; a row for each, and its `curves`."""
     for name, make in strategies(table).items():
         results = [first_seen(table, Strategy(make(seed)), LIMIT) for seed in range(SEEDS)]
         curves[name] = [curve for _, curve in results]
@@ -75,7 +69,7 @@ def measured(table: Enumerated, lines: list[str]) -> dict[str, list[list[float]]
         quartiles = [np.percentile(counts, share, method="nearest") for share in (25, 50, 75)]
         low, middle, high = (f"{value:.0f}" if np.isfinite(value) else "never" for value in quartiles)
         early = np.median([curve[min(59, len(curve) - 1)] for curve in curves[name]]) / table.best
-        cells = (
+        yield (
             name,
             f"{int(np.isfinite(counts).sum())}/{SEEDS}",
             middle,
@@ -83,14 +77,9 @@ def measured(table: Enumerated, lines: list[str]) -> dict[str, list[list[float]]
             f"{early:.3f}" if np.isfinite(early) else "none yet",
             f"{np.median([len(curve) for curve in curves[name]]):.0f}",
         )
-        rows.add_row(*cells)
-        lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
-    console.print(rows)
-    return curves
 
 
-def plot(table: Enumerated, curves: dict[str, list[list[float]]]) -> None:
+def plot(table: Enumerated, curves: dict[str, list[list[float]]], path: Path) -> None:
     """Median of the best loss over the optimum's, by evaluations."""
     import matplotlib
 
@@ -106,7 +95,7 @@ def plot(table: Enumerated, curves: dict[str, list[list[float]]]) -> None:
     axis.set_ylim(0.98, 2.0)
     axis.legend(fontsize=7)
     figure.tight_layout()
-    figure.savefig(OUT / f"{table.name.replace(' ', '-').replace(',', '')}.png", dpi=120)
+    figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 

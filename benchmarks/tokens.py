@@ -20,10 +20,9 @@ from functools import partial
 import matplotlib
 import numpy as np
 from matplotlib import pyplot
-from rich.table import Table
 from scipy.stats import t as student
 
-from benchmarks.setup import console
+from benchmarks.setup import shown, table_of
 from benchmarks.token_runs import BLOCKS, ROOT, TARGETS, Curve, Judge, ours, reference, reference_curve
 from secateur.space.front import hypervolume
 from secateur.space.genome import Genome
@@ -98,7 +97,8 @@ def report(kind: str, seeds: Sequence[int]) -> None:
     headings = ["target", "seed", "evopress: evaluations / tokens", "KL", "ours: tokens to it", "share"]
     headings += ["ours at the end", "KL", "held-out, ours minus evopress, both at the end"]
     headings += ["the same, evopress after as many tokens"]
-    written(kind, f"{kind}: tokens to the final KL of evopress (fresh text)", headings, compared(kind, seeds))
+    title = f"{kind}: tokens to the final KL of evopress (fresh text)"
+    shown(ROOT / f"{kind}.md", table_of(title, headings, compared(kind, seeds)))
     plot(kind, seeds)
 
 
@@ -132,7 +132,7 @@ def ablation(seeds: Sequence[int]) -> None:
 
     headings = ["variant", "seed", "evaluations / tokens", "KL at the end", "KL at the tokens of the whole"]
     headings += ["tokens to the whole's KL", "tokens to evopress's"]
-    written("ablation", "Ablation: depth, 25 %", headings, rows())
+    shown(ROOT / "ablation.md", table_of("Ablation: depth, 25 %", headings, rows()))
 
 
 def nine(seeds: Sequence[int]) -> None:
@@ -164,25 +164,13 @@ def nine(seeds: Sequence[int]) -> None:
                 label = f"{name}: {tokens / 1e6:.1f} M tokens" if seed == seeds[0] else None
                 axis.plot([dense * (1 - share) for share in NINE], losses, "o-", color=f"C{colour}", label=label)
 
-    written("nine", "Nine depth budgets", ["", "seed", "tokens", "hypervolume", "KL at each budget"], rows())
+    headings = ["", "seed", "tokens", "hypervolume", "KL at each budget"]
+    shown(ROOT / "nine.md", table_of("Nine depth budgets", headings, rows()))
     axis.set(xlabel="sublayers kept", ylabel="KL")
     axis.legend()
     figure.tight_layout()
     figure.savefig(ROOT / "nine.png", dpi=120)
     pyplot.close(figure)
-
-
-def written(name: str, title: str, headings: Sequence[str], rows: Iterator[tuple[str, ...]]) -> None:
-    """Prints a table and keeps it as Markdown."""
-    table = Table(title=title, title_justify="left")
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    lines = [f"# {title}", "", "| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    for row in rows:
-        table.add_row(*row)
-        lines.append("| " + " | ".join(row) + " |")
-    console.print(table)
-    (ROOT / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
 def plot(kind: str, seeds: Sequence[int]) -> None:

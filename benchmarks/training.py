@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 from scipy.stats import spearmanr
 
 import secateur
 from benchmarks.local_tasks import NAMES, write_tasks
-from benchmarks.setup import MODEL, console
+from benchmarks.setup import MODEL, console, shown, table_of
 from secateur.compose import load_bench, space_of
 from secateur.fitness.bench import Bench
 from secateur.fitness.subnet import pointed
@@ -145,26 +144,19 @@ def plans() -> None:
                 for count, chain in enumerate(chains)
             ]
             rows.append((name, stages))
-    table = Table(title="30 % fewer block parameters: before -> after 102,400 tokens of LoRA distillation")
     headings = ["plan", "held-out KL", *(f"{text} ppl" for text in TEXTS), *NAMES]
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     before = ["dense", "0", *(f"{perplexity(dense, text):.1f}" for text in TEXTS), *(f"{dense[n]:.3f}" for n in NAMES)]
-    for cells in (before, *([name, *cells_of(stages)] for name, stages in rows)):
-        table.add_row(*cells)
-        lines.append("| " + " | ".join(cells) + " |")
-    console.print(table)
+    cells = (before, *([name, *cells_of(stages)] for name, stages in rows))
+    title = "30 % fewer block parameters: before -> after 102,400 tokens of LoRA distillation"
     first, last = ([mean_kl(stages[index]) for _, stages in rows] for index in (0, -1))
     rank = float(spearmanr(first, last).statistic)
     errors = ", ".join(f"{name} {math.sqrt(dense[name] * (1 - dense[name]) / DOCUMENTS):.3f}" for name in NAMES)
-    lines += [
-        "",
-        f"Spearman's rank correlation of held-out KL before and after: {rank:.2f}. One standard error of a task",
-    ]
-    lines += [f"of tasks, dense: {errors}."]
-    console.print("\n".join(lines[-2:]))
-    (ROOT / "plans.md").write_text("\n".join(lines) + "\n")
+    shown(
+        ROOT / "plans.md",
+        table_of(title, headings, cells),
+        f"Spearman's rank correlation of held-out KL before and after: {rank:.2f}. One standard error of "
+        f"a task, dense: {errors}.",
+    )
 
 
 def cells_of(stages: list[dict[str, Any]]) -> Iterator[str]:
@@ -224,14 +216,7 @@ def darwin(seeds: list[int]) -> None:
             cells += [f"{mean_kl(one):.4f}", f"{mean_kl(two):.4f}", f"{difference.mean():+.4f} ± {half:.4f}"]
             rows.append(cells)
     headings = ["seed", "answers", "tokens: darwin / without", "darwin KL", "without KL", "difference, 95 %"]
-    table = Table(title="darwin against the same search without training, held-out")
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for cells in rows:
-        table.add_row(*cells)
-    console.print(table)
-    lines = ["| " + " | ".join(cells) + " |" for cells in (headings, ["---"] * len(headings), *rows)]
-    (ROOT / "darwin.md").write_text("\n".join(lines) + "\n")
+    shown(ROOT / "darwin.md", table_of("darwin against the same search without training, held-out", headings, rows))
 
 
 def main() -> None:

@@ -9,9 +9,8 @@ import sys
 import time
 
 import torch
-from rich.table import Table
 
-from benchmarks.setup import console, smollm2
+from benchmarks.setup import console, smollm2, table_of
 from secateur.fitness.bench import Bench
 from secateur.fitness.evaluator import SubnetEvaluator
 from secateur.fitness.orders import ORDERS
@@ -43,9 +42,10 @@ def at_width(space: Space, share: float) -> Genome:
 
 def speed() -> None:
     """The MLPs of a candidate at half width against those of the dense model, same hidden states, in turns."""
-    table = Table(title="MLP time of a candidate at 50 % width", title_justify="left")
-    for heading in ("tokens", "dense ms", "50 % ms", "ratio"):
-        table.add_column(heading, justify="right")
+    table = table_of(
+        "MLP time of a candidate at 50 % width",
+        ("tokens", "dense ms", "50 % ms", "ratio"),
+    )
     bench = smollm2(1, LENGTH, widths=WidthSettings("magnitude"))
     space = mlp_space(bench, (0.5,))
     bench.prepare(space)
@@ -78,9 +78,10 @@ def speed() -> None:
 
 def repairs() -> None:
     """Held-out KL of every order with every repair."""
-    table = Table(title="Held-out KL at uniform MLP width, mean (standard error)", title_justify="left")
-    for heading in ("order", "width", "no repair", *REPAIRS):
-        table.add_column(heading, justify="right")
+    table = table_of(
+        "Held-out KL at uniform MLP width, mean (standard error)",
+        ("order", "width", "no repair", *REPAIRS),
+    )
     for order in ORDERS:
         bench = smollm2(SEQUENCES, LENGTH, widths=WidthSettings(order), held_out=HELD_OUT)
         space = mlp_space(bench, SHARES)
@@ -107,9 +108,10 @@ def repairs() -> None:
 
 def streams() -> None:
     """Held-out KL of narrower residual streams, nothing else narrowed."""
-    table = Table(title="Held-out KL by residual width, mean (standard error)", title_justify="left")
-    for heading in ("order", *(f"{width} of 576" for width in STREAMS)):
-        table.add_column(heading, justify="right")
+    table = table_of(
+        "Held-out KL by residual width, mean (standard error)",
+        ("order", *(f"{width} of 576" for width in STREAMS)),
+    )
     for order in ("pca", "magnitude"):
         bench = smollm2(SEQUENCES, LENGTH, widths=WidthSettings("magnitude", None, order), held_out=HELD_OUT)
         gene = hidden_gene(bench.anatomy, (576, *STREAMS), 1, order)
