@@ -140,9 +140,9 @@ def _reference(kind: str, removed: float, seed: int) -> Path:
 
 
 @cache
-def loaded(kind: str) -> tuple[Space, Bench]:
-    """The space without a budget, and the model with its texts and the one that judges."""
-    values = setting(kind, 0.5, 0) | {"strategy": {"name": "knapsack"}}
+def loaded(kind: str, seed: int) -> tuple[Space, Bench]:
+    """The space without a budget, and the model with the texts of a seed and the one that judges there."""
+    values = setting(kind, 0.5, seed) | {"strategy": {"name": "knapsack"}}
     values["held_out"].append(text("quac", COUNTS[JUDGED], windows_per_document=2, name=JUDGED))
     recipe = make_recipe(values)
     space = build_space(recipe)
@@ -151,8 +151,7 @@ def loaded(kind: str) -> tuple[Space, Bench]:
     return space.with_budgets(()), bench
 
 
-def target(kind: str, removed: float) -> Space:
-    space, _ = loaded(kind)
+def target(space: Space, kind: str, removed: float) -> Space:
     cost, text = ("sublayers" if kind == "depth" else "linear_weights"), f"{1 - removed}x"
     limit = parse_limit(cost, text, space.dense_costs, "target")
     assert limit is not None
@@ -165,8 +164,8 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
     path = ROOT / f"{name.replace(' ', '-')}-{kind}-{title}-{seed}.json"
     if not path.exists():
         print(f"{path} …", file=sys.stderr, flush=True)
-        space, bench = loaded(kind)
-        targets = [target(kind, share) for share in removed]
+        space, bench = loaded(kind, seed)
+        targets = [target(space, kind, share) for share in removed]
         evaluator = bench.evaluator(space, "calibration", ("kl",))
         slopes = None
         if kind == "sparsity":
@@ -197,11 +196,11 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
 
 
 class Judge:
-    """Losses of answers on text that no search sees; kept on disk."""
+    """Losses of answers on text that no search of their seed sees, pruned as there; kept on disk."""
 
-    def __init__(self, kind: str) -> None:
-        self.space, self.bench = loaded(kind)
-        self.path = ROOT / f"judged-{kind}.json"
+    def __init__(self, kind: str, seed: int) -> None:
+        self.space, self.bench = loaded(kind, seed)
+        self.path = ROOT / f"judged-{kind}-{seed}.json"
         self.known: dict[str, list[float]] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def losses(self, genome: Genome, title: str = JUDGED) -> list[float]:

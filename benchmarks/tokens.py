@@ -4,10 +4,11 @@ The reference is `evopress` as published, scaled to this model: its generations,
 minibatches, its own mutation and start; of the tokens of a stage an eighth, since the model has a fiftieth of the
 parameters. Depth runs to its end (k (n - k) / 1.5 generations for k of n blocks), sparsity to 4,032 children.
 
-All answers are judged on text of the same source whose documents no search sees, neither ours nor the reference, which
-draws its minibatches from the whole pool, and on held-out text of other sources. What is in benchmarks/results/tokens
-is not run again; remove a file to have it made anew. Runs one after the other; for both cores start it twice with
-different seeds. What is left out of the command stands for all of its kind: actions, parts, their seeds.
+A seed is that of both searches and of their text. All its answers are judged on text of the same source whose documents
+neither of them sees, the reference drawing its minibatches from the whole pool, and on held-out text of other sources.
+What is in benchmarks/results/tokens is not run again; remove a file to have it made anew. Runs one after the other; for
+both cores start it twice with different seeds. What is left out of the command stands for all of its kind: actions,
+parts, their seeds.
 
     python -m benchmarks.tokens [reference|ours|report] [depth|sparsity|ablation|nine] [SEED ...]
 """
@@ -56,10 +57,10 @@ def at(curve: Curve, tokens: int) -> Genome:
 
 def compared(kind: str, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
     """Rows of the table, one for each target and seed whose reference has finished."""
-    judge = Judge(kind)
+    judges = {seed: Judge(kind, seed) for seed in seeds}
     for removed in TARGETS[kind]:
         shares = []
-        for seed in seeds:
+        for seed, judge in judges.items():
             theirs = reference_curve(kind, removed, seed)
             if theirs is None:
                 continue
@@ -110,11 +111,11 @@ def named(variant: str) -> str:
 def ablation(seeds: Sequence[int]) -> None:
     """Depth, 25 %: what each part is worth, at its own end and at the tokens of the whole; sharing is in `nine`."""
     kind, removed = "depth", ABLATED
-    judge = Judge(kind)
+    judges = {seed: Judge(kind, seed) for seed in seeds}
 
     def rows() -> Iterator[tuple[str, ...]]:
         for name, changes in ABLATIONS.items():
-            for seed in seeds:
+            for seed, judge in judges.items():
                 theirs = reference_curve(kind, removed, seed)
                 [whole] = ours(kind, [removed], seed, "surrogate")
                 [curve] = ours(kind, [removed], seed, named(name), **changes)
@@ -137,10 +138,9 @@ def ablation(seeds: Sequence[int]) -> None:
 
 def nine(seeds: Sequence[int]) -> None:
     """Nine budgets in one run, in nine runs of ours, and in nine of the reference: hypervolume of KL and sublayers."""
-    judge = Judge("depth")
     dense = float(2 * BLOCKS)
 
-    def volume(genomes: Sequence[Genome]) -> float:
+    def volume(judge: Judge, genomes: Sequence[Genome]) -> float:
         points = [(judge.loss(genome), float(judge.space.costs(genome).sublayers or 0)) for genome in genomes]
         inside = [point for point in points if point[0] <= WORST]
         return hypervolume(inside, (WORST, dense), (0.0, 0.0))
@@ -149,6 +149,7 @@ def nine(seeds: Sequence[int]) -> None:
 
     def rows() -> Iterator[tuple[str, ...]]:
         for seed in seeds:
+            judge = Judge("depth", seed)
             together = ours("depth", NINE, seed, "surrogate")
             alone = [ours("depth", [removed], seed, "surrogate")[0] for removed in NINE]
             theirs = [reference_curve("depth", removed, seed) for removed in NINE]
@@ -160,7 +161,7 @@ def nine(seeds: Sequence[int]) -> None:
             for colour, (name, curves, tokens) in enumerate(sets):
                 losses = [judge.loss(curve[-1][2]) for curve in curves]
                 shown = " ".join(f"{loss:.3f}" for loss in losses)
-                yield name, str(seed), f"{tokens:,}", f"{volume([curve[-1][2] for curve in curves]):.4f}", shown
+                yield name, str(seed), f"{tokens:,}", f"{volume(judge, [curve[-1][2] for curve in curves]):.4f}", shown
                 label = f"{name}: {tokens / 1e6:.1f} M tokens" if seed == seeds[0] else None
                 axis.plot([dense * (1 - share) for share in NINE], losses, "o-", color=f"C{colour}", label=label)
 
@@ -175,10 +176,10 @@ def nine(seeds: Sequence[int]) -> None:
 
 def plot(kind: str, seeds: Sequence[int]) -> None:
     """KL on fresh text over tokens, for each target."""
-    judge = Judge(kind)
+    judges = {seed: Judge(kind, seed) for seed in seeds}
     figure, axes = pyplot.subplots(1, len(TARGETS[kind]), figsize=(13, 4))
     for axis, removed in zip(axes, TARGETS[kind], strict=True):
-        for seed in seeds:
+        for seed, judge in judges.items():
             theirs = reference_curve(kind, removed, seed)
             if theirs is None:
                 continue
@@ -186,7 +187,9 @@ def plot(kind: str, seeds: Sequence[int]) -> None:
             few = [theirs[index] for index in np.unique(np.linspace(0, len(theirs) - 1, 12).astype(int))]
             for label, curve, colour in (("evopress", few, "C1"), ("surrogate", mine, "C0")):
                 points = [(tokens, judge.loss(genome)) for tokens, _, genome in curve]
-                axis.step(*zip(*points, strict=True), where="post", color=colour, label=label if not seed else None)
+                axis.step(
+                    *zip(*points, strict=True), where="post", color=colour, label=label if seed == seeds[0] else None
+                )
         axis.set(xscale="log", title=f"{kind}, {removed:.1%} removed", xlabel="tokens forwarded", ylabel="KL")
         axis.legend()
     figure.tight_layout()
