@@ -26,7 +26,7 @@ from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
 from secateur.space.space import Space
 from tests.search.quadratic import POOL, Quadratic, answered, masks
-from tests.tiny import LEVELS, ListJournal, anatomy_for, drop_space, mixed_genes
+from tests.tiny import LEVELS, ListJournal, anatomy_for, mixed_genes
 
 # -- the model -------------------------------------------------------------------------------------------------------
 
@@ -309,14 +309,3 @@ def test_where_the_model_is_no_guide_mutation_takes_over(kind: type[Quadratic], 
     assert told[0] is None
     assert (float(np.median(known)) < POOR) == poor
     assert (float(np.median(children[-6:])) >= 4) == poor
-
-
-@pytest.mark.parametrize("make", [mixed, masks, lambda: drop_space(5)])
-def test_independent_spaces_are_those_where_every_genome_is_canonical(make: object) -> None:
-    space: Space = make()  # type: ignore[operator]
-    object.__setattr__(space, "independent", False)  # the long way
-    rng = np.random.default_rng(0)
-    drawn = [Genome(tuple(int(rng.integers(len(gene.levels))) for gene in space.genes)) for _ in range(200)]
-    changed = any(space.canonical(genome) != genome for genome in drawn)
-    object.__delattr__(space, "independent")
-    assert space.independent == (not changed)

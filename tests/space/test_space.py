@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from secateur.space.errors import SecateurError
 from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.space import Space
-from tests.tiny import LEVELS, all_genes, anatomy_for, drop_space
+from tests.tiny import LEVELS, all_genes, anatomy_for, drop_space, mixed_genes
 
 SHAPE = anatomy_for()
 SPACE = Space(SHAPE, all_genes(SHAPE, "magnitude"))
@@ -283,3 +284,16 @@ def test_a_projection_must_not_cost_more_than_the_width_saves() -> None:
             additions=Additions(projection=True),
         )
     assert Space(shape, (first,), additions=Additions(projection=True)).costs(Genome((1,))).parameters
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Space(SHAPE, mixed_genes(SHAPE)), lambda: Space(SHAPE, all_genes(SHAPE)), lambda: drop_space(5)]
+)
+def test_independent_spaces_are_those_where_every_genome_is_canonical(make: Callable[[], Space]) -> None:
+    space = make()
+    object.__setattr__(space, "independent", False)  # the long way
+    rng = np.random.default_rng(0)
+    drawn = [Genome(tuple(int(rng.integers(len(gene.levels))) for gene in space.genes)) for _ in range(200)]
+    changed = any(space.canonical(genome) != genome for genome in drawn)
+    object.__delattr__(space, "independent")
+    assert space.independent == (not changed)
