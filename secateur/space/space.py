@@ -18,6 +18,8 @@ from .genome import Genome
 from .latency import LatencyTable, Shape, every_state, shapes
 
 Known = tuple[BlockState, BlockCosts]
+PATTERNS = 10_000
+"""Of what is dropped, for which it is remembered what that makes of the genes."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,26 @@ class Space:
 
         In canonical form a gene that does not matter is at level 0.
         """
-        if self.independent:
+        dropped = tuple([genome.levels[index] == last for index, last in self._dropping])
+        if self.independent or not any(dropped):
             return (True,) * len(self.genes)
+        if dropped not in self._known_active:
+            if len(self._known_active) >= PATTERNS:
+                self._known_active.clear()
+            self._known_active[dropped] = self._find_active(genome)
+        return self._known_active[dropped]
+
+    @cached_property
+    def _dropping(self) -> tuple[tuple[int, int], ...]:
+        """Genes whose last level drops something, and that level."""
+        return tuple((index, len(gene.levels) - 1) for index, gene in enumerate(self.genes) if gene.drops)
+
+    @cached_property
+    def _known_active(self) -> dict[tuple[bool, ...], tuple[bool, ...]]:
+        """Which genes matter, by what is dropped: nothing else decides that."""
+        return {}
+
+    def _find_active(self, genome: Genome) -> tuple[bool, ...]:
         gone: set[tuple[int, str]] = set()
         blocks_gone: set[int] = set()
         for block in range(len(self.anatomy.blocks)):
@@ -145,17 +165,18 @@ class Space:
 
     def canonical(self, genome: Genome) -> Genome:
         """The one genome that stands for all genomes of the same subnet."""
-        if self.independent:
+        if self.independent or not any(genome.levels[index] == last for index, last in self._dropping):
             return genome
         levels = list(genome.levels)
-        for block in range(len(self.anatomy.blocks)):
-            index = self._structure.get(("block", block))
-            both = all(self._kept(genome, kind, block) == 0 for kind in ("attention", "mlp"))
-            if index is not None and both:
-                levels[index] = len(self.genes[index].levels) - 1
-        joined = Genome(tuple(levels))
-        active = self.active(joined)
-        return Genome(tuple(level if on else 0 for level, on in zip(levels, active, strict=True)))
+        for index, last in self._dropping:
+            gene = self.genes[index]
+            if gene.kind == "block" and any(
+                self._kept(genome, "attention", block) == self._kept(genome, "mlp", block) == 0
+                for block, _ in gene.members
+            ):
+                levels[index] = last
+        active = self.active(Genome(tuple(levels)))
+        return Genome(tuple([level if on else 0 for level, on in zip(levels, active, strict=True)]))
 
     # -- what a genome means ---------------------------------------------------------------------------------------
 
@@ -265,7 +286,8 @@ class Space:
     def with_budgets(self, budgets: tuple[Budget, ...]) -> "Space":
         space = replace(self, budgets=budgets)
         # What was computed does not depend on budgets.
-        space.__dict__.update(_known_blocks=self._known_blocks, _touching=self._touching, _structure=self._structure)
+        shared = ("_known_blocks", "_touching", "_structure", "_dropping", "_known_active", "independent")
+        space.__dict__.update({name: getattr(self, name) for name in shared})
         return space
 
     def with_latency(self, table: LatencyTable) -> "Space":
