@@ -79,7 +79,7 @@ def make_steps(
             check_clusters(space)
             return knapsack(space, pool, sequences, _anchors(settings, space, affordable, length))
         case "greedy":
-            most = settings.evaluations or affordable
+            most = _fewest(settings.evaluations, affordable)
             return greedy(
                 space, pool, seed, sequences, settings.lazy, _anchors(settings, space, affordable, length), most
             )
@@ -88,7 +88,7 @@ def make_steps(
                 raise SecateurError(
                     "strategy: multipruner drops and narrows sublayers; the recipe has only sparsity genes"
                 )
-            return multipruner(space, pool, seed, sequences, settings.evaluations or affordable)
+            return multipruner(space, pool, seed, sequences, _fewest(settings.evaluations, affordable))
         case "surrogate":
             _check_initial(settings.initial, space)
             return surrogate_steps(recipe, settings, space, pool, tokens, goal, initial)
@@ -97,6 +97,11 @@ def make_steps(
     if goal is not None:
         return _front_steps(recipe, settings, space, pool, goal, tokens, initial)
     return _evopress_steps(recipe, settings, space, pool, tokens, initial)
+
+
+def _fewest(*limits: int | None) -> int | None:
+    """The least of the limits; None: there is none."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _evopress_steps(

@@ -301,17 +301,15 @@ class Search:
         return spread_out(found, self.model, best, count)
 
     def _race(self, index: int, challengers: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:
-        incumbent = self.incumbents[index]
-        entrants = [genome for genome in challengers if genome != incumbent]
-        if not entrants:
-            return
-        # What whoever watches sees is the answer to the first target.
-        answer = self.incumbents[0]
-        won = yield from self._noted(race(entrants, incumbent, self.counts, self.options.risk, answer=answer))
-        self.incumbents[index] = won.genome if won is not None else None
-        if won is None:
+        while entrants := [genome for genome in challengers if genome != self.incumbents[index]]:
+            # What whoever watches sees is the answer to the first target.
+            answer, incumbent = self.incumbents[0], self.incumbents[index]
+            won = yield from self._noted(race(entrants, incumbent, self.counts, self.options.risk, answer=answer))
+            self.incumbents[index] = won.genome if won is not None else None
+            if won is not None:
+                return
             # All have failed: the best of the others take their place.
-            yield from self._race(index, self._best(self.targets[index])[:FINALISTS])
+            challengers = self._best(self.targets[index])[:FINALISTS]
 
     def _noted(self, steps: Generator[Batch, list[Evaluation], Answer]) -> Generator[Batch, list[Evaluation], Answer]:
         """Keeps what batches were told."""
