@@ -78,11 +78,12 @@ class Strategy:
         self._pending: Batch | None = None
         self._started = False
         self._incumbent: Genome | None = None
+        self._failed: set[Genome] = set()
 
     @property
     def incumbent(self) -> Genome | None:
-        """The best genome so far that keeps the budgets; None before there is one."""
-        return self._incumbent
+        """The best genome so far that keeps the budgets and has not failed since; None before there is one."""
+        return None if self._incumbent in self._failed else self._incumbent
 
     def ask(self) -> Batch | None:
         """The next batch, the same one until it is told; None when the strategy has finished."""
@@ -103,6 +104,7 @@ class Strategy:
         got = [(evaluation.genome.levels, evaluation.sequences) for evaluation in evaluations]
         if wanted != got:
             raise SecateurError(f"told {len(got)} evaluations that are not those of the {len(wanted)} genomes asked")
+        self._failed |= {evaluation.genome for evaluation in evaluations if evaluation.status == "failed"}
         self._advance(list(evaluations))
 
     def _advance(self, evaluations: list[Evaluation] | None) -> None:

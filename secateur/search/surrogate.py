@@ -243,9 +243,11 @@ class Search:
     def _best(self, target: Space) -> list[Genome]:
         """Everything scored that keeps a target's budgets and has not failed, best first, on whatever text."""
         genomes, losses, _ = self.known.rows(self.space.dense)
-        order = sorted(range(len(genomes)), key=lambda place: losses[place])
-        found = [genomes[place] for place in order if genomes[place] not in self.known.failed]
-        return [genome for genome in found if target.feasible(genome)]
+        found = dict(zip(genomes, losses, strict=True))
+        if self.space.dense in self.known.losses:
+            found[self.space.dense] = 0.0
+        best = sorted(found, key=lambda genome: found[genome])
+        return [genome for genome in best if genome not in self.known.failed and target.feasible(genome)]
 
     def _expected(self, index: int) -> float:
         """The logarithm of the loss that the model sees in a target's incumbent."""

@@ -73,6 +73,26 @@ def test_who_fails_on_more_text_is_not_the_answer(seed: int) -> None:
     assert answer not in failed
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_where_everything_fails_on_more_text_there_is_no_answer(seed: int) -> None:
+    space = masks()
+    evaluator = Breaking(space, seed, lambda genome, used: used.stop > 8 and genome != space.dense, 0.4)
+    answer, _ = answered(space, surrogate(space, POOL, seed, [space], Options(sequences=8)), evaluator, 2000)
+    assert answer is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_dense_model_takes_the_place_of_who_fails_on_more_text(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = masks(12, 0)
+    evaluator = Breaking(space, seed, lambda genome, used: used.stop > 8 and genome != space.dense, 0.4)
+    # Every single drop is better than the dense model, as far as it can be scored.
+    monkeypatch.setattr(evaluator, "loss", Helping(space, seed).loss)
+    answer, _ = answered(space, surrogate(space, POOL, seed, [space], Options(sequences=8)), evaluator, 2000)
+    assert answer == space.dense
+
+
 def test_where_all_are_equal_it_ends() -> None:
     class Flat(Quadratic):
         def loss(self, genome: Genome) -> float:
