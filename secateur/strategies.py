@@ -41,7 +41,7 @@ from .space.space import Space
 from .surrogate_steps import surrogate_steps
 
 PUBLISHED_NAMES = tuple(f"published-{name}" for name in PUBLISHED)
-FIRST = {"knapsack": KnapsackSettings(name="knapsack"), "greedy": GreedySettings(name="greedy")}
+RUN_FIRST = {"knapsack": KnapsackSettings(name="knapsack"), "greedy": GreedySettings(name="greedy")}
 """What `initial` may run first, with the settings that it has where `warm` says nothing."""
 
 
@@ -57,7 +57,7 @@ def make_steps(
     sequences = min(getattr(settings, "sequences", 1), pool.sequences)
     affordable = None if tokens is None else tokens // (sequences * length)
     if recipe.effort.evaluations is not None:
-        affordable = min(affordable or recipe.effort.evaluations, recipe.effort.evaluations)
+        affordable = _fewest(affordable, recipe.effort.evaluations)
     goal = goal_of(recipe, space)
     match settings.name:
         case "random":
@@ -150,20 +150,26 @@ def _first(
     Raises:
         SecateurError: one of them cannot run on that.
     """
-    names = [name for name in FIRST if name in settings.initial]
+    names = [name for name in RUN_FIRST if name in settings.initial]
     each = 2 * max(1, len(names))
     evaluations = recipe.effort.evaluations
     part = Effort(tokens=tokens and max(1, tokens // each), evaluations=evaluations and max(1, evaluations // each))
     first: list[Callable[[], Steps]] = []
     for name in names:
-        chosen = settings.warm if settings.warm is not None and settings.warm.name == name else FIRST[name]
+        chosen = settings.warm if settings.warm is not None and settings.warm.name == name else RUN_FIRST[name]
         wanted = space
         if goal is not None:
             # Whatever is said, on the sequences of the search, so that its evaluations are part of the front.
             chosen = chosen.model_copy(update={"sequences": goal.sequences})
             wanted = _half_way(space, goal) if name == "greedy" else space
         first.append(partial(make_steps, recipe.model_copy(update={"effort": part}), chosen, wanted, pool, part.tokens))
-        first[-1]()  # so that what cannot run is refused now
+        try:
+            first[-1]()  # so that what cannot run is refused now
+        except SecateurError as error:
+            share = "half" if len(names) == 1 else "a quarter"
+            raise SecateurError(
+                f"{error} ('initial' runs {name} before {settings.name}, with {share} of the effort)"
+            ) from None
     return first
 
 
@@ -261,7 +267,7 @@ def _check_effort(
     if recipe.effort.evaluations is not None:
         affordable.append(recipe.effort.evaluations)
     left = min(affordable, default=None)
-    if left is not None and FIRST.keys() & set(settings.initial):
+    if left is not None and RUN_FIRST.keys() & set(settings.initial):
         left -= left // 2
     if left is not None and left < settings.population:
         raise SecateurError(

@@ -18,16 +18,21 @@ from transformers import AutoModelForCausalLM
 
 import secateur
 from secateur.api import compare_all, study_of
-from secateur.compose import space_of
+from secateur.compose import build_space, space_of
 from secateur.runs.folder import RunFolder
 from secateur.runs.journal import MEMBER, Choice
 from secateur.runs.plan import read_plan, schema
+from secateur.runs.reading import make_recipe
+from secateur.search.loop import Spending, run
+from secateur.search.memo import Memo
+from secateur.search.strategy import Batch, Pool, Strategy, noted
 from secateur.space.errors import SecateurError
 from secateur.space.front import nondominated
 from secateur.space.latency import Measured, Ratio, Times
+from secateur.strategies import make_steps
 from tests.tasks import task_folder
 from tests.test_cli import command, refused, write
-from tests.tiny import tiny_recipe
+from tests.tiny import ListJournal, TableEvaluator, tiny_recipe
 
 GENES = [
     {"kind": "attention", "levels": [2, 1, 0]},
@@ -338,6 +343,19 @@ def test_a_benchmark_as_an_objective_needs_to_be_meant(
         answer = refused(monkeypatch, capsys, "search", write(tmp_path / "r.yaml", recipe), "--out", tmp_path / "run")
         assert answer.returncode == 2
         assert message in answer.stderr
+
+
+def test_the_same_size_twice_is_searched_once(tiny: Path) -> None:
+    asked: list[list[Batch]] = []
+    for sizes in (["0.8x", "0.6x"], ["0.8x", "80%", "0.6x", "0.6x"]):
+        asked.append([])
+        strategy = {"name": "surrogate", "sequences": 2, "sizes": sizes}
+        recipe = make_recipe(front_recipe(tiny, strategy=strategy, objectives=["kl", "parameters"], latency=None))
+        space = build_space(recipe)
+        steps = make_steps(recipe, recipe.strategy, space, Pool(6, 16), 10**6)
+        memo = Memo(space, TableEvaluator(space), ListJournal())
+        run(Strategy(noted(steps, lambda batch, _: asked[-1].append(batch))), memo, Spending(16))
+    assert asked[0] == asked[1]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,17 @@ def test_half_of_the_effort_is_left_for_the_search(tiny: Path, first: list[str],
 
 def test_what_half_of_the_effort_does_not_reach_for_is_refused(tiny: Path) -> None:
     strategy = {"name": "evopress", "initial": ["knapsack"]}
-    effort = {"tokens": 12 * 4 * 16}  # a sweep takes 10 evaluations on 4 sequences
+    effort = {"tokens": 12 * 4 * 16}  # a sweep takes 9 evaluations on 4 sequences
     recipe = make_recipe(tiny_recipe(tiny / "model", tiny / "calibration.txt", strategy=strategy, effort=effort))
-    with pytest.raises(SecateurError, match="effort: knapsack needs"):
+    with pytest.raises(
+        SecateurError, match=r"effort: knapsack needs 9 .*knapsack before evopress, with half of the effort"
+    ):
+        make_steps(recipe, recipe.strategy, build_space(recipe), Pool(6, 16), recipe.effort.tokens)
+
+
+@pytest.mark.parametrize("name", ["knapsack", "greedy"])
+def test_tokens_for_not_even_one_evaluation_are_refused_whatever_evaluations_there_are(tiny: Path, name: str) -> None:
+    effort = {"tokens": 3 * 16, "evaluations": 1000}  # an evaluation takes 4 sequences
+    recipe = make_recipe(tiny_recipe(tiny / "model", tiny / "calibration.txt", strategy={"name": name}, effort=effort))
+    with pytest.raises(SecateurError, match=f"effort: {name} needs"):
         make_steps(recipe, recipe.strategy, build_space(recipe), Pool(6, 16), recipe.effort.tokens)

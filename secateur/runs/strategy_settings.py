@@ -156,7 +156,8 @@ class EvolutionSettings(Settings):
 
     `encoding`: one level per gene, or `shares`, real sensitivities that the exact knapsack decodes onto the budgets.
     `initial`: what the population starts from besides random genomes: `dense`; `uniform` in several sizes; `knapsack`
-    and `greedy`, run first with the settings in `warm`; plan files, our own or other tools'.
+    and `greedy`, run first with the settings in `warm` and half of the effort for both together; plan files, our own or
+    other tools'.
     `race`: a child sees all sequences only until a member of the front proves to dominate it, and one that nothing on
     the front dominates is dropped with this probability at most; it needs more sequences than the 4 of the first look.
     """

@@ -38,8 +38,8 @@ class Known:
 
         Text differs in difficulty: what is lost on few sequences is scaled by what those sequences make of the genomes
         that were scored on the most. The model is wanted near the losses of `around`: what loses less than `NEAR` of
-        the least of them is left out, above all single changes where cuts are deep, of which the prior knows already;
-        and of more than `MOST` those count whose losses are nearest. Where one of `around` loses nothing, nothing is.
+        the least of them is left out, above all single changes where cuts are deep, of which the prior knows already
+        (where that one loses nothing, all stay); and of more than `MOST` those count whose losses are nearest.
         """
         genomes = [genome for genome in self.losses if genome != dense]
         most = max((len(self.losses[genome]) for genome in genomes), default=0)

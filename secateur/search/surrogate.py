@@ -232,6 +232,10 @@ class Search:
         while self.options.slopes and (incumbent := self.incumbents[index]) is not None:
             batch = Batch((incumbent,), range(self.counts[-1]), self.incumbents[0], slopes=True)
             [told] = yield from self._noted(_ask(batch))
+            if told.status == "failed":
+                self.incumbents[index] = None
+                yield from self._race(index, self._best(self.targets[index])[:FINALISTS])
+                continue
             assert told.slopes is not None
             if told.slopes.reason:
                 self.options = replace(self.options, slopes=False)

@@ -120,8 +120,10 @@ class Space:
 
         In canonical form a gene that does not matter is at level 0.
         """
+        if self.independent:
+            return (True,) * len(self.genes)
         dropped = tuple([genome.levels[index] == last for index, last in self._dropping])
-        if self.independent or not any(dropped):
+        if not any(dropped):
             return (True,) * len(self.genes)
         if dropped not in self._known_active:
             if len(self._known_active) >= PATTERNS:

@@ -1,7 +1,8 @@
 """Downhill by slopes: where they are exact, where they mislead, and what is kept of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from secateur.search.downhill import REACHES, downhill
 from secateur.search.knapsack import solve
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo, SlopeMemo
-from secateur.search.strategy import Batch, Pool, Strategy
+from secateur.search.strategy import Batch, Pool, Strategy, noted
 from secateur.search.surrogate import Options, Search
 from secateur.search.sweep import Table
 from secateur.space.budget import Budget
 from secateur.space.build import sparsity_genes
+from secateur.space.evaluation import Evaluation
 from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.slopes import PASSES, Slopes
@@ -159,6 +161,38 @@ def test_slopes_that_always_promise_something_come_to_an_end() -> None:
         strategy.tell(memo(batch))
         batches += 1
     assert batches < 100
+
+
+class Fragile(Convex):
+    """Some genomes fail on more than 8 sequences."""
+
+    fragile: frozenset[Genome] = frozenset()
+
+    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+        for one in super().__call__(genomes, sequences):
+            failed = one.genome in self.fragile and sequences.stop > 8
+            yield replace(one, status="failed", reason="fragile", losses={}) if failed else one
+
+
+def test_who_fails_where_its_slopes_are_asked_for_is_not_the_answer() -> None:
+    fragile: set[Genome] = set()
+    failed: set[Genome] = set()
+    for times in range(4):
+        failed.clear()
+        evaluator = Fragile(FREE, seed=1, noise=1e-9)
+        evaluator.fragile = frozenset(fragile)
+        search = Search(FREE, POOL, 0, [SPACE], Options(slopes=True, sweeping=False, modelling=False, settled=16))
+        memo = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, Exact(evaluator), SlopeList()))
+        steps = noted(
+            search.begin([START]),
+            lambda _, told: failed.update(one.genome for one in told if one.status == "failed"),
+        )
+        run(Strategy(steps), memo, Spending(16), Allowance())
+        [answer] = search.incumbents
+        assert answer is not None
+        assert answer not in failed
+        assert len(failed) >= bool(times), "the best of before is tried"
+        fragile.add(answer)
 
 
 def test_a_memo_asks_for_the_slopes_it_lacks() -> None:

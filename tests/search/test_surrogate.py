@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from secateur.operators.sampling import ends, on_budget, uniform
 from secateur.search.archive import Archive, Goal
 from secateur.search.evopress import Schedule, evopress
+from secateur.search.greedy import walk_through
 from secateur.search.known import Known
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.loss_model import LossModel, matrix
@@ -18,6 +19,7 @@ from secateur.search.memo import Memo
 from secateur.search.propose import expected_improvement, propose, spread_out
 from secateur.search.strategy import Batch, Steps, Strategy, noted
 from secateur.search.surrogate import POOR, Options, Search, surrogate, surrogate_front
+from secateur.search.sweep import sweep
 from secateur.space.budget import Budget, parse_budgets
 from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.evaluation import Evaluation
@@ -263,6 +265,36 @@ def test_several_costs_under_several_budgets() -> None:
     assert answer is not None
     for cost, limit in limits:
         assert any(getattr(space.costs(genome), cost) <= limit for genome in archive.members), (cost, limit)
+
+
+@pytest.mark.parametrize("evaluations", [12, 24, 48])
+def test_walks_to_budgets_that_miss_each_other_take_no_more_than_they_may_together(evaluations: int) -> None:
+    shape = anatomy_for(num_hidden_layers=12)
+    genes = structured_genes(shape, "attention", range(12)) + structured_genes(shape, "mlp", range(12))
+    space = Space(shape, genes)
+    limits = ({"macs": "0.8x", "kv_bytes": "0.5x"}, {"macs": "0.5x", "kv_bytes": "0.9x"})
+    targets = [space.with_budgets(parse_budgets(limit, space.dense_costs)) for limit in limits]
+    asked: list[int] = []
+    found: list[Genome] = []
+
+    def steps() -> Steps:
+        table = yield from sweep(space, range(2), 1)
+        walks = walk_through(targets, table, range(2), 2, evaluations)
+        found.extend((yield from noted(walks, lambda batch, _: asked.append(len(batch.genomes)))))
+        return None
+
+    answered(space, steps(), Quadratic(space, 0))
+    assert all(target.feasible(genome) for target, genome in zip(targets, found, strict=True))
+    assert 0 < sum(asked) <= evaluations
+    assert len(set(found)) == 2, "they miss each other"
+
+
+def test_without_a_model_nothing_is_said_of_its_ranks() -> None:
+    space, ranks = masks(), list[float | None]()
+    steps = surrogate(space, POOL, 0, [space], Options(sequences=4, first=4, modelling=False))
+    answered(space, noted(steps, lambda batch, _: ranks.append(batch.correlation)), Quadratic(space, 0), 150)
+    assert len(ranks) > 20
+    assert set(ranks) == {None}
 
 
 def test_when_it_is_quiet_the_best_are_compared_on_more_text() -> None:

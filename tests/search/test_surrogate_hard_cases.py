@@ -82,9 +82,7 @@ def test_where_everything_fails_on_more_text_there_is_no_answer(seed: int) -> No
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_dense_model_takes_the_place_of_who_fails_on_more_text(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_dense_model_takes_the_place_of_who_fails_on_more_text(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     space = masks(12, 0)
     evaluator = Breaking(space, seed, lambda genome, used: used.stop > 8 and genome != space.dense, 0.4)
     # Every single drop is better than the dense model, as far as it can be scored.
