@@ -51,6 +51,21 @@ def score(names: tuple[str, ...], hidden: torch.Tensor, sequences: Sequence[int]
     return results
 
 
+def mean_loss(name: str, logits: torch.Tensor, sequence: int, teacher: Teacher) -> torch.Tensor:
+    """What `score` says of one sequence, from its logits (time, vocabulary), as a scalar with a gradient.
+
+    `name`: `kl` or `cross_entropy`.
+    """
+    positions, targets = predicted(teacher.text, sequence)
+    places = positions.to(logits.device)
+    rows = logits[places].float()
+    if name == "cross_entropy":
+        wanted = targets[positions].to(logits.device)
+        return over_targets(cross_entropy(rows, wanted), wanted)
+    top = teacher.top(sequence)
+    return kl_top(top.log_probabilities[places], top.tokens[places], top.log_tail[places], rows).mean()
+
+
 def _by_row(
     names: tuple[str, ...],
     rows: torch.Tensor,

@@ -27,7 +27,7 @@ from ..space.slopes import PASSES, Slopes
 from ..space.space import Space
 from .evaluator import BATCH_TOKENS, CANDIDATE_ERRORS, aligned
 from .level_store import as_matrix
-from .scores import cross_entropy, kl_top, over_targets, predicted
+from .scores import mean_loss, predicted
 from .subnet import Subnet
 from .teacher import Teacher
 
@@ -108,7 +108,7 @@ class SubnetSlopes:
     ) -> None:
         """Adds what one batch of sequences says, with all its sequences in one forward and one backward pass."""
         blocks, text = self.teacher.blocks, self.teacher.text
-        scored = [predicted(text, sequence) for sequence in batch]
+        counts = [len(predicted(text, sequence)[0]) for sequence in batch]
         embedded: list[torch.Tensor] = []
 
         def begin(_: torch.nn.Module, __: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -120,31 +120,19 @@ class SubnetSlopes:
             for (block, position), some in moves.items():
                 linear = blocks.anatomy.blocks[block].linears[position]
                 module = blocks.modules[block].get_submodule(linear.name)
-                counts = [len(positions) for positions, _ in scored]
                 told = self._contraction(genome, block, position, some, counts, first, second)
                 hooks.append(module.register_forward_hook(told))
             with torch.enable_grad():
                 ids = text.ids[batch.start : batch.stop].to(blocks.device)
                 logits = model(input_ids=ids, use_cache=False).logits
                 losses = [
-                    self._loss(row, sequence, *one) for row, sequence, one in zip(logits, batch, scored, strict=True)
+                    mean_loss(self.score, row, sequence, self.teacher)
+                    for row, sequence in zip(logits, batch, strict=True)
                 ]
                 torch.autograd.grad(torch.stack(losses).sum(), embedded)
         finally:
             for hook in hooks:
                 hook.remove()
-
-    def _loss(
-        self, logits: torch.Tensor, sequence: int, positions: torch.Tensor, targets: torch.Tensor
-    ) -> torch.Tensor:
-        """The mean loss of one sequence from its logits (time, vocabulary)."""
-        places = positions.to(logits.device)
-        rows = logits[places].float()
-        if self.score == "cross_entropy":
-            wanted = targets[positions].to(logits.device)
-            return over_targets(cross_entropy(rows, wanted), wanted)
-        top = self.teacher.top(sequence)
-        return kl_top(top.log_probabilities[places], top.tokens[places], top.log_tail[places], rows).mean()
 
     def _contraction(
         self,

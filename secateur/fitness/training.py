@@ -25,7 +25,7 @@ import torch
 from ..space.genome import Genome
 from ..space.space import Space
 from .cache import digest, read_tensors, write_tensors
-from .scores import cross_entropy, kl_top, over_targets, predicted
+from .scores import mean_loss
 from .subnet import Subnet
 from .teacher import Teacher
 
@@ -37,6 +37,11 @@ oldest go first, and are trained again should anybody want them."""
 What = Literal["lora", "norms", "full"]
 Optimiser = Literal["adamw", "sgd"]
 Loss = Literal["distillation", "cross_entropy", "both"]
+SCORED: dict[Loss, tuple[str, ...]] = {
+    "distillation": ("kl",),
+    "cross_entropy": ("cross_entropy",),
+    "both": ("cross_entropy", "kl"),
+}
 Chain = tuple[int, ...]
 """Tokens of each stage of training that a subnet has been through."""
 
@@ -241,24 +246,15 @@ class Trainer:
 
     def _loss(self, parameters: dict[str, torch.Tensor], sequences: list[int]) -> torch.Tensor:
         """The mean loss over a batch, differentiable in `parameters`."""
-        text, device = self.teacher.text, self.teacher.blocks.device
-        ids = text.ids[sequences].to(device)
+        ids = self.teacher.text.ids[sequences].to(self.teacher.blocks.device)
         logits = torch.func.functional_call(
             self.teacher.blocks.model, parameters, args=(), kwargs={"input_ids": ids, "use_cache": False}
         ).logits
-        losses = []
-        for row, sequence in zip(logits, sequences, strict=True):
-            positions, targets = predicted(text, sequence)
-            places = positions.to(device)
-            rows = row[places].float()
-            if self.settings.loss != "distillation":
-                wanted = targets[positions].to(device)
-                losses.append(over_targets(cross_entropy(rows, wanted), wanted))
-            if self.settings.loss != "cross_entropy":
-                top = self.teacher.top(sequence)
-                losses.append(
-                    kl_top(top.log_probabilities[places], top.tokens[places], top.log_tail[places], rows).mean()
-                )
+        losses = [
+            mean_loss(name, row, sequence, self.teacher)
+            for row, sequence in zip(logits, sequences, strict=True)
+            for name in SCORED[self.settings.loss]
+        ]
         return torch.stack(losses).mean()
 
 
