@@ -4,11 +4,11 @@ All see the same shuffled sequences in the same order, and the incumbent has bee
 nothing. After each look at twice as many sequences a challenger leaves whose paired difference to the incumbent says
 that it is worse (Student's t, one-sided). The k-th look may err with probability risk / (k (k + 1)): these add up to
 `risk` over however many looks, so that the test loses a challenger that is truly better with probability `risk` at
-most, wherever the race ends: a union bound over looks, as in racing since Maron and Moore 1994. (Looks without a test,
-on few sequences and the last, use nothing of their share, so that it is less.) That holds for
-differences that are normal, and an incumbent that was not chosen on the same sequences; skewed differences and a lucky
-incumbent make it larger, which is why nobody is tested on fewer than `FEWEST` sequences. Beyond the test at most half
-of the challengers go on after a look, those with the least loss, so that a field of equals is not carried to the end.
+most, wherever the race ends: a union bound over looks, as in racing since Maron and Moore 1994. It is less, since looks
+without a test, on few sequences and the last, use nothing of their share. The bound holds for differences that are
+normal, and an incumbent that was not chosen on the same sequences; skewed differences and a lucky incumbent make it
+larger, which is why nobody is tested on fewer than `FEWEST` sequences. Beyond the test at most half of the challengers
+go on after a look, those with the least loss, so that a field of equals is not carried to the end.
 """
 
 import math
