@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Column, Table
+from scipy.stats import ttest_rel
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from secateur.fitness.bench import Bench, TextRequest, open_bench
@@ -42,6 +43,12 @@ def shown(path: Path, *parts: Table | str) -> None:
             texts.append(part)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(texts) + "\n")
+
+
+def paired(own: Sequence[float], other: Sequence[float]) -> str:
+    """The mean difference over sequences with its 95 % interval (Student's t)."""
+    interval = ttest_rel(own, other).confidence_interval()
+    return f"{(interval.low + interval.high) / 2:+.4f} ± {(interval.high - interval.low) / 2:.4f}"
 
 
 def smollm2(

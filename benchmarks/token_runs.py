@@ -25,6 +25,7 @@ from secateur.fitness.slopes import SubnetSlopes
 from secateur.runs.folder import RunFolder
 from secateur.runs.journal import FOUND
 from secateur.runs.reading import make_recipe
+from secateur.runs.recipe import Recipe
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo, SlopeMemo
 from secateur.search.strategy import Batch, Pool, Strategy
@@ -139,16 +140,24 @@ def _reference(kind: str, removed: float, seed: int) -> Path:
 # -- ours --------------------------------------------------------------------------------------------------------------
 
 
+def recipe_of(kind: str, seed: int) -> Recipe:
+    """The setting with the text that judges; its budget is of no importance."""
+    values = setting(kind, 0.5, seed) | {"strategy": {"name": "knapsack"}}
+    values["held_out"].append(text("quac", COUNTS[JUDGED], windows_per_document=2, name=JUDGED))
+    return make_recipe(values)
+
+
+def space_of(kind: str, seed: int) -> Space:
+    return build_space(recipe_of(kind, seed)).with_budgets(())
+
+
 @cache
 def loaded(kind: str, seed: int) -> tuple[Space, Bench]:
     """The space without a budget, and the model with the texts of a seed and the one that judges there."""
-    values = setting(kind, 0.5, seed) | {"strategy": {"name": "knapsack"}}
-    values["held_out"].append(text("quac", COUNTS[JUDGED], windows_per_document=2, name=JUDGED))
-    recipe = make_recipe(values)
-    space = build_space(recipe)
-    bench = load_bench(recipe, space)
+    space = space_of(kind, seed)
+    bench = load_bench(recipe_of(kind, seed), space)
     bench.prepare(space)
-    return space.with_budgets(()), bench
+    return space, bench
 
 
 def target(space: Space, kind: str, removed: float) -> Space:
@@ -185,9 +194,10 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
 
         started = time.perf_counter()
         run(Strategy(search.steps(())), whole, spending, allowance, watch)
-        for curve, genome in zip(curves, search.incumbents, strict=True):
-            assert genome is not None
-            curve.append((spending.tokens, spending.evaluations, genome))
+        for curve, share in zip(curves, removed, strict=True):
+            assert curve, f"{kind} {share:.1%}, seed {seed}: no answer"
+            # The last point says what the whole run took.
+            curve.append((spending.tokens, spending.evaluations, curve[-1][2]))
         keep(path, curves, layer_passes=evaluator.layer_passes, seconds=round(time.perf_counter() - started))
     return kept(path)
 
@@ -199,14 +209,16 @@ class Judge:
     """Losses of answers on text that no search of their seed sees, pruned as there; kept on disk."""
 
     def __init__(self, kind: str, seed: int) -> None:
-        self.space, self.bench = loaded(kind, seed)
+        self.kind, self.seed = kind, seed
+        self.space = space_of(kind, seed)
         self.path = ROOT / f"judged-{kind}-{seed}.json"
         self.known: dict[str, list[float]] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def losses(self, genome: Genome, title: str = JUDGED) -> list[float]:
         key = f"{title} {self.space.key(genome)}"
         if key not in self.known:
-            evaluator = self.bench.evaluator(self.space, title, ("kl",))
+            _, bench = loaded(self.kind, self.seed)
+            evaluator = bench.evaluator(self.space, title, ("kl",))
             [told] = Memo(self.space, evaluator, Unkept())(Batch((genome,), range(COUNTS[title])))
             self.known[key] = [round(loss, 6) for loss in told.primary]
             lines = [f"{json.dumps(name)}: {json.dumps(losses)}" for name, losses in sorted(self.known.items())]

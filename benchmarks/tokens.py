@@ -21,9 +21,8 @@ from functools import partial
 import matplotlib
 import numpy as np
 from matplotlib import pyplot
-from scipy.stats import t as student
 
-from benchmarks.setup import shown, table_of
+from benchmarks.setup import console, paired, shown, table_of
 from benchmarks.token_runs import BLOCKS, ROOT, TARGETS, Curve, Judge, ours, reference, reference_curve
 from secateur.space.front import hypervolume
 from secateur.space.genome import Genome
@@ -63,6 +62,7 @@ def compared(kind: str, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
         for seed, judge in judges.items():
             theirs = reference_curve(kind, removed, seed)
             if theirs is None:
+                console.print(f"{kind} {removed:.1%}, seed {seed}: the reference has not been run")
                 continue
             [mine] = ours(kind, [removed], seed, "surrogate")
             final = judge.loss(theirs[-1][2])
@@ -83,15 +83,8 @@ def compared(kind: str, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
             )
         if shares:
             median = float(np.median(shares))
-            shown = f"{median:.1%}" if math.isfinite(median) else "never"
-            yield (f"{kind} {removed:.1%}", "median", "", "", "", shown, "", "", "", "")
-
-
-def paired(own: Sequence[float], other: Sequence[float]) -> str:
-    """The mean difference over sequences with its 95 % interval (Student's t)."""
-    difference = np.subtract(own, other)
-    half = float(student.ppf(0.975, len(difference) - 1)) * difference.std(ddof=1) / len(difference) ** 0.5
-    return f"{difference.mean():+.4f} ± {half:.4f}"
+            said = f"{median:.1%}" if math.isfinite(median) else "never"
+            yield (f"{kind} {removed:.1%}", "median", "", "", "", said, "", "", "", "")
 
 
 def report(kind: str, seeds: Sequence[int]) -> None:
@@ -160,8 +153,9 @@ def nine(seeds: Sequence[int]) -> None:
                 sets.append(("evopress, nine runs", known, sum(curve[-1][0] for curve in known)))
             for colour, (name, curves, tokens) in enumerate(sets):
                 losses = [judge.loss(curve[-1][2]) for curve in curves]
-                shown = " ".join(f"{loss:.3f}" for loss in losses)
-                yield name, str(seed), f"{tokens:,}", f"{volume(judge, [curve[-1][2] for curve in curves]):.4f}", shown
+                hypervolume_of = volume(judge, [curve[-1][2] for curve in curves])
+                each = " ".join(f"{loss:.3f}" for loss in losses)
+                yield name, str(seed), f"{tokens:,}", f"{hypervolume_of:.4f}", each
                 label = f"{name}: {tokens / 1e6:.1f} M tokens" if seed == seeds[0] else None
                 axis.plot([dense * (1 - share) for share in NINE], losses, "o-", color=f"C{colour}", label=label)
 
@@ -187,11 +181,12 @@ def plot(kind: str, seeds: Sequence[int]) -> None:
             few = [theirs[index] for index in np.unique(np.linspace(0, len(theirs) - 1, 12).astype(int))]
             for label, curve, colour in (("evopress", few, "C1"), ("surrogate", mine, "C0")):
                 points = [(tokens, judge.loss(genome)) for tokens, _, genome in curve]
-                axis.step(
-                    *zip(*points, strict=True), where="post", color=colour, label=label if seed == seeds[0] else None
-                )
+                axis.step(*zip(*points, strict=True), where="post", color=colour, label=label)
         axis.set(xscale="log", title=f"{kind}, {removed:.1%} removed", xlabel="tokens forwarded", ylabel="KL")
-        axis.legend()
+        # Every seed has a line, every search one entry.
+        handles, labels = axis.get_legend_handles_labels()
+        entries = dict(zip(labels, handles, strict=True))
+        axis.legend(entries.values(), entries.keys())
     figure.tight_layout()
     figure.savefig(ROOT / f"{kind}.png", dpi=120)
     pyplot.close(figure)

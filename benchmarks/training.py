@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 import secateur
 from benchmarks.local_tasks import NAMES, write_tasks
-from benchmarks.setup import MODEL, console, shown, table_of
+from benchmarks.setup import MODEL, console, paired, shown, table_of
 from secateur.compose import load_bench, space_of
 from secateur.fitness.bench import Bench
 from secateur.fitness.subnet import pointed
@@ -209,11 +209,9 @@ def darwin(seeds: list[int]) -> None:
             }
         for trained in (False, True):
             one, two = results["darwin", trained], results["without", trained]
-            pairs = [(a, b) for text in TEXTS for a, b in zip(one[text]["kl"], two[text]["kl"], strict=True)]
-            difference = np.array([a - b for a, b in pairs])
-            half = 2.01 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
+            difference = paired(*([loss for text in TEXTS for loss in each[text]["kl"]] for each in (one, two)))
             cells = [str(seed), "after 102,400 tokens" if trained else "untrained", f"{tokens:,} / {spent:,}"]
-            cells += [f"{mean_kl(one):.4f}", f"{mean_kl(two):.4f}", f"{difference.mean():+.4f} ± {half:.4f}"]
+            cells += [f"{mean_kl(one):.4f}", f"{mean_kl(two):.4f}", difference]
             rows.append(cells)
     headings = ["seed", "answers", "tokens: darwin / without", "darwin KL", "without KL", "difference, 95 %"]
     shown(ROOT / "darwin.md", table_of("darwin against the same search without training, held-out", headings, rows))
