@@ -1,6 +1,7 @@
 """Evaluations until the true optimum: spaces of SmolLM2 and of small trained models that were scored whole.
 
-Strategies run on the tables at full fidelity, so that what is counted is decisions, not noise. The table and a plot are
+Strategies run on the tables at full fidelity, so that what is counted is decisions, not noise. On drops alone
+`multipruner` does what `greedy, all` does; strategies for fronts are in `benchmarks.fronts`. The table and a plot are
 written to benchmarks/results/optimum.
 """
 

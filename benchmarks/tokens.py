@@ -39,6 +39,8 @@ ABLATIONS = {
 }
 ABLATED = 0.25
 """Share of sublayers removed in the ablation."""
+SHOWN = 12
+"""Incumbents of the reference that are judged, evenly from its first to its last."""
 WORST = 8.0
 """KL of the reference point of the hypervolume; its other coordinate is the dense model's number of sublayers."""
 
@@ -52,6 +54,18 @@ def at(curve: Curve, tokens: int) -> Genome:
     """The incumbent after so many tokens, or the first one."""
     before = [genome for spent, _, genome in curve if spent <= tokens]
     return before[-1] if before else curve[0][2]
+
+
+def spread(curve: Curve) -> Curve:
+    """Up to `SHOWN` points of a curve, the first and the last included."""
+    return [curve[index] for index in np.unique(np.linspace(0, len(curve) - 1, SHOWN).astype(int))]
+
+
+def behind(mine: Curve, theirs: Curve, loss: Callable[[Genome], float]) -> str:
+    """At which of the points of another curve, of those after its first own, a curve was worse: how many, how late."""
+    later = [point for point in spread(theirs) if point[0] >= mine[0][0]]
+    worse = [tokens for tokens, _, genome in later if loss(genome) < loss(at(mine, tokens))]
+    return f"{len(worse)} of {len(later)}" + (f", the last at {worse[-1]:,}" if worse else "")
 
 
 def compared(kind: str, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
@@ -80,17 +94,18 @@ def compared(kind: str, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
                 f"{mine[-1][1]:,} / {mine[-1][0]:,}",
                 f"{judge.loss(mine[-1][2]):.4f}",
                 *(paired(judge.held_out(mine[-1][2]), judge.held_out(rival)) for rival in rivals),
+                behind(mine, theirs, judge.loss),
             )
         if shares:
             median = float(np.median(shares))
             said = f"{median:.1%}" if math.isfinite(median) else "never"
-            yield (f"{kind} {removed:.1%}", "median", "", "", "", said, "", "", "", "")
+            yield (f"{kind} {removed:.1%}", "median", "", "", "", said, *[""] * 5)
 
 
 def report(kind: str, seeds: Sequence[int]) -> None:
     headings = ["target", "seed", "evopress: evaluations / tokens", "KL", "ours: tokens to it", "share"]
     headings += ["ours at the end", "KL", "held-out, ours minus evopress, both at the end"]
-    headings += ["the same, evopress after as many tokens"]
+    headings += ["the same, evopress after as many tokens", "worse at equal tokens (KL on fresh text)"]
     title = f"{kind}: tokens to the final KL of evopress (fresh text)"
     shown(ROOT / f"{kind}.md", table_of(title, headings, compared(kind, seeds)))
     plot(kind, seeds)
@@ -178,8 +193,7 @@ def plot(kind: str, seeds: Sequence[int]) -> None:
             if theirs is None:
                 continue
             [mine] = ours(kind, [removed], seed, "surrogate")
-            few = [theirs[index] for index in np.unique(np.linspace(0, len(theirs) - 1, 12).astype(int))]
-            for label, curve, colour in (("evopress", few, "C1"), ("surrogate", mine, "C0")):
+            for label, curve, colour in (("evopress", spread(theirs), "C1"), ("surrogate", mine, "C0")):
                 points = [(tokens, judge.loss(genome)) for tokens, _, genome in curve]
                 axis.step(*zip(*points, strict=True), where="post", color=colour, label=label)
         axis.set(xscale="log", title=f"{kind}, {removed:.1%} removed", xlabel="tokens forwarded", ylabel="KL")
