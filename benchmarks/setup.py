@@ -23,7 +23,9 @@ RESULTS = Path("benchmarks/results")
 
 
 def table_of(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]] = ()) -> Table:
-    table = Table(*(Column(heading, justify="right") for heading in headings), title=title, title_justify="left")
+    table = Table(
+        *(Column(heading, justify="right", overflow="fold") for heading in headings), title=title, title_justify="left"
+    )
     for row in rows:
         table.add_row(*row)
     return table
