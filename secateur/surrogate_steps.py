@@ -1,5 +1,6 @@
 """The composition, second part continued: our own strategy, its options and targets, from its settings."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -70,7 +71,7 @@ def _options(
             wanted = settings.path or PATH * len(space.genes)
             path = wanted if room is None else min(wanted, room)
             return replace(options, sequences=last, first=first, anchors=anchors, path=path)
-    needed = round((singles + settings.lazy + 1) / BEGINNING)
+    needed = math.ceil((singles + settings.lazy + 1) / BEGINNING)
     raise SecateurError(
         f"effort: surrogate needs {needed} evaluations and {(needed + kept) * pool.tokens_per_sequence:,} tokens for "
         "its sweep of single changes, a path, and answers to compare; raise 'effort', or lower 'anchors' or 'sequences'"

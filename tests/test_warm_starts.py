@@ -1,5 +1,6 @@
-"""Searches that start from others: what these may take of the effort."""
+"""Searches that start from others, and efforts that do not reach for the start."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,17 @@ def test_tokens_for_not_even_one_evaluation_are_refused_whatever_evaluations_the
     recipe = make_recipe(tiny_recipe(tiny / "model", tiny / "calibration.txt", strategy={"name": name}, effort=effort))
     with pytest.raises(SecateurError, match=f"effort: {name} needs"):
         make_steps(recipe, recipe.strategy, build_space(recipe), Pool(6, 16), recipe.effort.tokens)
+
+
+@pytest.mark.parametrize("lazy", [3, 4, 5, 6])
+def test_what_a_refusal_asks_for_is_enough(tiny: Path, lazy: int) -> None:
+    def steps(effort: dict[str, int]) -> Any:
+        strategy = {"name": "surrogate", "lazy": lazy}
+        recipe = make_recipe(tiny_recipe(tiny / "model", tiny / "calibration.txt", strategy=strategy, effort=effort))
+        return make_steps(recipe, recipe.strategy, build_space(recipe), Pool(6, 16), recipe.effort.tokens)
+
+    with pytest.raises(SecateurError, match="effort: surrogate needs") as refusal:
+        steps({"evaluations": 2})
+    evaluations, tokens = re.findall(r"[\d,]+(?= evaluations| tokens)", str(refusal.value))
+    assert steps({"evaluations": int(evaluations)})
+    assert steps({"tokens": int(tokens.replace(",", ""))})

@@ -63,7 +63,8 @@ class Memo:
 
     Every new evaluation is appended the moment it exists. A subnet that failed on some sequences is not tried on them
     again, and fails every batch that has one of them; what it answered on others stays as it was. `slopes` answers
-    batches that ask for them; without it nobody may; `trained` likewise, with a memo for each chain of training.
+    batches that ask for them, unless the genome has failed; without it nobody may; `trained` likewise, with a memo for
+    each chain of training.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Memo:
                 self._journal.append(evaluation)
                 self._parts.setdefault(evaluation.key, []).append(evaluation)
         told = [self._answer(genome, key, batch.sequences) for genome, key in zip(batch.genomes, keys, strict=True)]
-        if batch.slopes:
+        if batch.slopes and told[0].status != "failed":
             assert self._slopes is not None
             told[0] = replace(told[0], slopes=self._slopes(batch.genomes[0], batch.sequences))
         return told

@@ -77,13 +77,17 @@ class Strategy:
         self._steps = steps
         self._pending: Batch | None = None
         self._started = False
-        self._incumbent: Genome | None = None
+        # In the order of when each was last the best.
+        self._incumbents: dict[Genome, None] = {}
         self._failed: set[Genome] = set()
 
     @property
     def incumbent(self) -> Genome | None:
-        """The best genome so far that keeps the budgets and has not failed since; None before there is one."""
-        return None if self._incumbent in self._failed else self._incumbent
+        """The last of the best genomes so far that did not fail when it was last scored; None before there is one.
+
+        Trainings that fail say nothing of the genome.
+        """
+        return next((genome for genome in reversed(self._incumbents) if genome not in self._failed), None)
 
     def ask(self) -> Batch | None:
         """The next batch, the same one until it is told; None when the strategy has finished."""
@@ -104,16 +108,21 @@ class Strategy:
         got = [(evaluation.genome.levels, evaluation.sequences) for evaluation in evaluations]
         if wanted != got:
             raise SecateurError(f"told {len(got)} evaluations that are not those of the {len(wanted)} genomes asked")
-        self._failed |= {evaluation.genome for evaluation in evaluations if evaluation.status == "failed"}
+        if not self._pending.trained:
+            for evaluation in evaluations:
+                note = self._failed.add if evaluation.status == "failed" else self._failed.discard
+                note(evaluation.genome)
         self._advance(list(evaluations))
 
     def _advance(self, evaluations: list[Evaluation] | None) -> None:
         try:
             self._pending = next(self._steps) if evaluations is None else self._steps.send(evaluations)
-            self._incumbent = self._pending.incumbent or self._incumbent
+            best = self._pending.incumbent
         except StopIteration as end:
-            self._pending = None
-            self._incumbent = end.value or self._incumbent
+            self._pending, best = None, end.value
+        if best is not None:
+            self._incumbents.pop(best, None)
+            self._incumbents[best] = None
 
 
 def best_of(evaluations: Sequence[Evaluation]) -> Evaluation | None:

@@ -166,9 +166,7 @@ class Search:
         starts: list[list[Genome]] = [list(initial) for _ in self.targets]
         if self.options.sweeping:
             table = yield from self._noted(sweep(self.space, used, self.options.anchors))
-            dense = self.space.dense
-            if dense in self.known.losses and abs(np.mean(self.known.losses[dense])) > OFFSET:
-                yield from self._noted(_ask(Batch((dense,), range(self.counts[-1]))))
+            yield from self._score_dense()
             self.model = LossModel(self.space, table.added)
             most = self.options.path or PATH * len(self.space.genes)
             points = yield from self._noted(walk_through(self.targets, table, used, self.options.lazy, most))
@@ -222,6 +220,7 @@ class Search:
             self.finished = True
             return
         self.counts = looks(self.counts[0], last) if self.options.racing else (last,)
+        yield from self._score_dense()
         for index, target in enumerate(self.targets):
             if self.incumbents[index] is not None:
                 yield from self._race(index, self._best(target)[:FINALISTS])
@@ -230,8 +229,7 @@ class Search:
     def _descend(self, index: int) -> Generator[Batch, list[Evaluation], None]:
         """Goes downhill from a target's incumbent as long as that makes a better one."""
         while self.options.slopes and (incumbent := self.incumbents[index]) is not None:
-            batch = Batch((incumbent,), range(self.counts[-1]), self.incumbents[0], slopes=True)
-            [told] = yield from self._noted(_ask(batch))
+            [told] = yield from self._noted(_ask(Batch((incumbent,), range(self.counts[-1]), slopes=True)))
             if told.status == "failed":
                 self.incumbents[index] = None
                 yield from self._race(index, self._best(self.targets[index])[:FINALISTS])
@@ -243,6 +241,12 @@ class Search:
             yield from self._race(index, downhill(self.targets[index], told.slopes))
             if self.incumbents[index] == incumbent:
                 return
+
+    def _score_dense(self) -> Generator[Batch, list[Evaluation], None]:
+        """The dense model on as much text as answers are compared on, where its loss is not nothing."""
+        dense = self.space.dense
+        if dense in self.known.losses and abs(np.mean(self.known.losses[dense])) > OFFSET:
+            yield from self._noted(_ask(Batch((dense,), range(self.counts[-1]))))
 
     def _best(self, target: Space) -> list[Genome]:
         """Everything scored that keeps a target's budgets and has not failed, best first, on whatever text."""
@@ -308,9 +312,8 @@ class Search:
 
     def _race(self, index: int, challengers: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:
         while entrants := [genome for genome in challengers if genome != self.incumbents[index]]:
-            # What whoever watches sees is the answer to the first target.
-            answer, incumbent = self.incumbents[0], self.incumbents[index]
-            won = yield from self._noted(race(entrants, incumbent, self.counts, self.options.risk, answer=answer))
+            incumbent = self.incumbents[index]
+            won = yield from self._noted(race(entrants, incumbent, self.counts, self.options.risk))
             self.incumbents[index] = won.genome if won is not None else None
             if won is not None:
                 return
@@ -318,12 +321,19 @@ class Search:
             challengers = self._best(self.targets[index])[:FINALISTS]
 
     def _noted(self, steps: Generator[Batch, list[Evaluation], Answer]) -> Generator[Batch, list[Evaluation], Answer]:
-        """Keeps what batches were told."""
+        """Keeps what batches were told, and tells whoever watches how it stands."""
         return noted(
             steps,
             lambda batch, told: self.known.add(told),
-            lambda batch: replace(batch, correlation=self.ranking.correlation),
+            lambda batch: replace(batch, incumbent=self._answer(), correlation=self.ranking.correlation),
         )
+
+    def _answer(self) -> Genome | None:
+        """The best answer to the first target; where there is none yet, or it has just failed, the best one scored."""
+        answer = self.incumbents[0]
+        if answer is None or answer in self.known.failed:
+            return next(iter(self._best(self.targets[0])), None)
+        return answer
 
     def _compare(self, proposals: Sequence[Proposal], before: Genome | None, expected: float) -> None:
         """Notes how much worse than the incumbent of then the model took each candidate to be, and what came out."""

@@ -12,7 +12,7 @@ from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.space import Space
 from .loop import TRAINING_PASSES, Allowance, Spending
-from .strategy import Batch, Chain, Pool, Steps, best_of
+from .strategy import Batch, Chain, Pool, Steps, Strategy, best_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,10 @@ class TrainedSelection:
         told = yield Batch(tuple(entrants), self.used, self.untrained)
         ordered = sorted((one for one in told if one.status == "ok"), key=lambda one: one.loss)
         before = {one.genome: one.loss for one in ordered}
-        left, after, best = list(before), {genome: list[float]() for genome in before}, self.untrained
+        if not before:
+            return None
+        left, after = list(before), {genome: list[float]() for genome in before}
+        best = self.untrained if self.untrained in before else left[0]
         for stage, chain in zip(self.stages, chains(self.stages), strict=True):
             told = yield Batch(tuple(left), self.used, best, trained=chain)
             self.trained_tokens += len(left) * stage.tokens
@@ -104,21 +107,13 @@ def _within(
     steps: Steps, allowance: Allowance, pool: Pool, known: dict[Genome, Evaluation]
 ) -> Generator[Batch, list[Evaluation], Genome | None]:
     """A search until its end, or until its next batch would exceed `allowance`; keeps the longest evaluations."""
-    spending = Spending(pool.tokens_per_sequence)
-    incumbent: Genome | None = None
-    try:
-        batch = next(steps)
-        while True:
-            incumbent = batch.incumbent or incumbent
-            if not spending.fits(batch, allowance):
-                return incumbent
-            told = yield batch
-            spending.add(batch)
-            for one in told:
-                before = known.get(one.genome)
-                if before is None or len(one.primary) >= len(before.primary):
-                    known[one.genome] = replace(one, slopes=None)
-            batch = steps.send(told)
-    except StopIteration as end:
-        answer: Genome | None = end.value
-        return answer or incumbent
+    strategy, spending = Strategy(steps), Spending(pool.tokens_per_sequence)
+    while (batch := strategy.ask()) is not None and spending.fits(batch, allowance):
+        told = yield batch
+        spending.add(batch)
+        for one in told:
+            before = known.get(one.genome)
+            if before is None or len(one.primary) >= len(before.primary):
+                known[one.genome] = replace(one, slopes=None)
+        strategy.tell(told)
+    return strategy.incumbent

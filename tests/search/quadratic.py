@@ -1,6 +1,7 @@
 """Losses of a space of dropped blocks that can be computed by hand, as an evaluator."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -49,6 +50,19 @@ class Quadratic:
             status = "ok" if self.space.feasible(genome) else "infeasible"
             costs = self.space.costs(genome)
             yield Evaluation(genome, self.space.key(genome), sequences, {"kl": losses}, costs, status, tokens=16)  # type: ignore[arg-type]
+
+
+class Breaking(Quadratic):
+    """Some genomes fail, on some sequences."""
+
+    def __init__(self, space: Space, seed: int, broken: Callable[[Genome, range], bool], noise: float = 0.0) -> None:
+        super().__init__(space, seed, noise)
+        self.broken = broken
+
+    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+        for one in super().__call__(genomes, sequences):
+            failed = self.broken(one.genome, sequences)
+            yield replace(one, status="failed", reason="broken", losses={}) if failed else one
 
 
 def answered(space: Space, steps: Steps, evaluator: Quadratic, limit: int = 10**9) -> tuple[Genome | None, Spending]:

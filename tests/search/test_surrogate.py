@@ -1,6 +1,8 @@
 """The surrogate's parts against what can be computed by hand, and the whole where the optimum is known."""
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -267,12 +269,20 @@ def test_several_costs_under_several_budgets() -> None:
         assert any(getattr(space.costs(genome), cost) <= limit for genome in archive.members), (cost, limit)
 
 
-@pytest.mark.parametrize("evaluations", [12, 24, 48])
-def test_walks_to_budgets_that_miss_each_other_take_no_more_than_they_may_together(evaluations: int) -> None:
+@pytest.mark.parametrize("evaluations", [24, 36, 48])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        ({"macs": "0.8x", "kv_bytes": "0.5x"}, {"macs": "0.5x", "kv_bytes": "0.9x"}),
+        ({"macs": "0.6x"}, {"kv_bytes": "0.4x"}),
+    ],
+)
+def test_walks_to_budgets_that_miss_each_other_take_no_more_than_they_may_together(
+    evaluations: int, limits: tuple[dict[str, str], ...]
+) -> None:
     shape = anatomy_for(num_hidden_layers=12)
     genes = structured_genes(shape, "attention", range(12)) + structured_genes(shape, "mlp", range(12))
     space = Space(shape, genes)
-    limits = ({"macs": "0.8x", "kv_bytes": "0.5x"}, {"macs": "0.5x", "kv_bytes": "0.9x"})
     targets = [space.with_budgets(parse_budgets(limit, space.dense_costs)) for limit in limits]
     asked: list[int] = []
     found: list[Genome] = []
@@ -295,6 +305,25 @@ def test_without_a_model_nothing_is_said_of_its_ranks() -> None:
     answered(space, noted(steps, lambda batch, _: ranks.append(batch.correlation)), Quadratic(space, 0), 150)
     assert len(ranks) > 20
     assert set(ranks) == {None}
+
+
+def test_the_dense_model_is_scored_wherever_answers_are_compared() -> None:
+    """Texts differ in difficulty by more than pruning costs, and later ones are much easier."""
+
+    class Uneven(Quadratic):
+        def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+            for one in super().__call__(genomes, sequences):
+                row = [3.0 - 0.1 * index + loss for index, loss in zip(sequences, one.primary, strict=True)]
+                yield replace(one, losses={"cross_entropy": tuple(row)})
+
+    space = masks()
+    evaluator = Uneven(space, 0, 0.1)
+    search = Search(space, POOL, 0, [space], Options(sequences=4))
+    answer, _ = answered(space, search.steps(()), evaluator)
+    assert answer is not None
+    assert len(search.known.losses[answer]) > 4
+    true = evaluator.loss(answer) * float(evaluator.hardness.mean())
+    assert search.known.excess(answer, space.dense) == pytest.approx(true, rel=0.15)
 
 
 def test_when_it_is_quiet_the_best_are_compared_on_more_text() -> None:

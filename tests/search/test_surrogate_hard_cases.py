@@ -1,8 +1,5 @@
 """Our own strategy where losses tie, candidates fail, and pruning helps."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -11,24 +8,9 @@ from secateur.search.archive import Archive, Goal
 from secateur.search.known import Known
 from secateur.search.strategy import noted
 from secateur.search.surrogate import Options, surrogate, surrogate_front
-from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
-from secateur.space.space import Space
-from tests.search.quadratic import POOL, Quadratic, answered, masks
-
-
-class Breaking(Quadratic):
-    """Some genomes fail, on some sequences."""
-
-    def __init__(self, space: Space, seed: int, broken: Callable[[Genome, range], bool], noise: float = 0.0) -> None:
-        super().__init__(space, seed, noise)
-        self.broken = broken
-
-    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
-        for one in super().__call__(genomes, sequences):
-            failed = self.broken(one.genome, sequences)
-            yield replace(one, status="failed", reason="broken", losses={}) if failed else one
+from tests.search.quadratic import POOL, Breaking, Quadratic, answered, masks
 
 
 def test_a_target_where_everything_fails_takes_nothing_from_the_others() -> None:
