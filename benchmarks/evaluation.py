@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from benchmarks.enumerated import Unkept
 from benchmarks.setup import RESULTS, interleaved, median, shown, smollm2, table_of
 from secateur.fitness.evaluator import BATCH_TOKENS, SubnetEvaluator, aligned
+from secateur.fitness.slopes import SubnetSlopes
 from secateur.fitness.teacher import Teacher
 from secateur.fitness.text import thinned
 from secateur.operators.mutation import switch_costs
@@ -42,8 +43,8 @@ def main() -> None:
     sparse = Space(bench.anatomy, sparsity_genes(bench.anatomy, LEVELS, layers, "sublayer"))
     sparse = sparse.with_budgets(parse_budgets({"linear_weights": "0.5x"}, sparse.dense_costs))
     bench.prepare(sparse)
-    parts = (populations(bench, depth, sparse), overhead(bench, depth, sparse), memory(bench), *precision())
-    shown(RESULTS / "evaluation.md", *parts)
+    parts = (populations(bench, depth, sparse), overhead(bench, depth, sparse), memory(bench), slopes(bench, sparse))
+    shown(RESULTS / "evaluation.md", *parts, *precision())
 
 
 def populations(bench: object, depth: Space, sparse: Space) -> Table:
@@ -173,6 +174,31 @@ def precision() -> tuple[Table, str]:
         f"Ranking of {len(genomes)} children by bfloat16 against float32 on {RANKED} sequences: Spearman "
         f"{spearmanr(full.mean(1), half.mean(1)).statistic:.4f}; a paired difference to the parent varies by "
         f"{text_noise:.4f} from sequence to sequence, rounding adds {rounding:.4f}",
+    )
+
+
+def slopes(bench: object, sparse: Space) -> str:
+    """What one pass backwards says of changes by one and two levels at 50 % zeros, against scoring each."""
+    half = sparse.genes[0].levels.index(Sparsity.parse(0.5))
+    genome = Genome((half,) * len(sparse.genes))
+    evaluate = bench.evaluator(sparse, "calibration", ("kl",))  # type: ignore[attr-defined]
+    told = SubnetSlopes(sparse, bench.subnet, evaluate.teacher, "kl")(genome, range(4))  # type: ignore[attr-defined]
+    added = told.added()
+    moves = [
+        (index, genome.levels[index] + step)
+        for index in range(0, len(sparse.genes), 3)
+        for step in (-2, -1, 1, 2)
+        if 0 <= genome.levels[index] + step < len(sparse.genes[index].levels)
+    ]
+    parts: dict[Genome, list[Evaluation]] = {}
+    for one in evaluate([genome, *(genome.with_level(*move) for move in moves)], range(4)):
+        parts.setdefault(one.genome, []).append(one)
+    base = merged(parts[genome]).loss
+    scored = [merged(parts[genome.with_level(*move)]).loss - base for move in moves]
+    correlation = float(np.corrcoef([added[index][level] for index, level in moves], scored)[0, 1])
+    return (
+        f"Slopes at 50 % zeros, {len(moves)} changes by one or two levels, 4 sequences: a correlation of "
+        f"{correlation:.2f} with what scoring each of them adds"
     )
 
 

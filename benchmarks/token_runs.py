@@ -38,6 +38,8 @@ ROOT = RESULTS / "tokens"
 RUNNING = Path("runs-local/benchmark-tokens")
 """Run folders of the reference, which go on where they were interrupted."""
 TARGETS = {"depth": (0.125, 0.25, 0.375), "sparsity": (0.5, 0.6, 0.7)}
+MOST = {"depth": 1_500_000, "sparsity": 400_000}
+"""Tokens of ours."""
 BLOCKS, SEQUENCES, LENGTH = 30, 128, 256
 LEVELS = [round(0.05 * step, 2) for step in range(5, 19)]
 JUDGED = "fresh"
@@ -167,8 +169,13 @@ def target(space: Space, kind: str, removed: float) -> Space:
     return space.with_budgets((Budget(cost, limit, text),))
 
 
-def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: Any) -> list[Curve]:
-    """Runs our strategy for one or several targets, or reads what it did; one curve for each target."""
+def ours(
+    kind: str, removed: Sequence[float], seed: int, name: str, most: int | None = None, **changes: Any
+) -> list[Curve]:
+    """Runs our strategy for one or several targets, or reads what it did; one curve for each target.
+
+    `most`: tokens. Depth ends by itself before `MOST`; sparsity, which stops late, goes as far as the comparison needs.
+    """
     title = "nine" if len(removed) > 1 else f"{removed[0]:g}"
     path = ROOT / f"{name.replace(' ', '-')}-{kind}-{title}-{seed}.json"
     if not path.exists():
@@ -183,8 +190,7 @@ def ours(kind: str, removed: Sequence[float], seed: int, name: str, **changes: A
         curves: list[Curve] = [[] for _ in targets]
         options = replace(Options(), slopes=slopes is not None, **changes)
         search = Search(space, Pool(SEQUENCES, LENGTH), seed, targets, options)
-        # Without a model nothing says when to stop; sparsity, which stops late, is run as far as the comparison needs.
-        allowance = Allowance(tokens=1_500_000 if options.modelling and kind == "depth" else 400_000)
+        allowance = Allowance(tokens=most or MOST[kind])
         spending = Spending(LENGTH)
 
         def watch(_: Step) -> None:

@@ -21,6 +21,8 @@ from functools import partial
 import matplotlib
 import numpy as np
 from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from benchmarks.setup import console, paired, shown, table_of
 from benchmarks.token_runs import BLOCKS, ROOT, TARGETS, Curve, Judge, ours, reference, reference_curve
@@ -62,10 +64,12 @@ def spread(curve: Curve) -> Curve:
 
 
 def behind(mine: Curve, theirs: Curve, loss: Callable[[Genome], float]) -> str:
-    """At which of the points of another curve, of those after its first own, a curve was worse: how many, how late."""
-    later = [point for point in spread(theirs) if point[0] >= mine[0][0]]
+    """At how many points of another curve a curve had no answer yet, and at how many its answer was worse; how late."""
+    points = spread(theirs)
+    later = [point for point in points if point[0] >= mine[0][0]]
     worse = [tokens for tokens, _, genome in later if loss(genome) < loss(at(mine, tokens))]
-    return f"{len(worse)} of {len(later)}" + (f", the last at {worse[-1]:,}" if worse else "")
+    text = f"of {len(points)}: {len(points) - len(later)} before the first answer, {len(worse)} after it"
+    return text + (f", the last at {worse[-1]:,}" if worse else "")
 
 
 def compared(kind: str, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
@@ -111,24 +115,32 @@ def report(kind: str, seeds: Sequence[int]) -> None:
     plot(kind, seeds)
 
 
-def named(variant: str) -> str:
-    """What the runs of a variant are kept as."""
-    return "surrogate" if variant == "whole" else variant
+def variant(name: str, seed: int) -> Curve:
+    """A run of the ablation. Without a model nothing says when to stop, so it takes as much as the whole did."""
+    [whole] = ours("depth", [ABLATED], seed, "surrogate")
+    if name == "whole":
+        return whole
+    changes = ABLATIONS[name]
+    most = None if changes.get("modelling", True) else whole[-1][0]
+    [curve] = ours("depth", [ABLATED], seed, name, most, **changes)
+    return curve
 
 
 def ablation(seeds: Sequence[int]) -> None:
     """Depth, 25 %: what each part is worth, at its own end and at the tokens of the whole; sharing is in `nine`."""
     kind, removed = "depth", ABLATED
     judges = {seed: Judge(kind, seed) for seed in seeds}
+    figure, axis = pyplot.subplots(figsize=(6, 4))
 
     def rows() -> Iterator[tuple[str, ...]]:
-        for name, changes in ABLATIONS.items():
+        for colour, name in enumerate(ABLATIONS):
             for seed, judge in judges.items():
                 theirs = reference_curve(kind, removed, seed)
-                [whole] = ours(kind, [removed], seed, "surrogate")
-                [curve] = ours(kind, [removed], seed, named(name), **changes)
+                whole, curve = variant("whole", seed), variant(name, seed)
                 wanted = [judge.loss(one[-1][2]) for one in (whole, theirs) if one is not None]
                 reached = [first_below(curve, judge.loss, loss) for loss in wanted]
+                points = [(tokens, judge.loss(genome)) for tokens, _, genome in curve]
+                axis.step(*zip(*points, strict=True), where="post", color=f"C{colour}", label=name)
                 yield (
                     name,
                     str(seed),
@@ -142,6 +154,9 @@ def ablation(seeds: Sequence[int]) -> None:
     headings = ["variant", "seed", "evaluations / tokens", "KL at the end", "KL at the tokens of the whole"]
     headings += ["tokens to the whole's KL", "tokens to evopress's"]
     shown(ROOT / "ablation.md", table_of("Ablation: depth, 25 %", headings, rows()))
+    axis.set(xscale="log", xlabel="tokens forwarded", ylabel="KL")
+    labelled(axis)
+    saved(figure, "ablation.png")
 
 
 def nine(seeds: Sequence[int]) -> None:
@@ -164,23 +179,23 @@ def nine(seeds: Sequence[int]) -> None:
             known = [curve for curve in theirs if curve is not None]
             sets = [("ours, nine budgets in one run", together, together[0][-1][0])]
             sets.append(("ours, nine runs (without sharing)", alone, sum(curve[-1][0] for curve in alone)))
-            if len(known) == len(NINE):
+            if len(known) < len(NINE):
+                console.print(f"depth, seed {seed}: {len(NINE) - len(known)} references have not been run")
+            else:
                 sets.append(("evopress, nine runs", known, sum(curve[-1][0] for curve in known)))
             for colour, (name, curves, tokens) in enumerate(sets):
                 losses = [judge.loss(curve[-1][2]) for curve in curves]
                 hypervolume_of = volume(judge, [curve[-1][2] for curve in curves])
                 each = " ".join(f"{loss:.3f}" for loss in losses)
                 yield name, str(seed), f"{tokens:,}", f"{hypervolume_of:.4f}", each
-                label = f"{name}: {tokens / 1e6:.1f} M tokens" if seed == seeds[0] else None
+                label = f"{name}: {tokens / 1e6:.1f} M tokens"
                 axis.plot([dense * (1 - share) for share in NINE], losses, "o-", color=f"C{colour}", label=label)
 
     headings = ["", "seed", "tokens", "hypervolume", "KL at each budget"]
     shown(ROOT / "nine.md", table_of("Nine depth budgets", headings, rows()))
     axis.set(xlabel="sublayers kept", ylabel="KL")
-    axis.legend()
-    figure.tight_layout()
-    figure.savefig(ROOT / "nine.png", dpi=120)
-    pyplot.close(figure)
+    labelled(axis)
+    saved(figure, "nine.png")
 
 
 def plot(kind: str, seeds: Sequence[int]) -> None:
@@ -197,12 +212,20 @@ def plot(kind: str, seeds: Sequence[int]) -> None:
                 points = [(tokens, judge.loss(genome)) for tokens, _, genome in curve]
                 axis.step(*zip(*points, strict=True), where="post", color=colour, label=label)
         axis.set(xscale="log", title=f"{kind}, {removed:.1%} removed", xlabel="tokens forwarded", ylabel="KL")
-        # Every seed has a line, every search one entry.
-        handles, labels = axis.get_legend_handles_labels()
-        entries = dict(zip(labels, handles, strict=True))
-        axis.legend(entries.values(), entries.keys())
+        labelled(axis)
+    saved(figure, f"{kind}.png")
+
+
+def labelled(axis: Axes) -> None:
+    """A legend: every seed has a line, every search one entry."""
+    handles, labels = axis.get_legend_handles_labels()
+    entries = dict(zip(labels, handles, strict=True))
+    axis.legend(entries.values(), entries.keys())
+
+
+def saved(figure: Figure, name: str) -> None:
     figure.tight_layout()
-    figure.savefig(ROOT / f"{kind}.png", dpi=120)
+    figure.savefig(ROOT / name, dpi=120)
     pyplot.close(figure)
 
 
@@ -217,8 +240,8 @@ def run_ours(part: str, seed: int) -> None:
         for removed in NINE:
             ours("depth", [removed], seed, "surrogate")
     elif part == "ablation":
-        for name, changes in ABLATIONS.items():
-            ours("depth", [ABLATED], seed, named(name), **changes)
+        for name in ABLATIONS:
+            variant(name, seed)
     else:
         for removed in TARGETS[part]:
             ours(part, [removed], seed, "surrogate")

@@ -1,6 +1,7 @@
 """What a subnet is scored on: distance to the dense model, or the text itself. All in float32, all minimised."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 
@@ -14,6 +15,8 @@ SCORES = {
     "hidden_error": "squared error of the last hidden state relative to the dense one",
 }
 Scores = dict[str, float]
+Differentiable = Literal["kl", "cross_entropy"]
+"""Those that `mean_losses` knows."""
 HEAD_ROWS = 256
 """Positions whose logits are held at once."""
 SOFTMAX_ROWS = 32
@@ -51,19 +54,21 @@ def score(names: tuple[str, ...], hidden: torch.Tensor, sequences: Sequence[int]
     return results
 
 
-def mean_loss(name: str, logits: torch.Tensor, sequence: int, teacher: Teacher) -> torch.Tensor:
-    """What `score` says of one sequence, from its logits (time, vocabulary), as a scalar with a gradient.
-
-    `name`: `kl` or `cross_entropy`.
-    """
+def mean_losses(
+    names: Sequence[Differentiable], logits: torch.Tensor, sequence: int, teacher: Teacher
+) -> list[torch.Tensor]:
+    """What `score` says of one sequence, from its logits (time, vocabulary): for each name a scalar with a gradient."""
     positions, targets = predicted(teacher.text, sequence)
     places = positions.to(logits.device)
-    rows = logits[places].float()
-    if name == "cross_entropy":
-        wanted = targets[positions].to(logits.device)
-        return over_targets(cross_entropy(rows, wanted), wanted)
-    top = teacher.top(sequence)
-    return kl_top(top.log_probabilities[places], top.tokens[places], top.log_tail[places], rows).mean()
+    rows, losses = logits[places].float(), []
+    for name in names:
+        if name == "cross_entropy":
+            wanted = targets[positions].to(logits.device)
+            losses.append(over_targets(cross_entropy(rows, wanted), wanted))
+        else:
+            top = teacher.top(sequence)
+            losses.append(kl_top(top.log_probabilities[places], top.tokens[places], top.log_tail[places], rows).mean())
+    return losses
 
 
 def _by_row(

@@ -5,8 +5,8 @@ curvature adds D's quadratic form with the Hessian, for which its diagonal stand
 squared gradients (empirical Fisher; LeCun et al. 1989, "Optimal Brain Damage", for one weight at a time; Theis et al.
 2018, arXiv 1801.05787, for Fisher in the Hessian's place). Weights of one linear that come or go together act in one
 direction more often than not, so that the half of Taylor's series is too little: over changes by one and two levels of
-SmolLM2 at 50 %, least squares give 0.85 for the first order and 0.96 for the second without the half, and a correlation
-with scored changes of 0.88. So no half here.
+SmolLM2 at 50 %, least squares gave 0.85 for the first order and 0.96 for the second without the half. So no half here.
+`benchmarks.evaluation` says how well the sum correlates with scored changes.
 
 For a linear y = W x, gradient g at y of one token: the gradient of W is g x^T and its square, elementwise, the outer
 product of the squares, so that both sums over tokens are one product of matrices each, and no gradient of a weight is
@@ -16,7 +16,7 @@ ever stored: what leaves a linear is one number for each gene and level.
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 
@@ -27,11 +27,11 @@ from ..space.slopes import PASSES, Slopes
 from ..space.space import Space
 from .evaluator import BATCH_TOKENS, CANDIDATE_ERRORS, aligned
 from .level_store import as_matrix
-from .scores import mean_loss, predicted
+from .scores import Differentiable, mean_losses, predicted
 from .subnet import Subnet
 from .teacher import Teacher
 
-DIFFERENTIABLE = ("kl", "cross_entropy")
+DIFFERENTIABLE: tuple[str, ...] = get_args(Differentiable)
 REACH = 4
 """How many levels to either side are looked at: the estimate is a local one."""
 
@@ -49,7 +49,7 @@ class SubnetSlopes:
     def __init__(self, space: Space, subnet: Subnet, teacher: Teacher, score: str) -> None:
         if score not in DIFFERENTIABLE:
             raise SecateurError(f"slopes of '{score}'; there are some of {' and '.join(DIFFERENTIABLE)}")
-        self.space, self.subnet, self.teacher, self.score = space, subnet, teacher, score
+        self.space, self.subnet, self.teacher, self.score = space, subnet, teacher, cast(Differentiable, score)
         self._batch = max(1, BATCH_TOKENS // teacher.text.length)
 
     def __call__(self, genome: Genome, sequences: range) -> Slopes:
@@ -126,8 +126,9 @@ class SubnetSlopes:
                 ids = text.ids[batch.start : batch.stop].to(blocks.device)
                 logits = model(input_ids=ids, use_cache=False).logits
                 losses = [
-                    mean_loss(self.score, row, sequence, self.teacher)
+                    loss
                     for row, sequence in zip(logits, batch, strict=True)
+                    for loss in mean_losses([self.score], row, sequence, self.teacher)
                 ]
                 torch.autograd.grad(torch.stack(losses).sum(), embedded)
         finally:

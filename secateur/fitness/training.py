@@ -25,7 +25,7 @@ import torch
 from ..space.genome import Genome
 from ..space.space import Space
 from .cache import digest, read_tensors, write_tensors
-from .scores import mean_loss
+from .scores import Differentiable, mean_losses
 from .subnet import Subnet
 from .teacher import Teacher
 
@@ -37,7 +37,7 @@ oldest go first, and are trained again should anybody want them."""
 What = Literal["lora", "norms", "full"]
 Optimiser = Literal["adamw", "sgd"]
 Loss = Literal["distillation", "cross_entropy", "both"]
-SCORED: dict[Loss, tuple[str, ...]] = {
+SCORED: dict[Loss, tuple[Differentiable, ...]] = {
     "distillation": ("kl",),
     "cross_entropy": ("cross_entropy",),
     "both": ("cross_entropy", "kl"),
@@ -251,9 +251,9 @@ class Trainer:
             self.teacher.blocks.model, parameters, args=(), kwargs={"input_ids": ids, "use_cache": False}
         ).logits
         losses = [
-            mean_loss(name, row, sequence, self.teacher)
+            loss
             for row, sequence in zip(logits, sequences, strict=True)
-            for name in SCORED[self.settings.loss]
+            for loss in mean_losses(SCORED[self.settings.loss], row, sequence, self.teacher)
         ]
         return torch.stack(losses).mean()
 

@@ -87,7 +87,8 @@ class EvopressSettings(Settings):
     sparsity; so may any other rule of the baselines be, all good ones that apply (`rules`), and plan files, our own or
     other tools'; `knapsack` and `greedy` run those first, with the settings in `warm` and half of the effort for both
     together. `race`: children race against their parent instead of being selected in stages: at most half of them go on
-    after a look, and the test loses one that is better than the parent with this probability at most.
+    after a look, and the test loses one that is better than the parent with this probability at most, as far as
+    differences are normal and the parent was not lucky on this text.
     """
 
     name: Literal["evopress"]
@@ -211,9 +212,10 @@ class SurrogateSettings(Settings):
     each gene; where these are less than a step for every two changes, there is no path). `slopes`: where sparsity is
     searched for one budget and the first score is kl or cross_entropy, go downhill from there by what one pass
     backwards says of every level, on up to 64 sequences. `batch` candidates a round, of which mutation alone makes the
-    share `mutated`; a race's test loses a candidate that is better than the incumbent with probability `risk` at most.
-    It is quiet when no candidate promises to lower a loss by the share `tolerance` any more. `initial`: rules and plan
-    files to start from besides, `rules` being all good ones that apply; of rules for a front `uniform` alone.
+    share `mutated`, but one at least; a race's test loses one that is better than the incumbent with probability
+    `risk` at most, under the conditions of evopress's. It is quiet when no candidate promises to lower a loss by the
+    share `tolerance` any more. `initial`: rules and plan files to start from besides, `rules` being all good ones that
+    apply; of rules for a front `uniform` alone.
 
     For a front, `sizes` limits of each cost are searched at once: how many, evenly down to half of what can go, or
     limits of the one cost, such as ["0.9x", "0.8x"].
