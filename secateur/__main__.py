@@ -1,5 +1,87 @@
-"""`python -m secateur`."""
+"""How the program starts and ends: `secateur` and `python -m secateur`.
 
-from .cli import main
+Status 0: done; 2: an error that is the user's to mend, in one message; 130 and 143: interrupted, terminated; 141: the
+output was not read to its end. A traceback and status 1 are a fault of ours.
+"""
 
-main()
+import contextlib
+import errno
+import os
+import sys
+import traceback
+
+from .terminal import BROKEN_PIPE, Stopped, Terminal, open_streams, redirect, shortened, stoppable
+
+
+def main() -> None:
+    """Runs the command line and ends the process."""
+    open_streams()
+    errors = Terminal(stderr=True)
+    try:
+        with stoppable():
+            status = _status(errors)
+    except Stopped as stop:  # on the way out
+        status = stop.status
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError as error:
+            redirect(stream)
+            if stream is sys.stdout:
+                status = status or _undelivered(errors, error)
+    sys.exit(status)
+
+
+def _status(errors: Terminal) -> int:
+    """Carries a command out; says what went wrong, and returns the status that goes with it."""
+    try:
+        from .cli import app, console
+        from .space.errors import SecateurError
+
+        try:
+            status = app(standalone_mode=False)
+        except SecateurError as error:
+            if "--debug" in sys.argv:
+                traceback.print_exception(error)
+            _say(errors, f"secateur: {error}")
+            return 2
+        return status if isinstance(status, int) else BROKEN_PIPE if console.broken else 0
+    except Stopped as stop:
+        how = "; ".join(getattr(stop, "__notes__", ()))
+        _say(errors, f"secateur: {stop.word}" + (f"; {how}" if how else ""))
+        return stop.status
+    except SystemExit as end:  # typer's answer where the reader of its help went away
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EPIPE):
+            raise
+        redirect(sys.stdout)
+        return _undelivered(errors, error)
+    except Exception as error:
+        # typer brings a copy of click or uses the installed one, by version; both name the class alike.
+        if not any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
+            raise
+        from typer.rich_utils import rich_format_error
+
+        with contextlib.suppress(OSError):  # nobody reads
+            rich_format_error(error)  # type: ignore[arg-type]
+        return int(getattr(error, "exit_code", 2))
+
+
+def _undelivered(errors: Terminal, error: OSError) -> int:
+    if error.errno == errno.EPIPE:
+        return BROKEN_PIPE
+    _say(errors, f"secateur: cannot write to standard output: {os.strerror(error.errno or 0)}")
+    return 2
+
+
+def _say(errors: Terminal, message: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads
+        errors.print(shortened(message), style="red", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -79,7 +79,7 @@ def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run
     folder, bench = start(recipe, Path(out))
     with folder:
         execute(folder, bench=bench)
-        report_run(folder)
+        write_report(folder, *summary_of(folder))
     return Run(Path(out))
 
 
@@ -87,16 +87,16 @@ def resume(path: str | Path) -> Run:
     """Continues a run from wherever it was stopped; raises SecateurError when `path` is no run."""
     with RunFolder.open(Path(path)) as folder:
         execute(folder)
-        report_run(folder)
+        write_report(folder, *summary_of(folder))
     return Run(Path(path))
 
 
-def report_run(folder: RunFolder) -> tuple[Space, Summary | FrontSummary]:
-    """Writes the report of an open run; raises SecateurError when it has nothing to report yet."""
+def summary_of(folder: RunFolder) -> tuple[Space, Summary | FrontSummary]:
+    """What an open run has come to; raises SecateurError when it has nothing to report yet."""
     if folder.journal.fact("texts") is None:
         raise SecateurError(f"{folder.path}: nothing has been evaluated yet; 'secateur resume {folder.path}' goes on")
     space = compose.space_of(folder)
-    return space, write_report(folder, space)
+    return space, summarise_front(folder, space) or summarise(folder, space)
 
 
 def compare_all(paths: Sequence[Path], out: Path | None = None) -> list[Compared]:

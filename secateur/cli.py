@@ -1,17 +1,16 @@
-"""The command line: owns the terminal, and turns errors meant for users into one message and exit status 2."""
+"""The command line: its commands, and what each prints; `__main__` turns how they end into a message and a status."""
 
 import contextlib
-import sys
+import shlex
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from .space.errors import SecateurError, suggest
+from .space.errors import SecateurError, StorageError, suggest
+from .terminal import Stopped, Terminal, goes_on, watching
 
 app = typer.Typer(
     add_completion=False,
@@ -19,9 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Searches for non-uniform compression plans of transformer models: which layer keeps how much.",
 )
-# Reports are tables: where there is no terminal to ask, they get the room they need.
-console = Console() if sys.stdout.isatty() else Console(width=140)
-errors = Console(stderr=True)
+console, errors = Terminal(), Terminal(stderr=True)
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
 PICK = "Which plan: 'found' or a baseline's name; of a front 'knee', a rank, or a limit such as 'latency<=0.6x'."
@@ -29,6 +26,24 @@ RunPath = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="R
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Override a setting: key=value, such as effort.tokens=50000.")
 ]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        console.print(f"secateur {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Searches for non-uniform compression plans of transformer models: which layer keeps how much."""
 
 
 @app.command()
@@ -42,10 +57,10 @@ def search(
     from .runs.reading import read_recipe
 
     wanted = read_recipe(recipe, settings or [])
-    with console.status("loading the model and its texts"):
+    with console.status("loading the model and its texts"), goes_on("nothing has been begun; search again"):
         folder, bench = start(wanted, out or _free_folder(recipe.stem))
     with folder:
-        console.print(f"run {folder.path}", markup=False, highlight=False)
+        console.print(f"run {folder.path}", soft_wrap=True)
         _carry_out(folder, bench)
 
 
@@ -68,9 +83,12 @@ def report(
     from .runs.folder import RunFolder
     from .runs.report.tables import print_plan
 
-    with RunFolder.open(run, writing=False) as folder:
+    with RunFolder.open(run, writing=False) as folder, goes_on("report again"):
         if pick is None:
-            _report(folder)
+            try:
+                _report(folder)
+            except StorageError as error:  # the tables are shown, which was asked for too
+                errors.print(f"secateur: the pages are as they were: {error}", style="yellow", soft_wrap=True)
         else:
             print_plan(console, pick_plan(folder, pick))
 
@@ -91,17 +109,18 @@ def export(
 
     plan = plan_of(source, pick)
     if every:
-        table = Table(title=escape(f"Formats for {plan.name}"), title_justify="left")
+        table = Table(title=f"Formats for {plan.name}", title_justify="left")
         for heading in ("format", "what it is", "this plan"):
             table.add_column(heading)
         for form, reason in carriers(plan):
-            table.add_row(form.name, form.about, escape(f"no: {reason}") if reason else "yes")
+            table.add_row(form.name, form.about, f"no: {reason}" if reason else "yes")
         console.print(table)
         return
     if to is None or out is None:
         raise SecateurError("export: say --to FORMAT and --out FOLDER, or --list to see the formats")
-    written = export_plan(plan, to, out, trusted=source.is_dir(), vocabulary=vocabulary)
-    console.print(f"wrote {written}", markup=False, highlight=False)
+    with goes_on("nothing was written; export again"):
+        written = export_plan(plan, to, out, trusted=source.is_dir(), vocabulary=vocabulary)
+    console.print(f"wrote {written}", soft_wrap=True)
 
 
 @app.command("eval")
@@ -123,7 +142,6 @@ def eval_(
     from .evaluating import evaluate_checkpoint, evaluate_run, is_run
     from .fitness.checkpoint import DTYPES
     from .fitness.tasks import TaskRun
-    from .progress import TerminalWatcher
     from .runs.folder import RunFolder
     from .runs.report.tables import print_tasks
 
@@ -134,14 +152,14 @@ def eval_(
         raise SecateurError(f"--dtype {dtype}; {suggest(dtype, DTYPES)}")
     how, folder = TaskRun(limit, fewshot, batch_size, seed), str(include) if include is not None else None
     if is_run(target):
-        with RunFolder.open(Path(target)) as run:
-            with TerminalWatcher(console) as watcher:
+        with RunFolder.open(Path(target)) as run, goes_on("the same command goes on with the tasks that are left"):
+            with watching(console, errors) as watcher:
                 evaluate_run(run, pick or ["found", "dense"], names, folder, how, trained, watcher)
             _report(run)
         return
     if pick or trained:
         raise SecateurError(f"eval: {target} is no run; --pick and --trained are for runs")
-    with TerminalWatcher(console) as watcher:
+    with watching(console, errors) as watcher:
         results = evaluate_checkpoint(target, names, folder, how, dtype, watcher)
     rows = [("task", "metric", "value", "standard error", "documents")]
     for result in results:
@@ -165,15 +183,18 @@ def tune(
     ] = None,
 ) -> None:
     """Train a plan further and write it as a checkpoint; a killed training goes on from its last saved state."""
-    from .progress import TerminalWatcher
     from .runs.folder import RunFolder
     from .runs.report.tables import print_tuned
     from .tuning import tune as carry_out
 
-    with RunFolder.open(run, writing=False) as folder, TerminalWatcher(console) as watcher:
+    with (
+        RunFolder.open(run, writing=False) as folder,
+        goes_on("the same command goes on from the last saved state"),
+        watching(console, errors) as watcher,
+    ):
         tuned = carry_out(folder, pick, tokens, every, out, settings or [], watcher)
     print_tuned(console, [(point.tokens, point.losses) for point in tuned.points], tuned.prediction)
-    console.print(f"wrote {tuned.checkpoint}", markup=False, highlight=False)
+    console.print(f"wrote {tuned.checkpoint}", soft_wrap=True)
 
 
 @app.command("import")
@@ -190,7 +211,7 @@ def import_(
     from .runs.report.tables import print_plan
 
     print_plan(console, import_plan(file, model, out, dtype))
-    console.print(f"wrote {out}", markup=False, highlight=False)
+    console.print(f"wrote {out}", soft_wrap=True)
 
 
 @app.command()
@@ -204,7 +225,7 @@ def compare(
 
     print_compared(console, compare_all(runs, out))
     if out is not None:
-        console.print(f"wrote {out}", markup=False, highlight=False)
+        console.print(f"wrote {out}", soft_wrap=True)
 
 
 @app.command()
@@ -224,8 +245,8 @@ def dashboard(
     from optuna.storages.journal import JournalFileBackend
 
     path = study_of(run)
-    console.print(f"study {path}; http://{host}:{port}/", markup=False, highlight=False)
-    with contextlib.suppress(KeyboardInterrupt):
+    console.print(f"study {path}; http://{host}:{port}/", soft_wrap=True)
+    with contextlib.suppress(Stopped):
         optuna_dashboard.run_server(JournalStorage(JournalFileBackend(str(path))), host=host, port=port)
 
 
@@ -236,7 +257,9 @@ def space(recipe: RecipeFile, settings: Settings = None) -> None:
     from .runs.reading import read_recipe
 
     description = describe(read_recipe(recipe, settings or []))
-    table = Table(title=f"{description.genes} genes, {description.size:.3g} combinations", title_justify="left")
+    table = Table(
+        title=f"{description.genes} genes, {Decimal(description.size):.3g} combinations", title_justify="left"
+    )
     for heading in ("kind", "genes", "levels (dense first)", "sites"):
         table.add_column(heading)
     for row in description.kinds:
@@ -250,7 +273,7 @@ def space(recipe: RecipeFile, settings: Settings = None) -> None:
         table.add_row(*cost)
     console.print(table)
     for line in description.lines:
-        console.print(line, markup=False, highlight=False)
+        console.print(line)
 
 
 def _free_folder(name: str) -> Path:
@@ -262,38 +285,25 @@ def _free_folder(name: str) -> Path:
 
 def _carry_out(folder: Any, bench: Any = None) -> None:
     from .execution import execute
-    from .progress import TerminalWatcher
 
-    with TerminalWatcher(console) as watcher:
-        execute(folder, watcher, bench)
-    _report(folder)
+    with goes_on(f"go on from here with: secateur resume {shlex.quote(str(folder.path))}"):
+        with watching(console, errors) as watcher:
+            execute(folder, watcher, bench)
+        _report(folder)
 
 
 def _report(folder: Any) -> None:
-    from .api import report_run
+    """Prints the tables, then writes pages and plans; what cannot be written is told after what can be shown."""
+    from .api import summary_of
     from .runs.report.front import FrontSummary
     from .runs.report.tables import print_front, print_summary
-    from .runs.report.write import estimated, shown_cost
+    from .runs.report.write import estimated, shown_cost, write_report
 
-    space, summary = report_run(folder)
+    space, summary = summary_of(folder)
     budgets = [str(budget) for budget in space.budgets]
     if isinstance(summary, FrontSummary):
         print_front(console, summary, budgets)
     else:
         print_summary(console, summary, budgets, shown_cost(space), estimated(space))
-    console.print(f"report: {folder.path / 'report' / 'index.html'}", markup=False, highlight=False)
-
-
-def main() -> None:
-    """Runs the command line; exits with 2 after an error of the user's, with 130 when interrupted."""
-    try:
-        app(standalone_mode=False)
-    except click.exceptions.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except SecateurError as error:
-        errors.print(f"secateur: {error}", markup=False, highlight=False, style="red", soft_wrap=True)
-        sys.exit(2)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        errors.print("secateur: interrupted; 'secateur resume RUN' goes on from here", markup=False)
-        sys.exit(130)
+    write_report(folder, space, summary)
+    console.print(f"report: {folder.path / 'report' / 'index.html'}", soft_wrap=True)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,22 +17,16 @@ import yaml
 from safetensors.torch import load_file
 
 import secateur
-from secateur.cli import main
+from secateur.__main__ import main
 from secateur.exporting import import_plan
 from secateur.runs.plan import SCHEMA_FILE, read_plan, schema
 from secateur.space.errors import SecateurError
+from tests.program import Ended, forked
 from tests.tiny import save_tiny, tiny_recipe
 
 
-def command(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "secateur", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "200", **environment},
-        check=False,
-    )
+def command(*arguments: object, cwd: Path | None = None, **environment: str) -> Ended:
+    return forked(*arguments, cwd=cwd, environment=environment)
 
 
 @dataclass(frozen=True)
@@ -551,11 +547,23 @@ def test_a_read_only_folder(tiny: Path, tmp_path: Path) -> None:
     assert "SECATEUR_CACHE" in result.stderr
 
 
-def test_progress_is_silent_where_there_is_no_terminal(finished: Path) -> None:
+def test_progress_is_lines_with_the_time_where_there_is_no_terminal(finished: Path) -> None:
     result = command("resume", finished / "run", SECATEUR_CACHE=str(finished / "c"))
-    assert result.stderr == ""
-    assert "\x1b" not in result.stdout
-    assert "%" not in result.stdout.split("95 %")[0].replace("95 %", "")
+    assert "\x1b" not in result.stdout + result.stderr
+    lines = result.stderr.splitlines()
+    assert "searching with evopress" in result.stderr
+    assert all(re.match(r"\d\d:\d\d:\d\d \w", line) for line in lines), lines
+
+
+def test_report_shows_its_tables_where_nothing_can_be_written(finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished / "run", tmp_path / "run")
+    shutil.rmtree(run / "report")
+    (run / "report").write_text("in the way")
+    result = command("report", run)
+    assert result.returncode == 0
+    assert result.stdout.startswith("The found plan")
+    assert "the pages are as they were: cannot write" in result.stderr
+    assert (run / "report").read_text() == "in the way"
 
 
 def test_from_python_in_ten_lines(tiny: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A run killed with SIGKILL at random moments and resumed is the uninterrupted run."""
 
 import contextlib
-import multiprocessing
 import os
 import random
 import shutil
@@ -17,17 +16,15 @@ import pytest
 import yaml
 
 from secateur.runs.folder import RunFolder
+from tests.program import FORKS
 from tests.tiny import tiny_recipe
 
 KILLS = 20
-FORKS = multiprocessing.get_context("forkserver")
-"""Processes of their own that start with the imports done, so that kills land in the run and not before it."""
-FORKS.set_forkserver_preload(["secateur.api", "secateur.cli", "secateur.execution", "tests.test_kill_and_resume"])
 
 
 def command(arguments: list[str], cache: str) -> None:
     """`secateur ...`, slowed down a little so that there is something to interrupt."""
-    from secateur.cli import main
+    from secateur.__main__ import main
     from secateur.fitness.evaluator import SubnetEvaluator
 
     os.environ["SECATEUR_CACHE"] = cache

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ...space.budget import labelled, shown
@@ -22,7 +21,7 @@ def _perplexity(nats: float) -> str:
 
 def print_summary(console: Console, summary: Summary, budgets: list[str], cost: str, estimate: bool = False) -> None:
     """Prints verdict and comparison; `cost` is the cost shown relative to dense. `estimate`: latency is one."""
-    console.print(summary.verdict, style="bold", markup=False, highlight=False)
+    console.print(summary.verdict, style="bold")
     table = Table(title=f"Budget: {', '.join(budgets) or 'none'}", title_justify="left")
     headings = ["plan", f"{labelled(cost, estimate)}\nof dense"]
     for text in summary.held_out:
@@ -49,7 +48,7 @@ def print_summary(console: Console, summary: Summary, budgets: list[str], cost: 
 
 def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> None:
     """Prints verdict, members and references of a front, the knee in bold."""
-    console.print(front.verdict, style="bold", markup=False, highlight=False)
+    console.print(front.verdict, style="bold")
     headings, rows = table(front, brief=True)
     grid = Table(title=f"Budget: {', '.join(budgets) or 'none'}", title_justify="left")
     for heading in headings:
@@ -64,7 +63,7 @@ def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> No
         highlight=False,
     )
     for line in table_errors(front):
-        console.print(line, markup=False, highlight=False)
+        console.print(line)
     _print_rest(console, front.summary, latency=False)
 
 
@@ -81,7 +80,7 @@ def print_compared(console: Console, runs: Sequence[Compared]) -> None:
     for heading in headings:
         grid.add_column(heading, justify="left" if heading in ("run", "strategy") else "right", no_wrap=True)
     for one in runs:
-        cells = [escape(one.name), one.strategy, f"{one.evaluations:,}", f"{one.tokens:,}"]
+        cells = [one.name, one.strategy, f"{one.evaluations:,}", f"{one.tokens:,}"]
         if fronts:
             cells += [str(one.members), str(one.shared), f"{one.volume or 0.0:.4f}"]
             cells.append(f"{one.held_volume:.4f}" if one.held_volume is not None else "")
@@ -95,21 +94,17 @@ def print_compared(console: Console, runs: Sequence[Compared]) -> None:
 
 def print_plan(console: Console, plan: Plan) -> None:
     """Prints one plan: its costs, scores, and what each layer keeps."""
-    console.print(f"{plan.name}: {plan.model.path}", style="bold", markup=False, highlight=False)
+    console.print(f"{plan.name}: {plan.model.path}", style="bold")
     for name, value in plan.costs.items():
         ratio = value / max(1, plan.dense_costs[name])
         label = labelled(name, plan.latency_estimate)
-        console.print(f"{label:20} {shown(name, value):>20}   {ratio:.4f} of dense", highlight=False)
+        console.print(f"{label:20} {shown(name, value):>20}   {ratio:.4f} of dense")
     if plan.latency is not None:
         for name, (ratio, spread) in plan.latency.ratios.items():
-            console.print(
-                f"{name:20} measured on {plan.latency.device}: {ratio:.4f} ± {spread:.4f} of dense", highlight=False
-            )
+            console.print(f"{name:20} measured on {plan.latency.device}: {ratio:.4f} ± {spread:.4f} of dense")
     for text, scores in plan.scores.items():
         for name, score in scores.items():
-            console.print(
-                f"{text} {name}: {score.mean:.4f} ± {score.standard_error:.4f}", markup=False, highlight=False
-            )
+            console.print(f"{text} {name}: {score.mean:.4f} ± {score.standard_error:.4f}")
     grid = Table()
     for heading in ("layer", "KV groups", "query heads in each", "channels", "sparsity"):
         grid.add_column(heading, justify="right")
@@ -126,9 +121,9 @@ def print_tasks(console: Console, grid: Sequence[Sequence[str]]) -> None:
     headings, *rows = grid
     shown = Table(title="Downstream tasks", title_justify="left")
     for heading in headings:
-        shown.add_column(escape(heading), justify="left" if heading == "plan" else "right")
+        shown.add_column(heading, justify="left" if heading == "plan" else "right")
     for row in rows:
-        shown.add_row(*(escape(cell) for cell in row))
+        shown.add_row(*(cell for cell in row))
     console.print(shown)
 
 
@@ -139,7 +134,7 @@ def print_tuned(
     grid = Table(title="Training", title_justify="left")
     texts = list(points[0][1])
     for heading in ("tokens", *(f"{text} {score}" for text in texts for score in ("KL", "perplexity"))):
-        grid.add_column(escape(heading), justify="right")
+        grid.add_column(heading, justify="right")
     for tokens, losses in points:
         cells = []
         for text in texts:
@@ -156,16 +151,16 @@ def print_tuned(
 
 def _print_rest(console: Console, summary: Summary, latency: bool = True) -> None:
     for line in summary.latency if latency else ():
-        console.print(line, markup=False, highlight=False)
+        console.print(line)
     for line in (summary.model, *summary.training):
         if line:
-            console.print(line, markup=False, highlight=False)
+            console.print(line)
     if summary.tasks:
         print_tasks(console, summary.tasks)
     for name, reason in summary.skipped.items():
-        console.print(f"baseline {name} does not apply: {reason}", markup=False)
+        console.print(f"baseline {name} does not apply: {reason}")
     for reason in summary.failures:
-        console.print(f"some candidates failed: {reason}", markup=False)
+        console.print(f"some candidates failed: {reason}")
     console.print(
         f"{summary.evaluations:,} evaluations, {summary.tokens:,} tokens one at a time, "
         f"{summary.layer_passes:,} layer passes really made, {summary.seconds / 60:.1f} minutes of evaluation",

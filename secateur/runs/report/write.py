@@ -6,11 +6,11 @@ from ...space.space import Space
 from ..folder import RunFolder, write_bytes, write_text
 from ..journal import FOUND
 from .figures import figures
-from .front import FrontSummary, summarise_front
+from .front import FrontSummary
 from .front_figures import interactive, pictures
 from .front_page import front_page
 from .page import page
-from .summary import Summary, make_plan, summarise
+from .summary import Summary, make_plan
 
 
 def shown_cost(space: Space) -> str:
@@ -23,17 +23,15 @@ def estimated(space: Space) -> bool:
     return space.latency is not None and space.latency.estimate
 
 
-def write_report(folder: RunFolder, space: Space) -> Summary | FrontSummary:
-    """Writes `report/` and `plans/` into the run's folder; returns what they say.
+def write_report(folder: RunFolder, space: Space, summary: Summary | FrontSummary) -> None:
+    """Writes what a run has come to into `report/` and `plans/` of its folder.
 
     Raises:
-        SecateurError: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
-    front = summarise_front(folder, space)
-    if front is not None:
-        _write_front(folder, space, front)
-        return front
-    summary = summarise(folder, space)
+    if isinstance(summary, FrontSummary):
+        _write_front(folder, space, summary)
+        return
     pictures = figures(folder, space, summary)
     report: Path = folder.path / "report"
     for name, content in pictures.items():
@@ -51,7 +49,6 @@ def write_report(folder: RunFolder, space: Space) -> Summary | FrontSummary:
     )
     write_text(report / "index.html", html)
     _write_plans(folder, space, summary)
-    return summary
 
 
 def _write_plans(folder: RunFolder, space: Space, summary: Summary, without: tuple[str, ...] = ()) -> None:

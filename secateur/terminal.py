@@ -1,0 +1,254 @@
+"""The terminal: what is printed and how, what a run is doing while it lasts, and how it is stopped.
+
+Whatever comes from outside (names in recipes, journals, other people's files, messages of libraries) is shown as it is:
+`Terminal` takes no markup from it and no control characters.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from .progress import Watcher
+
+WIDTH = 140
+"""Of tables where there is no terminal to ask: they get the room they need."""
+LONGEST = 1800
+"""Characters of a message; of a longer one the beginning is shown."""
+SECONDS = 60.0
+"""Between two lines of progress where the output is no terminal."""
+SAME_WISH = 1.0
+"""Seconds within which a second signal says nothing new."""
+BROKEN_PIPE = 128 + signal.SIGPIPE
+"""Status of a command whose reader went away, as of one that was killed for it."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """Text from outside without what a terminal obeys: control characters, changes of direction, lone surrogates."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def shortened(message: str) -> str:
+    """The beginning of a message that is longer than anybody reads."""
+    if len(message) <= LONGEST:
+        return message
+    return f"{message[:LONGEST]} … ({len(message) - LONGEST:,} more characters)"
+
+
+class Terminal(Console):
+    """A console that shows text as it is, and outlives whoever reads it."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        stream = sys.stderr if stderr else sys.stdout
+        width = None if stream is not None and stream.isatty() else WIDTH
+        super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+        self.broken = False
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(plain(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read has left: nothing more is shown, and the work goes on to its end."""
+        self.quiet = self.broken = True
+        redirect(sys.stderr if self.stderr else sys.stdout)
+
+
+def redirect(stream: Any) -> None:
+    """Sends what a stream still holds, and all that follows, nowhere."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def open_streams() -> None:
+    """Gives closed standard streams somewhere to go, so that no file is opened in their place and written to."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is the closed one.
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+# -- being stopped -----------------------------------------------------------------------------------------------------
+
+
+class Stopped(BaseException):
+    """The user or the system wants the program to end (SIGINT, SIGTERM); its notes say how to go on."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.status = 128 + number
+        self.word = "interrupted" if number == signal.SIGINT else "terminated"
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Raises `Stopped` at the first signal, so that everything is put away; a second one ends the program at once.
+
+    What follows within a second is the same wish: `timeout` and batch systems signal a process and then its group.
+    """
+    first: float | None = None
+
+    def stop(number: int, _: FrameType | None) -> None:
+        nonlocal first
+        now = time.monotonic()
+        if first is None:
+            first = now
+            raise Stopped(number)
+        if now - first > SAME_WISH:
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nsecateur: left at once; what was finished is kept\n")
+            os._exit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def goes_on(how: str) -> Iterator[None]:
+    """Says how to go on, should the work inside be stopped."""
+    try:
+        yield
+    except Stopped as stop:
+        stop.add_note(how)
+        raise
+
+
+# -- progress ----------------------------------------------------------------------------------------------------------
+
+
+class TerminalWatcher(Watcher):
+    """Draws one line per phase."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[best]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task: TaskID | None = None
+
+    def phase(self, title: str, total: int | None) -> None:
+        self._finish()
+        self._task = self._progress.add_task(plain(title), total=total, best="")
+
+    def advance(self, amount: int) -> None:
+        if self._task is not None:
+            self._progress.advance(self._task, amount)
+
+    def at(self, completed: int, note: str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=completed, best=plain(note))
+
+    def blocks(self, title: str, done: int, total: int) -> None:
+        if self._task is None or self._progress.tasks[self._task].description != plain(title):
+            self.phase(title, total)
+        assert self._task is not None
+        self._progress.update(self._task, completed=done, total=total)
+
+    def say(self, message: str) -> None:
+        self._progress.console.print(message)
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            task = self._progress.tasks[self._task]
+            self._progress.update(self._task, total=max(1.0, task.completed), completed=max(1.0, task.completed))
+
+    def __enter__(self) -> "TerminalWatcher":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._finish()
+        self._progress.stop()
+
+
+class LogWatcher(Watcher):
+    """For logs of batch systems: a line when a phase begins, and now and then while it lasts.
+
+    `write` takes a line; `clock` gives seconds; `every` so many seconds a line says how far the phase is.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], every: float = SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write, self._every, self._clock = write, every, clock
+        self._title, self._note, self._done, self._total = "", "", 0, None  # type: tuple[str, str, int, int | None]
+        self._began = self._said = clock()
+
+    def phase(self, title: str, total: int | None) -> None:
+        self._title, self._note, self._done, self._total = title, "", 0, total
+        self._began = self._said = self._clock()
+        self._write(title)
+
+    def advance(self, amount: int) -> None:
+        self._done += amount
+        self._tell()
+
+    def at(self, completed: int, note: str) -> None:
+        self._done, self._note = completed, note
+        self._tell()
+
+    def blocks(self, title: str, done: int, total: int) -> None:
+        if title != self._title:
+            self.phase(title, total)
+        self._done, self._total = done, total
+        self._tell()
+
+    def say(self, message: str) -> None:
+        self._write(message)
+
+    def _tell(self) -> None:
+        now = self._clock()
+        if now - self._said < self._every:
+            return
+        self._said = now
+        passed, share = now - self._began, min(1.0, self._done / self._total) if self._total else 0.0
+        parts = [f"{share:.0%}"] if self._total else []
+        parts += [self._note] if self._note else []
+        parts.append(f"{_duration(passed)} so far")
+        if share > 0:
+            parts.append(f"{_duration(passed / share - passed)} left")
+        self._write(f"{self._title}: {', '.join(parts)}")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
+
+
+@contextlib.contextmanager
+def watching(console: Terminal, errors: Terminal) -> Iterator[Watcher]:
+    """Progress drawn where the output is a terminal, and lines with the time of day on standard error where not."""
+    if console.is_terminal:
+        with TerminalWatcher(console) as watcher:
+            yield watcher
+    else:
+        yield LogWatcher(lambda line: errors.print(f"{time.strftime('%H:%M:%S')} {line}", soft_wrap=True))

@@ -1,0 +1,62 @@
+"""The program as processes of their own that start with the imports done: real signals and statuses, in little time."""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["secateur.api", "secateur.__main__", "secateur.cli", "secateur.execution", __name__])
+
+
+class Ended(NamedTuple):
+    """How a process ended, and what it wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def forked(
+    *arguments: object,
+    cwd: Path | None = None,
+    environment: Mapping[str, str | None] | None = None,
+    timeout: float = 300,
+) -> Ended:
+    """`secateur ARGUMENTS` to its end; None takes a variable out of the environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = start(arguments, Path(folder), cwd, environment)
+        process.join(timeout)
+        assert process.exitcode is not None, "it hangs"
+        return Ended(process.exitcode, *((Path(folder) / name).read_text("utf8") for name in ("out", "err")))
+
+
+def start(
+    arguments: tuple[object, ...],
+    folder: Path,
+    cwd: Path | None = None,
+    environment: Mapping[str, str | None] | None = None,
+) -> Any:
+    """The process, begun; it writes to the files `out` and `err` of `folder`."""
+    values = {**os.environ, **(environment or {})}
+    process = FORKS.Process(target=_carry_out, args=([str(one) for one in arguments], folder, cwd, values))
+    process.start()
+    return process
+
+
+def _carry_out(arguments: list[str], folder: Path, cwd: Path | None, environment: dict[str, str | None]) -> None:
+    for number, name in ((1, "out"), (2, "err")):
+        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT)
+        os.dup2(handle, number)
+        os.close(handle)
+    os.environ.clear()
+    os.environ.update({name: value for name, value in environment.items() if value is not None})
+    if cwd is not None:
+        os.chdir(cwd)
+    sys.argv = ["secateur", *arguments]
+    from secateur.__main__ import main
+
+    main()

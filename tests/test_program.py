@@ -1,0 +1,189 @@
+"""The installed program as a user starts it: real processes, real signals, real exit status."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from secateur.terminal import LogWatcher, plain, shortened
+from tests.program import forked
+from tests.test_kill_and_resume import count
+from tests.tiny import tiny_recipe
+
+PROGRAM = Path(sys.executable).with_name("secateur")
+COMMANDS = ("search", "resume", "report", "export", "eval", "tune", "import", "compare", "dashboard", "space")
+
+
+def started(*arguments: object, shell: str = "", **options: Any) -> subprocess.Popen[str]:
+    words = [str(PROGRAM), *map(str, arguments)]
+    environment = {**os.environ, **options.pop("environment", {})}
+    environment = {name: value for name, value in environment.items() if value is not None}
+    if shell:
+        words = ["bash", "-c", f'set -o pipefail; "$@" {shell}', "bash", *words]
+    return subprocess.Popen(
+        words, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **options
+    )
+
+
+def ended(*arguments: object, **options: Any) -> tuple[int, str, str]:
+    process = started(*arguments, **options)
+    out, err = process.communicate(timeout=120)
+    assert "Traceback" not in err, err
+    assert "Exception ignored" not in err, err
+    return process.returncode, out, err
+
+
+def test_alone_it_shows_its_commands() -> None:
+    code, out, _ = ended()
+    assert code == 2
+    assert all(command in out for command in COMMANDS)
+    code, out, _ = ended("--help")
+    assert code == 0
+    assert all(command in out for command in COMMANDS)
+    assert ended("--version")[:2] == (0, f"secateur {yaml.safe_load('0.1.0')}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_refuses_what_it_does_not_know(command: str) -> None:
+    code, out, _ = ended(command, "--help")
+    assert (code, "Usage: secateur" in out) == (0, True)
+    code, out, err = ended(command, "--nonsense")
+    assert (code, out) == (2, "")
+    assert "No such option: --nonsense" in err
+    code, _, err = ended(command)
+    assert code == 2
+    assert "Missing" in err
+
+
+def test_an_unknown_command_is_a_message() -> None:
+    code, out, err = ended("serch")
+    assert (code, out) == (2, "")
+    assert "No such command 'serch'" in err
+
+
+def test_streams_that_nobody_reads_or_that_are_full() -> None:
+    assert ended("--help", shell="| head -1")[0] in (0, 141)
+    code, _, err = ended("--help", shell="> /dev/full")
+    assert code == 2
+    assert "cannot write to standard output: No space left on device" in err
+    assert ended("--help", shell=">&-")[0] == 0
+    assert ended("nonsense", shell="2>&-")[0] == 2
+    assert ended("nonsense", shell="2> /dev/full")[0] == 2
+    assert ended("nonsense", shell="<&- >&- 2>&-")[0] == 2
+
+
+@pytest.fixture(scope="module")
+def long(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe whose search lasts, and a run of it that has begun."""
+    folder = tmp_path_factory.mktemp("long")
+    recipe = tiny_recipe(
+        tiny / "model",
+        tiny / "calibration.txt",
+        tiny / "held.txt",
+        genes=[{"kind": "sparsity", "per": "linear", "levels": [0.25, 0.5]}],
+        budgets={"linear_weights": "0.7x"},
+        strategy={"name": "random"},
+        effort={"evaluations": 100_000},
+        baselines=[],
+    )
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+def _in_the_middle(process: subprocess.Popen[str], run: Path, rows: int) -> None:
+    end = time.monotonic() + 100
+    while count(run) <= rows:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_search_that_is_stopped_says_how_to_go_on(
+    long: Path, tmp_path: Path, number: signal.Signals, status: int, word: str
+) -> None:
+    run = tmp_path / "a run"
+    arguments: tuple[object, ...] = ("search", long / "recipe.yaml", "--out", run)
+    for again in range(2):
+        rows = count(run)
+        process = started(*arguments)
+        _in_the_middle(process, run, rows)
+        process.send_signal(number)
+        if again:
+            process.send_signal(number)  # as `timeout` does: the process, then its group
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == status
+        assert "Traceback" not in err
+        assert err.count("secateur: ") == 1
+        assert f"secateur: {word}; go on from here with: secateur resume '{run}'" in err, err
+        assert "searching with random" in err, "progress where no terminal is"
+        arguments = ("resume", run)
+
+
+def test_stopped_before_there_is_a_run(long: Path, tmp_path: Path) -> None:
+    process = started("search", long / "recipe.yaml", "--out", tmp_path / "run")
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "secateur: interrupted" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_signal_ends_what_does_not_end() -> None:
+    code = """
+import os, signal, threading, time
+from secateur.terminal import Stopped, stoppable
+def signals():
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1.5)
+with stoppable():
+    try:
+        threading.Thread(target=signals).start()
+        time.sleep(20)
+    except Stopped:
+        time.sleep(20)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=False)
+    assert result.returncode == 130
+    assert "left at once" in result.stderr
+
+
+def test_without_a_home_or_a_folder_for_temporary_files(long: Path, tmp_path: Path) -> None:
+    for name in ("HOME", "TMPDIR"):
+        for value in (None, "", "/nonexistent"):
+            code, out, err = forked("space", long / "recipe.yaml", cwd=tmp_path, environment={name: value})
+            assert code == 0, err
+            assert "combinations" in out
+    assert not list(tmp_path.iterdir()), "nothing is written into the working folder"
+
+
+def test_lines_of_progress_say_what_how_far_and_how_long() -> None:
+    now, lines = [0.0], list[str]()
+    watcher = LogWatcher(lines.append, every=60, clock=lambda: now[0])
+    watcher.phase("searching", 1000)
+    for second in range(0, 301, 10):
+        now[0] = second
+        watcher.at(second, f"best {1 - second / 1000:.2f}")
+    assert lines[0] == "searching"
+    assert lines[1] == "searching: 6%, best 0.94, 1 min so far, 16 min left"
+    assert len(lines) == 6
+    watcher.blocks("preparing", 1, 30)
+    now[0] += 3600
+    watcher.blocks("preparing", 2, 30)
+    assert lines[-2:] == ["preparing", "preparing: 7%, 1 h 00 min so far, 14 h 00 min left"]
+
+
+def test_what_comes_from_outside_is_shown_as_it_is() -> None:
+    assert plain("[red]a\x1b[31m\u202eb\ud800") == "[red]a�[31m�b�"
+    assert len(shortened("x" * 10**6)) < 2000
