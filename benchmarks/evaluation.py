@@ -20,10 +20,10 @@ from secateur.operators.sampling import on_budget
 from secateur.search.knapsack import knapsack
 from secateur.search.loop import Spending, run
 from secateur.search.memo import Memo
-from secateur.search.strategy import Pool, Strategy
+from secateur.search.strategy import Batch, Pool, Strategy
 from secateur.space.budget import parse_budgets
 from secateur.space.build import sparsity_genes, structured_genes
-from secateur.space.evaluation import Evaluation, merged
+from secateur.space.evaluation import Evaluation
 from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.space import Space
@@ -161,10 +161,8 @@ def precision() -> tuple[Table, str]:
         rng = np.random.default_rng(0)
         children = [chosen, *(switch_costs(chosen, space, rng) for _ in range(24))]
         evaluate = bench.evaluator(space, "calibration", ("kl",))
-        parts: dict[Genome, list[Evaluation]] = {}
-        for one in evaluate(list(dict.fromkeys(children)), range(RANKED)):
-            parts.setdefault(one.genome, []).append(one)
-        losses[dtype] = {genome: merged(some) for genome, some in parts.items()}
+        batch = Batch(tuple(dict.fromkeys(children)), range(RANKED))
+        losses[dtype] = {one.genome: one for one in Memo(space, evaluate, Unkept())(batch)}
     genomes = list(losses["float32"])
     full, half = (np.array([losses[dtype][genome].primary for genome in genomes]) for dtype in ("float32", "bfloat16"))
     text_noise = (full[1:] - full[0]).std(1, ddof=1).mean()
@@ -190,11 +188,9 @@ def slopes(bench: object, sparse: Space) -> str:
         for step in (-2, -1, 1, 2)
         if 0 <= genome.levels[index] + step < len(sparse.genes[index].levels)
     ]
-    parts: dict[Genome, list[Evaluation]] = {}
-    for one in evaluate([genome, *(genome.with_level(*move) for move in moves)], range(4)):
-        parts.setdefault(one.genome, []).append(one)
-    base = merged(parts[genome]).loss
-    scored = [merged(parts[genome.with_level(*move)]).loss - base for move in moves]
+    genomes = (genome, *(genome.with_level(*move) for move in moves))
+    base, *changed = (one.loss for one in Memo(sparse, evaluate, Unkept())(Batch(genomes, range(4))))
+    scored = np.subtract(changed, base)
     correlation = float(np.corrcoef([added[index][level] for index, level in moves], scored)[0, 1])
     return (
         f"Slopes at 50 % zeros, {len(moves)} changes by one or two levels, 4 sequences: a correlation of "

@@ -56,8 +56,7 @@ def make_steps(
     seed, length = recipe.seed, pool.tokens_per_sequence
     sequences = min(getattr(settings, "sequences", 1), pool.sequences)
     affordable = None if tokens is None else tokens // (sequences * length)
-    if recipe.effort.evaluations is not None:
-        affordable = _fewest(affordable, recipe.effort.evaluations)
+    affordable = _fewest(affordable, recipe.effort.evaluations)
     goal = goal_of(recipe, space)
     match settings.name:
         case "random":
@@ -263,10 +262,8 @@ def _check_effort(
     recipe: Recipe, settings: EvolutionSettings | SamplerSettings, goal: Goal, pool: Pool, tokens: int | None
 ) -> None:
     """Raises SecateurError when a population could not be scored even once."""
-    affordable = [] if tokens is None else [tokens // (goal.sequences * pool.tokens_per_sequence)]
-    if recipe.effort.evaluations is not None:
-        affordable.append(recipe.effort.evaluations)
-    left = min(affordable, default=None)
+    affordable = None if tokens is None else tokens // (goal.sequences * pool.tokens_per_sequence)
+    left = _fewest(affordable, recipe.effort.evaluations)
     if left is not None and RUN_FIRST.keys() & set(settings.initial):
         left -= left // 2
     if left is not None and left < settings.population:

@@ -221,9 +221,9 @@ class Search:
             return
         self.counts = looks(self.counts[0], last) if self.options.racing else (last,)
         yield from self._score_dense()
-        for index, target in enumerate(self.targets):
+        for index in range(len(self.targets)):
             if self.incumbents[index] is not None:
-                yield from self._race(index, self._best(target)[:FINALISTS])
+                yield from self._race(index, self._finalists(index))
                 yield from self._descend(index)
 
     def _descend(self, index: int) -> Generator[Batch, list[Evaluation], None]:
@@ -232,7 +232,7 @@ class Search:
             [told] = yield from self._noted(_ask(Batch((incumbent,), range(self.counts[-1]), slopes=True)))
             if told.status == "failed":
                 self.incumbents[index] = None
-                yield from self._race(index, self._best(self.targets[index])[:FINALISTS])
+                yield from self._race(index, self._finalists(index))
                 continue
             assert told.slopes is not None
             if told.slopes.reason:
@@ -256,6 +256,9 @@ class Search:
             found[self.space.dense] = 0.0
         best = sorted(found, key=lambda genome: found[genome])
         return [genome for genome in best if genome not in self.known.failed and target.feasible(genome)]
+
+    def _finalists(self, index: int) -> list[Genome]:
+        return self._best(self.targets[index])[:FINALISTS]
 
     def _expected(self, index: int) -> float:
         """The logarithm of the loss that the model sees in a target's incumbent."""
@@ -318,7 +321,7 @@ class Search:
             if won is not None:
                 return
             # All have failed: the best of the others take their place.
-            challengers = self._best(self.targets[index])[:FINALISTS]
+            challengers = self._finalists(index)
 
     def _noted(self, steps: Generator[Batch, list[Evaluation], Answer]) -> Generator[Batch, list[Evaluation], Answer]:
         """Keeps what batches were told, and tells whoever watches how it stands."""
