@@ -10,7 +10,8 @@ import torch
 from benchmarks.setup import MODEL, console, table_of
 from secateur.fitness.checkpoint import load_model, load_tokenizer
 from secateur.fitness.scores import cross_entropy
-from secateur.fitness.text import PACKAGED, documents, windows_after_a_third
+from secateur.fitness.sources import PACKAGED, documents
+from secateur.fitness.text import windows_after_a_third
 
 REFERENCE = {"quac": 25.988, "sotu": 21.886, "xsum": 27.376}
 

@@ -17,9 +17,10 @@ from secateur.fitness.blocks import Blocks
 from secateur.fitness.cache import cache_folder, digest
 from secateur.fitness.checkpoint import anatomy_of, load_model, model_digest
 from secateur.fitness.evaluator import SubnetEvaluator
+from secateur.fitness.sources import documents
 from secateur.fitness.subnet import Subnet
 from secateur.fitness.teacher import Teacher
-from secateur.fitness.text import Sequences, documents
+from secateur.fitness.text import Sequences
 from secateur.search.memo import Memo
 from secateur.search.strategy import Pool, Strategy
 from secateur.space.anatomy import Anatomy

@@ -23,9 +23,10 @@ from benchmarks.setup import console, table_of, trained_folder
 from secateur.fitness.blocks import Blocks
 from secateur.fitness.checkpoint import anatomy_of, load_model, model_digest
 from secateur.fitness.evaluator import SubnetEvaluator
+from secateur.fitness.sources import documents
 from secateur.fitness.subnet import Subnet
 from secateur.fitness.teacher import Teacher
-from secateur.fitness.text import Sequences, documents
+from secateur.fitness.text import Sequences
 from secateur.operators.sampling import uniform
 from secateur.search.archive import Archive, Goal
 from secateur.search.encoding import Levels, Shares

@@ -12,8 +12,9 @@ from rich.table import Column, Table
 from scipy.stats import ttest_rel
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from secateur.fitness.bench import Bench, TextRequest, open_bench
-from secateur.fitness.text import documents
+from secateur.fitness.bench import Bench, open_bench
+from secateur.fitness.sources import documents
+from secateur.fitness.text import TextRequest
 from secateur.fitness.widths import WidthSettings
 
 console = Console(width=110)

@@ -9,8 +9,9 @@ from typing import Any
 from . import compose
 from .execution import execute, start
 from .exporting import export_plan, pick_plan
+from .files import write_text
 from .fitness.speed import matrix_speed
-from .runs.folder import RunFolder, write_text
+from .runs.folder import RunFolder
 from .runs.plan import Plan
 from .runs.reading import make_recipe, read_recipe
 from .runs.recipe import Recipe

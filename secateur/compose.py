@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .fitness.bench import Bench, TextRequest, open_bench
+from .fitness.bench import Bench, open_bench
 from .fitness.cache import digest
 from .fitness.checkpoint import load_config
 from .fitness.level_store import needs_text
 from .fitness.tasks import TaskRequest
+from .fitness.text import TextRequest
 from .fitness.widths import WidthSettings
 from .runs.export.targets import restricted, target_of
 from .runs.folder import RunFolder
@@ -18,10 +19,10 @@ from .runs.recipe import TRAINING, Recipe
 from .runs.settings import LatencySettings, TextSettings
 from .search.archive import Goal
 from .space.budget import parse_budgets, parse_limit
-from .space.build import hidden_gene, parse_layers, sparsity_genes, structured_genes
+from .space.build import check_some, hidden_gene, parse_layers, sparsity_genes, structured_genes
 from .space.costs import Additions
 from .space.errors import SecateurError
-from .space.families import anatomy
+from .space.families import anatomy, saved_dtype
 from .space.gene import Gene, Sparsity
 from .space.latency import LatencyTable, Peak, Workload, roofline, table_from_json
 from .space.objective import parse_objectives
@@ -37,7 +38,8 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: Lat
         SecateurError: anything about model, genes or budgets that does not fit.
     """
     config = config if config is not None else load_config(recipe.model.path, recipe.model.trust_remote_code)
-    shape = anatomy(config, recipe.model.dtype)
+    saved = saved_dtype(recipe.model.saved_dtype, config)
+    shape = anatomy(config, saved)
     target = target_of(recipe.target) if recipe.target is not None else None
     if target is not None and target.first and not recipe.keep_first_attention:
         raise SecateurError(f"target: {recipe.target} reads sizes off layer 0; leave keep_first_attention as it is")
@@ -55,7 +57,9 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: Lat
                 multiple = math.lcm(multiple, target.multiple) if settings.kind == "mlp" else multiple
                 together = together or (target.uniform and settings.kind != "block")
             first = recipe.keep_first_attention
-            genes += structured_genes(shape, settings.kind, layers, first, settings.levels, multiple, together)
+            made = structured_genes(shape, settings.kind, layers, first, settings.levels, multiple, together)
+            check_some(made, settings.kind, layers, first)
+            genes += made
     narrows = any(gene.narrows and gene.kind != "hidden" for gene in genes)
     additions = Additions(
         bias=narrows and recipe.widths.repair == "bias",
@@ -63,7 +67,7 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: Lat
     )
     space = Space(shape, tuple(genes), context=recipe.context, additions=additions)
     if recipe.target is not None:
-        left = restricted(space, recipe.target, recipe.model.path, recipe.model.dtype, config)
+        left = restricted(space, recipe.target, recipe.model.path, saved, config)
         space = replace(space, genes=left)
     if recipe.latency is not None:
         _check_positions(recipe.latency, config)
@@ -180,6 +184,7 @@ def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = Non
         recipe.pruner if sparse else None,
         widths,
         tasks_of(recipe),
+        recipe.model.saved_dtype,
     )
 
 
@@ -214,4 +219,6 @@ def _request(text: TextSettings, title: str, at_most: bool = False) -> TextReque
         text.windows_per_document,
         text.positions,
         at_most,
+        text.config,
+        text.prefix,
     )

@@ -53,6 +53,7 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
         "texts",
         {
             t: {"source": s.name, "digest": s.digest, "sequences": len(s), "length": s.length}
+            | ({"prefix": list(s.prefix)} if s.prefix else {})
             for t, s in bench.texts.items()
         },
         "the text",

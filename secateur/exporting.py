@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from . import compose
+from .files import new_folder, write_bytes
 from .fitness.bench import Bench
 from .fitness.checkpoint import DTYPES, load_config, load_tokenizer, locate
 from .runs.export.features import Source
@@ -11,11 +12,11 @@ from .runs.export.gguf import write_gguf
 from .runs.export.hf import export_hf
 from .runs.export.sparsity import Files
 from .runs.export.vocabulary import Entry, of_gguf, of_tokenizer
-from .runs.folder import RunFolder, new_folder, write_bytes
+from .runs.folder import RunFolder
 from .runs.journal import FOUND
 from .runs.peers.read import read_states
 from .runs.plan import Plan, bare_plan, layers, read_plan, residual
-from .runs.reading import make_recipe
+from .runs.reading import kept_recipe
 from .runs.report.front import summarise_front
 from .runs.report.pick import pick_row
 from .runs.report.summary import make_plan, summarise
@@ -101,7 +102,8 @@ def _write_gguf(source: Source, out: Path, trusted: bool, vocabulary: str | None
     entries = _vocabulary(source, vocabulary, trusted)
     bench = _bench(source, trusted)
     with new_folder(out) as folder:
-        write_gguf(bench.model, bench.anatomy, source.states, bench.weights, folder / "model.gguf", entries)
+        saved = DTYPES[source.plan.model.dtype]
+        write_gguf(bench.model, bench.anatomy, source.states, bench.weights, folder / "model.gguf", entries, saved)
         source.plan.write(folder / "plan.json")
 
 
@@ -114,7 +116,7 @@ def _vocabulary(source: Source, wanted: str | None, trusted: bool) -> list[Entry
     located = locate(path)
     if located.gguf is not None:
         return of_gguf(Path(located.folder) / located.gguf, count)
-    recipe = make_recipe(source.plan.recipe, "the plan's recipe")
+    recipe = kept_recipe(source.plan.recipe, "the plan's recipe")
     return of_tokenizer(load_tokenizer(path, trusted and recipe.model.trust_remote_code), count)
 
 
@@ -125,7 +127,7 @@ def _bench(source: Source, trusted: bool) -> Bench:
         SecateurError: the plan, or the model, texts or order have changed since.
     """
     plan = source.plan
-    recipe = make_recipe(plan.recipe, "the plan's recipe")
+    recipe = kept_recipe(plan.recipe, "the plan's recipe")
     if not trusted:
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"trust_remote_code": False})})
     space = compose.build_space(recipe)

@@ -11,12 +11,13 @@ from . import compose
 from .evaluating import picked
 from .execution import HELD_OUT_SCORES
 from .exporting import pick_plan
+from .files import write_text
 from .fitness.bench import Bench
 from .fitness.training import Trainer, TrainingError
 from .memos import trainer_of
 from .progress import Watcher
 from .runs.export.hf import export_hf
-from .runs.folder import RunFolder, write_text
+from .runs.folder import RunFolder
 from .runs.journal import CALIBRATION
 from .runs.plan import Score
 from .runs.reading import training_settings

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from secateur.exporting import import_plan
 from secateur.runs.plan import SCHEMA_FILE, read_plan, schema
 from secateur.space.errors import SecateurError
 from tests.program import Ended, forked
+from tests.test_kill_and_resume import record
 from tests.tiny import save_tiny, tiny_recipe
 
 
@@ -519,19 +521,30 @@ def test_unknown_family_names_the_known_ones(tmp_path: Path, tiny: Path) -> None
     assert "gpt_neox" in result.stderr
 
 
-def test_a_truncated_level_store_is_named(tiny: Path, tmp_path: Path) -> None:
-    genes = [{"kind": "sparsity", "levels": [0.5]}]
-    recipe = tiny_recipe(tiny / "model", tiny / "calibration.txt", genes=genes, budgets={"linear_weights": "0.8x"})
-    file = write(tmp_path / "r.yaml", recipe)
-    cache = str(tmp_path / "cache")
-    assert command("search", file, "--out", tmp_path / "one", SECATEUR_CACHE=cache).returncode == 0
-    victim = next((tmp_path / "cache" / "levels").glob("*/block-001.steps.safetensors"))
-    victim.write_bytes(victim.read_bytes()[:-7])
-    result = command("search", file, "--out", tmp_path / "two", SECATEUR_CACHE=cache)
-    assert result.returncode == 2
-    assert "block-001.steps.safetensors is missing, truncated or damaged" in result.stderr
-    victim.unlink()
-    assert command("resume", tmp_path / "two", SECATEUR_CACHE=cache).returncode == 0
+def test_what_is_damaged_in_the_cache_is_made_again(tiny: Path, tmp_path: Path) -> None:
+    """Truncated, and with single bits flipped: of levels, repairs, orders, bases and the teacher's answers."""
+    recipe = tiny_recipe(tiny / "model", tiny / "calibration.txt", genes=MIXED, budgets={"block_parameters": "0.8x"})
+    recipe |= {"strategy": {"name": "random"}, "effort": {"evaluations": 30}}
+    file, cache = write(tmp_path / "r.yaml", recipe), tmp_path / "cache"
+
+    def losses(name: str, message: bool) -> object:
+        result = command("search", file, "--out", tmp_path / name, SECATEUR_CACHE=str(cache))
+        assert result.returncode == 0, result.stderr
+        assert ("it is made again" in result.stderr) == message, result.stderr
+        return record(tmp_path / name)[0]
+
+    expected, rng = losses("first", False), random.Random(0)
+    kinds = {victim.suffixes[-2] if victim.suffixes[-2:-1] else victim.name for victim in cache.rglob("*.safetensors")}
+    assert len(kinds) > 3, kinds
+    for round_ in range(2):
+        for victim in cache.rglob("*.safetensors"):
+            content = bytearray(victim.read_bytes())
+            if round_:
+                content = content[: rng.randrange(len(content))]
+            else:
+                content[-1 - rng.randrange(8)] ^= 1 << rng.randrange(8)
+            victim.write_bytes(content)
+        assert losses(f"again-{round_}", True) == expected
 
 
 def test_a_read_only_folder(tiny: Path, tmp_path: Path) -> None:

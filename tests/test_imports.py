@@ -8,9 +8,9 @@ MAY_IMPORT = {
     "space": set(),
     "operators": {"space"},
     "search": {"space", "operators"},
-    "fitness": {"space"},
-    "runs": {"space"},
-    "runs/export": {"space", "fitness"},
+    "fitness": {"space", "files"},
+    "runs": {"space", "files"},
+    "runs/export": {"space", "fitness", "files"},
 }
 HEAVY = {"torch", "transformers", "datasets", "lm_eval"}
 

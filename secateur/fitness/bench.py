@@ -13,6 +13,7 @@ import transformers
 
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
+from ..space.families import anatomy, saved_dtype
 from ..space.gene import Sparsity
 from ..space.genome import Genome
 from ..space.latency import LatencyTable, Measured, Workload
@@ -20,7 +21,7 @@ from ..space.space import Space
 from .axes import Order
 from .blocks import Blocks
 from .cache import digest
-from .checkpoint import anatomy_of, load_model, load_tokenizer, model_digest
+from .checkpoint import DTYPES, anatomy_of, check_finite, load_config, load_model, load_tokenizer, model_digest
 from .evaluator import SubnetEvaluator
 from .importance import Importance, importance
 from .latency import machine, measure_table, time_model
@@ -31,7 +32,7 @@ from .rotation import Basis, find_basis
 from .subnet import Subnet
 from .tasks import NO_TASKS, TaskRequest
 from .teacher import Teacher
-from .text import Sequences, documents, from_token_file, masked, pack, thinned
+from .text import Sequences, TextRequest, masked, read, thinned
 from .weights import Repairs, Weights
 from .widths import (
     WidthSettings,
@@ -43,24 +44,6 @@ from .widths import (
     same_order,
     width_folder,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class TextRequest:
-    """A text to be read and packed; the fields are those of a recipe's text settings.
-
-    `at_most`: fewer sequences will do where there are no more.
-    """
-
-    title: str
-    source: str
-    field: str
-    split: str
-    sequences: int
-    length: int
-    windows_per_document: int
-    positions: int | None = None
-    at_most: bool = False
 
 
 @dataclass
@@ -255,50 +238,61 @@ def open_bench(
     pruner: str | None,
     widths: WidthSettings | None = None,
     tasks: TaskRequest = NO_TASKS,
+    saved: str | None = None,
 ) -> Bench:
     """Reads the texts, then loads the model; texts are disjoint by document.
 
+    `dtype`: that the model computes in; `saved`: that its bytes are counted and written in, "auto" being its own and
+    None the one that it computes in.
+
     Raises:
-        SecateurError: a text is missing or too short, or the model cannot be loaded.
+        SecateurError: a text is missing or too short, the model cannot be loaded, or it gives no finite numbers.
     """
     if device != "cpu" and not torch.cuda.is_available():
         raise SecateurError(f"model.device '{device}': torch sees no such device; use cpu")
+    config = load_config(path, trust_remote_code)
+    saved = saved_dtype(saved or dtype, config)
+    shape = anatomy(config, saved)
     tokenizer = load_tokenizer(path, trust_remote_code)
     used: frozenset[str] = frozenset()
     texts: dict[str, Sequences] = {}
     requests = (calibration, *held_out)
     for request in requests:
-        texts[request.title] = _read(request, tokenizer, seed, used)
+        texts[request.title] = read(request, tokenizer, shape, seed, used)
         used |= texts[request.title].documents
     model = load_model(path, dtype, device, trust_remote_code)
-    anatomy = anatomy_of(model, dtype)
-    if not anatomy.causal:
+    check_finite(model, path)
+    shape = anatomy_of(model, saved)
+    if not shape.causal:
         texts = {title: masked(text, tokenizer, seed) for title, text in texts.items()}
     for request in requests:
         if request.positions is not None:
             texts[request.title] = thinned(texts[request.title], request.positions, seed)
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and anatomy.family == "roberta":
-        config: Any = model.config
-        positions -= config.pad_token_id + 1  # where its positions begin
+    if positions is not None and shape.family == "roberta":
+        positions -= config["pad_token_id"] + 1  # where its positions begin
     for title, text in texts.items():
         if positions is not None and text.length > positions:
             raise SecateurError(f"text '{title}': length {text.length} is more than the model's {positions} positions")
-    return Bench(model, tokenizer, anatomy, model_digest(model), texts, pruner, widths, tasks)
+    bench = Bench(model, tokenizer, shape, model_digest(model), texts, pruner, widths, tasks)
+    _check_pass(bench, path, dtype)
+    return bench
 
 
-def _read(request: TextRequest, tokenizer: Any, seed: int, without: frozenset[str]) -> Sequences:
-    if request.source.endswith(".npy"):
-        path, vocabulary = Path(request.source), len(tokenizer)
-        return from_token_file(path, request.sequences, request.length, vocabulary, seed, without, request.at_most)
-    return pack(
-        request.source,
-        documents(request.source, request.field, request.split),
-        tokenizer,
-        request.sequences,
-        request.length,
-        seed,
-        without,
-        request.windows_per_document,
-        request.at_most,
-    )
+def _check_pass(bench: Bench, path: str, dtype: str) -> None:
+    """Raises SecateurError where the dense model itself gives no finite numbers."""
+    blocks, text = bench.blocks, bench.calibration
+    hidden, where = blocks.embed(text.ids[:1]), "its embedding"
+    for index in range(len(blocks.modules)):
+        if not bool(hidden.isfinite().all()):
+            break
+        hidden, where = blocks.run(index, hidden), f"block {index}"
+    finite = bool(hidden.isfinite().all())
+    if finite:
+        finite, where = bool(blocks.logits(hidden).isfinite().all()), "its head"
+    if not finite:
+        others = [name for name in DTYPES if name != dtype]
+        raise SecateurError(
+            f"model '{path}': the dense model is not finite in {dtype} from {where} on; "
+            + (f"set model.dtype to {' or '.join(others)}" if dtype == "float16" else "it cannot be searched")
+        )

@@ -1,28 +1,28 @@
 """Finding and loading models: local folders, GGUF files, GGUF files inside installed packages, hub names."""
 
-import contextlib
 import hashlib
 import importlib.util
-import io
 import json
-import os
-import shutil
-import tempfile
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, GgufConfig
-from transformers.utils import logging as transformers_logging
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers.utils import cached_file
 
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
 from ..space.families import ENCODERS, anatomy
-from .cache import cache_folder
+from .border import border, library
+from .gguf_model import converted, gguf_config, meaning
+from .model_files import INDEX, WEIGHTS, check_folder, check_loaded, check_quantised, check_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+UNUSED = {"bert": ("bert.pooler.", "cls.seq_relationship."), "roberta": ("roberta.pooler.",)}
+"""Parts of pretrained encoders that predicting masked tokens has no use for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,18 @@ class Source:
     folder: str
     gguf: str | None = None
 
+    @property
+    def file(self) -> Path:
+        """The GGUF file."""
+        assert self.gguf is not None
+        return Path(self.folder) / self.gguf
+
 
 def locate(path: str) -> Source:
     """Resolves `package:NAME` (the GGUF inside an installed package), a .gguf file, a folder, or a hub name.
 
     Raises:
-        SecateurError: the package, its GGUF or the path does not exist.
+        SecateurError: the package, its GGUF or the path does not exist, or the folder holds no model.
     """
     if path.startswith("package:"):
         name = path.removeprefix("package:").replace("-", "_")
@@ -48,77 +54,45 @@ def locate(path: str) -> Source:
         if not files:
             raise SecateurError(f"model '{path}': package {name} holds no .gguf file")
         return Source(str(files[0].parent), files[0].name)
-    local = Path(path).expanduser()
+    with border(f"model '{path[:200]}'"):
+        local = Path(path).expanduser()
+        is_file, is_folder = local.is_file(), local.is_dir()
     if local.suffix == ".gguf":
-        if not local.is_file():
+        if not is_file:
             raise SecateurError(f"model '{path}': there is no such file")
         return Source(str(local.parent), local.name)
-    if local.is_dir():
-        if not (local / "config.json").is_file():
-            raise SecateurError(f"model '{path}': the folder has no config.json")
+    if is_folder:
+        check_folder(local, path)
         return Source(str(local))
-    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+    if path.startswith((".", "/", "~")) or path.count("/") > 1 or local.exists():
         raise SecateurError(f"model '{path}': there is no such folder")
     return Source(path)
-
-
-def _quiet() -> None:
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
 
 
 def load_config(path: str, trust_remote_code: bool = False) -> dict[str, Any]:
     """The configuration as a dictionary with all defaults filled in; reads no weights.
 
     Raises:
-        SecateurError: there is none, or it cannot be read.
+        SecateurError: there is none, it cannot be read, or its weights are quantised.
     """
     source = locate(path)
-    _quiet()
-    extra = {"gguf_file": source.gguf} if source.gguf else {}
-    try:
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code, **extra)
-    except (OSError, ValueError, KeyError) as error:
-        raise SecateurError(f"model '{path}': cannot read its configuration: {error}") from error
-    return _meaning(config)
-
-
-def _meaning(config: Any) -> dict[str, Any]:
-    """What of a configuration says how the model computes: not where it came from or which version wrote it."""
-    values: dict[str, Any] = config.to_dict()
-    return {name: value for name, value in values.items() if name not in ("_name_or_path", "transformers_version")}
+    if source.gguf is not None:
+        return gguf_config(path, source.file)
+    with library(path, "cannot read its configuration", Path(source.folder).is_dir()):
+        if not Path(source.folder).is_dir():
+            file = cached_file(source.folder, "config.json")
+            assert file is not None
+            check_folder(Path(file).parent, path)
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
+        values = meaning(config)
+    check_quantised(values, path)
+    return values
 
 
 def _local_folder(path: str) -> str:
-    """The folder to load from; a GGUF is converted once into the cache (dequantised to float32)."""
+    """The folder, or hub name, to load from; a GGUF is converted once into the cache."""
     source = locate(path)
-    if source.gguf is None:
-        return source.folder
-    folder = cache_folder() / "models" / file_digest(Path(source.folder) / source.gguf)
-    if folder.is_dir():
-        return str(folder)
-    # The GGUF reader draws its own progress bar on standard error, whatever transformers is told.
-    with contextlib.redirect_stderr(io.StringIO()):
-        model = AutoModelForCausalLM.from_pretrained(
-            source.folder,
-            gguf_file=source.gguf,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-        )
-    tokenizer = AutoTokenizer.from_pretrained(source.folder, gguf_file=source.gguf)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.mkdtemp(dir=folder.parent)
-        try:
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-            if not folder.is_dir():
-                os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise SecateurError(f"cannot write {folder}: {error}; set SECATEUR_CACHE to a writable folder") from error
-    return str(folder)
+    return source.folder if source.gguf is None else str(converted(path, source.file))
 
 
 def load_model(
@@ -127,31 +101,64 @@ def load_model(
     """Loads a language model in evaluation mode, safetensors or GGUF only; an encoder with its masked-token head.
 
     Raises:
-        SecateurError: it cannot be loaded.
+        SecateurError: it cannot be loaded, or not all of it: parameters that are missing in its files, have no place in
+            the model, or another shape.
     """
-    _quiet()
     folder = _local_folder(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-            auto = AutoModelForMaskedLM if config.model_type in ENCODERS else AutoModelForCausalLM
-            model = auto.from_pretrained(
-                folder, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code
-            )
-    except (OSError, ValueError) as error:
-        raise SecateurError(f"model '{path}': cannot be loaded: {error}") from error
-    loaded: torch.nn.Module = model.to(device).eval().requires_grad_(False)
+    here = Path(folder).is_dir()
+    with library(path, "cannot be loaded", here):
+        local = _weights_folder(folder)
+    if local is not None:
+        check_weights(local, path)
+    with library(path, "cannot be loaded", here):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        auto = AutoModelForMaskedLM if config.model_type in ENCODERS else AutoModelForCausalLM
+        tied = bool(getattr(config, "tie_word_embeddings", False))
+        model, info = auto.from_pretrained(
+            folder,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    check_loaded(info, path, UNUSED.get(config.model_type, ()))
+    head = model.get_output_embeddings()
+    if tied and head is not None and head.weight is not model.get_input_embeddings().weight:
+        raise SecateurError(
+            f"model '{path}': config.json says tie_word_embeddings: true, but its files hold a head of their own that "
+            "is not the embedding; set tie_word_embeddings to false in config.json, or take the head out of the file"
+        )
+    with library(path, f"cannot be moved to {device}"):
+        loaded: torch.nn.Module = model.to(device).eval().requires_grad_(False)
     return loaded
+
+
+def _weights_folder(folder: str) -> Path | None:
+    """Where the weights are: the folder, or that of the hub's snapshot; None where it has neither file nor index."""
+    if Path(folder).is_dir():
+        return Path(folder)
+    for name in (INDEX, WEIGHTS):
+        file = cached_file(folder, name, _raise_exceptions_for_missing_entries=False)
+        if file is not None:
+            return Path(file).parent
+    return None
+
+
+def check_finite(model: torch.nn.Module, path: str) -> None:
+    """Raises SecateurError where a weight is no finite number."""
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise SecateurError(
+                f"model '{path}': the dense model's {name} holds NaN or infinity; nothing can be compared with it"
+            )
 
 
 def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
     """The tokenizer that belongs to a model; raises SecateurError when there is none."""
-    _quiet()
-    try:
-        return AutoTokenizer.from_pretrained(_local_folder(path), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise SecateurError(f"model '{path}': its tokenizer cannot be loaded: {error}") from error
+    folder = _local_folder(path)
+    with library(path, "its tokenizer cannot be loaded", Path(folder).is_dir()):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def anatomy_of(model: torch.nn.Module, dtype: str = "float32") -> Anatomy:
@@ -173,15 +180,10 @@ def anatomy_of(model: torch.nn.Module, dtype: str = "float32") -> Anatomy:
     return expected
 
 
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 def model_digest(model: torch.nn.Module) -> str:
     """Names the model: SHA-256 over its configuration and every parameter's name, shape, dtype and bytes."""
     config: Any = model.config
-    total = hashlib.sha256(json.dumps(_meaning(config), sort_keys=True, default=str).encode())
+    total = hashlib.sha256(json.dumps(meaning(config), sort_keys=True, default=str).encode())
     for name, parameter in sorted(model.named_parameters()):
         total.update(json.dumps([name, list(parameter.shape), str(parameter.dtype)]).encode())
         total.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)

@@ -33,7 +33,7 @@ from ..space.latency import (
     table_from_json,
 )
 from .blocks import Blocks
-from .cache import cache_folder, digest, read_json, write_json
+from .cache import cache_folder, digest, read_json, usable, write_json
 from .materialise import materialised
 from .subnet import Subnet
 from .weights import Weights
@@ -149,7 +149,7 @@ def measure_table(
     shapes = [list(shape) for shape in wanted]
     name = digest(VERSION, identity, anatomy_digest(anatomy), shapes, str(workload), spread, seconds)
     path = cache_folder() / "latency" / f"{name}.json"
-    if path.exists():
+    if usable(path):
         return table_from_json(read_json(path))
     with threads(count):
         samples = _samples(blocks, Subnet(blocks, _Contiguous(weights)), wanted, workload, spread, seconds, watch)

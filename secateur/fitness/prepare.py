@@ -10,7 +10,7 @@ from torch import nn
 from ..space.anatomy import Block, Linear
 from ..space.gene import Sparsity
 from .blocks import Blocks
-from .cache import cache_folder, digest, write_tensors
+from .cache import cache_folder, digest, usable, write_tensors
 from .level_store import INPUTS, VERSION, as_matrix, needs_inputs, needs_text, plane_file, plane_name
 from .nested import NESTED, Statistics, plane
 from .rotation import norm_before
@@ -49,7 +49,7 @@ def prepare(
     for level in sorted({level for level in levels if level}, key=str):
         wanted.setdefault(plane_name(pruner, level), []).append(level)
     missing = {
-        layer: [name for name in wanted if not plane_file(folder, layer, name).is_file()] for layer in sorted(layers)
+        layer: [name for name in wanted if not usable(plane_file(folder, layer, name))] for layer in sorted(layers)
     }
     todo = [layer for layer, names in missing.items() if names]
     if not todo:

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..space.anatomy import Anatomy, Linear, Sublayer, Tensor
 from .blocks import Blocks
-from .cache import read_tensors, write_tensors
+from .cache import read_tensors, usable, write_tensors
 from .text import Sequences
 
 FILE = "hidden.safetensors"
@@ -59,7 +59,7 @@ def find_basis(blocks: Blocks, method: str, text: Sequences, folder: Path) -> Ba
         SecateurError: the folder cannot be written or its file is damaged.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not usable(path):
         write_tensors(path, _measure(blocks, method, text))
     tensors = read_tensors(path)
     return Basis(tensors.get("rotation"), tensors.get("order"), tensors["shares"])

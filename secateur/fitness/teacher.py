@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from .blocks import Blocks
-from .cache import cache_folder, digest, read_tensors, write_tensors
+from .cache import cache_folder, digest, read_tensors, usable, write_tensors
 from .text import Sequences
 
 TOP = 128
@@ -54,7 +54,7 @@ class Teacher:
             if sequence in self._known:
                 continue
             path = self._folder / f"{sequence:05d}.safetensors"
-            if not path.is_file():
+            if not usable(path):
                 write_tensors(path, self._compute(self.text.ids[sequence]))
             device = self.blocks.device
             self._known[sequence] = {name: tensor.to(device) for name, tensor in read_tensors(path).items()}

@@ -24,7 +24,7 @@ import torch
 
 from ..space.genome import Genome
 from ..space.space import Space
-from .cache import digest, read_tensors, write_tensors
+from .cache import digest, read_tensors, usable, write_tensors
 from .scores import Differentiable, mean_losses
 from .subnet import Subnet
 from .teacher import Teacher
@@ -116,22 +116,24 @@ class Trainer:
         name = digest(VERSION, self.identity, text, asdict(self.settings), self.space.key(genome), chain)
         return self.folder / f"{name}.safetensors"
 
-    @staticmethod
-    def _known(path: Path) -> dict[str, torch.Tensor] | None:
-        try:
-            os.utime(path)
-            return read_tensors(path)
-        except FileNotFoundError:
+    def _known(self, path: Path) -> dict[str, torch.Tensor] | None:
+        """A state that is kept, on the model's device."""
+        if not usable(path):
             return None
+        with contextlib.suppress(FileNotFoundError):  # another run has just forgotten it
+            os.utime(path)
+        return {name: tensor.to(self.teacher.blocks.device) for name, tensor in read_tensors(path).items()}
 
     def _state(self, genome: Genome, chain: Chain) -> dict[str, torch.Tensor]:
         """What training goes on from; trains earlier stages again where they have been forgotten."""
         if not chain:
             return {}
-        known = self._known(self._path(genome, chain))
+        path = self._path(genome, chain)
+        known = self._known(path)
         if known is None:
             self(genome, chain)
-            known = read_tensors(self._path(genome, chain))
+            known = self._known(path)
+            assert known is not None
         return known
 
     # -- parameters ------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from ..space.anatomy import Block, Linear, Sublayer
 from ..space.space import Space
 from .axes import Order, kept_positions, permuted, unit_sums
 from .blocks import Blocks
-from .cache import cache_folder, digest, read_tensors, write_tensors
+from .cache import cache_folder, digest, read_tensors, usable, write_tensors
 from .level_store import as_matrix
 from .orders import ACTIVATION_ORDERS, NEEDS_GRAM, flap_scores
 from .prepare import block_statistics
@@ -53,7 +53,7 @@ def find_orders(blocks: Blocks, order: str, text: Sequences, folder: Path, watch
         SecateurError: the folder cannot be written, or a file in it is damaged.
     """
     paths = {block.index: folder / f"block-{block.index:03d}.order.safetensors" for block in blocks.anatomy.blocks}
-    todo = [index for index, path in paths.items() if not path.is_file()]
+    todo = [index for index, path in paths.items() if not usable(path)]
     if todo:
         gradients = _weight_times_gradient(blocks, text) if order == "taylor" else {}
         for block, hidden in blocks.inputs(text.ids if order in ACTIVATION_ORDERS else (), todo[-1] + 1):
@@ -177,7 +177,7 @@ def prepare_repairs(
             (repair, *one)
             for repair in repairs
             for one in sorted(widths)
-            if not repair_file(folder, index, *one, repair).is_file()
+            if not usable(repair_file(folder, index, *one, repair))
         ]
         for index, widths in sorted(wanted.items())
     }

@@ -1,69 +1,15 @@
 """A run on disk: the resolved recipe, the journal, and files that can be rebuilt from those two."""
 
-import contextlib
 import fcntl
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from ..space.errors import SecateurError, StorageError
+from ..files import write_text
+from ..space.errors import SecateurError
 from .journal import Journal
 from .reading import read_recipe
 from .recipe import Recipe
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all; raises SecateurError when the folder cannot be written."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all; raises SecateurError when the folder cannot be written."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error}") from error
-
-
-@contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `path` when all went well, and vanishes when not.
-
-    Raises:
-        SecateurError: `path` exists or cannot be written.
-    """
-    if path.exists():
-        raise SecateurError(f"{path} exists; --out names another folder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error}") from error
-    try:
-        yield temporary
-        # Temporary folders, and the files of safetensors, are made for their owner alone.
-        temporary.chmod(0o755)
-        for file in temporary.iterdir():
-            if file.is_file():
-                file.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_free(path: Path) -> None:
@@ -104,7 +50,7 @@ class RunFolder:
         file = path / "recipe.yaml"
         if not file.is_file():
             raise SecateurError(f"{path} is no run: it has no recipe.yaml")
-        recipe = read_recipe(file)
+        recipe = read_recipe(file, kept=True)
         if not writing and not (path / "journal.sqlite").is_file():
             raise SecateurError(f"{path} has no journal yet; 'secateur resume {path}' starts it")
         lock = _locked(path) if writing else None

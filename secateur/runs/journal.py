@@ -2,19 +2,22 @@
 
 import json
 import math
-import sqlite3
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
+
+from pydantic import TypeAdapter
 
 from ..space.costs import Costs
-from ..space.errors import SecateurError, StorageError
-from ..space.evaluation import Evaluation
+from ..space.errors import SecateurError
+from ..space.evaluation import Evaluation, Status
 from ..space.genome import Genome
 from ..space.slopes import Slopes
+from .database import Database
+from .facts import check_fact
 
-SCHEMA_VERSION = 1
 CALIBRATION, FOUND = "calibration", "found"
 """The name of the calibration text, and of the choice that the search asked for has made."""
 MEMBER = "front-"
@@ -32,41 +35,8 @@ SLOPES = "slopes"
 """A fact about a text and a subnet (followed by both, and the range of sequences): the loss around it."""
 RANKS = "rank correlation"
 """A fact about a search with a model (followed by its name): evaluations, tokens, Spearman's correlation of late."""
-_SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE evaluations (
-    id INTEGER PRIMARY KEY,
-    text TEXT NOT NULL,             -- 'calibration' or the name of a held-out text
-    provenance TEXT NOT NULL,       -- digest of model, text, pruner, scores, device and versions; see facts
-    key TEXT NOT NULL,              -- of the subnet
-    genome TEXT NOT NULL,           -- JSON list of levels
-    first INTEGER NOT NULL,         -- first sequence scored
-    stop INTEGER NOT NULL,          -- one past the last
-    losses TEXT NOT NULL,           -- JSON {score: [per sequence]}
-    costs TEXT NOT NULL,
-    status TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    tokens INTEGER NOT NULL,
-    layer_passes INTEGER NOT NULL,
-    seconds REAL NOT NULL
-);
-CREATE TABLE choices (
-    name TEXT PRIMARY KEY,          -- 'found' or a baseline's name
-    genome TEXT NOT NULL,
-    tokens INTEGER NOT NULL,        -- spent by the search that made the choice
-    evaluations INTEGER NOT NULL,
-    seconds REAL NOT NULL
-);
-CREATE TABLE steps (
-    id INTEGER PRIMARY KEY,
-    search TEXT NOT NULL,           -- 'found' or a baseline's name
-    tokens INTEGER NOT NULL,
-    evaluations INTEGER NOT NULL,
-    incumbent TEXT NOT NULL,        -- JSON list of levels, or null
-    UNIQUE (search, tokens, evaluations)
-);
-"""
-_TABLES = ("facts", "evaluations", "choices", "steps")
+_LEVELS, _LOSSES, _COSTS = TypeAdapter(list[int]), TypeAdapter(dict[str, list[float]]), TypeAdapter(dict[str, int])
+_INCUMBENT = TypeAdapter(list[int] | None)
 
 
 def trained_text(text: str, chain: Sequence[int]) -> str:
@@ -96,73 +66,42 @@ class Turn:
 
 
 class Journal:
-    """The record of a run. Opening checks it; everything in it survives a kill at any moment.
-
-    Rows can be added and never changed: the database itself refuses updates and deletions.
-    """
+    """The record of a run. Opening checks it; everything in it survives a kill at any moment."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        new = not path.exists()
-        try:
-            self._database = sqlite3.connect(path, isolation_level=None)
-            self._database.execute("PRAGMA synchronous = FULL")
-            if new or not self._rows("SELECT 1 FROM sqlite_master"):
-                self._create()
-            version = self.fact("schema_version")
-        except sqlite3.Error as error:
-            raise SecateurError(f"journal {path}: cannot be opened: {error}") from error
-        if version != SCHEMA_VERSION:
-            raise SecateurError(
-                f"journal {path}: schema version {version}, this secateur reads {SCHEMA_VERSION}; use the version that "
-                "wrote it"
-            )
-
-    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        try:
-            return self._database.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise SecateurError(f"journal {self._path}: cannot be read: {error}; restore it from a copy") from error
-
-    def _create(self) -> None:
-        guards = "".join(
-            f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} "
-            "BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;\n"
-            for table in _TABLES
-            for verb in ("UPDATE", "DELETE")
-        )
-        version = f"INSERT INTO facts VALUES ('schema_version', '{SCHEMA_VERSION}');\n"
-        self._database.executescript("BEGIN IMMEDIATE;\n" + _SCHEMA + version + guards + "COMMIT;")
+        self._database = Database(path)
 
     def close(self) -> None:
         self._database.close()
 
-    def _add(self, statement: str, values: tuple[Any, ...]) -> None:
-        try:
-            self._database.execute(statement, values)
-        except sqlite3.Error as error:
-            raise StorageError(
-                f"journal {self._path}: cannot be written: {error}; everything before this is kept, make room and "
-                "resume the run"
-            ) from error
-
     # -- facts -----------------------------------------------------------------------------------------------------
 
     def fact(self, name: str) -> Any:
-        """A value noted when the run began; None when it was not."""
-        rows = self._rows("SELECT value FROM facts WHERE name = ?", (name,))
-        return json.loads(rows[0][0]) if rows else None
+        """A value noted when the run began; None when it was not. Raises SecateurError when it is damaged."""
+        found = [value for _, value in self._facts("name = ?", (name,))]
+        return found[0] if found else None
 
     def facts(self, prefix: str) -> list[tuple[str, Any]]:
         """(name, value) of all facts whose names begin like that, in the order in which they were noted."""
-        query = "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ? ORDER BY rowid"
-        return [(name, json.loads(value)) for name, value in self._rows(query, (len(prefix), prefix))]
+        return self._facts("substr(name, 1, ?) = ?", (len(prefix), prefix))
+
+    def _facts(self, where: str, values: tuple[Any, ...]) -> list[tuple[str, Any]]:
+        found = []
+        for name, text in self._database.rows("facts", where, values):
+            try:
+                value = json.loads(text)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise self._database.damaged(f"the fact '{str(name)[:80]}' is no JSON") from error
+            check_fact(str(name), value, f"journal {self._path}")
+            found.append((str(name), value))
+        return found
 
     def settle(self, name: str, value: Any, what: str) -> None:
         """Notes a fact, or compares it with the one noted; raises SecateurError when they differ."""
         noted = self.fact(name)
         if noted is None:
-            self._add("INSERT INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+            self._database.add("facts", (name, json.dumps(value)))
         elif noted != json.loads(json.dumps(value)):
             raise SecateurError(f"{what} is not what this run began with ({noted} then, {value} now); start a new run")
 
@@ -189,34 +128,15 @@ class Journal:
             evaluation.layer_passes,
             evaluation.seconds,
         )
-        columns = (
-            "text, provenance, key, genome, first, stop, losses, costs, status, reason, tokens, layer_passes, seconds"
-        )
-        self._add(f"INSERT INTO evaluations ({columns}) VALUES ({','.join('?' * len(row))})", row)
+        self._database.add("evaluations", row)
 
     def evaluations(self, text: str | None = None) -> Iterator[tuple[str, Evaluation]]:
         """(text, evaluation) in the order in which they were made; of one text or of all."""
-        query = (
-            "SELECT text, key, genome, first, stop, losses, costs, status, reason, tokens, layer_passes, seconds "
-            "FROM evaluations WHERE ? IS NULL OR text = ? ORDER BY id"
-        )
-        for name, key, genome, first, stop, losses, costs, *rest in self._rows(query, (text, text)):
-            status, reason, tokens, layer_passes, seconds = rest
-            yield (
-                name,
-                Evaluation(
-                    genome=Genome(tuple(json.loads(genome))),
-                    key=key,
-                    sequences=range(first, stop),
-                    losses={score: tuple(values) for score, values in json.loads(losses).items()},
-                    costs=Costs(**json.loads(costs)),
-                    status=status,
-                    reason=reason,
-                    tokens=tokens,
-                    layer_passes=layer_passes,
-                    seconds=seconds,
-                ),
-            )
+        for row in self._database.rows("evaluations", "? IS NULL OR text = ?", (text, text), "id"):
+            try:
+                yield _evaluation(*row)
+            except (TypeError, ValueError) as error:
+                raise self._database.damaged(f"an evaluation on '{str(row[0])[:80]}' is none") from error
 
     def append_slopes(self, text: str, slopes: Slopes) -> None:
         """Adds what was found around a genome, unless it is there."""
@@ -225,7 +145,7 @@ class Journal:
         for name in ("first", "second"):
             values[name] = [[None if math.isnan(value) else value for value in row] for row in values[name]]
         name = f"{SLOPES} {text} {slopes.key} {slopes.sequences.start}-{slopes.sequences.stop}"
-        self._add("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, json.dumps(values)))
+        self._database.add("facts", (name, json.dumps(values)), once=True)
 
     def slopes(self, text: str) -> Iterator[Slopes]:
         """Everything found around genomes on a text, in the order in which it was."""
@@ -252,35 +172,81 @@ class Journal:
         if noted is not None and noted.genome != choice.genome:
             raise SecateurError(f"journal {self._path}: replay of '{choice.name}' gave another plan; start a new run")
         if noted is None:
-            self._add(
-                "INSERT INTO choices VALUES (?, ?, ?, ?, ?)",
-                (choice.name, json.dumps(choice.genome.levels), choice.tokens, choice.evaluations, choice.seconds),
-            )
+            levels = json.dumps(choice.genome.levels)
+            self._database.add("choices", (choice.name, levels, choice.tokens, choice.evaluations, choice.seconds))
 
     def choices(self) -> dict[str, Choice]:
         """By name, in the order in which they were made."""
-        rows = self._rows("SELECT name, genome, tokens, evaluations, seconds FROM choices ORDER BY rowid")
-        return {
-            name: Choice(name, Genome(tuple(json.loads(genome))), tokens, evaluations, seconds)
-            for name, genome, tokens, evaluations, seconds in rows
-        }
+        found = {}
+        for name, genome, tokens, evaluations, seconds in self._database.rows("choices"):
+            # Plans are written under the names of choices.
+            if not isinstance(name, str) or not is_name(name):
+                raise self._database.damaged(f"a choice is called '{str(name)[:80]}', which is no name of a plan")
+            try:
+                levels = tuple(_LEVELS.validate_json(genome))
+                found[name] = Choice(name, Genome(levels), int(tokens), int(evaluations), float(seconds))
+            except (TypeError, ValueError) as error:
+                raise self._database.damaged(f"the choice '{name}' is none") from error
+        return found
 
     def turn(self, turn: Turn) -> None:
         """Notes an incumbent; replayed turns are there already and are not added again."""
         levels = json.dumps(turn.incumbent.levels if turn.incumbent else None)
-        self._add(
-            "INSERT OR IGNORE INTO steps (search, tokens, evaluations, incumbent) VALUES (?, ?, ?, ?)",
-            (turn.search, turn.tokens, turn.evaluations, levels),
-        )
+        self._database.add("steps", (turn.search, turn.tokens, turn.evaluations, levels), once=True)
 
     def turns(self, search: str) -> list[Turn]:
-        rows = self._rows(
-            "SELECT tokens, evaluations, incumbent FROM steps WHERE search = ? ORDER BY tokens, evaluations", (search,)
-        )
-        return [
-            Turn(search, tokens, evaluations, Genome(tuple(levels)) if (levels := json.loads(incumbent)) else None)
-            for tokens, evaluations, incumbent in rows
-        ]
+        found = []
+        for _, tokens, evaluations, incumbent in self._database.rows(
+            "steps", "search = ?", (search,), "tokens, evaluations"
+        ):
+            try:
+                levels = _INCUMBENT.validate_json(incumbent)
+                genome = Genome(tuple(levels)) if levels else None
+                found.append(Turn(search, int(tokens), int(evaluations), genome))
+            except (TypeError, ValueError) as error:
+                raise self._database.damaged(f"a step of '{search}' is none") from error
+        return found
+
+
+def is_name(name: str) -> bool:
+    """Whether a plan, and the file that it is written to, can be called so."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) is not None
+
+
+def _evaluation(
+    text: str,
+    _provenance: str,
+    key: str,
+    genome: str,
+    first: int,
+    stop: int,
+    losses: str,
+    costs: str,
+    status: str,
+    reason: str,
+    tokens: int,
+    layer_passes: int,
+    seconds: float,
+) -> tuple[str, Evaluation]:
+    """One row; raises TypeError or ValueError (pydantic's is one) where it is none."""
+    sequences = range(int(first), int(stop))
+    values = {score: tuple(column) for score, column in _LOSSES.validate_json(losses).items()}
+    if any(len(column) != len(sequences) for column in values.values()) or (not values and status != "failed"):
+        raise ValueError("losses")
+    if status not in get_args(Status):
+        raise ValueError("status")
+    return str(text), Evaluation(
+        genome=Genome(tuple(_LEVELS.validate_json(genome))),
+        key=str(key),
+        sequences=sequences,
+        losses=values,
+        costs=Costs(**_COSTS.validate_json(costs)),
+        status=cast(Status, status),
+        reason=str(reason),
+        tokens=int(tokens),
+        layer_passes=int(layer_passes),
+        seconds=float(seconds),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..files import write_text
 from ..space.anatomy import Anatomy, Block
 from ..space.costs import NONE_ADDED, BlockState, block_costs, dense_state, total
 from ..space.errors import SecateurError
 from ..space.gene import Sparsity
-from .folder import write_text
 
 SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
 
@@ -67,12 +67,13 @@ class ModelIdentity(_Value):
 
 
 class TextIdentity(_Value):
-    """Which text was scored on; `digest` names its tokens."""
+    """Which text was scored on; `digest` names its tokens, `prefix` are those that every sequence begins with."""
 
     source: str
     digest: str
     sequences: int
     length: int
+    prefix: tuple[int, ...] = ()
 
 
 class Score(_Value):

@@ -39,8 +39,10 @@ from .strategy_settings import (
 )
 
 
-def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: Path, settings: Sequence[str] = (), kept: bool = False) -> Recipe:
     """Reads a recipe and applies `--set` overrides such as `effort.tokens=50000` or `genes.0.layers=1-28`.
+
+    `kept`: a run keeps it, see `kept_recipe`.
 
     Raises:
         SecateurError: the file cannot be read, is not YAML, or does not fit; every problem on a line of its own.
@@ -56,7 +58,30 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
         )
     for setting in settings:
         _apply(values, setting)
-    return make_recipe(values, f"recipe {path}")
+    return (kept_recipe if kept else make_recipe)(values, f"recipe {path}")
+
+
+def kept_recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe that a run or a plan keeps whole; what an older version did not know means there what it did then.
+
+    Raises:
+        SecateurError: it is none.
+    """
+    changed: dict[str, Any] = dict(values)
+    model = changed.get("model")
+    if isinstance(model, Mapping) and "saved_dtype" not in model:
+        changed["model"] = {**model, "saved_dtype": model.get("dtype", "float32")}
+
+        def without_prefix(text: Any) -> Any:
+            return {"prefix": False, **text} if isinstance(text, Mapping) else text
+
+        changed["calibration"] = without_prefix(changed.get("calibration"))
+        held_out, training = changed.get("held_out"), changed.get("training")
+        if isinstance(held_out, list | tuple):
+            changed["held_out"] = [without_prefix(text) for text in held_out]
+        if isinstance(training, Mapping):
+            changed["training"] = {**training, "text": without_prefix(training.get("text"))}
+    return make_recipe(changed, where)
 
 
 def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:

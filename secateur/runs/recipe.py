@@ -288,9 +288,16 @@ class Recipe(Settings):
         stages = values["training"]["stages"] if self.training is not None else []
         new = [(values["strategy"], "race"), *((text, "positions") for text in texts), *((s, "steps") for s in stages)]
         new += [(values["strategy"], "warm")] if self.strategy.name == "darwin" else []
+        texts += [values["training"]["text"]] if self.training is not None and self.training.text is not None else []
+        new += [(text, "config") for text in texts]
         for section, name in new:
             if section.get(name, 0) is None:
                 del section[name]
+        for text in texts:
+            if not text["prefix"]:
+                del text["prefix"]
+        if self.model.saved_dtype == self.model.dtype:
+            del values["model"]["saved_dtype"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:

@@ -44,10 +44,15 @@ class Settings(BaseModel):
 
 
 class ModelSettings(Settings):
-    """Which model: `package:NAME` (a GGUF in an installed package), a .gguf file, a folder, or a hub name."""
+    """Which model: `package:NAME` (a GGUF in an installed package), a .gguf file, a folder, or a hub name.
+
+    `dtype`: what a search computes in; `saved_dtype`: what weights are counted and written in, `auto` being the
+    checkpoint's own.
+    """
 
     path: str
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    saved_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "cpu"
     trust_remote_code: bool = False
 
@@ -55,12 +60,16 @@ class ModelSettings(Settings):
 class TextSettings(Settings):
     """Which text, and how much: `sequences` of `length` tokens, at most `windows_per_document` from one document.
 
-    `positions`: at how many positions of each sequence it is scored, spread evenly at random (null: at all).
+    `config`: which one of a dataset that has several. `prefix`: every sequence begins with the tokens that the
+    tokenizer begins a text with, if any. `positions`: at how many positions of each sequence it is scored, spread
+    evenly at random (null: at all).
     """
 
     source: str
     field: str = "text"
     split: str = "train"
+    config: str | None = None
+    prefix: bool = True
     sequences: Positive = 32
     length: Annotated[int, Field(ge=8)] = 512
     windows_per_document: Positive = 1

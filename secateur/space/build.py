@@ -52,6 +52,19 @@ def structured_genes(
     return _together(kind, genes, layers, len(anatomy.blocks)) if together else tuple(genes)
 
 
+def check_some(genes: Sequence[Gene], kind: GeneKind, layers: Sequence[int], keep_first_attention: bool) -> None:
+    """Raises SecateurError where what was asked for leaves nothing to decide; says at which layers, and why."""
+    if genes:
+        return
+    where = f"{kind}, layer {', '.join(map(str, layers[:4]))}{', …' if len(layers) > 4 else ''}"
+    if kind in ("attention", "block") and keep_first_attention and layers == (0,):
+        raise SecateurError(
+            f"{where}: has to keep some attention, since caches and llama.cpp read sizes from it; name other 'layers', "
+            "or set keep_first_attention: false"
+        )
+    raise SecateurError(f"{where}: 'levels' leave nothing to choose from; give one below the dense")
+
+
 def _together(kind: GeneKind, genes: Sequence[Gene], layers: Sequence[int], count: int) -> tuple[Gene, ...]:
     """One gene with the widths that all layers have, of the model's `count`."""
     widths = {tuple(level for level in gene.levels if isinstance(level, int) and level) for gene in genes}
@@ -216,13 +229,17 @@ def parse_layers(text: str | Sequence[int], count: int) -> tuple[int, ...]:
         return tuple(range(count))
     layers: list[int] = []
     for part in str(text).split(",") if isinstance(text, str) else map(str, text):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise SecateurError(f"layers: cannot read '{part}'; write 'all', '1-28' or '0,3,10-12'")
-        layers.extend(range(int(first), int(last or first) + 1))
-    for layer in layers:
-        if layer >= count:
-            raise SecateurError(f"layers: there is no layer {layer}; the model has layers 0 to {count - 1}")
+        match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", part)
+        if match is None:
+            raise SecateurError(f"layers: cannot read '{part[:80]}'; write 'all', '1-28' or '0,3,10-12'")
+        first, last = match[1], match[2] or match[1]
+        for layer, missing in ((first, first), (last, str(count))):
+            # Compared before a list of that length is made, or a number of that many digits.
+            if len(layer.lstrip("0")) > len(str(count)) or int(layer) >= count:
+                raise SecateurError(f"layers: there is no layer {missing[:20]}; the model has layers 0 to {count - 1}")
+        if int(last) < int(first):
+            raise SecateurError(f"layers: '{part.strip()}' goes backwards; write the lower layer first")
+        layers.extend(range(int(first), int(last) + 1))
     if not layers:
         raise SecateurError("layers: empty; write 'all', '1-28' or '0,3,10-12'")
     return tuple(sorted(set(layers)))

@@ -26,16 +26,67 @@ def anatomy(config: Config, dtype: str = "float32") -> Anatomy:
         SecateurError: the family is unknown, or the configuration uses something its anatomy does not cover.
     """
     family = str(config.get("model_type"))
-    if config.get("per_layer_config") or family.startswith("secateur_"):
+    if family.startswith("secateur_") or (family in FAMILIES and config.get("per_layer_config")):
         raise SecateurError("this checkpoint already has per-layer sizes; start from the dense model it was made from")
     if family not in FAMILIES:
-        raise SecateurError(
-            f"unknown model family '{family}'; {suggest(family, FAMILIES)}. "
-            f"To add it, describe its modules in secateur/space/families.py (known: {', '.join(sorted(FAMILIES))})"
-        )
+        raise SecateurError(f"unknown model family '{family}'; {_instead(config)}known: {', '.join(sorted(FAMILIES))}")
     if dtype not in BYTES:
         raise SecateurError(f"unknown dtype '{dtype}'; {suggest(dtype, BYTES)}")
+    check_sizes(config, family)
     return FAMILIES[family](config, BYTES[dtype])
+
+
+def own_dtype(config: Config) -> str:
+    """The dtype that a checkpoint says its weights are in; float32 where it says none that is known."""
+    named = str(config.get("dtype") or config.get("torch_dtype") or "").removeprefix("torch.")
+    return named if named in BYTES else "float32"
+
+
+def saved_dtype(wanted: str, config: Config) -> str:
+    """The dtype that weights are counted and written in: the one that is `wanted`, or for "auto" the checkpoint's."""
+    return own_dtype(config) if wanted == "auto" else wanted
+
+
+def _instead(config: Config) -> str:
+    """What would work for a model that has another one inside, as those that also see or hear."""
+    inner = config.get("text_config") or config.get("llm_config") or config.get("language_config")
+    if not isinstance(inner, Mapping):
+        return ""
+    kind = inner.get("model_type")
+    if kind in FAMILIES:
+        return f"its language model is of family '{kind}', which is known: save that part as a model of its own. All "
+    return f"it holds a language model of family '{kind}', which is unknown too; "
+
+
+def check_sizes(config: Config, family: str) -> None:
+    """Raises SecateurError for sizes that no model has, or that do not fit each other; defaults may be missing."""
+    sizes = {name: config.get(name) for name in SIZES if config.get(name) is not None}
+    for name, value in sizes.items():
+        least = 0 if name == "sliding_window" else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise SecateurError(f"{family}: {name} is {value!r} in the configuration; it has to be a whole number")
+    hidden = sizes.get("hidden_size", sizes.get("n_embd"))
+    heads = sizes.get("num_attention_heads", sizes.get("n_head"))
+    groups = sizes.get("num_key_value_heads", heads)
+    if heads is None or hidden is None or groups is None:
+        return
+    if heads % groups:
+        raise SecateurError(
+            f"{family}: num_attention_heads is {heads} and num_key_value_heads {groups} in the configuration; each "
+            "key-value head serves a whole number of heads"
+        )
+    if not sizes.get("head_dim") and hidden % heads:
+        raise SecateurError(
+            f"{family}: {heads} heads do not divide the hidden size of {hidden}, and the configuration has no head_dim"
+        )
+
+
+SIZES = (
+    *("hidden_size", "n_embd", "num_hidden_layers", "n_layer", "num_attention_heads", "n_head", "num_key_value_heads"),
+    *("head_dim", "intermediate_size", "ffn_dim", "n_inner", "vocab_size", "max_position_embeddings", "n_positions"),
+    *("sliding_window", "type_vocab_size", "word_embed_proj_dim"),
+)
+"""Entries of configurations that are sizes."""
 
 
 FAMILIES: dict[str, Callable[[Config, int], Anatomy]] = {

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from secateur.fitness.bench import TextRequest, open_bench
-from secateur.fitness.text import documents, from_token_file, pack
+from secateur.fitness.bench import open_bench
+from secateur.fitness.sources import documents
+from secateur.fitness.text import TextRequest, from_token_file, pack
 from secateur.space.errors import SecateurError
 from tests.tiny import WORDS
 

@@ -68,10 +68,10 @@ def test_rows_are_only_ever_added(tmp_path: Path) -> None:
 
 def test_facts_choices_and_turns_are_settled_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
-    journal.settle("model", {"a": 1}, "the model")
-    journal.settle("model", {"a": 1}, "the model")
+    journal.settle("anything", {"a": 1}, "the model")
+    journal.settle("anything", {"a": 1}, "the model")
     with pytest.raises(SecateurError, match="the model is not what this run began with"):
-        journal.settle("model", {"a": 2}, "the model")
+        journal.settle("anything", {"a": 2}, "the model")
     journal.choose(Choice("found", SPACE.dense, 1, 2, 3.0))
     journal.choose(Choice("found", SPACE.dense, 1, 2, 9.0))
     with pytest.raises(SecateurError, match="gave another plan"):
@@ -149,7 +149,7 @@ def test_a_full_disk_loses_nothing_that_was_written(tmp_path: Path) -> None:
 
 def test_disk_full_as_sqlite_reports_it(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
-    journal._database.execute("PRAGMA max_page_count = 12")
+    journal._database.connection.execute("PRAGMA max_page_count = 12")
     with pytest.raises(SecateurError, match="database or disk is full"):
         for _ in range(1000):
             journal.append("calibration", "digest", some()[0])

@@ -44,10 +44,11 @@ def card(plan: Plan, own_class: str | None, causal: bool) -> str:
             "",
             "## Data",
             "",
-            "| text | source | sequences | tokens each | digest |",
-            "|---|---|---|---|---|",
+            "| text | source | sequences | tokens each | beginning with | digest |",
+            "|---|---|---|---|---|---|",
             *(
-                f"| {title} | {text.source} | {text.sequences} | {text.length} | {text.digest} |"
+                f"| {title} | {text.source} | {text.sequences} | {text.length} | "
+                f"{' '.join(map(str, text.prefix))} | {text.digest} |"
                 for title, text in plan.texts.items()
             ),
             "",

@@ -117,8 +117,9 @@ def write_gguf(
     weights: Weights,
     path: Path,
     vocabulary: Sequence[Entry] = (),
+    dtype: torch.dtype | None = None,
 ) -> None:
-    """Writes the subnet to `path`, in the model's dtype; without a `vocabulary` it takes and gives token ids alone.
+    """Writes the subnet to `path`, in `dtype` or the model's; without a `vocabulary` it takes and gives ids alone.
 
     Raises:
         SecateurError: the model or the subnet cannot be written.
@@ -128,6 +129,7 @@ def write_gguf(
     check_states(states, anatomy)
     architecture = ARCHITECTURES[anatomy.family]
     values = smaller_weights(model, anatomy, states, weights)
+    values = {name: tensor.to(dtype or tensor.dtype) for name, tensor in values.items()}
     if architecture == "openelm" and (biased := next((name for name in values if name.endswith(".bias")), None)):
         raise SecateurError(f"gguf: '{biased}' has no place in openelm; choose another repair than bias")
     writer = gguf.GGUFWriter(path, architecture)

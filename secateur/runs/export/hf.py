@@ -18,7 +18,9 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from ...files import new_folder
 from ...fitness import surgery
+from ...fitness.checkpoint import DTYPES
 from ...fitness.materialise import (
     added_biases,
     built,
@@ -34,7 +36,6 @@ from ...fitness.weights import Weights
 from ...space.anatomy import Anatomy
 from ...space.costs import BlockState
 from ...space.errors import StorageError
-from ..folder import new_folder
 from ..plan import Plan
 from .card import card
 
@@ -60,7 +61,7 @@ def export_hf(
     states = plan.states(anatomy)
     with new_folder(out) as folder:
         try:
-            own_class = save(model, anatomy, states, weights, folder, trained)
+            own_class = save(model, anatomy, states, weights, folder, trained, DTYPES[plan.model.dtype])
         except SafetensorError as error:
             raise StorageError(f"cannot write {out}: {error}") from error
         tokenizer.save_pretrained(folder)
@@ -75,18 +76,26 @@ def save(
     weights: Weights,
     folder: Path,
     trained: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    dtype: torch.dtype | None = None,
 ) -> str | None:
-    """Writes configuration and weights; returns the model type where it is not the stock one."""
+    """Writes configuration and weights, in `dtype` or that of the model; returns the model type if it is our own."""
     stock = stock_widths(anatomy, states)
     values = smaller_weights(model, anatomy, states, weights, trained)
     biases = added_biases(anatomy, values)
     if stock is None or biases or f"{anatomy.norm}.1.weight" in values:
-        return _save_own_class(model, anatomy, states, values, biases, folder)
+        return _save_own_class(model, anatomy, states, values, biases, folder, dtype)
     smaller: Any = built(model, anatomy, states, values)
     for name, value in stock.items():
         setattr(smaller.config, name, value)
+    _cast(smaller, dtype)
     smaller.save_pretrained(folder)
     return None
+
+
+def _cast(smaller: nn.Module, dtype: torch.dtype | None) -> None:
+    """Parameters alone: buffers such as rotary frequencies are not written."""
+    for parameter in smaller.parameters() if dtype is not None else ():
+        parameter.data = parameter.data.to(dtype)
 
 
 def stock_widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[str, int] | None:
@@ -113,6 +122,7 @@ def _save_own_class(
     weights: Mapping[str, torch.Tensor],
     biases: Mapping[int, list[str]],
     folder: Path,
+    dtype: torch.dtype | None,
 ) -> str:
     dense: Any = model
     source = modeling_source(anatomy, type(dense.config).__name__, type(dense).__name__)
@@ -136,6 +146,7 @@ def _save_own_class(
     config = classes.Config(**values)
     smaller = classes.Model(config)
     fill(smaller, model, weights)
+    _cast(smaller, dtype)
     smaller.save_pretrained(folder)
     file = folder / "config.json"
     written = json.loads(file.read_text())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from ...space.evaluation import Evaluation, mean_and_error, merged
+from ...space.families import saved_dtype
 from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
@@ -285,7 +286,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
             path=recipe.model.path,
             family=space.anatomy.family,
             digest=journal.fact("model"),
-            dtype=recipe.model.dtype,
+            dtype=saved_dtype(recipe.model.saved_dtype, journal.fact("config") or {}),
             layers=len(space.anatomy.blocks),
         ),
         pruner=recipe.pruner if sparse else None,

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from ...files import write_bytes, write_text
 from ...space.space import Space
-from ..folder import RunFolder, write_bytes, write_text
+from ..folder import RunFolder
 from ..journal import FOUND
 from .figures import figures
 from .front import FrontSummary

@@ -1,0 +1,136 @@
+"""What of a model's folder is refused before any library opens it: each with its own reason."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..space.errors import SecateurError
+from ..space.families import FAMILIES, check_sizes
+from .border import border
+
+CONFIG, ADAPTER, WEIGHTS = "config.json", "adapter_config.json", "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
+LARGEST_CONFIG, LARGEST_INDEX = 2**24, 2**28
+"""Bytes of a configuration, and of an index of weights."""
+LAYERS, NUMBER = 10_000, 2**40
+"""What no number of layers, and no other number of a configuration, is above: lists of that length are made of some."""
+
+
+def check_folder(folder: Path, path: str) -> None:
+    """Raises SecateurError for a folder that holds no configuration, or an adapter; reads no weights.
+
+    `path` is how the user named the model.
+    """
+    if (folder / ADAPTER).exists():
+        beside = (
+            "beside a full model; which of the two is meant? Move adapter_config.json away, or merge the adapter "
+            "(peft's merge_and_unload) and save that"
+            if (folder / CONFIG).is_file()
+            else "and no model; merge it into its base model (peft's merge_and_unload), save that, and name it"
+        )
+        raise SecateurError(f"model '{path}': the folder holds an adapter (adapter_config.json) {beside}")
+    if not (folder / CONFIG).is_file():
+        raise SecateurError(f"model '{path}': the folder has no config.json")
+    config = read_json(folder / CONFIG, f"model '{path}': config.json", LARGEST_CONFIG)
+    check_numbers(config, f"model '{path}'")
+    if config.get("model_type") in FAMILIES:
+        check_sizes(config, str(config["model_type"]))
+
+
+def check_weights(folder: Path, path: str) -> None:
+    """Raises SecateurError where the weights in a folder are not safetensors, or lie elsewhere."""
+    if (folder / INDEX).is_file():
+        _check_index(folder, path)
+    elif not (folder / WEIGHTS).is_file():
+        torch_files = sorted(file.name for file in folder.glob("*.bin"))
+        if torch_files:
+            raise SecateurError(
+                f"model '{path}': its weights are a pickle ({torch_files[0]}), which can run code and is never opened; "
+                "save them as safetensors: from_pretrained(...).save_pretrained(FOLDER) in a place you trust"
+            )
+        raise SecateurError(f"model '{path}': the folder has no {WEIGHTS}")
+
+
+def _check_index(folder: Path, path: str) -> None:
+    where = f"model '{path}': {INDEX}"
+    names = read_json(folder / INDEX, where, LARGEST_INDEX).get("weight_map")
+    if not isinstance(names, Mapping) or not names:
+        raise SecateurError(f"{where}: has no 'weight_map' from parameters to files")
+    for name in dict.fromkeys(map(str, names.values())):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise SecateurError(f"{where}: names '{name[:100]}'; weights are .safetensors files in the same folder")
+        if not (folder / name).is_file():
+            raise SecateurError(f"{where}: names {name}, and there is no such file")
+
+
+def read_json(file: Path, where: str, largest: int) -> dict[str, Any]:
+    """A JSON object of at most `largest` bytes; raises SecateurError where there is none in the file."""
+    with border(where):
+        size = file.stat().st_size if file.is_file() else largest + 1
+        values = json.loads(file.read_text(encoding="utf8")) if size <= largest else None
+    if size > largest:
+        raise SecateurError(f"{where}: is no file of at most {largest:,} bytes")
+    if not isinstance(values, dict):
+        raise SecateurError(f"{where}: holds {type(values).__name__}, not an object of settings")
+    return values
+
+
+def check_numbers(values: Mapping[str, Any], where: str) -> None:
+    """Raises SecateurError for numbers out of all bounds, before a library makes lists or tensors of that size."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            check_numbers(value, where)
+        if isinstance(value, bool) or not isinstance(value, int):
+            continue
+        layers = "layer" in name and name.startswith(("num", "n_"))
+        if abs(value) > (LAYERS if layers else NUMBER):
+            raise SecateurError(f"{where}: {name} is {value}, which is out of all bounds")
+
+
+def check_quantised(config: Mapping[str, Any], path: str) -> None:
+    """Raises SecateurError for weights that are stored quantised."""
+    quantised = config.get("quantization_config") or config.get("compression_config")
+    if quantised:
+        how = quantised.get("quant_method") or quantised.get("format") if isinstance(quantised, Mapping) else None
+        raise SecateurError(
+            f"model '{path}': its weights are quantised (quantization_config: {str(how)[:80]}), and what is searched "
+            "is pruned in full precision; name the checkpoint that it was made from"
+        )
+
+
+def check_loaded(info: Mapping[str, Any], path: str, unused: tuple[str, ...] = ()) -> None:
+    """Raises SecateurError for what transformers reports of loading: everything has to be where it belongs.
+
+    `info`: as `from_pretrained(output_loading_info=True)` gives it; parameters that begin like one of `unused` are of
+    parts that the model does not have, which is known and does no harm.
+    """
+    mismatched = sorted(info.get("mismatched_keys", ()), key=str)
+    if mismatched:
+        found = [f"{name} {tuple(file)}, not {tuple(model)}" for name, file, model in mismatched]
+        raise SecateurError(
+            f"model '{path}': {_count(found)} of another shape in the files than config.json says: {_some(found)}"
+        )
+    missing = sorted(map(str, info.get("missing_keys", ())))
+    if missing:
+        head = any("lm_head" in name or "predictions" in name for name in missing)
+        raise SecateurError(
+            f"model '{path}': {_count(missing)} missing in its files: {_some(missing)}"
+            + ("; a model without a language-model head (of embeddings, a classifier) cannot be searched" * head)
+        )
+    extra = sorted(name for name in map(str, info.get("unexpected_keys", ())) if not name.startswith(unused or "\0"))
+    if extra:
+        raise SecateurError(
+            f"model '{path}': {_count(extra)} in its files and have no place in the model that config.json "
+            f"describes: {_some(extra)}"
+        )
+    if info.get("error_msgs"):
+        raise SecateurError(f"model '{path}': cannot be loaded: {_some(list(map(str, info['error_msgs'])))}")
+
+
+def _count(names: list[str]) -> str:
+    return "1 parameter is" if len(names) == 1 else f"{len(names)} parameters are"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(name[:200] for name in names[:4]) + (", …" if len(names) > 4 else "")

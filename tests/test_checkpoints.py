@@ -1,0 +1,298 @@
+"""Other people's checkpoints through the command line: refused with what is wrong, or searched as they are."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from tokenizers import processors
+from transformers import AutoConfig, AutoTokenizer
+
+from secateur.fitness.text import pack, prefix_of
+from tests.program import Ended, forked
+from tests.tiny import model_of, save_text, save_tiny, tiny_recipe
+
+Tensors = dict[str, torch.Tensor]
+
+
+def edited(model: Path, **entries: Any) -> None:
+    file = model / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+
+
+def changed(model: Path, change: Callable[[Tensors], Tensors | None]) -> None:
+    file = model / "model.safetensors"
+    tensors = load_file(file)
+    save_file(change(tensors) or tensors, file, {"format": "pt"})
+
+
+def searched(folder: Path, command: str = "search", **changes: Any) -> Ended:
+    """A search on the model in `folder`, with a text and a cache of its own."""
+    text = save_text(folder / "text.txt", seed=1)
+    recipe = tiny_recipe(folder / "model", text, **changes)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    out = ("--out", folder / "run") if command == "search" else ()
+    return forked(command, folder / "recipe.yaml", *out, environment={"SECATEUR_CACHE": str(folder / "cache")})
+
+
+def refused(folder: Path, *words: str, command: str = "search", **changes: Any) -> None:
+    result = searched(folder, command, **changes)
+    assert result.returncode == 2, result
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr) < 2000
+    for word in words:
+        assert word in result.stderr, result.stderr
+    assert not (folder / "run").exists()
+
+
+# -- weights that are not where they belong ----------------------------------------------------------------------------
+
+
+def _without(part: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if part not in name}
+
+
+def _more(name: str, *shape: int) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {**tensors, name: torch.ones(*shape)}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_without("lm_head"), ("lm_head.weight", "without a language-model head")),
+        (_without("layers.3.mlp"), ("3 parameters are missing", "layers.3.mlp.down_proj")),
+        (lambda tensors: {f"_orig_mod.{name}": tensor for name, tensor in tensors.items()}, ("are missing", "lm_head")),
+        (_more("model.layers.4.mlp.up_proj.weight", 48, 32), ("have no place", "layers.4.mlp.up_proj.weight")),
+        (_more("model.layers.0.self_attn.q_proj.bias", 48), ("have no place", "q_proj.bias")),
+        (_more("model.norm.weight", 31), ("another shape", "model.norm.weight (31,), not (32,)")),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    tmp_path: Path, change: Callable[[Tensors], Tensors], words: tuple[str, ...]
+) -> None:
+    changed(save_tiny(tmp_path / "model"), change)
+    refused(tmp_path, *words)
+
+
+def test_configurations_that_do_not_fit_their_weights(tmp_path: Path) -> None:
+    for entries, words in (
+        ({"num_hidden_layers": 5}, ("layers.4",)),
+        ({"num_hidden_layers": 3}, ("layers.3",)),
+        ({"vocab_size": 98}, ("embed_tokens.weight (96, 32), not (98, 32)",)),
+        ({"intermediate_size": 64}, ("gate_proj.weight (48, 32), not (64, 32)",)),
+    ):
+        edited(save_tiny(tmp_path / "model"), **entries)
+        refused(tmp_path, *words)
+        shutil.rmtree(tmp_path / "model")
+
+
+def test_a_head_that_a_tied_configuration_ignores(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model", "qwen3")
+    changed(model, lambda tensors: {**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"] + 0.3})
+    refused(tmp_path, "tie_word_embeddings")
+
+
+def test_the_parts_of_an_encoder_that_nobody_needs_are_let_be(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model", "bert")
+    changed(model, _more("bert.pooler.dense.weight", 32, 32))
+    changed(model, _more("cls.seq_relationship.weight", 2, 32))
+    assert searched(tmp_path, baselines=[]).returncode == 0
+
+
+def test_weights_that_are_no_numbers_are_found_before_anything_is_searched(tmp_path: Path) -> None:
+    def broken(tensors: Tensors) -> None:
+        tensors["model.layers.2.mlp.up_proj.weight"][0, 0] = float("nan")
+
+    changed(save_tiny(tmp_path / "model"), broken)
+    for pruner in ("wanda", "sparsegpt"):
+        genes = [{"kind": "sparsity", "levels": [0.5]}]
+        refused(tmp_path, "dense", "layers.2.mlp.up_proj", genes=genes, pruner=pruner, budgets={})
+
+
+def test_a_model_that_overflows_is_told_another_dtype(tmp_path: Path) -> None:
+    def huge(tensors: Tensors) -> None:
+        tensors["model.embed_tokens.weight"] *= 1e3
+        for name in tensors:
+            if "down_proj" in name:
+                tensors[name] *= 1e5
+
+    model = save_tiny(tmp_path / "model")
+    changed(model, huge)
+    refused(tmp_path, "dense", "float16 from block", "bfloat16", model={"path": str(model), "dtype": "float16"})
+
+
+# -- folders -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["space", "search"])
+def test_quantised_checkpoints_are_refused_by_the_first_command_that_sees_them(tmp_path: Path, command: str) -> None:
+    model = save_tiny(tmp_path / "model")
+    for how in (
+        {"quant_method": "gptq", "bits": 4, "group_size": 128},
+        {"quant_method": "awq", "bits": 4},
+        {"quant_method": "bitsandbytes", "load_in_4bit": True},
+        {"quant_method": "fp8"},
+        {"quant_method": "compressed-tensors", "format": "pack-quantized"},
+    ):
+        edited(model, quantization_config=how)
+        refused(tmp_path, "quantised", str(how["quant_method"]), command=command)
+
+
+def test_adapters_and_pickles(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model")
+    (model / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "x/y"}')
+    refused(tmp_path, "adapter", "which of the two")
+    (model / "config.json").rename(tmp_path / "config.json")
+    refused(tmp_path, "adapter", "base model", command="space")
+    (tmp_path / "config.json").rename(model / "config.json")
+    (model / "adapter_config.json").unlink()
+    (model / "model.safetensors").unlink()
+    refused(tmp_path, "has no model.safetensors")
+    (model / "pytorch_model.bin").write_bytes(b"\x80\x04cposix\nsystem\n")
+    refused(tmp_path, "pytorch_model.bin", "safetensors")
+
+
+@pytest.mark.parametrize(
+    "name", ["../other.safetensors", "/etc/passwd", "evil.bin", "a/b.safetensors", "gone.safetensors"]
+)
+def test_an_index_names_files_of_its_own_folder(tmp_path: Path, name: str) -> None:
+    model = save_tiny(tmp_path / "model")
+    (tmp_path / "other.safetensors").write_bytes((model / "model.safetensors").read_bytes())
+    (model / "evil.bin").write_bytes(b"\x80\x04cposix\nsystem\n")
+    names = list(load_file(model / "model.safetensors"))
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(names, name)}))
+    refused(tmp_path, "index.json", name)
+
+
+@pytest.mark.parametrize(
+    ("entries", "word"),
+    [
+        ({"num_attention_heads": 0}, "num_attention_heads is 0"),
+        ({"num_attention_heads": 3, "head_dim": 12}, "num_attention_heads is 3 and num_key_value_heads 2"),
+        ({"hidden_size": "32"}, "hidden_size"),
+        ({"intermediate_size": -48}, "intermediate_size is -48"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
+        ({"vocab_size": 10**15}, "vocab_size"),
+        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, "'gemma3_text', which is known"),
+        ({"model_type": "gemma4_text"}, "unknown model family 'gemma4_text'"),
+    ],
+)
+def test_configurations_that_describe_no_model_we_know(tmp_path: Path, entries: dict[str, Any], word: str) -> None:
+    edited(save_tiny(tmp_path / "model"), **entries)
+    refused(tmp_path, word, command="space")
+
+
+def test_damaged_files_of_a_model(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model")
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        whole = (model / name).read_bytes()
+        for damaged in (b"", whole[: len(whole) // 2], b"[" * 100_000, b"\xff" * 64, b"null"):
+            (model / name).write_bytes(damaged)
+            refused(tmp_path, "model '")
+        (model / name).write_bytes(whole)
+
+
+def test_names_that_are_no_models(tmp_path: Path) -> None:
+    for name in ("nosuch", "a/b", "x" * 5000, "/dev/zero", "package:json", "package:../x", "a\0b"):
+        refused(tmp_path, "model '", command="space", model={"path": name})
+
+
+def test_attention_of_the_first_layer_cannot_be_dropped(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "model")
+    genes = [{"kind": "attention", "layers": [0]}]
+    refused(tmp_path, "attention, layer 0", "keep_first_attention", genes=genes, command="space")
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+
+
+def test_tokens_are_those_of_the_embedding(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model")
+    np.save(tmp_path / "ids.npy", np.random.default_rng(0).integers(0, 98, 3000))
+    tokens = {"source": str(tmp_path / "ids.npy"), "sequences": 6, "length": 16}
+    refused(tmp_path, "0..95", calibration=tokens)
+    shutil.rmtree(model)
+    save_tiny(model, vocab_size=128)  # padded, as Qwen's
+    assert searched(tmp_path, calibration=tokens, baselines=[]).returncode == 0
+
+
+def test_tokens_that_were_added_to_the_tokenizer_alone(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(save_tiny(tmp_path / "model"))
+    tokenizer.add_tokens(["zzz"])
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "new.txt").write_text("\n\n".join(f"word{i} " + "zzz " * 60 for i in range(10)))
+    calibration = {"source": str(tmp_path / "new.txt"), "sequences": 4, "length": 16}
+    refused(tmp_path, "token 96", "96 rows", calibration=calibration)
+
+
+def _beginning(model: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    tokenizer.save_pretrained(model)
+    return AutoTokenizer.from_pretrained(model)
+
+
+def test_every_window_begins_as_the_tokenizer_begins_a_text(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model", "gemma2")
+    plain = AutoTokenizer.from_pretrained(model)
+    tokenizer = _beginning(model)
+    assert prefix_of(plain) == []
+    assert prefix_of(tokenizer) == [1]
+    texts = [" ".join(f"word{i}" for i in range(60))]
+    with_prefix, without = (pack("x", texts, tokenizer, 3, 16, 0, prefix=prefix) for prefix in (True, False))
+    assert with_prefix.prefix == (1,)
+    assert with_prefix.ids[:, 0].tolist() == [1, 1, 1]
+    assert with_prefix.ids.shape == without.ids.shape == (3, 16)
+    assert 1 not in without.ids[:, 0]
+    assert torch.equal(without.ids, pack("x", texts, plain, 3, 16, 0).ids), "as before where there is no prefix"
+
+
+def test_a_run_says_which_tokens_its_texts_begin_with(tmp_path: Path) -> None:
+    _beginning(save_tiny(tmp_path / "model", "gemma2"))
+    assert searched(tmp_path, baselines=[]).returncode == 0
+    plan = json.loads((tmp_path / "run" / "plans" / "found.json").read_text())
+    assert plan["texts"]["calibration"]["prefix"] == [1]
+
+
+# -- dtype -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budgets", [{"block_parameters": "0.6x"}, {"weight_bytes": "0.8x"}])
+def test_a_checkpoint_is_counted_and_written_in_its_own_dtype(tmp_path: Path, budgets: dict[str, str]) -> None:
+    model = model_of("llama").to(torch.bfloat16)
+    save_tiny(tmp_path / "model")
+    model.save_pretrained(tmp_path / "model")
+    before = (tmp_path / "model" / "model.safetensors").stat().st_size
+    assert searched(tmp_path, budgets=budgets, baselines=[]).returncode == 0
+    out = tmp_path / "out"
+    result = forked(
+        "export", tmp_path / "run", "--to", "hf", "--out", out, environment={"SECATEUR_CACHE": str(tmp_path / "cache")}
+    )
+    assert result.returncode == 0, result.stderr
+    tensors = load_file(out / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+    assert (out / "model.safetensors").stat().st_size < before
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan["costs"]["weight_bytes"] == sum(2 * tensor.numel() for tensor in tensors.values())
+    assert AutoConfig.from_pretrained(out, trust_remote_code=True).dtype == torch.bfloat16
+
+
+def test_another_dtype_where_the_recipe_says_so(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model")
+    settings = {"path": str(model), "dtype": "bfloat16"}
+    for saved, size in (("auto", 4), ("bfloat16", 2)):
+        result = searched(tmp_path, "space", model={**settings, "saved_dtype": saved})
+        assert result.returncode == 0, result.stderr
+        [row] = [line for line in result.stdout.splitlines() if "weight_bytes" in line]
+        [parameters] = [line for line in result.stdout.splitlines() if " parameters " in line]
+        dense = [int(line.split("│")[2].replace(",", "")) for line in (row, parameters)]
+        assert dense[0] == size * dense[1]
