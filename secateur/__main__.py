@@ -61,6 +61,9 @@ def _status(errors: Terminal) -> int:
         redirect(sys.stdout)
         return _undelivered(errors, error)
     except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            _say(errors, f"secateur: out of memory: {error}; what was finished is kept")
+            return 2
         # typer brings a copy of click or uses the installed one, by version; both name the class alike.
         if not any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
             raise

@@ -137,6 +137,7 @@ def eval_(
     seed: Annotated[int, typer.Option(help="Draws the examples.")] = 0,
     trained: Annotated[bool, typer.Option(help="After the training that the search gave its candidates.")] = False,
     dtype: Annotated[str, typer.Option(help="Of a checkpoint: float32, bfloat16 or float16.")] = "float32",
+    allow_code: Annotated[bool, typer.Option(help="Task definitions may run Python (!function).")] = False,
 ) -> None:
     """Evaluate plans of a run, or a checkpoint, on downstream tasks (lm-eval, an optional extra)."""
     from .evaluating import evaluate_checkpoint, evaluate_run, is_run
@@ -150,7 +151,7 @@ def eval_(
         raise SecateurError("eval: --tasks names no task")
     if dtype not in DTYPES:
         raise SecateurError(f"--dtype {dtype}; {suggest(dtype, DTYPES)}")
-    how, folder = TaskRun(limit, fewshot, batch_size, seed), str(include) if include is not None else None
+    how, folder = TaskRun(limit, fewshot, batch_size, seed, allow_code), str(include) if include is not None else None
     if is_run(target):
         with RunFolder.open(Path(target)) as run, goes_on("the same command goes on with the tasks that are left"):
             with watching(console, errors) as watcher:

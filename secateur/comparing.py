@@ -12,7 +12,7 @@ from .search.loop import Allowance
 from .search.strategy import Batch
 from .searching import Execution, search_as
 from .selection import trained_tokens
-from .space.errors import SecateurError, StorageError
+from .space.errors import DeviceError, SecateurError, StorageError
 from .strategies import make_steps
 
 FIDELITY = 2
@@ -34,7 +34,7 @@ def baseline(execution: Execution, name: str) -> None:
             started = time.perf_counter()
             genome = rule(name, execution.space, execution.bench, execution.recipe.seed)
             journal.choose(Choice(name, genome, 0, 0, time.perf_counter() - started))
-    except StorageError:
+    except (StorageError, DeviceError):
         raise
     except SecateurError as error:
         journal.settle(f"skipped {name}", str(error), f"baseline {name}")
@@ -48,7 +48,7 @@ def compare_file(execution: Execution, title: str, path: str) -> None:
         return
     try:
         journal.choose(Choice(title, peer(path, execution.space, journal), 0, 0, 0.0))
-    except StorageError:
+    except (StorageError, DeviceError):
         raise
     except SecateurError as error:
         journal.settle(f"skipped {title}", str(error), f"baseline {title}")

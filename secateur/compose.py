@@ -205,7 +205,7 @@ def check_same(folder: RunFolder, bench: Bench, training: bool = False) -> None:
 
 
 def tasks_of(recipe: Recipe) -> TaskRequest:
-    return TaskRequest(recipe.tasks.include, recipe.tasks.documents, recipe.tasks.benchmarks)
+    return TaskRequest(**recipe.tasks.model_dump())
 
 
 def _request(text: TextSettings, title: str, at_most: bool = False) -> TextRequest:

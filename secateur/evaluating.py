@@ -75,7 +75,7 @@ def evaluate_run(
     genomes = picked(folder, space, picks)
     if not space.anatomy.causal:
         raise SecateurError(f"eval: {space.anatomy.family} is an encoder; lm-eval's tasks are for causal models")
-    check_tasks(include, tasks)
+    check_tasks(include, tasks, how.code)
     _, chain = trained_finalists(folder.journal)
     if trained and not chain:
         raise SecateurError(f"--trained: {folder.path} trained no candidates; write 'training' into its recipe")
@@ -84,7 +84,7 @@ def evaluate_run(
     for name, genome in genomes.items():
         for task in tasks:
             values = {"task": task, "stages": chain if genome != space.dense else (), **asdict(how)}
-            del values["batch"]
+            del values["batch"], values["code"]
             fact = f"{TASK} {space.key(genome)} {digest(values, *defined)}"
             if folder.journal.fact(fact) is not None:
                 continue
@@ -135,7 +135,7 @@ def evaluate_checkpoint(
     watcher = watcher or Watcher()
     if load_config(target).get("model_type") in ENCODERS:
         raise SecateurError(f"eval: {target} is an encoder; lm-eval's tasks are for causal models")
-    check_tasks(include, tasks)
+    check_tasks(include, tasks, how.code)
     tokenizer = load_tokenizer(target)
     model = load_model(target, dtype)
     results = []

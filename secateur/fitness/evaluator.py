@@ -11,6 +11,7 @@ from ..space.costs import BlockState
 from ..space.evaluation import Evaluation, Status
 from ..space.genome import Genome
 from ..space.space import Space
+from .faults import CANDIDATE_ERRORS, Batches
 from .own_score import OwnScore
 from .scores import score
 from .subnet import Subnet, pointed
@@ -22,9 +23,8 @@ BATCH_TOKENS = 1024
 """Tokens that go through a block at once: more do not get faster on 2 to 16 cores, fewer do not use them."""
 ACCELERATOR_TOKENS = 16384
 """The same on an accelerator."""
-
-CANDIDATE_ERRORS = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
-"""What a candidate may fail with and the run goes on; torch's out-of-memory error is a RuntimeError."""
+LARGEST = 1e100
+"""Losses whose squares can still be added up."""
 
 
 class SubnetEvaluator:
@@ -50,8 +50,8 @@ class SubnetEvaluator:
         hidden = teacher.text.length * space.anatomy.hidden_size * 4 * (len(space.anatomy.blocks) + 1)
         tokens = BATCH_TOKENS if teacher.blocks.device.type == "cpu" else ACCELERATOR_TOKENS
         fitting = max(1, ACTIVATION_BYTES // hidden)
-        self._batch = min(max(1, tokens // teacher.text.length), fitting)
-        self._at_once = fitting // self._batch * self._batch
+        self._batches = Batches(min(max(1, tokens // teacher.text.length), fitting), teacher.blocks.device)
+        self._at_once = fitting // self._batches.size * self._batches.size
 
     def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
         """Yields evaluations as they are finished: every genome on a first part of `sequences`, then on the next."""
@@ -109,34 +109,51 @@ class SubnetEvaluator:
     def _losses(
         self, states: tuple[BlockState, ...], path: "_Path", sequences: range
     ) -> tuple[dict[str, tuple[float, ...]], str]:
-        """Per-sequence losses, or none and the reason."""
-        try:
-            batches = aligned(sequences, self._batch)
-            self.subnet.set_hidden(states[0].hidden)
-            if path.width != states[0].hidden:
-                ids = [self.teacher.text.ids[batch.start : batch.stop] for batch in batches]
-                path.begin([self.teacher.blocks.embed(rows) for rows in ids], states[0].hidden)
-            for depth in range(path.keep_common(states), len(states)):
-                self.subnet.set_block(depth, states[depth])
-                hidden = [self.subnet.run(depth, batch) for batch in path.top()]
-                if not states[depth].removed:
-                    self.layer_passes += len(sequences)
-                path.push(states[depth], hidden)
-            rows = [
-                row
-                for batch, hidden in zip(batches, path.top(), strict=True)
-                for row in score(self._built_in, hidden, batch, self.teacher)
-            ]
-            with torch.inference_mode():
-                for name, function in self._own.items():
-                    for row, value in zip(rows, function(sequences), strict=True):
-                        row[name] = value
-        except CANDIDATE_ERRORS as error:
-            return {}, f"{type(error).__name__}: {error}"[:500]
+        """Per-sequence losses, or none and the reason.
+
+        Raises:
+            DeviceError: there is no room for a quarter of the batch, or the device has failed.
+        """
+        while True:
+            before = self.layer_passes
+            try:
+                return self._scored(states, path, sequences)
+            except CANDIDATE_ERRORS as error:
+                return {}, f"{type(error).__name__}: {error}"[:500]
+            except (MemoryError, RuntimeError) as error:
+                self._batches.smaller(error, len(sequences))
+            self.layer_passes = before
+            path.forget()
+
+    def _scored(
+        self, states: tuple[BlockState, ...], path: "_Path", sequences: range
+    ) -> tuple[dict[str, tuple[float, ...]], str]:
+        batches = aligned(sequences, self._batches.size)
+        self.subnet.set_hidden(states[0].hidden)
+        if path.width != states[0].hidden:
+            ids = [self.teacher.text.ids[batch.start : batch.stop] for batch in batches]
+            path.begin([self.teacher.blocks.embed(rows) for rows in ids], states[0].hidden)
+        for depth in range(path.keep_common(states), len(states)):
+            self.subnet.set_block(depth, states[depth])
+            hidden = [self.subnet.run(depth, batch) for batch in path.top()]
+            if not states[depth].removed:
+                self.layer_passes += len(sequences)
+            path.push(states[depth], hidden)
+        rows = [
+            row
+            for batch, hidden in zip(batches, path.top(), strict=True)
+            for row in score(self._built_in, hidden, batch, self.teacher)
+        ]
+        with torch.inference_mode():
+            for name, function in self._own.items():
+                for row, value in zip(rows, function(sequences), strict=True):
+                    row[name] = value
         losses = {name: tuple(row[name] for row in rows) for name in self.scores}
         for name, values in losses.items():
             if not all(math.isfinite(value) for value in values):
                 return {}, f"{name} is not finite"
+            if max(map(abs, values)) > LARGEST:
+                return {}, f"{name} is too large to be averaged"
         return losses, ""
 
     def _evaluation(
@@ -180,6 +197,10 @@ class _Path:
     def begin(self, embedded: list[torch.Tensor], width: int) -> None:
         """Starts over from embedded batches, at a residual width."""
         self._hidden, self._states, self.width = [embedded], [], width
+
+    def forget(self) -> None:
+        """Everything: the next to come begins anew."""
+        self._hidden, self._states, self.width = [], [], 0
 
     def top(self) -> list[torch.Tensor]:
         return self._hidden[-1]

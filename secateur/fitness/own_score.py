@@ -1,16 +1,21 @@
 """Scores that are not ours: a function of the user's, named `module:function`, or a task, `lm-eval:NAME`."""
 
+import contextlib
 import importlib
 import inspect
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 
 from ..space.errors import SecateurError
 from .cache import digest
+from .faults import CandidateError, is_of_device, is_of_memory
 from .tasks import TaskRequest, TaskScore, check_task, definitions
 from .teacher import Teacher
 
@@ -37,15 +42,17 @@ def own_function(name: str) -> OwnFunction:
     """The function that `module:function` names; modules are also looked for in the working directory.
 
     Raises:
-        SecateurError: there is no such module or function, or it cannot be called with a model and a sequence.
+        SecateurError: there is no such module or function, the module fails or leaves, or it cannot be called with a
+            model and a sequence.
     """
     module, _, function = name.partition(":")
     before = list(sys.path)
     sys.path.append(str(Path.cwd()))
     try:
         found: Any = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise SecateurError(f"objectives: '{name}' cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        # The module is the user's: whatever it raises is for the user to mend.
+        raise SecateurError(f"objectives: '{name}' cannot be imported: {type(error).__name__}: {error}") from error
     finally:
         sys.path[:] = before
     try:
@@ -63,14 +70,42 @@ def own_score(name: str, teacher: Teacher, tokenizer: Any, request: TaskRequest)
         return TaskScore(name.partition(":")[2], request, blocks.model, tokenizer)
     function = own_function(name)
 
-    def scored(sequences: range) -> list[float]:
+    def one(index: int) -> float:
+        ids = text.ids[index][None].to(blocks.device)
         try:
-            return [float(function(blocks.model, text.ids[index][None].to(blocks.device))) for index in sequences]
-        except Exception as error:
-            # Whatever the user's function raises, it is this candidate that failed.
-            raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
+            with limited(request.timeout, name):
+                return float(function(blocks.model, ids))
+        except CandidateError:
+            raise
+        except (Exception, SystemExit, GeneratorExit) as error:
+            if is_of_memory(error) or is_of_device(error):
+                raise
+            # Whatever else the user's function raises, it is this candidate that failed.
+            raise CandidateError(f"{name}: {type(error).__name__}: {error}") from error
 
-    return scored
+    return lambda sequences: [one(index) for index in sequences]
+
+
+@contextlib.contextmanager
+def limited(seconds: float | None, name: str) -> Iterator[None]:
+    """Ends what takes longer, where a limit is set, as a failure of the candidate.
+
+    By an alarm of the system, in the main thread: what never comes back to Python's interpreter is not ended.
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise CandidateError(f"{name}: took longer than {seconds:g} s (tasks.timeout)")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def source_digest(name: str, request: TaskRequest) -> str:

@@ -25,7 +25,8 @@ from ..space.gene import Sparsity
 from ..space.genome import Genome
 from ..space.slopes import PASSES, Slopes
 from ..space.space import Space
-from .evaluator import BATCH_TOKENS, CANDIDATE_ERRORS, aligned
+from .evaluator import BATCH_TOKENS, aligned
+from .faults import CANDIDATE_ERRORS, Batches
 from .level_store import as_matrix
 from .scores import Differentiable, mean_losses, predicted
 from .subnet import Subnet
@@ -50,26 +51,30 @@ class SubnetSlopes:
         if score not in DIFFERENTIABLE:
             raise SecateurError(f"slopes of '{score}'; there are some of {' and '.join(DIFFERENTIABLE)}")
         self.space, self.subnet, self.teacher, self.score = space, subnet, teacher, cast(Differentiable, score)
-        self._batch = max(1, BATCH_TOKENS // teacher.text.length)
+        self._batches = Batches(max(1, BATCH_TOKENS // teacher.text.length), teacher.blocks.device)
 
     def __call__(self, genome: Genome, sequences: range) -> Slopes:
         """What every level in reach adds to the mean loss over `sequences`; where that fails, why."""
         started = time.perf_counter()
         self.teacher.prepare(sequences)
-        first = [[math.nan] * len(gene.levels) for gene in self.space.genes]
-        second = [row.copy() for row in first]
         moves = self._moves(genome)
         known = {move for some in moves.values() for move in some} | set(enumerate(genome.levels))
-        for gene, level in known:
-            first[gene][level] = second[gene][level] = 0.0
-        reason = ""
-        try:
-            with self.subnet:
-                self.subnet.apply(self.space.states(genome))
-                for batch in aligned(sequences, self._batch):
-                    self._add(genome, batch, moves, first, second)
-        except CANDIDATE_ERRORS as error:
-            reason = f"{type(error).__name__}: {error}"[:500]
+        reason, done = "", False
+        while not done:
+            first = [[math.nan] * len(gene.levels) for gene in self.space.genes]
+            second = [row.copy() for row in first]
+            for gene, level in known:
+                first[gene][level] = second[gene][level] = 0.0
+            try:
+                with self.subnet:
+                    self.subnet.apply(self.space.states(genome))
+                    for batch in aligned(sequences, self._batches.size):
+                        self._add(genome, batch, moves, first, second)
+                done = True
+            except CANDIDATE_ERRORS as error:
+                reason, done = f"{type(error).__name__}: {error}"[:500], True
+            except (MemoryError, RuntimeError) as error:
+                self._batches.smaller(error, len(sequences))
         count = len(sequences)
         if not reason and not all(math.isfinite(first[gene][level] + second[gene][level]) for gene, level in known):
             reason = "slopes are not finite"

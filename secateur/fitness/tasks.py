@@ -22,6 +22,8 @@ from typing import Any
 from ..space.errors import SecateurError, suggest
 from ..space.objective import task_weights
 from ..space.task_result import TaskResult
+from .border import border
+from .task_files import check_code
 
 METRICS = ("acc_norm", "acc", "exact_match")
 """The first of these that a task has counts; all are shares of documents that are right."""
@@ -29,11 +31,17 @@ METRICS = ("acc_norm", "acc", "exact_match")
 
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
-    """Task definitions in the folder `include` (YAML), `documents` of them for each calibration sequence."""
+    """Task definitions in the folder `include` (YAML), `documents` of them for each calibration sequence.
+
+    `code`: definitions may name functions in Python files (`!function`), which are then run. `timeout`: seconds for a
+    function of the user's on one sequence; None: as long as it takes.
+    """
 
     include: str | None
     documents: int
     benchmarks: bool = False
+    code: bool = False
+    timeout: float | None = None
 
 
 NO_TASKS = TaskRequest(None, 1)
@@ -42,12 +50,13 @@ NO_TASKS = TaskRequest(None, 1)
 @dataclass(frozen=True, slots=True)
 class TaskRun:
     """How tasks are evaluated: on the first `limit` documents (None: all), after `fewshot` examples (None: as the task
-    says), `batch` requests at once; `seed` draws the examples."""
+    says), `batch` requests at once; `seed` draws the examples; `code`: definitions may run Python."""
 
     limit: int | None = None
     fewshot: int | None = None
     batch: int = 16
     seed: int = 0
+    code: bool = False
 
 
 def definitions(include: str | None) -> tuple[list[str], str]:
@@ -57,11 +66,14 @@ def definitions(include: str | None) -> tuple[list[str], str]:
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files], version("lm_eval")
 
 
-def task_manager(include: str | None, names: Sequence[str], where: str) -> tuple[Any, list[str]]:
+def task_manager(
+    include: str | None, names: Sequence[str], where: str, code: bool, allow: str = "'tasks: {code: true}'"
+) -> tuple[Any, list[str]]:
     """lm-eval's manager of the tasks in `include` and, where `names` has others, of its own; and which are its own.
 
     Raises:
-        SecateurError: lm-eval is not installed, or there is no such folder.
+        SecateurError: lm-eval is not installed, there is no such folder, or a definition in it runs `code` that nobody
+            has allowed.
     """
     try:
         from lm_eval.tasks import TaskManager
@@ -69,7 +81,9 @@ def task_manager(include: str | None, names: Sequence[str], where: str) -> tuple
         raise SecateurError(f"{where}: lm-eval tasks need lm-eval; pip install 'secateur[tasks]'") from None
     if include is not None and not Path(include).is_dir():
         raise SecateurError(f"{where}: {include} is no folder of task definitions")
-    own = TaskManager(include_path=include, include_defaults=False) if include is not None else None
+    check_code(include, code, where, allow)
+    with border(f"{where}: lm-eval cannot read {include}"):
+        own = TaskManager(include_path=include, include_defaults=False) if include is not None else None
     known = list(own.all_tasks) if own is not None else []
     foreign = [name for name in names if name not in known]
     return TaskManager(include_path=include) if foreign else own, foreign
@@ -82,7 +96,7 @@ def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, 
         SecateurError: there is no such task, its data cannot be read, or it is a published benchmark and nobody said
             that it may be searched on.
     """
-    manager, foreign = task_manager(request.include, names, "tasks.include")
+    manager, foreign = task_manager(request.include, names, "tasks.include", request.code)
     if not request.benchmarks and (published := [name for name in names if _published(name)]):
         raise SecateurError(
             f"objectives: '{published[0]}' is the name of a published benchmark, which cannot be reported honestly "
@@ -90,7 +104,8 @@ def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, 
             "'tasks: {benchmarks: true}'"
         )
     if foreign and not request.benchmarks:
-        known = [] if request.include is None else list(task_manager(request.include, (), "tasks.include")[0].all_tasks)
+        own = task_manager(request.include, (), "tasks.include", request.code)[0]
+        known = [] if own is None else list(own.all_tasks)
         raise SecateurError(
             f"objectives: there is no task '{foreign[0]}' in tasks.include; "
             f"{suggest(foreign[0], known or ['none'])}. A published benchmark that a search has seen cannot be "
@@ -119,9 +134,9 @@ def _loaded(manager: Any, names: Sequence[str], where: str) -> Mapping[str, Any]
     return tasks
 
 
-def check_tasks(include: str | None, names: Sequence[str]) -> None:
-    """Raises SecateurError for tasks that do not exist, or whose data cannot be read."""
-    manager, foreign = task_manager(include, names, "--include")
+def check_tasks(include: str | None, names: Sequence[str], code: bool) -> None:
+    """Raises SecateurError for tasks that do not exist, whose data cannot be read, or that run `code` unasked."""
+    manager, foreign = task_manager(include, names, "--include", code, "--allow-code")
     for name in foreign:
         if name not in manager.all_tasks:
             raise SecateurError(f"--tasks {name}: {suggest(name, list(manager.all_tasks))}")
@@ -139,7 +154,7 @@ def run_task(model: Any, tokenizer: Any, include: str | None, name: str, how: Ta
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
-    manager, _ = task_manager(include, (name,), "--include")
+    manager, _ = task_manager(include, (name,), "--include", how.code, "--allow-code")
     with _quiet():
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=how.batch, device=str(model.device))
         found = simple_evaluate(

@@ -279,6 +279,9 @@ class Recipe(Settings):
         """Names the recipe; settings that it does not use leave the name as it was before they existed."""
         values = self.model_dump(mode="json")
         unused = {"tasks"} if not any(name.startswith("lm-eval:") for name in self.objectives) else set()
+        for name, plain in (("code", False), ("timeout", None)):
+            if values["tasks"][name] == plain:
+                del values["tasks"][name]
         unused |= {"latency"} if self.latency is None else set()
         unused |= {"training"} if self.training is None else set()
         unused |= {"target"} if self.target is None else set()

@@ -208,12 +208,16 @@ class TasksSettings(Settings):
     """lm-eval tasks as objectives, `lm-eval:NAME`: their definitions are in the folder `include`.
 
     `documents` of a task are scored for each calibration sequence. Published benchmarks are refused unless `benchmarks`
-    says otherwise: what a search has seen cannot be reported honestly after.
+    says otherwise: what a search has seen cannot be reported honestly after. `code`: definitions may run Python
+    (`!function`). `timeout`: seconds for a function of your own (`module:function`) on one sequence, after which the
+    candidate has failed; null: as long as it takes.
     """
 
     include: str | None = None
     documents: Positive = 8
     benchmarks: bool = False
+    code: bool = False
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
 class StageSettings(Settings):

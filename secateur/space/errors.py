@@ -12,6 +12,10 @@ class StorageError(SecateurError):
     """The disk is full or cannot be written: ends whatever is going on; what was written before is kept."""
 
 
+class DeviceError(SecateurError):
+    """A device has no room, or has failed: ends whatever is going on, and nothing of the batch is noted."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Names the closest of `known`, or lists them all: the second half of an unknown-name message."""
     names = sorted(known)

@@ -12,6 +12,8 @@ SCORES = ("kl", "kl_full", "cross_entropy", "perplexity", "hidden_error")
 NATS = ("kl", "kl_full", "cross_entropy")
 WORST = 3.0
 """Nats per token over the dense model beyond which a model is of no use: the default end of the front."""
+ROUNDING = 1e-6
+"""Up to here a score of the dense model is a zero that was computed in single precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Objective:
         """Where the front ends when nothing else is said.
 
         Costs: the dense model's. Nats per token: `WORST` more than the dense model, perplexity: that many times its
-        own. Anything else: twice the dense value, or 1 where that is not positive.
+        own. Anything else: twice the dense value, or 1 where that is not positive but for rounding.
         """
         value = self.of(dense)
         if self.is_cost:
@@ -70,7 +72,7 @@ class Objective:
             return value + WORST
         if self.name == "perplexity":
             return value * math.exp(WORST)
-        return 2 * value if value > 0 else 1.0
+        return 2 * value if value > ROUNDING else 1.0
 
 
 def task_weights(text: str) -> dict[str, float]:
