@@ -1,10 +1,11 @@
 PYTHON ?= python3
+SECONDS ?= 600
 CONSUMERS ?= torchao torch-pruning mergekit llm-compressor modelopt
 BIN := .venv/bin
 # First, so that no worker is left alone with them.
 SLOW := tests/test_real_model.py tests/consumers tests/test_kill_and_resume.py
 
-.PHONY: setup demo demo-tasks test lint format consumers test-consumers benchmarks clean
+.PHONY: setup demo demo-tasks test fuzz lint format consumers test-consumers benchmarks clean
 
 setup: .venv/.complete
 
@@ -29,6 +30,11 @@ demo-tasks: setup
 
 test: lint consumers
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations=10 $(SLOW) tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds 120 --seed 1
+
+# Mutated recipes, models, texts, journals, plans, peers' files and tasks through the command line: make fuzz SECONDS=3600
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 # Tools that read our exports, each in a folder of packages that come before those of .venv: make consumers CONSUMERS=mergekit
 consumers: $(CONSUMERS:%=.consumers/%/.complete)

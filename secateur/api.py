@@ -1,5 +1,6 @@
 """What Python users call, and the command line with them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from . import compose
 from .execution import execute, start
 from .exporting import export_plan, pick_plan
 from .files import write_text
+from .fitness.checkpoint import source_bytes
 from .fitness.speed import matrix_speed
 from .runs.folder import RunFolder
+from .runs.located import located
 from .runs.plan import Plan
 from .runs.reading import make_recipe, read_recipe
 from .runs.recipe import Recipe
@@ -76,7 +79,7 @@ def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run
     if isinstance(recipe, str | Path):
         recipe = read_recipe(Path(recipe))
     elif not isinstance(recipe, Recipe):
-        recipe = make_recipe(recipe)
+        recipe = make_recipe(located(recipe, Path.cwd()))
     folder, bench = start(recipe, Path(out))
     with folder:
         execute(folder, bench=bench)
@@ -94,8 +97,7 @@ def resume(path: str | Path) -> Run:
 
 def summary_of(folder: RunFolder) -> tuple[Space, Summary | FrontSummary]:
     """What an open run has come to; raises SecateurError when it has nothing to report yet."""
-    if folder.journal.fact("texts") is None:
-        raise SecateurError(f"{folder.path}: nothing has been evaluated yet; 'secateur resume {folder.path}' goes on")
+    folder.check_begun()
     space = compose.space_of(folder)
     return space, summarise_front(folder, space) or summarise(folder, space)
 
@@ -178,6 +180,17 @@ def describe(recipe: Recipe) -> Description:
         lines.append(f"Latency of one request, {compose.workload_of(recipe.latency)}: {how}.")
     if recipe.objectives:
         lines.append(f"Objectives: {', '.join(recipe.objectives)}; the answer is a front.")
+    size = source_bytes(recipe.model.path)
+    if size is not None:
+        written = space.dense_costs.weight_bytes
+        note = f", {written:,} in the dtype that is written" if abs(written - size) > size // 20 else ""
+        if written > 1.05 * size:
+            note += f"; a plan that keeps more than {size / written:.2f}x of that is larger than what went in"
+        lines.append(f"Model: {size:,} bytes as it is stored{note}.")
+    widths_rounded = sorted({gene.kind for gene in space.genes if gene.narrows and gene.kind in ("mlp", "hidden")})
+    for kind in widths_rounded:
+        steps = [level for gene in space.genes if gene.kind == kind for level in gene.levels if isinstance(level, int)]
+        lines.append(f"Widths of kind {kind} are multiples of {math.gcd(*steps)}.")
     lines += _estimate(recipe, space)
     return Description(len(space.genes), space.size, space.context, kinds, costs, tuple(lines))
 
@@ -192,8 +205,12 @@ def _about_budgets(recipe: Recipe, space: Space) -> str:
 
 def _estimate(recipe: Recipe, space: Space) -> list[str]:
     """Tokens and time of the search, from a short measurement of matrix products on this machine."""
-    speed = matrix_speed(recipe.model.dtype) / (2 * space.dense_costs.macs)
+    operations = matrix_speed(recipe.model.dtype, recipe.model.device)
     tokens = expected_tokens(recipe, space)
+    if operations is None:
+        shown = f"about {tokens:,} tokens" if tokens is not None else "its length depends on what it finds"
+        return [f"Search: {shown}. {recipe.model.device} is not on this machine, so no time can be estimated."]
+    speed = operations / (2 * space.dense_costs.macs)
     if recipe.effort.minutes is not None:
         tokens = min(tokens or int(speed * 60 * recipe.effort.minutes), int(speed * 60 * recipe.effort.minutes))
     if tokens is None:
@@ -204,8 +221,9 @@ def _estimate(recipe: Recipe, space: Space) -> list[str]:
     return [
         f"Search: about {tokens:,} tokens; {searched} searched baselines with at most as many each; confirmation about "
         f"{held_out:,}.",
-        f"Estimated time on this machine: {total:.1f} minutes at {speed:,.0f} dense tokens per second, shared prefixes "
-        "and the preparation of sparsity levels not counted.",
+        f"Estimated time on {recipe.model.device} of this machine: at most {total:.1f} minutes at {speed:,.0f} dense "
+        "tokens per second; what candidates share is computed once, and searches often end sooner. The preparation of "
+        "levels and widths comes on top.",
     ]
 
 

@@ -105,7 +105,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a plan for other tools."""
-    from .exporting import carriers, export_plan, plan_of
+    from .exporting import carriers, export_plan, larger_than_source, plan_of
 
     plan = plan_of(source, pick)
     if every:
@@ -121,6 +121,8 @@ def export(
     with goes_on("nothing was written; export again"):
         written = export_plan(plan, to, out, trusted=source.is_dir(), vocabulary=vocabulary)
     console.print(f"wrote {written}", soft_wrap=True)
+    if (warning := larger_than_source(plan, written)) is not None:
+        errors.print(f"secateur: {warning}", style="yellow", soft_wrap=True)
 
 
 @app.command("eval")
@@ -203,9 +205,10 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A plan, list or recipe of another tool.", metavar="FILE")],
     model: Annotated[str, typer.Option(help="The dense model it is for: folder, GGUF or package:NAME.")],
     out: Annotated[Path, typer.Option(help="Where to: a new plan file (JSON).")],
-    dtype: Annotated[str, typer.Option(help="The dtype that bytes are counted in: float32, bfloat16 or float16.")] = (
-        "float32"
-    ),
+    dtype: Annotated[
+        str,
+        typer.Option(help="The dtype that bytes are counted in: float32, bfloat16, float16, or auto."),
+    ] = "auto",
 ) -> None:
     """Read another tool's file as a plan, to export it, or to start a search from it."""
     from .exporting import import_plan
@@ -298,13 +301,13 @@ def _report(folder: Any) -> None:
     from .api import summary_of
     from .runs.report.front import FrontSummary
     from .runs.report.tables import print_front, print_summary
-    from .runs.report.write import estimated, shown_cost, write_report
+    from .runs.report.write import estimated, shown_costs, write_report
 
     space, summary = summary_of(folder)
     budgets = [str(budget) for budget in space.budgets]
     if isinstance(summary, FrontSummary):
         print_front(console, summary, budgets)
     else:
-        print_summary(console, summary, budgets, shown_cost(space), estimated(space))
+        print_summary(console, summary, budgets, shown_costs(space), estimated(space))
     write_report(folder, space, summary)
     console.print(f"report: {folder.path / 'report' / 'index.html'}", soft_wrap=True)

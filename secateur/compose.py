@@ -19,7 +19,7 @@ from .runs.recipe import TRAINING, Recipe
 from .runs.settings import LatencySettings, TextSettings
 from .search.archive import Goal
 from .space.budget import parse_budgets, parse_limit
-from .space.build import check_some, hidden_gene, parse_layers, sparsity_genes, structured_genes
+from .space.build import check_some, hidden_gene, liked_multiple, parse_layers, sparsity_genes, structured_genes
 from .space.costs import Additions
 from .space.errors import SecateurError
 from .space.families import anatomy, saved_dtype
@@ -54,7 +54,8 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: Lat
         else:
             multiple, together = settings.multiple_of, settings.per == "model"
             if target is not None and settings.levels:
-                multiple = math.lcm(multiple, target.multiple) if settings.kind == "mlp" else multiple
+                if settings.kind == "mlp" and target.multiple > 1:
+                    multiple = math.lcm(multiple or liked_multiple(shape.blocks[0].channels), target.multiple)
                 together = together or (target.uniform and settings.kind != "block")
             first = recipe.keep_first_attention
             made = structured_genes(shape, settings.kind, layers, first, settings.levels, multiple, together)
@@ -77,7 +78,7 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: Lat
             table = estimated(recipe.latency, space)
         if table is not None:
             space = space.with_latency(table)
-    space = space.with_budgets(parse_budgets(recipe.budgets, space.dense_costs))
+    space = space.with_budgets(parse_budgets(recipe.budgets, space.dense_costs, space.weights_left))
     _reference(recipe, space)
     _check_objectives(recipe, space)
     needs_text(recipe.pruner)
@@ -155,7 +156,18 @@ def space_of(folder: RunFolder) -> Space:
     """The space of a run, from what its journal noted of the model and its latency; needs no model."""
     table = folder.journal.fact("latency")
     known = table_from_json(table) if table is not None else None
-    return build_space(folder.recipe, folder.journal.fact("config"), known)
+    space = build_space(folder.recipe, folder.journal.fact("config"), known)
+    check_genomes(folder, space)
+    return space
+
+
+def check_genomes(folder: RunFolder, space: Space) -> None:
+    """Raises SecateurError where a journal speaks of genomes that are not in the space of its recipe."""
+    journal = folder.journal
+    genomes = {choice.genome for choice in journal.choices().values()}
+    genomes |= {evaluation.genome for _, evaluation in journal.evaluations()}
+    if not all(space.contains(genome) for genome in genomes):
+        raise SecateurError(f"{folder.path}: its journal has genomes that its recipe's space does not; restore both")
 
 
 def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = None, at_most: bool = False) -> Bench:

@@ -40,6 +40,7 @@ def picked(folder: RunFolder, space: Space, picks: Sequence[str]) -> dict[str, G
     Raises:
         SecateurError: the run has no such plan.
     """
+    folder.check_begun()
     front = summarise_front(folder, space)
     summary = front.summary if front is not None else summarise(folder, space)
     genomes: dict[str, Genome] = {}

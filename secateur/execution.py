@@ -4,7 +4,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .comparing import baseline, compare_file
-from .compose import build_space, goal_of, load_bench, tasks_of
+from .compose import build_space, check_genomes, goal_of, load_bench, tasks_of
 from .fitness.bench import Bench
 from .fitness.cache import digest
 from .fitness.checkpoint import load_config
@@ -43,6 +43,7 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     recipe = folder.recipe
     config = load_config(recipe.model.path, recipe.model.trust_remote_code)
     space = build_space(recipe, config)
+    check_genomes(folder, space)
     if bench is None:
         watcher.phase("loading the model and its texts", None)
         bench = load_bench(recipe, space)

@@ -5,7 +5,17 @@ from pathlib import Path
 from . import compose
 from .files import new_folder, write_bytes
 from .fitness.bench import Bench
-from .fitness.checkpoint import DTYPES, load_config, load_tokenizer, locate
+from .fitness.checkpoint import (
+    DTYPES,
+    anatomy_of,
+    check_finite,
+    load_config,
+    load_model,
+    load_tokenizer,
+    locate,
+    model_digest,
+    source_bytes,
+)
 from .runs.export.features import Source
 from .runs.export.formats import FORMATS, Format, check, files, refusal
 from .runs.export.gguf import write_gguf
@@ -21,7 +31,7 @@ from .runs.report.front import summarise_front
 from .runs.report.pick import pick_row
 from .runs.report.summary import make_plan, summarise
 from .space.errors import SecateurError, suggest
-from .space.families import anatomy
+from .space.families import anatomy, saved_dtype
 
 CONTEXT = 1024
 """Tokens at which the MACs of an imported plan are counted."""
@@ -29,6 +39,7 @@ CONTEXT = 1024
 
 def pick_plan(folder: RunFolder, pick: str) -> Plan:
     """The plan of a choice; raises SecateurError when the run has none of that name."""
+    folder.check_begun()
     space = compose.space_of(folder)
     front = summarise_front(folder, space)
     summary = front.summary if front is not None else summarise(folder, space)
@@ -91,6 +102,20 @@ def export_plan(plan: Plan, to: str, out: Path, trusted: bool = False, vocabular
     return out / "plan.json" if to == "plan" else out
 
 
+def larger_than_source(plan: Plan, written: Path) -> str | None:
+    """A warning where a checkpoint came out larger than the file that the model came from; None where it did not."""
+    if not written.is_dir():
+        return None
+    size = sum(file.stat().st_size for kind in ("*.safetensors", "*.gguf") for file in written.glob(kind))
+    before = source_bytes(plan.model.path) if size else None
+    if before is None or size <= before:
+        return None
+    return (
+        f"{written} holds {size:,} bytes of weights, {size / before:.1f} times as many as {plan.model.path}, which is "
+        f"stored in fewer bits than {plan.model.dtype}: quantise it as that one was"
+    )
+
+
 def _write_files(contents: Files, out: Path) -> None:
     with new_folder(out) as folder:
         for name, content in contents.items():
@@ -116,8 +141,10 @@ def _vocabulary(source: Source, wanted: str | None, trusted: bool) -> list[Entry
     located = locate(path)
     if located.gguf is not None:
         return of_gguf(Path(located.folder) / located.gguf, count)
-    recipe = kept_recipe(source.plan.recipe, "the plan's recipe")
-    return of_tokenizer(load_tokenizer(path, trusted and recipe.model.trust_remote_code), count)
+    remote = False
+    if trusted and source.plan.recipe:
+        remote = kept_recipe(source.plan.recipe, "the plan's recipe").model.trust_remote_code
+    return of_tokenizer(load_tokenizer(path, remote), count)
 
 
 def _bench(source: Source, trusted: bool) -> Bench:
@@ -127,6 +154,8 @@ def _bench(source: Source, trusted: bool) -> Bench:
         SecateurError: the plan, or the model, texts or order have changed since.
     """
     plan = source.plan
+    if not plan.recipe:
+        return _bare_bench(source)
     recipe = kept_recipe(plan.recipe, "the plan's recipe")
     if not trusted:
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"trust_remote_code": False})})
@@ -147,17 +176,31 @@ def _bench(source: Source, trusted: bool) -> Bench:
     return bench
 
 
-def import_plan(path: Path, model: str, out: Path, dtype: str = "float32") -> Plan:
+def _bare_bench(source: Source) -> Bench:
+    """The model for a plan of another tool's that drops or keeps things whole: no text, level or order is needed."""
+    path, dtype = source.plan.model.path, source.plan.model.dtype
+    model = load_model(path)
+    check_finite(model, path)
+    return Bench(model, load_tokenizer(path), anatomy_of(model, dtype), model_digest(model), {}, None)
+
+
+def import_plan(path: Path, model: str, out: Path, dtype: str = "auto") -> Plan:
     """Reads another tool's file as a plan for `model`, and writes that to the new file `out`.
+
+    `dtype`: that bytes are counted, and a checkpoint is written in; "auto" is the model's own.
 
     Raises:
         SecateurError: the file is of no known format or for another model, `out` exists, or the dtype is unknown.
     """
     if out.exists():
         raise SecateurError(f"{out} exists; --out names another file")
-    if dtype not in DTYPES:
-        raise SecateurError(f"--dtype {dtype}; {suggest(dtype, DTYPES)}")
-    shape = anatomy(load_config(model), dtype)
+    if dtype not in ("auto", *DTYPES):
+        raise SecateurError(f"--dtype {dtype}; {suggest(dtype, ('auto', *DTYPES))}")
+    config = load_config(model)
+    dtype = saved_dtype(dtype, config)
+    shape = anatomy(config, dtype)
+    if Path(model).expanduser().exists():
+        model = str(Path(model).expanduser().absolute())
     plan = bare_plan(path.stem, model, dtype, shape, read_states(path, shape), CONTEXT)
     plan.write(out)
     return plan

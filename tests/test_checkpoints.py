@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ def changed(model: Path, change: Callable[[Tensors], Tensors | None]) -> None:
 def searched(folder: Path, command: str = "search", **changes: Any) -> Ended:
     """A search on the model in `folder`, with a text and a cache of its own."""
     text = save_text(folder / "text.txt", seed=1)
-    recipe = tiny_recipe(folder / "model", text, **changes)
+    recipe = tiny_recipe(folder / "model", text) | changes
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     out = ("--out", folder / "run") if command == "search" else ()
     return forked(command, folder / "recipe.yaml", *out, environment={"SECATEUR_CACHE": str(folder / "cache")})
@@ -296,3 +298,93 @@ def test_another_dtype_where_the_recipe_says_so(tmp_path: Path) -> None:
         [parameters] = [line for line in result.stdout.splitlines() if " parameters " in line]
         dense = [int(line.split("│")[2].replace(",", "")) for line in (row, parameters)]
         assert dense[0] == size * dense[1]
+
+
+# -- what goes out -----------------------------------------------------------------------------------------------------
+
+
+def exported(folder: Path, run: str = "run", out: str = "out") -> Ended:
+    cache = {"SECATEUR_CACHE": str(folder / "cache")}
+    return forked("export", folder / run, "--to", "hf", "--out", folder / out, environment=cache)
+
+
+def test_an_export_says_nothing_of_code_that_is_not_in_it(tmp_path: Path) -> None:
+    code = {"AutoConfig": "configuration_phi3.Phi3Config", "AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}
+    model = save_tiny(tmp_path / "model", "phi3")
+    edited(model, auto_map=code)
+    tokenizer = model / "tokenizer_config.json"
+    tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text()) | {"auto_map": {"AutoTokenizer": ["a.B", None]}}))
+    genes = [{"kind": "block"}]
+    assert searched(tmp_path, genes=genes, budgets={"block_parameters": "0.75x"}, baselines=[]).returncode == 0
+    assert exported(tmp_path).returncode == 0
+    for name in ("config.json", "tokenizer_config.json"):
+        assert "auto_map" not in json.loads((tmp_path / "out" / name).read_text())
+
+
+def test_a_plan_of_whole_blocks_from_another_tool_can_be_written(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "model")
+    (tmp_path / "drop.json").write_text("[1, 2]")
+    cache = {"SECATEUR_CACHE": str(tmp_path / "cache")}
+    plan = tmp_path / "plan.json"
+    arguments = ("import", "drop.json", "--model", "model", "--out", plan)
+    assert forked(*arguments, environment=cache, cwd=tmp_path).returncode == 0
+    result = forked("export", plan, "--to", "hf", "--out", tmp_path / "out", environment=cache)
+    assert result.returncode == 0, result.stderr
+    dense, smaller = (load_file(tmp_path / name / "model.safetensors") for name in ("model", "out"))
+    assert sum(one.numel() for one in smaller.values()) == json.loads(plan.read_text())["costs"]["parameters"]
+    assert torch.equal(smaller["model.layers.1.mlp.up_proj.weight"], dense["model.layers.3.mlp.up_proj.weight"])
+
+
+def test_a_checkpoint_that_is_larger_than_what_went_in_is_told(tmp_path: Path) -> None:
+    """A file in half precision without saying so in its configuration stands for one of fewer bits."""
+    model = save_tiny(tmp_path / "model")
+    changed(model, lambda tensors: {name: tensor.to(torch.float16) for name, tensor in tensors.items()})
+    result = searched(tmp_path, "space")
+    assert "a plan that keeps more than" in result.stdout
+    assert searched(tmp_path, budgets={"block_parameters": "0.8x"}, baselines=[]).returncode == 0
+    result = exported(tmp_path)
+    assert result.returncode == 0
+    assert "times as many as" in result.stderr
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert", "gemma3_text"])
+def test_exports_load_without_a_question_where_our_classes_are_known(tmp_path: Path, family: str) -> None:
+    save_tiny(tmp_path / "model", family)
+    assert searched(tmp_path, baselines=[]).returncode == 0
+    assert exported(tmp_path).returncode == 0
+    auto = "AutoModelForMaskedLM" if family == "bert" else "AutoModelForCausalLM"
+    code = f"""
+import secateur
+from transformers import {auto}, AutoTokenizer
+tokenizer, model = AutoTokenizer.from_pretrained("out"), {auto}.from_pretrained("out")
+ids = tokenizer("word1 word2", return_tensors="pt").input_ids
+print(model.generate(ids, max_new_tokens=3).shape[1] if {family != "bert"} else model(ids).logits.shape[1])
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "[y/N]" not in result.stdout + result.stderr
+
+
+def test_baselines_that_leave_what_the_found_plan_uses_are_left_out_of_the_verdict(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "model")
+    held = [{"source": str(save_text(tmp_path / "held.txt", seed=2)), "sequences": 5, "length": 16}]
+    result = searched(
+        tmp_path,
+        genes=[{"kind": "sparsity", "per": "linear", "levels": [0.25, 0.5, 0.75]}],
+        budgets={"linear_weights": "0.4x"},
+        held_out=held,
+        baselines=["uniform"],
+        strategy={"name": "random"},
+        effort={"evaluations": 20},
+    )
+    assert result.returncode == 0, result.stderr
+    assert "uniform *" in result.stdout
+    assert "Not compared: every baseline ends below a budget" in result.stdout
+    assert "Left out of the verdict" in (tmp_path / "run" / "report" / "index.html").read_text()

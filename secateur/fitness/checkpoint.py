@@ -89,6 +89,16 @@ def load_config(path: str, trust_remote_code: bool = False) -> dict[str, Any]:
     return values
 
 
+def source_bytes(path: str) -> int | None:
+    """How large the files are that a model's weights are in; None where they are not here."""
+    source = locate(path)
+    if source.gguf is not None:
+        return source.file.stat().st_size
+    if not Path(source.folder).is_dir():
+        return None
+    return sum(file.stat().st_size for file in Path(source.folder).glob("*.safetensors")) or None
+
+
 def _local_folder(path: str) -> str:
     """The folder, or hub name, to load from; a GGUF is converted once into the cache."""
     source = locate(path)

@@ -34,7 +34,7 @@ def check_folder(folder: Path, path: str) -> None:
         raise SecateurError(f"model '{path}': the folder has no config.json")
     config = read_json(folder / CONFIG, f"model '{path}': config.json", LARGEST_CONFIG)
     check_numbers(config, f"model '{path}'")
-    if config.get("model_type") in FAMILIES:
+    if str(config.get("model_type")) in FAMILIES:
         check_sizes(config, str(config["model_type"]))
 
 

@@ -84,9 +84,10 @@ def task_manager(
     check_code(include, code, where, allow)
     with border(f"{where}: lm-eval cannot read {include}"):
         own = TaskManager(include_path=include, include_defaults=False) if include is not None else None
-    known = list(own.all_tasks) if own is not None else []
+        known = [str(name) for name in own.all_tasks] if own is not None else []
     foreign = [name for name in names if name not in known]
-    return TaskManager(include_path=include) if foreign else own, foreign
+    with border(f"{where}: lm-eval cannot read {include}"):
+        return TaskManager(include_path=include) if foreign else own, foreign
 
 
 def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, Any]:
@@ -157,6 +158,8 @@ def run_task(model: Any, tokenizer: Any, include: str | None, name: str, how: Ta
     manager, _ = task_manager(include, (name,), "--include", how.code, "--allow-code")
     with _quiet():
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=how.batch, device=str(model.device))
+    # What a definition asks for is the user's: whatever lm-eval says of it.
+    with _quiet(), border(f"task '{name}': lm-eval cannot carry it out"):
         found = simple_evaluate(
             lm,
             tasks=[name],

@@ -115,6 +115,7 @@ class _Slopes(TypedDict):
 _SHAPES: dict[str, Any] = {
     "schema_version": int,
     "recipe": str,
+    "recipe values": dict[str, Any],
     "config": dict[str, Any],
     "model": str,
     "texts": dict[str, _Text],

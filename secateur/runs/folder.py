@@ -6,8 +6,8 @@ from pathlib import Path
 from types import TracebackType
 
 from ..files import write_text
-from ..space.errors import SecateurError
-from .journal import Journal
+from ..space.errors import SecateurError, StorageError
+from .journal import Journal, difference
 from .reading import read_recipe
 from .recipe import Recipe
 
@@ -57,12 +57,28 @@ class RunFolder:
         try:
             journal = Journal(path / "journal.sqlite")
             if writing or journal.fact("recipe") is not None:
-                journal.settle("recipe", recipe.digest(), f"{file}")
+                _check_recipe(journal, recipe, file)
         except SecateurError:
             if lock is not None:
                 os.close(lock)
             raise
         return cls(path, recipe, journal, lock)
+
+    def check_begun(self) -> None:
+        """Raises SecateurError where nothing has been evaluated yet."""
+        if any(self.journal.fact(name) is None for name in ("config", "model", "texts")):
+            raise SecateurError(f"{self.path}: nothing has been evaluated yet; 'secateur resume {self.path}' goes on")
+
+    def inside(self, folder: str, name: str) -> Path:
+        """A file in one of the run's own folders, for writing.
+
+        Raises:
+            StorageError: the name leads elsewhere, or the folder is a link to another place.
+        """
+        path = self.path / folder / name
+        if Path(name).name != name or (self.path / folder).is_symlink() or path.is_symlink():
+            raise StorageError(f"cannot write {path}: it leads out of the run's folder")
+        return path
 
     def close(self) -> None:
         self.journal.close()
@@ -77,6 +93,19 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_recipe(journal: Journal, recipe: Recipe, file: Path) -> None:
+    """Raises SecateurError where the recipe is another than the run began with, and says in what."""
+    values = recipe.model_dump(mode="json")
+    noted = journal.fact("recipe")
+    if noted is not None and noted != recipe.digest():
+        before = journal.fact("recipe values")
+        what = difference(before, values) if before is not None else "its digest differs"
+        raise SecateurError(f"{file} is not what this run began with ({what}); put that back, or start a new run")
+    if noted is None:
+        journal.settle("recipe values", values, f"{file}")
+        journal.settle("recipe", recipe.digest(), f"{file}")
 
 
 def _locked(path: Path) -> int:

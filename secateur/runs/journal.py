@@ -102,8 +102,8 @@ class Journal:
         noted = self.fact(name)
         if noted is None:
             self._database.add("facts", (name, json.dumps(value)))
-        elif noted != json.loads(json.dumps(value)):
-            raise SecateurError(f"{what} is not what this run began with ({noted} then, {value} now); start a new run")
+        elif noted != (now := json.loads(json.dumps(value))):
+            raise SecateurError(f"{what} is not what this run began with ({difference(noted, now)}); start a new run")
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
@@ -206,6 +206,15 @@ class Journal:
             except (TypeError, ValueError) as error:
                 raise self._database.damaged(f"a step of '{search}' is none") from error
         return found
+
+
+def difference(noted: Any, now: Any) -> str:
+    """In what a value has changed: of settings the first few that differ."""
+    if isinstance(noted, dict) and isinstance(now, dict):
+        keys = [key for key in noted.keys() | now.keys() if noted.get(key) != now.get(key)]
+        parts = [f"{key}: {difference(noted.get(key), now.get(key))}" for key in sorted(keys)[:4]]
+        return ", ".join(parts) + (", …" if len(keys) > 4 else "")
+    return f"{str(noted)[:100]} then, {str(now)[:100]} now"
 
 
 def is_name(name: str) -> bool:

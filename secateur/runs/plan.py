@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..files import write_text
 from ..space.anatomy import Anatomy, Block
@@ -128,6 +128,12 @@ class Plan(_Value):
     recipe: dict[str, Any]
     training: str | None = None
 
+    @model_validator(mode="after")
+    def _costs_compare(self) -> "Plan":
+        if missing := sorted(self.costs.keys() - self.dense_costs.keys()):
+            raise ValueError(f"dense_costs: has no '{missing[0]}', which is among the costs")
+        return self
+
     def states(self, anatomy: Anatomy) -> tuple[BlockState, ...]:
         """What becomes of each block; raises SecateurError when the plan does not fit the model."""
         if len(self.layers) != len(anatomy.blocks):
@@ -240,14 +246,16 @@ def _costs(anatomy: Anatomy, states: Sequence[BlockState], context: int) -> dict
 def read_plan(path: Path) -> Plan:
     """Reads a plan file; raises SecateurError when it is missing or not a plan."""
     try:
+        if not path.is_file():
+            raise SecateurError(f"plan {path}: cannot be read: there is no such file ({path.absolute()})")
         values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         return Plan.model_validate(values)
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SecateurError(f"plan {path}: cannot be read: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SecateurError(f"plan {path}: {where}: {first['msg']}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise SecateurError(f"plan {path}: cannot be read: {error}") from error
 
 
 def schema() -> dict[str, Any]:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..space.errors import SecateurError, suggest
+from .located import located
 from .recipe import Recipe
 from .settings import (
     EACH,
@@ -37,6 +37,10 @@ from .strategy_settings import (
     ScheduleSettings,
     SurrogateSettings,
 )
+from .values import apply, read_values
+
+MOST, LONGEST = 8, 200
+"""Problems that are told of a recipe, and characters of each."""
 
 
 def read_recipe(path: Path, settings: Sequence[str] = (), kept: bool = False) -> Recipe:
@@ -47,18 +51,12 @@ def read_recipe(path: Path, settings: Sequence[str] = (), kept: bool = False) ->
     Raises:
         SecateurError: the file cannot be read, is not YAML, or does not fit; every problem on a line of its own.
     """
-    try:
-        text = path.read_text(encoding="utf8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SecateurError(f"recipe {path}: cannot be read: {error}") from error
-    values = _parsed(text, f"recipe {path}")
-    if not isinstance(values, dict):
-        raise SecateurError(
-            f"recipe {path}: expected settings such as 'model:' and 'genes:', got {type(values).__name__}"
-        )
+    values = read_values(path, f"recipe {path}")
     for setting in settings:
-        _apply(values, setting)
-    return (kept_recipe if kept else make_recipe)(values, f"recipe {path}")
+        apply(values, setting)
+    if kept:
+        return kept_recipe(values, f"recipe {path}")
+    return make_recipe(located(values, path.absolute().parent), f"recipe {path}")
 
 
 def kept_recipe(values: Mapping[str, Any], where: str) -> Recipe:
@@ -94,31 +92,19 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         deeper = {tuple(one["loc"][:length]) for one in found for length in range(len(one["loc"]))}
         # Where a word or a section may stand and there is a section, only what is wrong with that is of use.
         found = [one for one in found if not (_is_word(one["loc"]) and isinstance(one["input"], Mapping))]
-        problems = [_problem(one) for one in found if one["type"] != "too_short" or tuple(one["loc"]) not in deeper]
-        raise SecateurError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error
+        found = [one for one in found if one["type"] != "too_short" or tuple(one["loc"]) not in deeper]
+        raise SecateurError(f"{where}: {_problems(found)}") from error
+
+
+def _problems(found: Sequence[dict[str, Any]]) -> str:
+    """The first of them, each once and not too long."""
+    problems = list(dict.fromkeys(_problem(one)[:LONGEST] for one in found[: 2 * MOST]))[:MOST]
+    return "; ".join(problems) + (f"; and {len(found) - MOST:,} more" if len(found) > MOST else "")
 
 
 def _is_word(location: Sequence[Any]) -> bool:
     """Whether an error is about the one of several kinds of value that is a word of a few."""
     return bool(location) and str(location[-1]).startswith("literal[")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without the silent second meaning: a key that stands twice is an error."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [key.value for key, _ in node.value]
-        twice = next((key for key in keys if isinstance(key, str) and keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"'{twice}' stands there twice, line {node.start_mark.line + 1}; keep one")
-        return super().construct_mapping(node, deep)
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise SecateurError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
 
 
 def training_settings(settings: TrainingSettings | None, changes: Sequence[str]) -> TrainingSettings:
@@ -134,39 +120,13 @@ def training_settings(settings: TrainingSettings | None, changes: Sequence[str])
     for change in changes:
         if not change.startswith("training."):
             raise SecateurError(f"--set {change}: only training is set here, such as training.what=full")
-        _apply(values, change)
+        apply(values, change)
     try:
         found = TrainingSettings.model_validate(values["training"])
         lists = {name: getattr(found, name) for name in ("optimiser", "learning_rate")}
         return found.model_copy(update={name: value[-1] for name, value in lists.items() if isinstance(value, tuple)})
     except ValidationError as error:
-        problems = [_problem({**one, "loc": ("training", *one["loc"])}) for one in error.errors()]
-        raise SecateurError("; ".join(dict.fromkeys(problems))) from error
-
-
-def _apply(values: dict[str, Any], setting: str) -> None:
-    key, equals, text = setting.partition("=")
-    if not equals or not key:
-        raise SecateurError(f"--set {setting}: write key=value, such as effort.tokens=50000")
-    *parents, last = key.split(".")
-    at: Any = values
-    for part in parents:
-        if isinstance(at, dict) and at.get(part) is None:
-            at[part] = {}
-        at = at[part] if isinstance(at, dict) else _item(at, part, setting)
-    value = _parsed(text, f"--set {setting}")
-    if isinstance(at, dict):
-        at[last] = value
-    elif isinstance(at, list) and last.isdigit() and int(last) < len(at):
-        at[int(last)] = value
-    else:
-        raise SecateurError(f"--set {setting}: there is no '{last}' to set")
-
-
-def _item(values: Any, part: str, setting: str) -> Any:
-    if isinstance(values, list) and part.isdigit() and int(part) < len(values):
-        return values[int(part)]
-    raise SecateurError(f"--set {setting}: there is no '{part}' to set")
+        raise SecateurError(_problems([{**one, "loc": ("training", *one["loc"])} for one in error.errors()])) from error
 
 
 def _problem(error: dict[str, Any]) -> str:

@@ -70,7 +70,7 @@ class Recipe(Settings):
     strategy: StrategySettings
     effort: Effort = Effort()
     baselines: tuple[str, ...] | Literal["all"] = "all"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":

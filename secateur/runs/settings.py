@@ -1,5 +1,6 @@
 """The settings of a recipe, section by section: frozen values that refuse what does not fit them."""
 
+import math
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ FRONT_BASELINES = ("shortgpt", "uniform-width", "uniform", "random")
 BASELINES = (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES, *SEARCH_BASELINES)
 PLAN_FILES = (".json", ".txt", ".yaml", ".yml", ".csv", ".npy")
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=2**62)]
 ONE, EACH = "one", "each"
 
 
@@ -40,7 +41,7 @@ def is_plan_file(name: str) -> bool:
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSettings(Settings):
@@ -97,14 +98,15 @@ class GeneSettings(Settings):
     `levels`: for sparsity, shares of zeros and patterns; for `attention` (KV groups), `queries` (query heads per KV
     group), `mlp` (channels) and `hidden` (residual width, one gene for the model), what is kept: counts, shares, 0 for
     dropped, or a text such as "step 128" or "5 levels to 0.25"; one list for all layers or one for each. Attention and
-    MLP without levels are kept or dropped. `multiple_of` rounds kept shares. `per` and `group` are for
+    MLP without levels are kept or dropped. `multiple_of` rounds kept shares; null: channels and the residual width to
+    64, or the next divisor of it that the dimension allows. `per` and `group` are for
     sparsity: a gene for each linear, sublayer, block or group of blocks; `per: model` is one width for all layers.
     """
 
     kind: Literal["attention", "queries", "mlp", "block", "hidden", "sparsity"]
     layers: str | tuple[int, ...] = "all"
     levels: str | tuple[Level | tuple[Level, ...], ...] = ()
-    multiple_of: Positive = 1
+    multiple_of: Positive | None = None
     per: Literal["linear", "sublayer", "block", "group", "model"] = "linear"
     group: Positive = 1
 
@@ -115,7 +117,10 @@ class GeneSettings(Settings):
 
         def one(level: object) -> Level:
             if isinstance(level, bool) or not isinstance(level, int | float | str):
-                raise ValueError(f"cannot read level {level!r}; write counts, shares, or one list of them per layer")
+                shown = level if level is None or isinstance(level, bool) else f"that is a {type(level).__name__}"
+                raise ValueError(f"cannot read level {shown}; write counts, shares, or one list of them per layer")
+            if len(str(level)) > 40 or (isinstance(level, float) and not math.isfinite(level)):
+                raise ValueError(f"cannot read level {str(level)[:40]}; write a count or a share")
             return level
 
         if isinstance(value, str):
@@ -136,7 +141,7 @@ class GeneSettings(Settings):
             raise ValueError("a block is kept or dropped: genes of kind block take no 'levels'")
         if self.kind == "hidden" and self.layers != "all":
             raise ValueError("the residual width is one gene for the model: genes of kind hidden take no 'layers'")
-        if self.multiple_of != 1 and (self.kind in ("sparsity", "block") or not self.levels):
+        if self.multiple_of not in (None, 1) and (self.kind in ("sparsity", "block") or not self.levels):
             raise ValueError(f"'multiple_of' belongs to widths, not to {self.kind} without 'levels' of width")
         if not isinstance(self.levels, str) and any(isinstance(level, tuple) for level in self.levels):
             numbers = [int(n) for n in re.findall(r"\d+", str(self.layers))]
@@ -183,14 +188,14 @@ class LatencySettings(Settings):
     device: Literal["cpu", "cuda", "llama.cpp", "estimate"]
     batch: Positive = 1
     prefill: Annotated[int, Field(ge=8)] = 512
-    decode: Annotated[int, Field(ge=0)] = 32
+    decode: Annotated[int, Field(ge=0, le=2**40)] = 32
     threads: Positive | None = None
     spread: Annotated[float, Field(gt=0, lt=1)] = 0.005
-    seconds: Annotated[float, Field(gt=0)] = 180.0
+    seconds: Annotated[float, Field(gt=0, le=10**7)] = 180.0
     repeats: Annotated[int, Field(ge=3)] = 7
     name: str = ""
-    gflops: Annotated[float, Field(gt=0)] | None = None
-    bandwidth: Annotated[float, Field(gt=0)] | None = None
+    gflops: Annotated[float, Field(gt=0, le=10**12)] | None = None
+    bandwidth: Annotated[float, Field(gt=0, le=10**12)] | None = None
 
     @model_validator(mode="after")
     def _fits_device(self) -> "LatencySettings":
@@ -282,4 +287,4 @@ class Effort(Settings):
 
     tokens: Positive | None = None
     evaluations: Positive | None = None
-    minutes: Annotated[float, Field(gt=0)] | None = None
+    minutes: Annotated[float, Field(gt=0, le=10**7)] | None = None

@@ -1,7 +1,7 @@
 """Budgets: hard upper limits on costs, absolute or relative to the dense model."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -46,12 +46,16 @@ def labelled(cost: str, estimate: bool) -> str:
     return f"{cost} (estimate)" if estimate and cost in LATENCIES else cost
 
 
-def parse_budgets(texts: Mapping[str, str | int | float], dense: Costs) -> tuple[Budget, ...]:
+def parse_budgets(
+    texts: Mapping[str, str | int | float], dense: Costs, rounded: Callable[[float], int | None] = lambda share: None
+) -> tuple[Budget, ...]:
     """Reads budgets such as {"parameters": "<= 0.75x", "weight_bytes": "300MB", "latency": "<= 40ms"}.
 
     A value is a number with an optional unit (k, M, G, B, kB, MB, GB, KiB, MiB, GiB; for latency ns, us, ms, s), or
-    relative to the dense model with `x` or `%`. Budgets on latency are checked, and left out as long as `dense` has
-    none.
+    relative to the dense model with `x` or `%`. `rounded` gives the weights that are left where every row has a share
+    of zeros, rounded to the nearest weight (None: no such level): a relative limit on `linear_weights` admits just
+    that, so that 70 % of zeros keep 0.3x whatever the rows' lengths. Budgets on latency are checked, and left out as
+    long as `dense` has none.
 
     Raises:
         SecateurError: an unknown cost or a value that cannot be read.
@@ -61,6 +65,8 @@ def parse_budgets(texts: Mapping[str, str | int | float], dense: Costs) -> tuple
         if cost not in COSTS:
             raise SecateurError(f"budgets: unknown cost '{cost}'; {suggest(cost, COSTS)}")
         limit = parse_limit(cost, raw, dense, f"budgets.{cost}")
+        if limit is not None and cost == "linear_weights" and str(raw).strip().lower().endswith(("x", "%")):
+            limit = max(limit, rounded(1 - limit / max(1, dense.linear_weights)) or 0)
         if limit is not None:
             budgets.append(Budget(cost, limit, str(raw).strip()))
     return tuple(budgets)
@@ -68,7 +74,7 @@ def parse_budgets(texts: Mapping[str, str | int | float], dense: Costs) -> tuple
 
 def parse_limit(cost: str, raw: str | int | float, dense: Costs, where: str) -> int | None:
     """Reads one limit; None for a latency when `dense` has none. Raises SecateurError when it cannot be read."""
-    text = str(raw).strip()
+    text = str(raw).strip()[:60]
     match = re.fullmatch(r"(?:<=\s*)?([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)", text)
     unit = match[2].lower() if match else ""
     units = SECONDS if cost in LATENCIES else UNITS

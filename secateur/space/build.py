@@ -17,14 +17,15 @@ def structured_genes(
     layers: Sequence[int],
     keep_first_attention: bool = True,
     levels: WidthLevels = (),
-    multiple_of: int = 1,
+    multiple_of: int | None = 1,
     together: bool = False,
 ) -> tuple[Gene, ...]:
     """Genes `attention`, `queries`, `mlp` or `block`, one for each of `layers`, or one for all of them `together`.
 
-    `levels`: as `width_levels` reads them, or one such list for each of `layers`; nothing: kept and dropped. Layer 0
-    keeps some attention unless `keep_first_attention` is false: caches and llama.cpp read sizes from it. Where layers
-    with and without a sliding window alternate, so does the first layer of each sort.
+    `multiple_of`: None is what hardware likes of channels, and 1 of heads. `levels`: as `width_levels` reads them, or
+    one such list for each of `layers`; nothing: kept and dropped. Layer 0 keeps some attention unless
+    `keep_first_attention` is false: caches and llama.cpp read sizes from it. Where layers with and without a sliding
+    window alternate, so does the first layer of each sort.
 
     Together, layers are narrowed and never dropped.
 
@@ -44,7 +45,8 @@ def structured_genes(
             raise SecateurError(
                 f"{where}: one query head per KV group, as many KV groups as heads: use kind 'attention' for them"
             )
-        kept = width_levels(where, UNITS[kind], dense, wanted, multiple_of) if levels else (dense, 0)
+        multiple = 1 if multiple_of is None and kind != "mlp" else multiple_of
+        kept = width_levels(where, UNITS[kind], dense, wanted, multiple) if levels else (dense, 0)
         if kind == "queries" or (index in firsts and kind != "mlp"):
             kept = tuple(level for level in kept if level)
         if len(kept) > 1:
@@ -77,7 +79,7 @@ def _together(kind: GeneKind, genes: Sequence[Gene], layers: Sequence[int], coun
     return (Gene(kind, site, levels, tuple((index, -1) for index in layers)),)
 
 
-def hidden_gene(anatomy: Anatomy, levels: WidthLevels, multiple_of: int, order: str) -> Gene:
+def hidden_gene(anatomy: Anatomy, levels: WidthLevels, multiple_of: int | None, order: str) -> Gene:
     """The gene of the residual width.
 
     Raises:
@@ -116,16 +118,32 @@ def _per_layer(kind: str, levels: WidthLevels, layers: Sequence[int]) -> list[Wi
     return [tuple(level) for level in levels if not isinstance(level, float | int | str)]
 
 
-def width_levels(where: str, unit: str, dense: int, levels: WidthLevels, multiple_of: int = 1) -> tuple[int, ...]:
+LIKED, STEPS_LEFT = 64, 16
+"""Kernels like widths in whole multiples of this; of a smaller one where fewer widths than this would be left."""
+
+
+def liked_multiple(dense: int) -> int:
+    """The largest power of two up to `LIKED` that divides a dimension and leaves something to choose from."""
+    multiple = LIKED
+    while multiple > 1 and (dense % multiple or dense // multiple < STEPS_LEFT):
+        multiple //= 2
+    return multiple
+
+
+def width_levels(
+    where: str, unit: str, dense: int, levels: WidthLevels, multiple_of: int | None = 1
+) -> tuple[int, ...]:
     """Numbers kept, from `dense` down.
 
     `levels`: counts (1024), shares (0.75, "75%", 1.0), or one text, "step 128" or "5 levels", evenly down to nothing,
     or as in "step 128 to 0.25" down to a count or share. 0 is dropped. Shares are rounded to `multiple_of`; counts must
-    be multiples.
+    be multiples, unless `multiple_of` is None: then shares are rounded to what hardware likes (`liked_multiple`).
 
     Raises:
         SecateurError: a level that cannot be read, is too large, or is no multiple; `multiple_of` leaves none.
     """
+    strict = multiple_of is not None
+    multiple_of = liked_multiple(dense) if multiple_of is None else multiple_of
     if multiple_of > 1 and multiple_of >= dense:
         raise SecateurError(
             f"{where}: multiple_of {multiple_of} leaves no width between {dense} {unit} and none; make it smaller"
@@ -150,12 +168,14 @@ def width_levels(where: str, unit: str, dense: int, levels: WidthLevels, multipl
             return dense if value == 1 else rounded(value * dense)
         if not 0 <= value <= dense:
             raise SecateurError(f"{where}: level {level}, but there are {dense} {unit}")
-        if int(value) % multiple_of and int(value) != dense:
+        if strict and int(value) % multiple_of and int(value) != dense:
             raise SecateurError(f"{where}: level {level} is no multiple of multiple_of {multiple_of}")
         return int(value)
 
     if isinstance(levels, str):
-        match = re.fullmatch(r"(?:step (\d+)|(\d+) levels)(?: to ([0-9.]+%?))?", levels.strip())
+        match = re.fullmatch(r"(?:step ([0-9]{1,9})|([0-9]+) levels)(?: to ([0-9.]{1,20}%?))?", levels.strip())
+        if match is not None and match[2] and (len(match[2]) > 9 or int(match[2]) > dense + 1):
+            raise SecateurError(f"{where}: levels '{levels[:40]}': there are {dense} {unit}, and not so many levels")
         if match is None or int(match[1] or match[2]) < (1 if match[1] else 2):
             raise SecateurError(f"{where}: cannot read levels '{levels}'; write 'step 128', '5 levels' or a list")
         last = one(match[3]) if match[3] else 0

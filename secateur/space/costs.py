@@ -94,7 +94,8 @@ class Costs:
         macs: multiply-accumulates per token with a full context, attention scores included. Zeros in a dense matrix
             are multiplied like any number, so that unstructured sparsity does not lower this.
         weight_bytes: of all parameters in the model's dtype, as safetensors holds them.
-        kv_bytes: of the KV cache per token, in the model's dtype; an encoder has none.
+        kv_bytes: of the KV cache of one sequence as long as the context, in the model's dtype; a sliding window holds
+            no more than its length, and an encoder has none.
         sublayers: attention and MLP sublayers kept, however narrow; None in journals of before this was counted.
         prefill: nanoseconds from a latency table, None where the space has none; so are the next two.
         decode: the same for one token.
@@ -119,7 +120,7 @@ class Costs:
 
 
 class BlockCosts(NamedTuple):
-    """The share of one block; `kv` in elements per token, not bytes."""
+    """The share of one block; `kv` in elements, not bytes."""
 
     parameters: int
     zeros: int
@@ -148,8 +149,9 @@ def block_costs(block: Block, state: BlockState, context: int, additions: Additi
             zeros += level.zeros(outputs, inputs)
     macs = weights
     if state.attention:
-        macs += 2 * sizes["heads"] * block.head_dim * min(context, block.window or context)
-        kv = 2 * state.attention * block.head_dim
+        seen = min(context, block.window or context)
+        macs += 2 * sizes["heads"] * block.head_dim * seen
+        kv = 2 * state.attention * block.head_dim * seen
     return BlockCosts(parameters, zeros, weights, macs, kv, sum(kept > 0 for kept in state.kept))
 
 

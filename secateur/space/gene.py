@@ -1,5 +1,6 @@
 """Genes: one decision each, with levels ordered from dense to smallest."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -27,7 +28,7 @@ class Sparsity:
             SecateurError: not a share in [0, 1) in steps of 0.005, nor an N:M pattern with 0 < N < M <= 16.
         """
         text = str(value).strip()
-        pattern = re.fullmatch(r"(\d+):(\d+)", text)
+        pattern = re.fullmatch(r"([0-9]{1,4}):([0-9]{1,4})", text)
         if pattern:
             keep, of = int(pattern[1]), int(pattern[2])
             if not 0 < keep < of <= 16:
@@ -36,8 +37,10 @@ class Sparsity:
         try:
             share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
         except ValueError:
+            share = math.nan
+        if not math.isfinite(share):
             raise SecateurError(
-                f"sparsity level '{text}': expected a share such as 0.5 or a pattern such as 2:4"
+                f"sparsity level '{text[:40]}': expected a share such as 0.5 or a pattern such as 2:4"
             ) from None
         steps = round(share * STEPS)
         if not 0 <= steps < STEPS or abs(share * STEPS - steps) > 1e-6:

@@ -13,7 +13,7 @@ from .budget import Budget, shown
 from .checks import check_covered, check_genes, check_patterns, check_projection
 from .costs import NONE_ADDED, Additions, BlockCosts, BlockState, Costs, block_costs, dense_state, total
 from .errors import SecateurError, suggest
-from .gene import Gene, Sparsity
+from .gene import STEPS, Gene, Sparsity, zeros_per_row
 from .genome import Genome
 from .latency import LatencyTable, Shape, every_state, shapes
 
@@ -260,6 +260,18 @@ class Space:
                     sizes |= {level for level in self.genes[index].levels if isinstance(level, int)}
             levels.append({kind: sorted(sizes) for kind, sizes in kept.items()})
         return shapes(every_state(levels), self.anatomy)
+
+    def weights_left(self, share: float) -> int | None:
+        """Weights of the blocks' linears where every row has a share of zeros, rounded to the nearest weight.
+
+        None where the share is no level: levels go in steps of half a per cent.
+        """
+        linears = [linear for block in self.anatomy.blocks for linear in block.linears]
+        steps, weight = round(share * STEPS), STEPS / sum(linear.weights for linear in linears)
+        # A limit in whole weights is off by less than one.
+        if not 0 < steps < STEPS or abs(share * STEPS - steps) > weight + 1e-6:
+            return None
+        return sum(one.outputs * (one.inputs - zeros_per_row(steps, one.inputs)) for one in linears)
 
     @cached_property
     def dense_costs(self) -> Costs:

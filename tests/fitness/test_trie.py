@@ -117,7 +117,7 @@ def test_batches_change_nothing_but_the_speed(evaluate: SubnetEvaluator, monkeyp
     alone = {one.key: one.losses for one in evaluate(genomes, range(6))}
     each, evaluate.layer_passes = evaluate.layer_passes // 6, 0
     for size in (2, 4, 6):
-        monkeypatch.setattr(evaluate, "_batch", size)
+        monkeypatch.setattr(evaluate._batches, "size", size)
         for asked in (range(6), range(1, 5), range(3, 4)):
             for one in evaluate(genomes, asked):
                 for name, values in one.losses.items():

@@ -168,6 +168,8 @@ def test_what_tools_get_wrong_without_a_word_is_refused() -> None:
     for name in ("multipruner", "darwinlm"):
         assert "32 / 4 wide, and here it is 12" in (refusal(FORMATS[name], plan) or "")
     assert "folders and names of a hub" in (refusal(FORMATS["mergekit"], plan) or "")
+    assert refusal(FORMATS["hf"], plan) is None, "what is kept whole is known"
+    plan = plan_source(wide, [replace(state, mlp=24) for state in dense(wide)], "package:m")
     assert "not what" in (refusal(FORMATS["hf"], plan) or ""), "another tool's file does not say which channels"
 
 

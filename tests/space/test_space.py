@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from secateur.operators.sampling import uniform
 from secateur.space.budget import parse_budgets
-from secateur.space.build import hidden_gene, parse_layers, sparsity_genes, structured_genes, width_levels
+from secateur.space.build import (
+    hidden_gene,
+    liked_multiple,
+    parse_layers,
+    sparsity_genes,
+    structured_genes,
+    width_levels,
+)
 from secateur.space.costs import Additions
 from secateur.space.errors import SecateurError
 from secateur.space.gene import Sparsity
@@ -297,3 +304,38 @@ def test_independent_spaces_are_those_where_every_genome_is_canonical(make: Call
     changed = any(space.canonical(genome) != genome for genome in drawn)
     object.__delattr__(space, "independent")
     assert space.independent == (not changed)
+
+
+@given(st.integers(1, 199))
+def test_a_budget_of_weights_admits_that_share_of_zeros_in_every_row(steps: int) -> None:
+    """Whatever the lengths of rows: rounding to the nearest weight is no excess."""
+    shape = anatomy_for("llama", hidden_size=36, intermediate_size=50)
+    level = Sparsity(steps=steps)
+    space = Space(shape, sparsity_genes(shape, [level], range(4), "linear"))
+    share = f"{1 - level.share:.3f}x"
+    budgets = parse_budgets({"linear_weights": f"<= {share}"}, space.dense_costs, space.weights_left)
+    limited, everywhere = space.with_budgets(budgets), Genome((1,) * len(space.genes))
+    assert limited.feasible(everywhere)
+    left = space.costs(everywhere).linear_weights
+    assert limited.budgets[0].limit <= max(left, int((1 - level.share) * space.dense_costs.linear_weights) + 1)
+
+
+def test_a_window_holds_no_more_of_the_cache_than_its_length() -> None:
+    """Gemma 3 1B at 32,768 tokens: 146 MB, not 872."""
+    values = {"num_hidden_layers": 26, "num_key_value_heads": 1, "num_attention_heads": 4, "head_dim": 256}
+    types = ["full_attention" if (index + 1) % 6 == 0 else "sliding_attention" for index in range(26)]
+    shape = anatomy_for("gemma3_text", sliding_window=512, layer_types=types, **values)
+    shape = replace(shape, bytes_per_parameter=2)
+    space = Space(shape, structured_genes(shape, "mlp", range(26)), context=32_768)
+    assert space.dense_costs.kv_bytes == (22 * 512 + 4 * 32_768) * 2 * 256 * 2
+
+
+@pytest.mark.parametrize(
+    ("dense", "multiple"), [(14_336, 64), (4864, 64), (1536, 64), (576, 32), (48, 2), (33, 1), (7, 1)]
+)
+def test_widths_are_what_kernels_like_unless_somebody_says_otherwise(dense: int, multiple: int) -> None:
+    assert liked_multiple(dense) == multiple
+    levels = width_levels("mlp", "channels", dense, "4 levels", None)
+    assert all(level % multiple == 0 for level in levels)
+    assert width_levels("mlp", "channels", dense, [dense, 5], None) == (dense, 5), "counts are taken at their word"
+    assert width_levels("mlp", "channels", dense, [0.7], 1)[1] == round(0.7 * dense)

@@ -1,11 +1,26 @@
 """The model card of an exported checkpoint: what was removed where, what it costs, how it scores, how to load it."""
 
+import re
 from pathlib import Path
 
 import yaml
 
 from ...space.budget import labelled, shown
 from ..plan import Kept, Layer, Plan, Score
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
+_LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+def text(value: object) -> str:
+    """Anything from outside as text of a paragraph or table cell: on one line, nothing in it Markdown or HTML."""
+    return _SPECIAL.sub(r"\\\1", _LINES.sub(" ", str(value)))
+
+
+def _fenced(content: str, language: str) -> list[str]:
+    """Lines of a block of code, with a fence that nothing in it closes."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", content)), default=0))
+    return [f"{fence}{language}", content, fence]
 
 
 def card(plan: Plan, own_class: str | None, causal: bool) -> str:
@@ -14,11 +29,12 @@ def card(plan: Plan, own_class: str | None, causal: bool) -> str:
     removed = [layer.index for layer in plan.layers if layer.removed]
     return "\n".join(
         [
-            f"# {Path(plan.model.path).name}, compressed by Secateur (plan '{plan.name}')",
+            f"# {text(Path(plan.model.path).name)}, compressed by Secateur (plan '{text(plan.name)}')",
             "",
-            f"Made from `{plan.model.path}` ({plan.model.family}, {plan.model.dtype}, weights {plan.model.digest}).",
+            f"Made from {text(plan.model.path)} ({text(plan.model.family)}, {text(plan.model.dtype)}, weights "
+            f"{text(plan.model.digest)}).",
             f"Removed layers: {', '.join(map(str, removed)) or 'none'}. {' '.join(_how(plan))}",
-            *([f"Trained afterwards: {plan.training}; scores are those after it."] if plan.training else []),
+            *([f"Trained afterwards: {text(plan.training)}; scores are those after it."] if plan.training else []),
             "",
             "## Loading",
             "",
@@ -47,9 +63,9 @@ def card(plan: Plan, own_class: str | None, causal: bool) -> str:
             "| text | source | sequences | tokens each | beginning with | digest |",
             "|---|---|---|---|---|---|",
             *(
-                f"| {title} | {text.source} | {text.sequences} | {text.length} | "
-                f"{' '.join(map(str, text.prefix))} | {text.digest} |"
-                for title, text in plan.texts.items()
+                f"| {text(title)} | {text(one.source)} | {one.sequences} | {one.length} | "
+                f"{' '.join(map(str, one.prefix))} | {text(one.digest)} |"
+                for title, one in plan.texts.items()
             ),
             "",
             "## Layers (indices of the dense model; kept of all)",
@@ -58,11 +74,9 @@ def card(plan: Plan, own_class: str | None, causal: bool) -> str:
             "|---|---|---|---|---|",
             *(_layer(layer) for layer in plan.layers),
             "",
-            f"## Recipe (digest {plan.recipe_digest}, seed {plan.seed})",
+            f"## Recipe (digest {text(plan.recipe_digest)}, seed {plan.seed})",
             "",
-            "```yaml",
-            yaml.safe_dump(plan.recipe, sort_keys=False, allow_unicode=True).rstrip(),
-            "```",
+            *_fenced(yaml.safe_dump(plan.recipe, sort_keys=False, allow_unicode=True).rstrip(), "yaml"),
             "",
             "`plan.json` has the indices of every head and channel that was kept.",
             "",
@@ -76,11 +90,11 @@ def _how(plan: Plan) -> list[str]:
         lines.append(f"Residual width {plan.hidden.kept} of {plan.hidden.of}.")
     if plan.widths is not None:
         repair = plan.widths.repair or "no"
-        lines.append(f"Heads and channels chosen by {plan.widths.order}, {repair} repair of what is left.")
+        lines.append(f"Heads and channels chosen by {text(plan.widths.order)}, {text(repair)} repair of what is left.")
         if plan.hidden is not None:
-            lines.append(f"Residual features by {plan.widths.hidden}.")
+            lines.append(f"Residual features by {text(plan.widths.hidden)}.")
     if plan.pruner:
-        lines.append(f"Sparse weights by {plan.pruner}, stored as zeros: the file is no smaller for them.")
+        lines.append(f"Sparse weights by {text(plan.pruner)}, stored as zeros: the file is no smaller for them.")
     return lines
 
 
@@ -115,9 +129,9 @@ def _loading(own_class: str | None, auto: str) -> list[str]:
 def _scores(plan: Plan) -> list[str]:
     rows = {plan.name: plan.scores, **plan.compared}
     return [
-        f"| {name} | {text} | {score} | {_value(value)} | {value.sequences} |"
+        f"| {text(name)} | {text(title)} | {text(score)} | {_value(value)} | {value.sequences} |"
         for name, texts in rows.items()
-        for text, scores in texts.items()
+        for title, scores in texts.items()
         for score, value in scores.items()
     ]
 
@@ -129,7 +143,7 @@ def _value(score: Score) -> str:
 def _layer(layer: Layer) -> str:
     if layer.removed:
         return f"| {layer.index} | removed | | removed | |"
-    sparsity = ", ".join(f"{name} {value}" for name, value in layer.sparsity.items())
+    sparsity = ", ".join(text(f"{name} {value}") for name, value in layer.sparsity.items())
     queries = _kept(layer.queries) if layer.queries else "all" if layer.attention.kept else ""
     return f"| {layer.index} | {_kept(layer.attention)} | {queries} | {_kept(layer.mlp)} | {sparsity} |"
 

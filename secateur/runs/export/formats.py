@@ -135,8 +135,10 @@ def refusal(form: Format, source: Source) -> str | None:
     if missing is not None:
         return f"{missing}, which it cannot express"
     reason = form.check(source)
-    if reason is None and form.write is None and not source.plan.recipe:
-        return "the plan was read from another tool's file, which says how much is kept and not what"
+    # Of what is dropped or kept whole nothing is left to choose.
+    narrower = next((where for feature, where in asked.items() if feature not in ("layers", "sublayers")), None)
+    if reason is None and form.write is None and not source.plan.recipe and narrower is not None:
+        return f"the plan was read from another tool's file, which says how much is kept and not what ({narrower})"
     return reason
 
 

@@ -65,8 +65,31 @@ def export_hf(
         except SafetensorError as error:
             raise StorageError(f"cannot write {out}: {error}") from error
         tokenizer.save_pretrained(folder)
+        _forget_code(folder)
         plan.write(folder / "plan.json")
         (folder / "README.md").write_text(card(plan, own_class, anatomy.causal), encoding="utf8")
+
+
+def _forget_code(folder: Path) -> None:
+    """Takes out what configurations say of code that is not in the folder: the dense model's, and its tokenizer's."""
+    for file in folder.glob("*config.json"):
+        values = json.loads(file.read_text(encoding="utf8"))
+        named = values.get("auto_map")
+        if not isinstance(named, dict):
+            continue
+
+        def is_here(value: object) -> bool:
+            return all(
+                "--" not in str(one) and (folder / f"{str(one).partition('.')[0]}.py").is_file()
+                for one in (value if isinstance(value, list | tuple) else [value])
+                if one
+            )
+
+        kept = {name: value for name, value in named.items() if is_here(value)}
+        if kept != named:
+            values = {name: value for name, value in values.items() if name != "auto_map"}
+            values |= {"auto_map": kept} if kept else {}
+            file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf8")
 
 
 def save(
@@ -152,6 +175,8 @@ def _save_own_class(
     written = json.loads(file.read_text())
     auto = "AutoModelForCausalLM" if anatomy.causal else "AutoModelForMaskedLM"
     written["architectures"] = [classes.Model.__name__]
+    # Whoever reads the file without our class reads the names that all configurations share.
+    written.setdefault("num_hidden_layers", len(kept_blocks(states)))
     written["auto_map"] = {
         "AutoConfig": f"{MODELING}.{classes.Config.__name__}",
         auto: f"{MODELING}.{classes.Model.__name__}",

@@ -1,6 +1,7 @@
 """The pictures of a report, as PNG bytes."""
 
 import io
+import warnings
 from collections.abc import Sequence
 
 import matplotlib
@@ -17,6 +18,9 @@ from ...space.space import Space
 from ..folder import RunFolder
 from ..journal import CALIBRATION, FOUND
 from .summary import Summary, joined
+
+# Names from outside are no formulas.
+matplotlib.rcParams["text.parse_math"] = False
 
 
 def figures(folder: RunFolder, space: Space, summary: Summary) -> dict[str, bytes]:
@@ -36,7 +40,9 @@ def figures(folder: RunFolder, space: Space, summary: Summary) -> dict[str, byte
 def png(figure: Figure) -> bytes:
     """A figure as PNG bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # names in any script
+        figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import math
+from collections.abc import Sequence
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -22,17 +23,20 @@ _TEMPLATE = """<!doctype html>
 <h1>{{ title }}</h1>
 <p>Budget: {{ budgets | join(", ") or "none" }}. Model {{ model }}.</p>
 <h2>Found plan against baselines</h2>
-<table><tr><th>plan</th><th>{{ labelled(cost, estimate) }} of dense</th>
+<table><tr><th>plan</th>{% for cost in shown_costs %}<th>{{ labelled(cost, estimate) }} of dense</th>{% endfor %}
 {% for text in summary.held_out %}<th>{{ text }} KL</th><th>perplexity</th>{% endfor %}
 <th>found minus this, paired 95 %</th><th>search tokens</th><th>evaluations</th></tr>
-{% for row in summary.rows %}<tr class="{{ 'found' if row.name == 'found' }}"><td>{{ row.name }}</td>
-<td>{{ "%.4f" | format(row.costs[cost] / dense_cost) }}</td>
+{% for row in summary.rows %}<tr class="{{ 'found' if row.name == 'found' }}">
+<td>{{ row.name }}{{ " *" if row.slack }}</td>
+{% for cost in shown_costs %}<td>{{ "%.4f" | format(row.costs[cost] / [summary.dense_costs[cost], 1] | max) }}</td>
+{% endfor %}
 {% for text in summary.held_out %}{% set scores = row.scores.get(text) %}
 <td>{% if scores %}{{ "%.4f ± %.4f" | format(scores.kl.mean, scores.kl.standard_error) }}{% endif %}</td>
 <td>{% if scores %}{{ "%.2f" | format(exp(scores.cross_entropy.mean)) }}{% endif %}</td>{% endfor %}
 <td>{% if row.against %}{{ "%+.4f [%+.4f, %+.4f]" | format(row.against.mean, row.against.low, row.against.high) }}
 {% endif %}</td><td>{{ "{:,}".format(row.tokens) }}</td><td>{{ "{:,}".format(row.evaluations) }}</td></tr>
 {% endfor %}</table>
+{% if summary.slack %}<p>* {{ summary.slack }}</p>{% endif %}
 {% for line in summary.latency %}<p>{{ line }}</p>{% endfor %}
 {% if summary.model %}<p>{{ summary.model }}</p>{% endif %}
 {% for line in summary.training %}<p>{{ line }}</p>{% endfor %}
@@ -66,7 +70,7 @@ def page(
     title: str,
     model: str,
     budgets: list[str],
-    cost: str,
+    shown_costs: Sequence[str],
     summary: Summary,
     pictures: dict[str, bytes],
     recipe: str,
@@ -82,8 +86,7 @@ def page(
         title=title,
         model=model,
         budgets=budgets,
-        cost=cost,
-        dense_cost=max(1, summary.dense_costs[cost]),
+        shown_costs=shown_costs,
         summary=summary,
         pictures=[(HEADINGS[name], base64.b64encode(pictures[name]).decode()) for name in HEADINGS if name in pictures],
         costs=list(summary.rows[0].costs.items()) if summary.rows else [],

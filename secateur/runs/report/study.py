@@ -38,7 +38,7 @@ def write_study(folder: RunFolder, space: Space) -> Path:
     names: dict[str, list[str]] = {}
     for choice in folder.journal.choices().values():
         names.setdefault(space.key(choice.genome), []).append(choice.name)
-    path = folder.path / "report" / "study.log"
+    path = folder.inside("report", "study.log")
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

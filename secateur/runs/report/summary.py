@@ -18,6 +18,8 @@ from .tasks import task_grid
 from .training import training_notes
 
 CONFIDENCE = 0.95
+TOLERANCE = 0.002
+"""Share of a budget that a baseline may leave and still count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Difference:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One plan of the comparison. `scores` is by text and score; `against` compares `found` with it on all held-out
-    sequences together."""
+    sequences together; `slack`: it ends so far below every budget that the comparison would not be fair."""
 
     name: str
     genome: Genome
@@ -51,6 +53,7 @@ class Row:
     evaluations: int
     seconds: float
     against: Difference | None
+    slack: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,14 @@ class Summary:
     model: str = ""
     training: tuple[str, ...] = ()
     tasks: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def slack(self) -> str:
+        """Which rows the verdict leaves out, in a sentence; empty where it counts all."""
+        names = [row.name for row in self.rows if row.slack]
+        if not names:
+            return ""
+        return f"Left out of the verdict, since they leave of a budget what the found plan uses up: {', '.join(names)}."
 
 
 Losses = dict[tuple[str, str], list[Evaluation]]
@@ -147,6 +158,15 @@ def _row(
         choice.evaluations if choice else 0,
         choice.seconds if choice else 0.0,
         against,
+        name not in (FOUND, "dense") and found is not None and _has_slack(space, genome, found),
+    )
+
+
+def _has_slack(space: Space, genome: Genome, found: Genome) -> bool:
+    """Whether a genome leaves of every budget more than `TOLERANCE` that the found one uses up."""
+    mine, best = space.costs(genome), space.costs(found)
+    return bool(space.budgets) and all(
+        budget.of(mine) < budget.of(best) - TOLERANCE * budget.limit for budget in space.budgets
     )
 
 
@@ -195,7 +215,9 @@ def _verdict(rows: list[Row], held_out: tuple[str, ...], when: str) -> str:
     baselines = [row for row in rows if row.name not in (FOUND, UNTRAINED, "dense")]
     if not math.isfinite(mean_held_out(rows[0], held_out)):
         return "Not confirmed yet: the found plan has not been scored on held-out text."
-    scored = [row for row in baselines if row.against is not None]
+    scored = [row for row in baselines if row.against is not None and not row.slack]
+    if not scored and any(row.slack for row in baselines):
+        return "Not compared: every baseline ends below a budget that the found plan uses up."
     if not scored:
         return "Not compared: the run has no baseline that was scored on held-out text."
     best = min(scored, key=lambda row: mean_held_out(row, held_out))

@@ -19,18 +19,21 @@ def _perplexity(nats: float) -> str:
     return f"{value:.1f}" if value < 10_000 else f"{value:.1e}"
 
 
-def print_summary(console: Console, summary: Summary, budgets: list[str], cost: str, estimate: bool = False) -> None:
-    """Prints verdict and comparison; `cost` is the cost shown relative to dense. `estimate`: latency is one."""
+def print_summary(
+    console: Console, summary: Summary, budgets: list[str], costs: Sequence[str], estimate: bool = False
+) -> None:
+    """Prints verdict and comparison; `costs` are shown relative to dense. `estimate`: latency is one."""
     console.print(summary.verdict, style="bold")
     table = Table(title=f"Budget: {', '.join(budgets) or 'none'}", title_justify="left")
-    headings = ["plan", f"{labelled(cost, estimate)}\nof dense"]
+    headings = ["plan", *(f"{labelled(cost, estimate)}\nof dense" for cost in costs)]
     for text in summary.held_out:
         headings += [f"{text}\nKL", "\nppl"]
     headings += ["found minus this\n95 % interval", "search\ntokens"]
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "plan" else "right", no_wrap=True)
     for row in summary.rows:
-        cells = [row.name, f"{row.costs[cost] / max(1, summary.dense_costs[cost]):.4f}"]
+        cells = [f"{row.name}{' *' * row.slack}"]
+        cells += [f"{row.costs[cost] / max(1, summary.dense_costs[cost]):.4f}" for cost in costs]
         for text in summary.held_out:
             scores = row.scores.get(text)
             if scores is None:
@@ -43,6 +46,8 @@ def print_summary(console: Console, summary: Summary, budgets: list[str], cost: 
         cells.append(f"{row.tokens:,}" if row.tokens else "")
         table.add_row(*cells, style="bold" if row.name == "found" else "")
     console.print(table)
+    if summary.slack:
+        console.print(f"* {summary.slack}")
     _print_rest(console, summary)
 
 

@@ -1,7 +1,5 @@
 """Writes a run's report: pictures, page and plans, all of which can be deleted and rebuilt."""
 
-from pathlib import Path
-
 from ...files import write_bytes, write_text
 from ...space.space import Space
 from ..folder import RunFolder
@@ -14,9 +12,9 @@ from .page import page
 from .summary import Summary, make_plan
 
 
-def shown_cost(space: Space) -> str:
-    """The cost that tables show: the first that is budgeted."""
-    return space.budgets[0].cost if space.budgets else "parameters"
+def shown_costs(space: Space) -> tuple[str, ...]:
+    """The costs that tables show: those that are budgeted."""
+    return tuple(dict.fromkeys(budget.cost for budget in space.budgets)) or ("parameters",)
 
 
 def estimated(space: Space) -> bool:
@@ -34,34 +32,33 @@ def write_report(folder: RunFolder, space: Space, summary: Summary | FrontSummar
         _write_front(folder, space, summary)
         return
     pictures = figures(folder, space, summary)
-    report: Path = folder.path / "report"
     for name, content in pictures.items():
-        write_bytes(report / f"{name}.png", content)
+        write_bytes(folder.inside("report", f"{name}.png"), content)
     budgets = [str(budget) for budget in space.budgets]
     html = page(
         folder.path.name,
         folder.recipe.model.path,
         budgets,
-        shown_cost(space),
+        shown_costs(space),
         summary,
         pictures,
         folder.recipe.to_yaml(),
         estimate=estimated(space),
     )
-    write_text(report / "index.html", html)
+    write_text(folder.inside("report", "index.html"), html)
     _write_plans(folder, space, summary)
 
 
 def _write_plans(folder: RunFolder, space: Space, summary: Summary, without: tuple[str, ...] = ()) -> None:
     for row in summary.rows:
         if row.name != "dense" and row.name not in without:
-            make_plan(folder, space, summary, row).write(folder.path / "plans" / f"{row.name}.json")
+            make_plan(folder, space, summary, row).write(folder.inside("plans", f"{row.name}.json"))
 
 
 def _write_front(folder: RunFolder, space: Space, front: FrontSummary) -> None:
     drawn = pictures(front, space)
     for name, content in drawn.items():
-        write_bytes(folder.path / "report" / f"{name}.png", content)
+        write_bytes(folder.inside("report", f"{name}.png"), content)
     html = front_page(
         folder.path.name,
         folder.recipe.model.path,
@@ -72,8 +69,8 @@ def _write_front(folder: RunFolder, space: Space, front: FrontSummary) -> None:
         drawn.get("profile", b""),
         folder.recipe.to_yaml(),
     )
-    write_text(folder.path / "report" / "index.html", html)
+    write_text(folder.inside("report", "index.html"), html)
     _write_plans(folder, space, front.summary, (FOUND,))
     knee = next((row for row in front.summary.rows if row.name == front.knee), None)
     if knee is not None:
-        make_plan(folder, space, front.summary, knee).write(folder.path / "plans" / "knee.json")
+        make_plan(folder, space, front.summary, knee).write(folder.inside("plans", "knee.json"))

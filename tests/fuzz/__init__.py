@@ -1,0 +1,1 @@
+"""Structure-aware mutations of everything that users hand to the program: `make fuzz`."""
