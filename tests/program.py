@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -25,10 +26,14 @@ def forked(
     cwd: Path | None = None,
     environment: Mapping[str, str | None] | None = None,
     timeout: float = 300,
+    largest: int | None = None,
 ) -> Ended:
-    """`secateur ARGUMENTS` to its end; None takes a variable out of the environment."""
+    """`secateur ARGUMENTS` to its end; None takes a variable out of the environment.
+
+    `largest`: bytes beyond which no file can grow, as on a disk that is full.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        process = start(arguments, Path(folder), cwd, environment)
+        process = start(arguments, Path(folder), cwd, environment, largest)
         process.join(timeout)
         assert process.exitcode is not None, "it hangs"
         return Ended(process.exitcode, *((Path(folder) / name).read_text("utf8") for name in ("out", "err")))
@@ -39,15 +44,19 @@ def start(
     folder: Path,
     cwd: Path | None = None,
     environment: Mapping[str, str | None] | None = None,
+    largest: int | None = None,
 ) -> Any:
     """The process, begun; it writes to the files `out` and `err` of `folder`."""
     values = {**os.environ, **(environment or {})}
-    process = FORKS.Process(target=_carry_out, args=([str(one) for one in arguments], folder, cwd, values))
+    words = [str(one) for one in arguments]
+    process = FORKS.Process(target=_carry_out, args=(words, folder, cwd, values, largest))
     process.start()
     return process
 
 
-def _carry_out(arguments: list[str], folder: Path, cwd: Path | None, environment: dict[str, str | None]) -> None:
+def _carry_out(
+    arguments: list[str], folder: Path, cwd: Path | None, environment: dict[str, str | None], largest: int | None
+) -> None:
     for number, name in ((1, "out"), (2, "err")):
         handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT)
         os.dup2(handle, number)
@@ -56,6 +65,8 @@ def _carry_out(arguments: list[str], folder: Path, cwd: Path | None, environment
     os.environ.update({name: value for name, value in environment.items() if value is not None})
     if cwd is not None:
         os.chdir(cwd)
+    if largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     sys.argv = ["secateur", *arguments]
     from secateur.__main__ import main
 

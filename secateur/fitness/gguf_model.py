@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from ..files import new_folder
@@ -102,9 +103,9 @@ def converted(path: str, file: Path) -> Path:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
             seal(temporary)
-    except StorageError as error:
+    except (StorageError, SafetensorError) as error:
         if not folder.is_dir():  # nor has another process made it meanwhile
-            raise StorageError(f"{error}; set SECATEUR_CACHE to a writable folder") from error
+            raise StorageError(f"cannot write {folder}: {error}; set SECATEUR_CACHE to a folder with room") from error
     return folder
 
 
