@@ -44,10 +44,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent, path.name)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX)
-    temporary = Path(name)
+    handle, temporary = _held(path, folder=False)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         write(temporary)
         temporary.chmod(0o644)
         # What was written by name, perhaps by a library, is flushed through a handle of its own.
@@ -72,11 +70,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(path.parent, path.name)
-            temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX))
+            handle, temporary = _held(path, folder=True)
             stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-            handle = os.open(temporary, os.O_RDONLY)
             stack.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX)
             yield temporary
             # Temporary folders, and the files of safetensors, are made for their owner alone.
             temporary.chmod(0o755)
@@ -86,6 +82,25 @@ def new_folder(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error}") from error
+
+
+def _held(path: Path, folder: bool) -> tuple[int, Path]:
+    """A temporary file or folder beside `path`, locked; made again where another one swept it before it was."""
+    while True:
+        prefix = f".{path.name}."
+        if folder:
+            temporary = Path(tempfile.mkdtemp(SUFFIX, prefix, path.parent))
+            try:
+                handle = os.open(temporary, os.O_RDONLY)
+            except FileNotFoundError:
+                continue
+        else:
+            handle, name = tempfile.mkstemp(SUFFIX, prefix, path.parent)
+            temporary = Path(name)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if temporary.exists():
+            return handle, temporary
+        os.close(handle)
 
 
 def _sweep(folder: Path, name: str) -> None:

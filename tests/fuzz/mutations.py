@@ -1,5 +1,6 @@
 """Changes to files that keep most of their structure, so that they come far before they are noticed."""
 
+import copy
 import hashlib
 import json
 import math
@@ -57,6 +58,13 @@ def places(values: Any) -> list[tuple[Any, Any]]:
     return found
 
 
+def _copied(values: Any) -> Any:
+    try:
+        return copy.deepcopy(values)
+    except RecursionError:
+        return "deep"
+
+
 def mutated(values: Any, rng: random.Random) -> Any:
     """Plain values with one to three changes: another value, a key gone, renamed or added, two values exchanged."""
     for _ in range(rng.choice((1, 1, 2, 3))):
@@ -71,11 +79,12 @@ def mutated(values: Any, rng: random.Random) -> Any:
             container[str(rng.choice(NASTY))[:50]] = container.pop(key)
         elif what == 2:
             other, place = rng.choice(found)
-            container[key] = other[place] if other is not container else nasty(rng)
+            # A copy: what holds itself has no end.
+            container[key] = _copied(other[place]) if other is not container else nasty(rng)
         elif what == 3 and isinstance(container[key], int | float) and not isinstance(container[key], bool):
             container[key] = container[key] * rng.choice((-1, 0, 2, 1000, 0.5)) + rng.choice((0, 1, -1))
         elif what == 4 and isinstance(container, list):
-            container.insert(key, container[key])
+            container.insert(key, _copied(container[key]))
         else:
             container[key] = nasty(rng)
     return values
