@@ -107,6 +107,11 @@ def test_the_parts_of_an_encoder_that_nobody_needs_are_let_be(tmp_path: Path) ->
     assert searched(tmp_path, baselines=[]).returncode == 0
 
 
+def test_what_older_versions_saved_besides_is_let_be(tmp_path: Path) -> None:
+    changed(save_tiny(tmp_path / "model", "gpt2"), _more("transformer.h.0.attn.masked_bias", 1))
+    assert searched(tmp_path, baselines=[]).returncode == 0
+
+
 def test_weights_that_are_no_numbers_are_found_before_anything_is_searched(tmp_path: Path) -> None:
     def broken(tensors: Tensors) -> None:
         tensors["model.layers.2.mlp.up_proj.weight"][0, 0] = float("nan")

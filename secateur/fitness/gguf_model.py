@@ -16,7 +16,7 @@ from ..files import new_folder
 from ..space.errors import StorageError
 from .border import border, library
 from .cache import cache_folder, digest, file_digest, read_json, seal, sealed, usable, write_json
-from .gguf_source import FREQUENCIES, Header, check_keys, check_tensors, llama3_scaling, read_header
+from .gguf_source import FREQUENCIES, Header, check_heads, check_keys, check_tensors, llama3_scaling, read_header
 from .model_files import check_loaded
 
 
@@ -42,6 +42,7 @@ def gguf_config(path: str, file: Path) -> dict[str, Any]:
     _check_keys(header, path)
     with library(path, "cannot read its configuration"):
         config = AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name)
+    check_heads(header, _head_dim(config), path)
     _restore_frequencies(config, header, file, path)
     with library(path, "cannot read its configuration"):
         values = json.loads(json.dumps(meaning(config)))
@@ -56,6 +57,11 @@ def _check_keys(header: Header, path: str) -> None:
     mapped = GGUF_CONFIG_MAPPING.get(header.architecture.replace("-", "_"), {})
     if mapped:  # of others transformers says itself that it does not read them
         check_keys(header, mapped, path)
+
+
+def _head_dim(config: Any) -> int | None:
+    heads = getattr(config, "num_attention_heads", None)
+    return getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else None)
 
 
 def _restore_frequencies(config: Any, header: Header, file: Path, path: str) -> None:
@@ -97,6 +103,7 @@ def converted(path: str, file: Path) -> Path:
         mapped = _mapped_tensors(model, header)
     check_loaded(info, path)
     check_tensors(header, mapped, path)
+    check_heads(header, _head_dim(model.config), path)
     _restore_frequencies(model.config, header, file, path)
     try:
         with new_folder(folder) as temporary:

@@ -38,6 +38,12 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "pooling_type": (0,),
 }
 """Values of keys, less their architecture, that change nothing."""
+ASSUMED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "gemma2": {"attn_logit_softcapping": (50.0,), "final_logit_softcapping": (30.0,)}
+}
+"""Likewise what transformers assumes of an architecture without reading it."""
+HEADS = ("attention.key_length", "attention.value_length")
+"""The size of a head, which the reader takes from elsewhere and is compared afterwards."""
 WORDS = ("general.", "tokenizer.", "split.", "quantize.", "imatrix.", "secateur.")
 """How keys begin that say nothing of how the model computes."""
 
@@ -142,16 +148,12 @@ def check_keys(header: Header, mapped: Iterable[str], path: str) -> None:
     `mapped`: those it has one for, less their architecture.
     """
     known, own = set(mapped), f"{header.architecture}."
-    heads = header.fields.get(f"{own}attention.head_count")
-    width = header.fields.get(f"{own}embedding_length")
-    derived = width // heads if isinstance(heads, int) and isinstance(width, int) and heads else None
-    head_dim = header.fields.get(f"{own}rope.dimension_count", derived)
-    neutral = {**NEUTRAL, "attention.key_length": (head_dim,), "attention.value_length": (head_dim,)}
+    neutral = {**NEUTRAL, **ASSUMED.get(header.architecture, {})}
     unknown = [
         f"{name} = {str(value)[:60]}"
         for name, value in header.fields.items()
         if not name.startswith(WORDS)
-        and name.removeprefix(own) not in known
+        and name.removeprefix(own) not in (*known, *HEADS)
         and value not in neutral.get(name.removeprefix(own), ())
     ]
     if unknown:
@@ -159,6 +161,17 @@ def check_keys(header: Header, mapped: Iterable[str], path: str) -> None:
             f"model '{path}': the reader of GGUF files does not know {', '.join(unknown[:6])}, and another model would "
             "be searched without; name the checkpoint that the file was made from"
         )
+
+
+def check_heads(header: Header, head_dim: int | None, path: str) -> None:
+    """Raises SecateurError where a head is of another size in the file than in the configuration made from it."""
+    for name in HEADS:
+        size = header.fields.get(f"{header.architecture}.{name}")
+        if size is not None and head_dim is not None and size != head_dim:
+            raise SecateurError(
+                f"model '{path}': {header.architecture}.{name} = {size}, and the reader of GGUF files makes heads of "
+                f"{head_dim}; name the checkpoint that the file was made from"
+            )
 
 
 def check_tensors(header: Header, mapped: Iterable[str], path: str) -> None:

@@ -13,6 +13,8 @@ CONFIG, ADAPTER, WEIGHTS = "config.json", "adapter_config.json", "model.safetens
 INDEX = f"{WEIGHTS}.index.json"
 LARGEST_CONFIG, LARGEST_INDEX = 2**24, 2**28
 """Bytes of a configuration, and of an index of weights."""
+BUFFERS = ("attn.masked_bias", "rotary_emb.inv_freq", "position_ids")
+"""How names end of what older versions saved though it is computed from the configuration."""
 LAYERS, NUMBER = 10_000, 2**40
 """What no number of layers, and no other number of a configuration, is above: lists of that length are made of some."""
 
@@ -118,7 +120,11 @@ def check_loaded(info: Mapping[str, Any], path: str, unused: tuple[str, ...] = (
             f"model '{path}': {_count(missing)} missing in its files: {_some(missing)}"
             + ("; a model without a language-model head (of embeddings, a classifier) cannot be searched" * head)
         )
-    extra = sorted(name for name in map(str, info.get("unexpected_keys", ())) if not name.startswith(unused or "\0"))
+    extra = sorted(
+        name
+        for name in map(str, info.get("unexpected_keys", ()))
+        if not name.startswith(unused or "\0") and not name.endswith(BUFFERS)
+    )
     if extra:
         raise SecateurError(
             f"model '{path}': {_count(extra)} in its files and have no place in the model that config.json "
