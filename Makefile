@@ -2,8 +2,6 @@ PYTHON ?= python3
 SECONDS ?= 600
 CONSUMERS ?= torchao torch-pruning mergekit llm-compressor modelopt
 BIN := .venv/bin
-# First, so that no worker is left alone with them.
-SLOW := tests/test_real_model.py tests/consumers tests/test_kill_and_resume.py
 
 .PHONY: setup demo demo-tasks test fuzz lint format consumers test-consumers benchmarks clean
 
@@ -29,7 +27,7 @@ demo-tasks: setup
 	  --pick found --pick shortgpt --pick dense
 
 test: lint consumers
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations=10 $(SLOW) tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations=10 tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds 120 --seed 1
 
 # Mutated recipes, models, texts, journals, plans, peers' files and tasks through the command line: make fuzz SECONDS=3600

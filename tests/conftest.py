@@ -14,6 +14,16 @@ settings.register_profile("ci", deadline=None, max_examples=60, suppress_health_
 settings.load_profile("ci")
 
 
+SLOW = ("tests/test_real_model.py", "tests/consumers/", "tests/test_kill_and_resume.py", "tests/test_kills.py")
+"""First, so that no worker is left alone with them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files are handed to workers in the order in which they come."""
+    order = {name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: next((order[name] for name in SLOW if item.nodeid.startswith(name)), len(SLOW)))
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if request.node.get_closest_marker("real") is None:
