@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...space.costs import LATENCIES
+from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
 from ...space.front import hypervolume, knee, nondominated
 from ...space.genome import Genome
@@ -92,6 +93,8 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
     corners = journal.fact(CORNERS)
     if not objectives or corners is None or FOUND not in journal.choices():
         return None
+    if {len(corners["worst"]), len(corners["ideal"])} != {len(objectives)}:
+        raise SecateurError(f"{folder.path}: the fact 'corners' of its journal is damaged; restore it from a copy")
     summary = summarise(folder, space)
     evaluations: dict[Genome, list[Evaluation]] = {}
     losses: dict[tuple[str, str], list[Evaluation]] = {}
