@@ -28,7 +28,7 @@ demo-tasks: setup
 
 test: lint consumers
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations=10 tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds 120 --seed 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds 120 --inputs 800 --seed 1
 
 # Mutated recipes, models, texts, journals, plans, peers' files and tasks through the command line: make fuzz SECONDS=3600
 fuzz: setup
