@@ -115,7 +115,9 @@ def stoppable() -> Iterator[None]:
                 os.write(2, b"\nsecateur: left at once; what was finished is kept\n")
             os._exit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What whoever started us has us ignore stays ignored, as of jobs in the background.
+    wanted = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in wanted}
     try:
         yield
     finally:

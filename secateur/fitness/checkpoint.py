@@ -119,7 +119,7 @@ def load_model(
     with library(path, "cannot be loaded", here):
         local = _weights_folder(folder)
     if local is not None:
-        check_weights(local, path)
+        check_weights(local, path, here)
     with library(path, "cannot be loaded", here):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         auto = AutoModelForMaskedLM if config.model_type in ENCODERS else AutoModelForCausalLM
@@ -148,7 +148,7 @@ def _weights_folder(folder: str) -> Path | None:
     """Where the weights are: the folder, or that of the hub's snapshot; None where it has neither file nor index."""
     if Path(folder).is_dir():
         return Path(folder)
-    for name in (INDEX, WEIGHTS):
+    for name in (WEIGHTS, INDEX):
         file = cached_file(folder, name, _raise_exceptions_for_missing_entries=False)
         if file is not None:
             return Path(file).parent

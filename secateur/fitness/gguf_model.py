@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from ..files import new_folder
-from ..space.errors import StorageError
+from ..space.errors import SecateurError, StorageError
 from .border import border, library
 from .cache import cache_folder, digest, file_digest, read_json, seal, sealed, usable, write_json
 from .gguf_source import FREQUENCIES, Header, check_heads, check_keys, check_tensors, llama3_scaling, read_header
@@ -110,7 +110,7 @@ def converted(path: str, file: Path) -> Path:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
             seal(temporary)
-    except (StorageError, SafetensorError) as error:
+    except (SecateurError, SafetensorError) as error:
         if not folder.is_dir():  # nor has another process made it meanwhile
             raise StorageError(f"cannot write {folder}: {error}; set SECATEUR_CACHE to a folder with room") from error
     return folder

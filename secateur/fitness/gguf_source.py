@@ -27,6 +27,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "rope.scaling.factor": (0.0, 1.0),
     "rope.scaling.attn_factor": (1.0,),
     "attention.causal": (True,),
+    "attention.sliding_window": (0,),
     "attention.clamp_kqv": (0.0,),
     "attention.max_alibi_bias": (0.0,),
     "expert_count": (0,),

@@ -40,11 +40,16 @@ def check_folder(folder: Path, path: str) -> None:
         check_sizes(config, str(config["model_type"]))
 
 
-def check_weights(folder: Path, path: str) -> None:
-    """Raises SecateurError where the weights in a folder are not safetensors, or lie elsewhere."""
+def check_weights(folder: Path, path: str, here: bool = True) -> None:
+    """Raises SecateurError where the weights in a folder are not safetensors, or lie elsewhere.
+
+    `here`: all of its files have to be there; of a hub's snapshot some may be fetched later.
+    """
+    if (folder / WEIGHTS).is_file():
+        return  # transformers takes it, whatever an index beside it says
     if (folder / INDEX).is_file():
-        _check_index(folder, path)
-    elif not (folder / WEIGHTS).is_file():
+        _check_index(folder, path, here)
+    else:
         torch_files = sorted(file.name for file in folder.glob("*.bin"))
         if torch_files:
             raise SecateurError(
@@ -54,7 +59,7 @@ def check_weights(folder: Path, path: str) -> None:
         raise SecateurError(f"model '{path}': the folder has no {WEIGHTS}")
 
 
-def _check_index(folder: Path, path: str) -> None:
+def _check_index(folder: Path, path: str, here: bool) -> None:
     where = f"model '{path}': {INDEX}"
     names = read_json(folder / INDEX, where, LARGEST_INDEX).get("weight_map")
     if not isinstance(names, Mapping) or not names:
@@ -62,7 +67,7 @@ def _check_index(folder: Path, path: str) -> None:
     for name in dict.fromkeys(map(str, names.values())):
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise SecateurError(f"{where}: names '{name[:100]}'; weights are .safetensors files in the same folder")
-        if not (folder / name).is_file():
+        if here and not (folder / name).is_file():
             raise SecateurError(f"{where}: names {name}, and there is no such file")
 
 

@@ -67,23 +67,28 @@ def own_score(name: str, teacher: Teacher, tokenizer: Any, request: TaskRequest)
     """The score as something to be asked; raises SecateurError as `check_own` does."""
     blocks, text = teacher.blocks, teacher.text
     if name.startswith(f"{LM_EVAL}:"):
-        return TaskScore(name.partition(":")[2], request, blocks.model, tokenizer)
+        score = TaskScore(name.partition(":")[2], request, blocks.model, tokenizer)
+        return lambda sequences: _blamed(name, lambda: score(sequences))
     function = own_function(name)
 
     def one(index: int) -> float:
         ids = text.ids[index][None].to(blocks.device)
-        try:
-            with limited(request.timeout, name):
-                return float(function(blocks.model, ids))
-        except CandidateError:
-            raise
-        except (Exception, SystemExit, GeneratorExit) as error:
-            if is_of_memory(error) or is_of_device(error):
-                raise
-            # Whatever else the user's function raises, it is this candidate that failed.
-            raise CandidateError(f"{name}: {type(error).__name__}: {error}") from error
+        with limited(request.timeout, name):
+            return float(function(blocks.model, ids))
 
-    return lambda sequences: [one(index) for index in sequences]
+    return lambda sequences: _blamed(name, lambda: [one(index) for index in sequences])
+
+
+def _blamed(name: str, score: Callable[[], list[float]]) -> list[float]:
+    """Whatever a user's function or task raises, it is this candidate that failed; but for memory and devices."""
+    try:
+        return score()
+    except CandidateError:
+        raise
+    except (Exception, SystemExit, GeneratorExit) as error:
+        if is_of_memory(error) or is_of_device(error):
+            raise
+        raise CandidateError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager
