@@ -16,23 +16,37 @@ from .runs.export.targets import restricted, target_of
 from .runs.folder import RunFolder
 from .runs.journal import CALIBRATION
 from .runs.recipe import TRAINING, Recipe
+from .runs.report.source import ZEROS
 from .runs.settings import LatencySettings, TextSettings
 from .search.archive import Goal
 from .space.budget import parse_budgets, parse_limit
 from .space.build import check_some, hidden_gene, liked_multiple, parse_layers, sparsity_genes, structured_genes
-from .space.costs import Additions
+from .space.costs import Additions, Costs
 from .space.errors import SecateurError
 from .space.families import anatomy, saved_dtype
 from .space.gene import Gene, Sparsity
+from .space.genome import Genome
 from .space.latency import LatencyTable, Peak, Workload, roofline, table_from_json
 from .space.objective import parse_objectives
 from .space.space import Space
 
+COUNTING = 2
+"""How a run counts, which its journal notes. 1, where it does not: KV caches of one token, relative budgets on linear
+weights cut off and not rounded to whole rows, and zeros that a model has by itself as weights."""
 
-def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: LatencyTable | None = None) -> Space:
+
+def counting_of(folder: RunFolder) -> int:
+    """How a run counts that has begun; else how it will."""
+    begun = folder.journal.fact("config") is not None
+    return int(folder.journal.fact("counting") or (1 if begun else COUNTING))
+
+
+def build_space(
+    recipe: Recipe, config: dict[str, Any] | None = None, table: LatencyTable | None = None, counting: int = COUNTING
+) -> Space:
     """The space of a recipe; reads the model's configuration and no weights.
 
-    `table`: the measured latency, once there is one; budgets on it are left out before.
+    `table`: the measured latency, once there is one; budgets on it are left out before. `counting`: that of a run.
 
     Raises:
         SecateurError: anything about model, genes or budgets that does not fit.
@@ -66,7 +80,7 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: Lat
         bias=narrows and recipe.widths.repair == "bias",
         projection=recipe.widths.hidden == "pca" and shape.tied and any(gene.kind == "hidden" for gene in genes),
     )
-    space = Space(shape, tuple(genes), context=recipe.context, additions=additions)
+    space = Space(shape, tuple(genes), context=recipe.context, additions=additions, cached=1 if counting == 1 else None)
     if recipe.target is not None:
         left = restricted(space, recipe.target, recipe.model.path, saved, config)
         space = replace(space, genes=left)
@@ -78,7 +92,8 @@ def build_space(recipe: Recipe, config: dict[str, Any] | None = None, table: Lat
             table = estimated(recipe.latency, space)
         if table is not None:
             space = space.with_latency(table)
-    space = space.with_budgets(parse_budgets(recipe.budgets, space.dense_costs, space.weights_left))
+    rounded = (space.weights_left,) if counting > 1 else ()
+    space = space.with_budgets(parse_budgets(recipe.budgets, space.dense_costs, *rounded))
     _reference(recipe, space)
     _check_objectives(recipe, space)
     needs_text(recipe.pruner)
@@ -156,18 +171,42 @@ def space_of(folder: RunFolder) -> Space:
     """The space of a run, from what its journal noted of the model and its latency; needs no model."""
     table = folder.journal.fact("latency")
     known = table_from_json(table) if table is not None else None
-    space = build_space(folder.recipe, folder.journal.fact("config"), known)
-    check_genomes(folder, space)
-    return space
+    space = build_space(folder.recipe, folder.journal.fact("config"), known, counting_of(folder))
+    counted, zeros = check_genomes(folder, space), folder.journal.fact(ZEROS)
+    if zeros is None:
+        return space
+    dense = space.dense_costs
+    counted[space.dense] = replace(
+        dense,
+        nonzero_parameters=dense.nonzero_parameters - zeros["linears"] - zeros["outside"],
+        linear_weights=dense.linear_weights - zeros["linears"],
+    )
+    return replace(space, counted=counted)
 
 
-def check_genomes(folder: RunFolder, space: Space) -> None:
-    """Raises SecateurError where a journal speaks of genomes that are not in the space of its recipe."""
+def check_genomes(folder: RunFolder, space: Space) -> dict[Genome, Costs]:
+    """The costs of all genomes that a journal speaks of.
+
+    Raises:
+        SecateurError: one is not in the space of the run's recipe.
+    """
     journal = folder.journal
-    genomes = {choice.genome for choice in journal.choices().values()}
-    genomes |= {evaluation.genome for _, evaluation in journal.evaluations()}
+    counted = {evaluation.genome: evaluation.costs for _, evaluation in journal.evaluations()}
+    genomes = counted.keys() | {choice.genome for choice in journal.choices().values()}
     if not all(space.contains(genome) for genome in genomes):
         raise SecateurError(f"{folder.path}: its journal has genomes that its recipe's space does not; restore both")
+    return counted
+
+
+def with_zeros(folder: RunFolder, space: Space, bench: Bench) -> Space:
+    """The space with the zeros in its costs that the model has by itself; the journal notes how many."""
+    zeros = bench.own_zeros() if counting_of(folder) > 1 else None
+    if zeros is None:
+        return space
+    outside = zeros.outside(space.anatomy.hidden_size)
+    noted = {"linears": zeros.linears, "outside": outside}
+    folder.journal.settle(ZEROS, noted, f"model {folder.recipe.model.path}")
+    return replace(space, zeros=zeros)
 
 
 def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = None, at_most: bool = False) -> Bench:

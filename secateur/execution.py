@@ -4,10 +4,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .comparing import baseline, compare_file
-from .compose import build_space, check_genomes, goal_of, load_bench, tasks_of
+from .compose import build_space, check_genomes, counting_of, goal_of, load_bench, tasks_of, with_zeros
 from .fitness.bench import Bench
 from .fitness.cache import digest
-from .fitness.checkpoint import load_config
+from .fitness.checkpoint import load_config, source_bytes
 from .fitness.llama_cpp import load_llama_cpp
 from .fitness.own_score import check_own, is_own
 from .memos import memo_of
@@ -17,6 +17,7 @@ from .runs.export.gguf import check_space
 from .runs.folder import RunFolder, check_free
 from .runs.journal import CALIBRATION
 from .runs.recipe import Recipe
+from .runs.report.source import SOURCE_BYTES
 from .search.strategy import Batch, Pool
 from .searching import Execution, search_found
 from .selection import trained_finalists
@@ -42,12 +43,18 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     watcher = watcher or Watcher()
     recipe = folder.recipe
     config = load_config(recipe.model.path, recipe.model.trust_remote_code)
-    space = build_space(recipe, config)
+    counting = counting_of(folder)
+    space = build_space(recipe, config, counting=counting)
     check_genomes(folder, space)
     if bench is None:
         watcher.phase("loading the model and its texts", None)
         bench = load_bench(recipe, space)
     journal = folder.journal
+    if counting > 1:
+        journal.settle("counting", counting, "the way of counting costs")
+    size = source_bytes(recipe.model.path)
+    if size is not None and journal.fact(SOURCE_BYTES) is None:
+        journal.settle(SOURCE_BYTES, size, "the size of the model's files")
     journal.settle("config", config, "the model's configuration")
     journal.settle("model", bench.digest, f"model {recipe.model.path}")
     journal.settle(
@@ -66,9 +73,11 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
         if journal.fact("orders") is None:
             journal.settle("orders", orders, "the importance order of heads and channels")
     space = with_latency(folder, space, bench, watcher)
+    goal = goal_of(recipe, space)  # relative to all places for weights, as budgets are
+    space = with_zeros(folder, space, bench)
     memo = memo_of(folder, space, bench, CALIBRATION, recipe.scores, watcher)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
-    execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space))
+    execution = Execution(folder, space, bench, watcher, memo, pool, goal)
     if execution.goal is not None or recipe.strategy.name == "surrogate":
         names = (*LIBRARIES, "scipy") if recipe.strategy.name == "surrogate" else LIBRARIES
         libraries = {name: version(name) for name in names}

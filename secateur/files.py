@@ -1,7 +1,7 @@
 """Files and folders that are written whole or not at all, and what killed writers leave behind.
 
-A writer holds a lock on its temporary file, which goes with the process however that ends: what nobody holds is removed
-by the next one who writes beside it.
+A writer holds a lock in its temporary folder, which goes with the process however that ends: what nobody holds is
+removed by the next one who writes beside it. What is locked are files, since folders cannot be over NFS.
 """
 
 import contextlib
@@ -15,12 +15,16 @@ from pathlib import Path
 
 from .space.errors import SecateurError, StorageError
 
-SUFFIX = ".secateur-part"
+SUFFIX, LOCK = ".secateur-part", "lock"
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all; raises StorageError when the folder cannot be written."""
-    write_bytes(path, text.encode(errors="surrogateescape"))
+    try:
+        content = text.encode(errors="surrogateescape")  # names of files may be any bytes
+    except UnicodeEncodeError:
+        content = text.encode(errors="backslashreplace")
+    write_bytes(path, content)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -37,24 +41,23 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Has a file written under a temporary name and renames it, so that a half-written one never has the name.
+    """Has a file written in a temporary folder and renames it, so that a half-written one never has the name.
+
+    A folder, since libraries write under temporary names of their own: safetensors renames its file over the one it was
+    given, with which a lock on that would be lost.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent, path.name)
-    handle, temporary = _held(path, folder=False)
-    try:
+    with _held(path) as temporary:
         write(temporary)
         temporary.chmod(0o644)
         # What was written by name, perhaps by a library, is flushed through a handle of its own.
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -66,13 +69,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if os.path.lexists(path):
         raise SecateurError(f"{path} exists; --out names another folder")
-    with contextlib.ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(path.parent, path.name)
-            handle, temporary = _held(path, folder=True)
-            stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-            stack.callback(os.close, handle)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent, path.name)
+        with _held(path) as temporary:
+            temporary.mkdir()
             yield temporary
             # Temporary folders, and the files of safetensors, are made for their owner alone.
             temporary.chmod(0o755)
@@ -80,39 +81,58 @@ def new_folder(path: Path) -> Iterator[Path]:
                 if file.is_file():
                     file.chmod(0o644)
             os.replace(temporary, path)
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error}") from error
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
 
 
-def _held(path: Path, folder: bool) -> tuple[int, Path]:
-    """A temporary file or folder beside `path`, locked; made again where another one swept it before it was."""
-    while True:
-        prefix = f".{path.name}."
-        if folder:
-            temporary = Path(tempfile.mkdtemp(SUFFIX, prefix, path.parent))
-            try:
-                handle = os.open(temporary, os.O_RDONLY)
-            except FileNotFoundError:
-                continue
-        else:
-            handle, name = tempfile.mkstemp(SUFFIX, prefix, path.parent)
-            temporary = Path(name)
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone with what `path` names, among all processes that ask: waits for the one that is at work on it.
+
+    Raises:
+        StorageError: the file that is locked, which lies beside `path`, cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path.parent / f".{path.name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StorageError(f"cannot write {path.parent}: {error}") from error
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        if temporary.exists():
-            return handle, temporary
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[Path]:
+    """A name that is free, in a temporary folder beside `path` that is locked until it is removed."""
+    while True:
+        folder = Path(tempfile.mkdtemp(SUFFIX, f".{path.name}.", path.parent))
+        try:
+            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:  # another one swept it before it was locked
+            continue
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if (folder / LOCK).exists():
+            break
+        os.close(handle)
+    try:
+        yield folder / "part"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
 
 
 def _sweep(folder: Path, name: str) -> None:
-    """Removes temporary files and folders of `name` that no process holds any more."""
+    """Removes temporary folders of `name` that no process holds any more."""
     for left in folder.glob(f".{glob_escape(name)}.*{SUFFIX}"):
+        if left.is_symlink():
+            continue
         with contextlib.suppress(OSError):  # another process was faster
-            handle = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+            handle = os.open(left / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if left.is_dir():
-                    shutil.rmtree(left, ignore_errors=True)
-                else:
-                    left.unlink()
+                shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.close(handle)

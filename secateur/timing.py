@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .compose import build_space, workload_of
+from .compose import build_space, counting_of, workload_of
 from .fitness.bench import Bench
 from .fitness.llama_cpp import time_files
 from .progress import Watcher
@@ -41,7 +41,8 @@ def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
             lambda done, total: watcher.blocks(title, done, total),
         )
         journal.settle("latency", table.to_json(), "the latency table")
-    return build_space(folder.recipe, journal.fact("config"), table_from_json(journal.fact("latency")))
+    table = table_from_json(journal.fact("latency"))
+    return build_space(folder.recipe, journal.fact("config"), table, counting_of(folder))
 
 
 FILES = ".gguf-"

@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 import yaml
+from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 from tokenizers import processors
 from transformers import AutoConfig, AutoTokenizer
 
+from secateur import compose
+from secateur.execution import execute, start
 from secateur.fitness.text import pack, prefix_of
+from secateur.runs.reading import read_recipe
 from tests.program import Ended, forked
 from tests.tiny import model_of, save_text, save_tiny, tiny_recipe
 
@@ -270,6 +275,23 @@ def test_a_run_says_which_tokens_its_texts_begin_with(tmp_path: Path) -> None:
     assert plan["texts"]["calibration"]["prefix"] == [1]
 
 
+def test_a_dataset_of_several_configurations_wants_one_named(tmp_path: Path) -> None:
+    """As wikitext, c4 and ptb are laid out; rows without a text are left out."""
+    save_tiny(tmp_path / "model")
+    documents = save_text(tmp_path / "words.txt", seed=1).read_text().split("\n\n")
+    card = ["---", "configs:"]
+    for name in ("wikitext-2-raw-v1", "wikitext-103-raw-v1"):
+        (tmp_path / "wikitext" / name).mkdir(parents=True)
+        file = tmp_path / "wikitext" / name / "train-00000-of-00001.parquet"
+        parquet.write_table(pyarrow.table({"text": [*documents, None, ""]}), file)
+        card += [f"- config_name: {name}", "  data_files:", "  - split: train", f"    path: {name}/*.parquet"]
+    (tmp_path / "wikitext" / "README.md").write_text("\n".join([*card, "---", ""]))
+    text = {"source": str(tmp_path / "wikitext"), "sequences": 6, "length": 16, "windows_per_document": 3}
+    refused(tmp_path, "wikitext-103-raw-v1", "set 'config' to one of them", calibration=text)
+    result = searched(tmp_path, calibration={**text, "config": "wikitext-2-raw-v1"})
+    assert result.returncode == 0, result.stderr
+
+
 # -- dtype -------------------------------------------------------------------------------------------------------------
 
 
@@ -345,11 +367,15 @@ def test_a_checkpoint_that_is_larger_than_what_went_in_is_told(tmp_path: Path) -
     model = save_tiny(tmp_path / "model")
     changed(model, lambda tensors: {name: tensor.to(torch.float16) for name, tensor in tensors.items()})
     result = searched(tmp_path, "space")
+    size = (model / "model.safetensors").stat().st_size
+    (model / "consolidated.safetensors").write_bytes((model / "model.safetensors").read_bytes())
+    assert f"Model: {size:,} bytes as it is stored" in result.stdout
     assert "a plan that keeps more than" in result.stdout
     assert searched(tmp_path, budgets={"block_parameters": "0.8x"}, baselines=[]).returncode == 0
     result = exported(tmp_path)
     assert result.returncode == 0
     assert "times as many as" in result.stderr
+    assert f"came in files of {size:,} bytes" in (tmp_path / "run" / "report" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bert", "gemma3_text"])
@@ -393,3 +419,75 @@ def test_baselines_that_leave_what_the_found_plan_uses_are_left_out_of_the_verdi
     assert "uniform *" in result.stdout
     assert "Not compared: every baseline ends below a budget" in result.stdout
     assert "Left out of the verdict" in (tmp_path / "run" / "report" / "index.html").read_text()
+
+
+# -- zeros that are there already --------------------------------------------------------------------------------------
+
+
+def _half(tensors: Tensors) -> Tensors:
+    generator = torch.Generator().manual_seed(3)
+    for name, tensor in tensors.items():
+        if "proj" in name or "embed" in name:
+            tensor[torch.rand(tensor.shape, generator=generator) < 0.5] = 0
+    return tensors
+
+
+@pytest.mark.parametrize("pruner", ["wanda", "sparsegpt"])
+def test_zeros_that_a_checkpoint_has_are_counted(tmp_path: Path, pruner: str) -> None:
+    changed(save_tiny(tmp_path / "model"), _half)
+    genes = [{"kind": "sparsity", "per": "linear", "levels": [0.2, 0.3, 0.6, 0.7]}, {"kind": "mlp"}]
+    held = [{"source": str(save_text(tmp_path / "held.txt", seed=2)), "sequences": 5, "length": 16}]
+    changes: dict[str, Any] = {"genes": genes, "pruner": pruner, "budgets": {"linear_weights": "<= 0.4x"}}
+    changes |= {"held_out": held, "baselines": ["uniform"], "strategy": {"name": "random"}}
+    result = searched(tmp_path, **changes, effort={"evaluations": 12})
+    assert result.returncode == 0, result.stderr
+    assert "zeros in its linears (" in result.stdout
+    assert forked("resume", tmp_path / "run", environment={"SECATEUR_CACHE": str(tmp_path / "cache")}).returncode == 0
+    assert exported(tmp_path).returncode == 0
+    written, dense = load_file(tmp_path / "out" / "model.safetensors"), load_file(tmp_path / "model/model.safetensors")
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    for tensors, costs in ((written, plan["costs"]), (dense, plan["dense_costs"])):
+        left = {name: int((tensor != 0).sum()) for name, tensor in tensors.items()}
+        assert costs["linear_weights"] == sum(count for name, count in left.items() if "proj" in name)
+        assert costs["nonzero_parameters"] == sum(left.values())
+    places = sum(tensor.numel() for name, tensor in dense.items() if "proj" in name)
+    assert plan["costs"]["linear_weights"] <= plan["budgets"]["linear_weights"] == pytest.approx(0.4 * places, rel=0.01)
+
+
+def test_a_front_of_a_pruned_checkpoint(tmp_path: Path) -> None:
+    changed(save_tiny(tmp_path / "model"), _half)
+    genes = [{"kind": "sparsity", "per": "sublayer", "levels": [0.3, 0.6, 0.9]}, {"kind": "mlp", "levels": "4 levels"}]
+    strategy = {"name": "nsga2", "population": 6, "sequences": 2}
+    for repair in ("least-squares", None):
+        result = searched(
+            tmp_path,
+            genes=genes,
+            widths={"repair": repair},
+            objectives=["kl", "linear_weights"],
+            budgets={},
+            strategy=strategy,
+            effort={"evaluations": 60},
+        )
+        assert result.returncode == 0, result.stderr
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_a_run_of_before_counts_as_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KV caches of one token, budgets cut off, zeros as weights: whatever was begun so goes on so."""
+    changed(save_tiny(tmp_path / "model"), _half)
+    changes: dict[str, Any] = {"genes": [{"kind": "attention"}, {"kind": "mlp"}], "objectives": ["kl", "kv_bytes"]}
+    changes |= {"budgets": {}, "strategy": {"name": "nsga2", "population": 6, "sequences": 2}}
+    assert searched(tmp_path, "space", **changes, effort={"evaluations": 40}).returncode == 0
+    environment = {"SECATEUR_CACHE": str(tmp_path / "cache")}
+    with monkeypatch.context() as patch:
+        patch.setenv(*next(iter(environment.items())))
+        patch.setattr(compose, "COUNTING", 1)
+        folder, bench = start(read_recipe(tmp_path / "recipe.yaml"), tmp_path / "run")
+        with folder:
+            execute(folder, bench=bench)
+    assert forked("report", tmp_path / "run", environment=environment).returncode == 0
+    before = json.loads(next((tmp_path / "run" / "plans").glob("*.json")).read_text())["dense_costs"]
+    assert before["kv_bytes"] == 4 * 2 * 2 * 12 * 4
+    assert before["nonzero_parameters"] == before["parameters"]
+    assert forked("resume", tmp_path / "run", environment=environment).returncode == 0
+    assert json.loads(next((tmp_path / "run" / "plans").glob("*.json")).read_text())["dense_costs"] == before

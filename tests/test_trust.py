@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
-from secateur.files import SUFFIX, new_folder, write_text
+from secateur.files import SUFFIX, new_folder, write_text, write_whole
 from secateur.fitness.cache import cache_folder
 from secateur.runs.export.card import _fenced, text
 from secateur.runs.located import located
@@ -301,9 +303,10 @@ def test_variables_that_are_empty_count_as_not_set(monkeypatch: pytest.MonkeyPat
 
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     left = [tmp_path / f".a.json.x{SUFFIX}", tmp_path / f".out.y{SUFFIX}"]
-    left[0].write_text("half")
-    left[1].mkdir()
-    (left[1] / "model").write_text("half")
+    for folder in left:
+        (folder / "part").mkdir(parents=True)
+        (folder / "part" / "model").write_text("half")
+    (left[1] / "lock").touch()
     kept = [tmp_path / f".b.json.x{SUFFIX}", tmp_path / ".a.json.swp", tmp_path / "a.json.txt"]
     for path in kept:
         path.write_text("another's")
@@ -314,6 +317,26 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
         assert folder.is_dir()
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)
+
+
+def test_a_writer_keeps_its_lock_while_a_library_writes(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+
+    def write(temporary: Path) -> None:
+        save_file({"first": torch.ones(2)}, temporary)  # renames a file of its own to this name
+        write_text(path, "second")  # sweeps what nobody holds
+        assert path.read_text() == "second"
+
+    write_whole(path, write)
+    assert set(load_file(path)) == {"first"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_is_no_text_can_be_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.md", "\ud800 \udcff")
+    assert (tmp_path / "a.md").read_bytes() == b"\\ud800 \\udcff"
+    write_text(tmp_path / "a.md", os.fsdecode(b"name \xff"))
+    assert (tmp_path / "a.md").read_bytes() == b"name \xff"
 
 
 def test_relative_names_are_looked_for_beside_the_recipe(place: Path, tmp_path: Path) -> None:

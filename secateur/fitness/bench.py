@@ -44,6 +44,7 @@ from .widths import (
     same_order,
     width_folder,
 )
+from .zeros import OwnZeros
 
 
 @dataclass
@@ -134,6 +135,10 @@ class Bench:
             )
             assert self.store is not None
             self.store.check(levels, layers, narrower)
+
+    def own_zeros(self) -> OwnZeros | None:
+        """The zeros that the model has by itself, once everything is prepared; None where it has none."""
+        return OwnZeros(self.weights) or None
 
     def _prepare_widths(self, settings: WidthSettings, space: Space, watch: Callable[[int, int], None]) -> None:
         """Measures, then permutes the model in place; does nothing the second time."""

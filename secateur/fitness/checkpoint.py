@@ -16,7 +16,15 @@ from ..space.errors import SecateurError
 from ..space.families import ENCODERS, anatomy
 from .border import border, library
 from .gguf_model import converted, gguf_config, meaning
-from .model_files import INDEX, WEIGHTS, check_folder, check_loaded, check_quantised, check_weights
+from .model_files import (
+    INDEX,
+    WEIGHTS,
+    check_folder,
+    check_loaded,
+    check_quantised,
+    check_weights,
+    weight_files,
+)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -90,13 +98,18 @@ def load_config(path: str, trust_remote_code: bool = False) -> dict[str, Any]:
 
 
 def source_bytes(path: str) -> int | None:
-    """How large the files are that a model's weights are in; None where they are not here."""
+    """How large the files are that a model's weights are in; None where they are not here.
+
+    Raises:
+        SecateurError: there is no such model, or its index of weights is damaged.
+    """
     source = locate(path)
     if source.gguf is not None:
         return source.file.stat().st_size
     if not Path(source.folder).is_dir():
         return None
-    return sum(file.stat().st_size for file in Path(source.folder).glob("*.safetensors")) or None
+    files = weight_files(Path(source.folder), path)
+    return sum(file.stat().st_size for file in files) if files and all(file.is_file() for file in files) else None
 
 
 def _local_folder(path: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from ..files import new_folder
+from ..files import locked, new_folder
 from ..space.errors import SecateurError, StorageError
 from .border import border, library
 from .cache import cache_folder, digest, file_digest, read_json, seal, sealed, usable, write_json
@@ -85,10 +85,15 @@ def converted(path: str, file: Path) -> Path:
     header = read_header(file)
     _check_keys(header, path)
     folder = cache_folder() / "models" / file_digest(file)
-    if folder.is_dir():
-        if sealed(folder):
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
+    if not (folder.is_dir() and sealed(folder)):
+        with locked(folder):
+            if not (folder.is_dir() and sealed(folder)):  # another process may have made it meanwhile
+                shutil.rmtree(folder, ignore_errors=True)
+                _convert(path, file, header, folder)
+    return folder
+
+
+def _convert(path: str, file: Path, header: Header, folder: Path) -> None:
     with library(path, "cannot be read"), contextlib.redirect_stderr(io.StringIO()):
         # The GGUF reader draws its own progress bar on standard error, whatever transformers is told.
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -111,9 +116,7 @@ def converted(path: str, file: Path) -> Path:
             tokenizer.save_pretrained(temporary)
             seal(temporary)
     except (SecateurError, SafetensorError) as error:
-        if not folder.is_dir():  # nor has another process made it meanwhile
-            raise StorageError(f"cannot write {folder}: {error}; set SECATEUR_CACHE to a folder with room") from error
-    return folder
+        raise StorageError(f"cannot write {folder}: {error}; set SECATEUR_CACHE to a folder with room") from error
 
 
 def _mapped_tensors(model: torch.nn.Module, header: Header) -> set[str]:

@@ -21,6 +21,8 @@ FREQUENCIES = "rope_freqs.weight"
 """By what llama.cpp's converter divides each rotary frequency of a model with scaled rotary embeddings."""
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 """The scaling of Llama 3.1 to 3.3, whose factors differ (8 or 32) and stand in the file."""
+POSITIONS = "rope.scaling.original_context_length"
+"""The context a model was made for, which changes nothing where that is the context it has."""
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "rope.scaling.type": ("none",),
     "rope.scaling.finetuned": (True, False),
@@ -150,6 +152,7 @@ def check_keys(header: Header, mapped: Iterable[str], path: str) -> None:
     """
     known, own = set(mapped), f"{header.architecture}."
     neutral = {**NEUTRAL, **ASSUMED.get(header.architecture, {})}
+    neutral[POSITIONS] = (header.fields.get(f"{own}context_length"),)
     unknown = [
         f"{name} = {str(value)[:60]}"
         for name, value in header.fields.items()

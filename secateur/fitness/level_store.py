@@ -75,6 +75,7 @@ class LevelStore:
     ) -> None:
         self.folder, self.pruner, self.anatomy = folder, pruner, anatomy
         self._planes: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
+        self._dying: dict[tuple[int, int, str], torch.Tensor] = {}
         self._assembled = Recent(cache_bytes)
         self._dense = {
             (block.index, position): modules[block.index].get_parameter(f"{linear.name}.weight").data
@@ -100,6 +101,19 @@ class LevelStore:
             return self.dense(block, linear)
         return self._assembled.get((block, linear, level), lambda: self._assemble(block, linear, level))
 
+    def nonzeros(self, block: int, linear: int, level: Sparsity) -> int:
+        """How many weights of a whole linear are left at `level`: fewer than it asks for where the model has zeros."""
+        shape = self.anatomy.blocks[block].linears[linear]
+        plane = self._plane(block, plane_name(self.pruner, level))
+        if self.pruner not in NESTED:
+            return plane[f"{shape.name}.values"].numel()
+        key = block, linear, plane_name(self.pruner, level)
+        if key not in self._dying:
+            alive = (self.dense(block, linear) != 0).cpu()
+            self._dying[key] = plane[shape.name][alive].int().bincount(minlength=256)
+        bytes_alive = survivors(torch.arange(256, dtype=torch.uint8), level)
+        return int(self._dying[key][bytes_alive].sum())
+
     def masked(
         self, block: int, linear: int, weight: torch.Tensor, level: Sparsity, kept: Kept, rotated: bool
     ) -> torch.Tensor:
@@ -121,7 +135,9 @@ class LevelStore:
             if nested.needs_text:
                 norms = self._plane(block, INPUTS)[f"{shape.name}@rotated" if rotated else shape.name]
                 statistics = Statistics(norms.to(weight.device)[kept.columns], 0)
-            score, group = nested.score(weight.float(), statistics), nested.group
+            # Zeros that are there already go first.
+            score = torch.where(weight == 0, -1.0, nested.score(weight.float(), statistics))
+            group = nested.group
         else:
             alive = self._survivors(block, linear, level)[kept.rows][:, kept.columns].to(weight.device)
             if kept.values:

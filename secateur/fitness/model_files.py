@@ -48,7 +48,9 @@ def check_weights(folder: Path, path: str, here: bool = True) -> None:
     if (folder / WEIGHTS).is_file():
         return  # transformers takes it, whatever an index beside it says
     if (folder / INDEX).is_file():
-        _check_index(folder, path, here)
+        for name in _indexed(folder, path):
+            if here and not (folder / name).is_file():
+                raise SecateurError(f"model '{path}': {INDEX}: names {name}, and there is no such file")
     else:
         torch_files = sorted(file.name for file in folder.glob("*.bin"))
         if torch_files:
@@ -59,16 +61,28 @@ def check_weights(folder: Path, path: str, here: bool = True) -> None:
         raise SecateurError(f"model '{path}': the folder has no {WEIGHTS}")
 
 
-def _check_index(folder: Path, path: str, here: bool) -> None:
+def weight_files(folder: Path, path: str) -> list[Path]:
+    """The safetensors files that transformers reads, whatever else lies beside them; none where there are none.
+
+    Raises:
+        SecateurError: an index that is damaged, or names what does not belong to the folder.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    return [folder / name for name in _indexed(folder, path)] if (folder / INDEX).is_file() else []
+
+
+def _indexed(folder: Path, path: str) -> list[str]:
+    """The names of files in an index, each once; raises SecateurError for those of other places or kinds."""
     where = f"model '{path}': {INDEX}"
     names = read_json(folder / INDEX, where, LARGEST_INDEX).get("weight_map")
     if not isinstance(names, Mapping) or not names:
         raise SecateurError(f"{where}: has no 'weight_map' from parameters to files")
-    for name in dict.fromkeys(map(str, names.values())):
+    found = list(dict.fromkeys(map(str, names.values())))
+    for name in found:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise SecateurError(f"{where}: names '{name[:100]}'; weights are .safetensors files in the same folder")
-        if here and not (folder / name).is_file():
-            raise SecateurError(f"{where}: names {name}, and there is no such file")
+    return found
 
 
 def read_json(file: Path, where: str, largest: int) -> dict[str, Any]:

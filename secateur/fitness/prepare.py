@@ -101,10 +101,23 @@ def _tensors(
             score = nested.score(weight, statistics.get(linear.name))
             tensors[linear.name] = as_matrix(linear, plane(score, nested.group, of)).cpu()
         else:
-            pruned = UPDATING[pruner](weight, statistics[linear.name], levels[0])
+            pruned = _updated(pruner, weight, statistics[linear.name], levels[0])
             values, bits = pack_survivors(pruned.cpu())
             tensors[f"{linear.name}.values"], tensors[f"{linear.name}.bits"] = values, bits
     return tensors
+
+
+def _updated(pruner: str, weight: torch.Tensor, statistics: Statistics, level: Sparsity) -> torch.Tensor:
+    """What a pruner that updates weights makes of a matrix (outputs, inputs), with no fewer zeros than it had.
+
+    Of a matrix that has so many zeros already an update would only bring some of them back.
+    """
+    zeros = weight == 0
+    if int(zeros.sum()) < level.zeros(*weight.shape):
+        return UPDATING[pruner](weight, statistics, level)
+    if not level.of:
+        return weight
+    return torch.where(zeros, 0.0, UPDATING[pruner](weight, statistics, level))
 
 
 @torch.inference_mode()

@@ -2,9 +2,10 @@
 
 The live model is never written to: masters in float32 stand beside it, and each step's forward runs with what they make
 of its parameters in their place (`torch.func.functional_call`), so that the dense model is bitwise what it was. What
-was removed stays removed: a dropped sublayer and a removed channel have no parameter, and a pruned weight has no
-gradient, since masters and updates are masked before they are used. (DarwinLM trains without masks: of its pruned
-weights all grow back within ten steps. peft's LoRA has no masks either, and exchanges modules of the live model.)
+was removed stays removed: a dropped sublayer and a removed channel have no parameter, and a weight of a matrix that is
+zero, whoever pruned it, has no gradient, since masters and updates are masked before they are used. (DarwinLM trains
+without masks: of its pruned weights all grow back within ten steps. peft's LoRA has no masks either, and exchanges
+modules of the live model.)
 
 - `lora`: W + mask * (B A), B from zero, of every linear that is left (Hu et al. 2021, arXiv 2106.09685, sec. 4.1).
 - `norms`: biases and the weights of norms alone (PERP, Zimmer et al. 2023, arXiv 2312.15230, sec. 2).
@@ -22,6 +23,7 @@ from typing import Literal
 
 import torch
 
+from ..space.errors import SecateurError
 from ..space.genome import Genome
 from ..space.space import Space
 from .cache import digest, read_tensors, usable, write_tensors
@@ -29,7 +31,7 @@ from .scores import Differentiable, mean_losses
 from .subnet import Subnet
 from .teacher import Teacher
 
-VERSION = 1
+VERSION = 2
 KEPT_BYTES, KEPT_STATES = 16 * 2**30, 32
 """How much of states is kept: so many bytes, or so many states where half of what is free on the disk has room. The
 oldest go first, and are trained again should anybody want them."""
@@ -120,9 +122,12 @@ class Trainer:
         """A state that is kept, on the model's device."""
         if not usable(path):
             return None
-        with contextlib.suppress(FileNotFoundError):  # another run has just forgotten it
+        try:
             os.utime(path)
-        return {name: tensor.to(self.teacher.blocks.device) for name, tensor in read_tensors(path).items()}
+            tensors = read_tensors(path)
+        except (FileNotFoundError, SecateurError):  # another run has just forgotten it
+            return None
+        return {name: tensor.to(self.teacher.blocks.device) for name, tensor in tensors.items()}
 
     def _state(self, genome: Genome, chain: Chain) -> dict[str, torch.Tensor]:
         """What training goes on from; trains earlier stages again where they have been forgotten."""
@@ -138,17 +143,13 @@ class Trainer:
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
-    def _linears(self, genome: Genome) -> Iterator[tuple[str, bool, bool]]:
-        """(name, whether it is pruned, whether it is stored transposed) of the weights of linears that are left."""
+    def _linears(self, genome: Genome) -> Iterator[tuple[str, bool]]:
+        """(name, whether it is stored transposed) of the weights of linears that are left."""
         anatomy, states = self.space.anatomy, self.space.states(genome)
         for block, state in zip(anatomy.blocks, states, strict=True):
-            position = 0
             for sublayer, kept in zip(block.sublayers, state.kept, strict=True):
-                for linear in sublayer.linears:
-                    if kept:
-                        name = f"{anatomy.blocks_path}.{block.index}.{linear.name}.weight"
-                        yield name, bool(state.sparsity[position]), linear.transposed
-                    position += 1
+                for linear in sublayer.linears if kept else ():
+                    yield f"{anatomy.blocks_path}.{block.index}.{linear.name}.weight", linear.transposed
 
     def _masters(self, genome: Genome) -> dict[str, torch.Tensor]:
         """What is optimised, in float32, as it begins; the subnet is applied."""
@@ -159,7 +160,7 @@ class Trainer:
         if self.settings.what == "full":
             return {name: parameter.detach().float().clone() for name, parameter in live.items()}
         masters: dict[str, torch.Tensor] = {}
-        for name, _, transposed in self._linears(genome):
+        for name, transposed in self._linears(genome):
             outputs, inputs = reversed(live[name].shape) if transposed else live[name].shape
             rank = min(self.settings.rank, outputs, inputs)
             seed = int(digest(self.settings.seed, self.space.key(genome), name), 16) % 2**63
@@ -171,19 +172,16 @@ class Trainer:
     def _effective(self, genome: Genome, masters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Parameters in the model's precision, differentiable in `masters`, of which other entries are left alone."""
         live = dict(self.teacher.blocks.model.named_parameters())
-        pruned = {name for name, sparse, _ in self._linears(genome) if sparse}
         if self.settings.what != "lora":
             found = {name: tensor for name, tensor in masters.items() if "@" not in name}
             return {
-                name: (tensor * (live[name] != 0) if name in pruned else tensor).to(live[name].dtype)
+                name: (tensor * (live[name] != 0) if tensor.dim() > 1 else tensor).to(live[name].dtype)
                 for name, tensor in found.items()
             }
         result = {}
-        for name, sparse, transposed in self._linears(genome):
+        for name, transposed in self._linears(genome):
             update = masters[f"{name}@B"] @ masters[f"{name}@A"]
-            update = update.T if transposed else update
-            if sparse:
-                update = update * (live[name] != 0)
+            update = (update.T if transposed else update) * (live[name] != 0)
             result[name] = (live[name].float() + update).to(live[name].dtype)
         return result
 

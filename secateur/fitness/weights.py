@@ -1,13 +1,14 @@
 """The parameters of a block in a given state: slices of the dense ones, or what was prepared for that state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from ..space.anatomy import Block, Linear, Sublayer, Tensor
 from ..space.costs import BlockState, dense_state
+from ..space.gene import DENSE
 from .axes import copied, kept_positions, sliced
 from .blocks import Blocks
 from .cache import read_tensors
@@ -41,7 +42,7 @@ class Weights:
         cache_bytes: int = 2**29,
     ) -> None:
         self.blocks, self.anatomy = blocks, blocks.anatomy
-        self._store, self._repairs, self._basis = store, repairs, basis
+        self.store, self._repairs, self._basis = store, repairs, basis
         self._dense = [
             {t.name: module.get_parameter(t.name).data for sub in block.sublayers for t in sub.parameters()}
             for block, module in zip(self.anatomy.blocks, blocks.modules, strict=True)
@@ -85,6 +86,14 @@ class Weights:
                 return self._linear(block, sublayer, number, position, state)
             before += len(sublayer.linears)
         raise IndexError(f"block {index} has no linear {position}")
+
+    def unpruned(self, index: int, position: int, state: BlockState) -> torch.Tensor | None:
+        """That linear's matrix (outputs, inputs) before its level is applied; None where it is a rotated one."""
+        if state.hidden < self.anatomy.hidden_size and self._basis is not None and self._basis.rotation is not None:
+            return None
+        block, linear = self.anatomy.blocks[index], self.anatomy.blocks[index].linears[position]
+        plain = replace(state, sparsity=(*state.sparsity[:position], DENSE, *state.sparsity[position + 1 :]))
+        return as_matrix(linear, self.linear(block.index, position, plain))
 
     def outside(self, hidden: int) -> dict[str, torch.Tensor]:
         """The parameters outside the blocks for a residual width, by the names they have in a model of that width."""
@@ -147,8 +156,8 @@ class Weights:
         repaired = number == len(sublayer.linears) - 1 and state.narrowed(block)[sublayer.kind == "mlp"]
         repair = self._repair(block, sublayer, state) if repaired else None
         if shape == (linear.outputs, linear.inputs):
-            if self._store is not None:
-                return self._store.weight(block.index, position, level)
+            if self.store is not None:
+                return self.store.weight(block.index, position, level)
             if level:
                 raise ValueError("a sparse state needs a level store")
             return self._dense[block.index][f"{linear.name}.weight"]
@@ -184,10 +193,10 @@ class Weights:
             matrix = narrower_linear(self._basis, linear, norm, matrix, state.hidden)
             rotated = self._basis.rotation is not None
         if level:
-            if self._store is None:
+            if self.store is None:
                 raise ValueError("a sparse state needs a level store")
             kept = self._kept(block, linear, state, repaired is None and not rotated)
-            matrix = self._store.masked(
+            matrix = self.store.masked(
                 block.index, position, matrix, level, kept, rotated and linear.columns == ("hidden",)
             )
         return as_matrix(linear, matrix).contiguous()

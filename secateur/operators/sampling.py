@@ -46,10 +46,14 @@ def spread(space: Space, costs: Sequence[str], count: int, rng: np.random.Genera
 
 
 def ends(space: Space, cost: str) -> tuple[int, int]:
-    """The least that any genome costs, and the most that the budgets allow."""
+    """What the smallest genome costs, and the most that the budgets allow.
+
+    Where the model has zeros by itself, that a repair fills, the dense one may have fewer weights than the smallest.
+    """
     budget = Budget(cost, 0, "")
     limits = [one.limit for one in space.budgets if one.cost == cost]
-    return budget.of(space.costs(space.smallest)), min([budget.of(space.dense_costs), *limits])
+    least = budget.of(space.costs(space.smallest))
+    return least, max(least, min([budget.of(space.dense_costs), *limits]))
 
 
 def limited(space: Space, cost: str, limit: int) -> Space:

@@ -28,6 +28,12 @@ class _Orders(TypedDict):
 
 
 @_closed
+class _Zeros(TypedDict):
+    linears: int
+    outside: int
+
+
+@_closed
 class _Workload(TypedDict):
     batch: int
     prefill: int
@@ -119,6 +125,9 @@ _SHAPES: dict[str, Any] = {
     "config": dict[str, Any],
     "model": str,
     "texts": dict[str, _Text],
+    "counting": int,
+    "zeros": _Zeros,
+    "source bytes": int,
     "order": str,
     "orders": _Orders,
     "latency": _Latency,

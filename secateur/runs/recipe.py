@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from ..space.costs import LATENCIES
 from ..space.errors import SecateurError, suggest
 from ..space.objective import parse_objectives
+from .journal import is_name
 from .settings import (
     BASELINES,
     DEPTH_BASELINES,
@@ -123,8 +124,8 @@ class Recipe(Settings):
                 or title.isdigit()
             )
             taken = taken or re.fullmatch(rf"({'|'.join(BASELINES)})-\d+", title) is not None
-            if taken or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", title) is None:
-                raise ValueError(f"baselines: '{path}': '{title}' cannot be a plan's name; rename the file")
+            if taken or not is_name(title):
+                raise ValueError(f"baselines: '{path}': '{title[:100]}' cannot be a plan's name; rename the file")
         files = [name for name in self.baselines if is_plan_file(name)]
         if len(files) > len(self.peers):
             raise ValueError("baselines: two files have the same name but for their folder or ending; rename one")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from .anatomy import Anatomy, Block
 from .gene import DENSE, Sparsity
@@ -82,6 +82,16 @@ class Additions:
 NONE_ADDED = Additions()
 
 
+class Zeros(Protocol):
+    """Zeros in the weights of a model that has some by itself: one that was pruned before."""
+
+    def in_block(self, index: int, state: BlockState) -> int:
+        """In the linears of a block in a state, those that its levels make included."""
+
+    def outside(self, hidden: int) -> int:
+        """In embeddings and head, at a residual width."""
+
+
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Costs of a subnet.
@@ -89,7 +99,8 @@ class Costs:
     Attributes:
         parameters: of the materialised model; tied ones once; zeros from sparsity still count.
         block_parameters: the same, blocks only (no embeddings, head, final norm or projection).
-        nonzero_parameters: `parameters` less the weights that sparsity sets to zero.
+        nonzero_parameters: `parameters` less the zeros in linears, embeddings and head: those that sparsity makes, and
+            where the model has been read those that it has by itself.
         linear_weights: non-zero weights of the linears in the blocks; what "50 % sparsity" is measured on.
         macs: multiply-accumulates per token with a full context, attention scores included. Zeros in a dense matrix
             are multiplied like any number, so that unstructured sparsity does not lower this.
@@ -130,8 +141,13 @@ class BlockCosts(NamedTuple):
     sublayers: int
 
 
-def block_costs(block: Block, state: BlockState, context: int, additions: Additions) -> BlockCosts:
-    """Returns what a block costs in a given state, MACs per token at a context length of `context` tokens."""
+def block_costs(
+    block: Block, state: BlockState, context: int, additions: Additions, cached: int | None = None
+) -> BlockCosts:
+    """Returns what a block costs in a given state, MACs per token at a context length of `context` tokens.
+
+    `cached`: tokens in the KV cache, by default the context.
+    """
     parameters = weights = zeros = macs = kv = 0
     position = 0
     sizes = state.sizes(block)
@@ -151,11 +167,14 @@ def block_costs(block: Block, state: BlockState, context: int, additions: Additi
     if state.attention:
         seen = min(context, block.window or context)
         macs += 2 * sizes["heads"] * block.head_dim * seen
-        kv = 2 * state.attention * block.head_dim * seen
+        held = context if cached is None else cached
+        kv = 2 * state.attention * block.head_dim * min(held, block.window or held)
     return BlockCosts(parameters, zeros, weights, macs, kv, sum(kept > 0 for kept in state.kept))
 
 
-def total(anatomy: Anatomy, blocks: Sequence[BlockCosts], hidden: int, additions: Additions) -> Costs:
+def total(
+    anatomy: Anatomy, blocks: Sequence[BlockCosts], hidden: int, additions: Additions, zeros_outside: int = 0
+) -> Costs:
     """Adds up the blocks of a subnet of residual width `hidden` and what lies outside them."""
     block_parameters, zeros, weights, macs, kv, sublayers = map(sum, zip(*blocks, strict=True))
     parameters = block_parameters + sum(tensor.parameters({"hidden": hidden}) for tensor in anatomy.outside)
@@ -167,7 +186,7 @@ def total(anatomy: Anatomy, blocks: Sequence[BlockCosts], hidden: int, additions
     return Costs(
         parameters=parameters,
         block_parameters=block_parameters,
-        nonzero_parameters=parameters - zeros,
+        nonzero_parameters=parameters - zeros - zeros_outside,
         linear_weights=weights - zeros,
         macs=macs + head_macs,
         weight_bytes=parameters * anatomy.bytes_per_parameter,

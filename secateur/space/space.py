@@ -4,14 +4,14 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import itemgetter
 
 from .anatomy import Anatomy
 from .budget import Budget, shown
 from .checks import check_covered, check_genes, check_patterns, check_projection
-from .costs import NONE_ADDED, Additions, BlockCosts, BlockState, Costs, block_costs, dense_state, total
+from .costs import NONE_ADDED, Additions, BlockCosts, BlockState, Costs, Zeros, block_costs, dense_state, total
 from .errors import SecateurError, suggest
 from .gene import STEPS, Gene, Sparsity, zeros_per_row
 from .genome import Genome
@@ -26,8 +26,10 @@ PATTERNS = 10_000
 class Space:
     """All genomes over `genes`, with the budgets they must keep.
 
-    `context` is the context length in tokens at which MACs are counted; `additions` are the parameters that repairs
-    and rotations add to narrower models; `latency`, where there is one, adds latency to the costs.
+    `context` is the context length in tokens at which MACs are counted, and the KV cache where `cached` is None;
+    `additions` are the parameters that repairs and rotations add to narrower models; `latency`, where there is one,
+    adds latency to the costs. `zeros` are those that the model has by itself; `counted` are costs that were noted with
+    them, for those who have no model at hand.
     """
 
     anatomy: Anatomy
@@ -36,6 +38,9 @@ class Space:
     context: int = 2048
     additions: Additions = NONE_ADDED
     latency: LatencyTable | None = None
+    cached: int | None = None
+    zeros: Zeros | None = None
+    counted: Mapping[Genome, Costs] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_genes(self.genes)
@@ -203,7 +208,10 @@ class Space:
         if memo not in known:
             block = self.anatomy.blocks[index]
             state = self._state(genome, index)
-            known[memo] = (state, block_costs(block, state, self.context, self.additions))
+            costs = block_costs(block, state, self.context, self.additions, self.cached)
+            if self.zeros is not None:
+                costs = costs._replace(zeros=self.zeros.in_block(index, state))
+            known[memo] = (state, costs)
         return known[memo]
 
     def _state(self, genome: Genome, index: int) -> BlockState:
@@ -232,9 +240,13 @@ class Space:
         return tuple(self._block(genome, block.index)[0] for block in self.anatomy.blocks)
 
     def costs(self, genome: Genome) -> Costs:
+        noted = self.counted.get(self.canonical(genome)) if self.counted else None
+        if noted is not None:
+            return noted
         blocks = [self._block(genome, index) for index in range(len(self.anatomy.blocks))]
         hidden = blocks[0][0].hidden
-        costs = total(self.anatomy, [costs for _, costs in blocks], hidden, self.additions)
+        outside = self.zeros.outside(hidden) if self.zeros is not None else 0
+        costs = total(self.anatomy, [costs for _, costs in blocks], hidden, self.additions, outside)
         if self.latency is None:
             return costs
         times = self.latency.outside(hidden)

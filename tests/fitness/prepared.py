@@ -1,5 +1,6 @@
 """Tiny models prepared for genomes of every gene at once."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,10 +28,16 @@ def prepared(
     settings: WidthSettings,
     pruner: str = "wanda",
     watch: Any = lambda what, done, total: None,
+    zeroed: float = 0.0,
     **changes: Any,
 ) -> tuple[Bench, Space]:
-    """A bench whose model is ready for every genome of the space; its cache is where SECATEUR_CACHE says."""
+    """A bench whose model is ready for every genome of the space; its cache is where SECATEUR_CACHE says.
+
+    `zeroed`: the share of zeros that the model has by itself.
+    """
     model = model_of(family, **changes)
+    if zeroed:
+        prune(model, zeroed)
     shape = anatomy_of(model)
     text = random_text(masked=not shape.causal)
     projection = settings.hidden == "pca" and shape.tied
@@ -38,7 +45,20 @@ def prepared(
     space = Space(shape, all_genes(shape, settings.hidden), context=CONTEXT, additions=additions)
     bench = Bench(model, None, shape, model_digest(model), {"calibration": text}, pruner, settings)
     bench.prepare(space, watch)
-    return bench, space
+    zeros = bench.own_zeros()
+    assert (zeros is not None) == bool(zeroed)
+    return bench, replace(space, zeros=zeros)
+
+
+def prune(model: Any, share: float) -> None:
+    """Zeros as another tool leaves them: here and there in most matrices, of one a row and a column."""
+    generator = torch.Generator().manual_seed(11)
+    for number, parameter in enumerate(p for p in model.parameters() if p.dim() > 1):
+        if number % 5 == 3:
+            continue
+        parameter[torch.rand(parameter.shape, generator=generator) < share] = 0
+        if number % 5 == 1:
+            parameter[1], parameter[:, 2] = 0, 0
 
 
 def through_blocks(bench: Bench, states: Any, ids: torch.Tensor = IDS) -> torch.Tensor:

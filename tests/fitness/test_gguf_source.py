@@ -63,6 +63,7 @@ def test_the_rotary_scaling_of_llama_3_is_restored(tmp_path: Path, factor: float
         ({"llama.attention.key_length": 16}, "llama.attention.key_length = 16"),
         ({"llama.expert_count": 8}, "llama.expert_count = 8"),
         ({"llama.logit_scale": 2.0}, "llama.logit_scale = 2.0"),
+        ({"llama.rope.scaling.original_context_length": 32}, "original_context_length = 32"),
         ({"blk.0.attn_q.bias": (32,)}, "blk.0.attn_q.bias"),
         ({"blk.4.attn_q.weight": (32, 32)}, "blk.4.attn_q.weight"),
     ],
@@ -81,6 +82,7 @@ def test_other_factors_than_llama_3s_are_refused(tmp_path: Path) -> None:
 
 def test_what_changes_nothing_is_let_be(tmp_path: Path) -> None:
     extra = {"llama.attention.key_length": HEAD, "llama.rope.scaling.type": "none", "general.author": "me"}
+    extra |= {"llama.rope.scaling.original_context_length": 64}  # as Phi-4's files say of themselves
     assert load_config(str(write_gguf(tmp_path / "model.gguf", extra=extra)))["model_type"] == "llama"
 
 

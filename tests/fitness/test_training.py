@@ -42,21 +42,24 @@ def trainer_of(bench: Bench, space: Space, folder: Path, **changes: Any) -> Trai
 def benches(tmp_path_factory: pytest.TempPathFactory) -> Any:
     patch = pytest.MonkeyPatch()
     patch.setenv("SECATEUR_CACHE", str(tmp_path_factory.mktemp("training")))
-    made = {name: prepared(name, WidthSettings("magnitude", None, None)) for name in ("llama", "gpt2", "roberta")}
+    made = {
+        name: prepared(name, WidthSettings("magnitude", None, None), zeroed=share)
+        for name, share in (("llama", 0.0), ("gpt2", 0.3), ("roberta", 0.0))
+    }
     yield made
     patch.undo()
 
 
 def zeros(bench: Bench, space: Space, genome: Genome, parameters: dict[str, torch.Tensor]) -> tuple[int, int]:
-    """(weights that are zero in the pruned linears of a subnet, those of them that training made something else)."""
+    """(weights that are zero in the linears of a subnet, those of them that training made something else)."""
     total = grown = 0
     with bench.subnet as subnet:
         subnet.apply(space.states(genome))
         live = dict(bench.model.named_parameters())
-        for block, state in zip(space.anatomy.blocks, space.states(genome), strict=True):
-            for linear, level in zip(block.linears, state.sparsity, strict=True):
+        for block in space.anatomy.blocks:
+            for linear in block.linears:
                 name = f"{space.anatomy.blocks_path}.{block.index}.{linear.name}.weight"
-                if level and name in live:
+                if name in live:
                     gone = live[name] == 0
                     total += int(gone.sum())
                     assert parameters.get(name, live[name]).shape == live[name].shape

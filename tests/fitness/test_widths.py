@@ -196,7 +196,8 @@ def check_costs(space: Space, genome: Genome, smaller: Any) -> None:
         p for n, p in parameters.items() if n.startswith(prefix) and n.removeprefix(prefix).partition(".")[2] in names
     ]
     assert costs.linear_weights == sum(int((p != 0).sum()) for p in linears)
-    assert costs.parameters - costs.nonzero_parameters == sum(int((p == 0).sum()) for p in linears)
+    outside = [p for n, p in parameters.items() if not n.startswith(prefix) and p.dim() > 1]
+    assert costs.parameters - costs.nonzero_parameters == sum(int((p == 0).sum()) for p in [*linears, *outside])
     states = space.states(genome)
     if anatomy.family != "gemma2":  # its soft-capped attention is not a counted kernel call
         smaller.config._attn_implementation = "eager"

@@ -34,6 +34,7 @@ Hypervolume {{ "%.4f" | format(front.hypervolume) }}: the share that the members
 <td>{{ "%+.4f [%+.4f, %+.4f]" | format(one.difference.mean, one.difference.low, one.difference.high) }}</td></tr>
 {% endfor %}</table>{% endif %}
 {% if front.summary.model %}<p>{{ front.summary.model }}</p>{% endif %}
+{% for line in front.summary.source %}<p>{{ line }}</p>{% endfor %}
 {% for name, reason in front.summary.skipped.items() %}<p>Baseline {{ name }} does not apply: {{ reason }}</p>
 {% endfor %}
 {% if front.summary.tasks %}<h2>Downstream tasks</h2><table>

@@ -39,7 +39,7 @@ _TEMPLATE = """<!doctype html>
 {% if summary.slack %}<p>* {{ summary.slack }}</p>{% endif %}
 {% for line in summary.latency %}<p>{{ line }}</p>{% endfor %}
 {% if summary.model %}<p>{{ summary.model }}</p>{% endif %}
-{% for line in summary.training %}<p>{{ line }}</p>{% endfor %}
+{% for line in summary.training + summary.source %}<p>{{ line }}</p>{% endfor %}
 {% if summary.tasks %}<h2>Downstream tasks</h2><table>
 <tr>{% for cell in summary.tasks[0] %}<th>{{ cell }}</th>{% endfor %}</tr>
 {% for row in summary.tasks[1:] %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}

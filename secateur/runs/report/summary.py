@@ -14,6 +14,7 @@ from ...space.space import Space
 from ..folder import RunFolder
 from ..journal import CALIBRATION, FOUND, MEASURED, RANKS, SELECTION, UNTRAINED
 from ..plan import MeasuredLatency, ModelIdentity, Plan, Score, TextIdentity, WidthIdentity, layers, residual
+from .source import source_notes
 from .tasks import task_grid
 from .training import training_notes
 
@@ -75,6 +76,7 @@ class Summary:
     model: str = ""
     training: tuple[str, ...] = ()
     tasks: tuple[tuple[str, ...], ...] = ()
+    source: tuple[str, ...] = ()
 
     @property
     def slack(self) -> str:
@@ -123,6 +125,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         model=_model_note(folder),
         training=training_notes(folder, space, losses, held_out),
         tasks=task_grid(folder, space, {row.name: row.genome for row in rows}),
+        source=source_notes(folder, space),
         finished=found is not None and all(text in row.scores for row in rows for text in held_out),
     )
 

@@ -157,7 +157,7 @@ def print_tuned(
 def _print_rest(console: Console, summary: Summary, latency: bool = True) -> None:
     for line in summary.latency if latency else ():
         console.print(line)
-    for line in (summary.model, *summary.training):
+    for line in (summary.model, *summary.training, *summary.source):
         if line:
             console.print(line)
     if summary.tasks:
