@@ -10,18 +10,31 @@ import os
 import sys
 import traceback
 
-from .terminal import BROKEN_PIPE, Stopped, Terminal, open_streams, redirect, shortened, stoppable
+from .space.errors import SecateurError, Stopped
+from .terminal import BROKEN_PIPE, Terminal, open_streams, redirect, shortened, stoppable
+
+OF_THE_PATH = (
+    *(errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EROFS),
+    *(errno.ENXIO, errno.EEXIST),
+)
+"""What may be wrong with a path that somebody names, wherever it is first looked at."""
 
 
 def main() -> None:
     """Runs the command line and ends the process."""
     open_streams()
     errors = Terminal(stderr=True)
-    try:
-        with stoppable():
-            status = _status(errors)
-    except Stopped as stop:  # on the way out
-        status = stop.status
+    with stoppable() as leave:
+        try:
+            status = _flushed(_status(errors), errors)
+        except Stopped as stop:  # on the way out
+            status = stop.status
+        leave(status)
+    sys.exit(status)
+
+
+def _flushed(status: int, errors: Terminal) -> int:
+    """Delivers what was printed; the status, or that of an output that could not be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -30,14 +43,13 @@ def main() -> None:
             redirect(stream)
             if stream is sys.stdout:
                 status = status or _undelivered(errors, error)
-    sys.exit(status)
+    return status
 
 
 def _status(errors: Terminal) -> int:
     """Carries a command out; says what went wrong, and returns the status that goes with it."""
     try:
         from .cli import app, console
-        from .space.errors import SecateurError
 
         try:
             status = app(standalone_mode=False)
@@ -48,14 +60,20 @@ def _status(errors: Terminal) -> int:
             return 2
         return status if isinstance(status, int) else BROKEN_PIPE if console.broken else 0
     except Stopped as stop:
-        how = "; ".join(getattr(stop, "__notes__", ()))
-        _say(errors, f"secateur: {stop.word}" + (f"; {how}" if how else ""))
+        how = "; ".join(getattr(stop, "__notes__", ())) or "nothing was begun that could be gone on with"
+        _say(errors, f"secateur: {stop.word}; {how}")
         return stop.status
     except SystemExit as end:  # typer's answer where the reader of its help went away
         if not isinstance(end.__context__, BrokenPipeError):
             raise
         return BROKEN_PIPE
+    except KeyboardInterrupt:  # of a library's own making
+        _say(errors, "secateur: interrupted")
+        return 130
     except OSError as error:
+        if error.filename is not None and error.errno in OF_THE_PATH:
+            _say(errors, f"secateur: {error.filename}: {os.strerror(error.errno)}")
+            return 2
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EPIPE):
             raise
         redirect(sys.stdout)

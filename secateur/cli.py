@@ -1,6 +1,5 @@
 """The command line: its commands, and what each prints; `__main__` turns how they end into a message and a status."""
 
-import contextlib
 import shlex
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 from rich.table import Table
 
 from .space.errors import SecateurError, StorageError, suggest
-from .terminal import Stopped, Terminal, goes_on, watching
+from .terminal import Terminal, goes_on, watching
 
 app = typer.Typer(
     add_completion=False,
@@ -22,6 +21,7 @@ console, errors = Terminal(), Terminal(stderr=True)
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
 PICK = "Which plan: 'found' or a baseline's name; of a front 'knee', a rank, or a limit such as 'latency<=0.6x'."
+MOST_TOKENS = 10**13
 RunPath = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Override a setting: key=value, such as effort.tokens=50000.")
@@ -175,11 +175,11 @@ def eval_(
 @app.command()
 def tune(
     run: RunPath,
-    tokens: Annotated[int, typer.Option(min=1, help="How many to train on.")],
+    tokens: Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="How many to train on.")],
     out: Annotated[Path, typer.Option(help="Folder of the training; one that is there is gone on with.")],
     pick: Annotated[str, typer.Option(help=PICK)] = "found",
     every: Annotated[
-        int, typer.Option(min=1, help="Tokens between two saved states, with a look at held-out text.")
+        int, typer.Option(min=1, max=MOST_TOKENS, help="Tokens between two saved states, with a look at held-out text.")
     ] = (50_000),
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="How to train: training.what=full, training.learning_rate=1e-4, …")
@@ -250,8 +250,11 @@ def dashboard(
 
     path = study_of(run)
     console.print(f"study {path}; http://{host}:{port}/", soft_wrap=True)
-    with contextlib.suppress(Stopped):
-        optuna_dashboard.run_server(JournalStorage(JournalFileBackend(str(path))), host=host, port=port)
+    try:
+        with goes_on("the same command opens it again"):
+            optuna_dashboard.run_server(JournalStorage(JournalFileBackend(str(path))), host=host, port=port)
+    except (OSError, OverflowError) as error:
+        raise SecateurError(f"dashboard: cannot listen at --host {host} --port {port}: {error}") from error
 
 
 @app.command()

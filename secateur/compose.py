@@ -7,7 +7,7 @@ from typing import Any
 
 from .fitness.bench import Bench, open_bench
 from .fitness.cache import digest
-from .fitness.checkpoint import load_config
+from .fitness.checkpoint import has_zeros, load_config
 from .fitness.level_store import needs_text
 from .fitness.tasks import TaskRequest
 from .fitness.text import TextRequest
@@ -30,15 +30,19 @@ from .space.latency import LatencyTable, Peak, Workload, roofline, table_from_js
 from .space.objective import parse_objectives
 from .space.space import Space
 
+NONZERO = {"linear_weights", "nonzero_parameters"}
+"""Costs that zeros lower."""
 COUNTING = 2
 """How a run counts, which its journal notes. 1, where it does not: KV caches of one token, relative budgets on linear
 weights cut off and not rounded to whole rows, and zeros that a model has by itself as weights."""
 
 
 def counting_of(folder: RunFolder) -> int:
-    """How a run counts that has begun; else how it will."""
-    begun = folder.journal.fact("config") is not None
-    return int(folder.journal.fact("counting") or (1 if begun else COUNTING))
+    """How a run counts that has begun; else how it will. Raises SecateurError where a newer version has begun it."""
+    noted, begun = folder.journal.fact("counting"), folder.journal.fact("config") is not None
+    if noted not in (None, COUNTING):
+        raise SecateurError(f"{folder.path}: counts costs in way {noted}, which this secateur does not know")
+    return 1 if noted is None and begun else COUNTING
 
 
 def build_space(
@@ -97,7 +101,13 @@ def build_space(
     _reference(recipe, space)
     _check_objectives(recipe, space)
     needs_text(recipe.pruner)
-    space.check_budgets()
+    try:
+        space.check_budgets()
+    except SecateurError:
+        # Of a model that was pruned before less is left than its genes say; how much is counted when it is loaded.
+        broken = {budget.cost for budget in space.budgets if not budget.allows(space.costs(space.smallest))}
+        if counting == 1 or not broken <= NONZERO or not has_zeros(recipe.model.path):
+            raise
     return space
 
 
@@ -199,14 +209,20 @@ def check_genomes(folder: RunFolder, space: Space) -> dict[Genome, Costs]:
 
 
 def with_zeros(folder: RunFolder, space: Space, bench: Bench) -> Space:
-    """The space with the zeros in its costs that the model has by itself; the journal notes how many."""
+    """The space with the zeros in its costs that the model has by itself; the journal notes how many.
+
+    Raises:
+        SecateurError: a budget cannot be kept with them either.
+    """
     zeros = bench.own_zeros() if counting_of(folder) > 1 else None
     if zeros is None:
         return space
     outside = zeros.outside(space.anatomy.hidden_size)
     noted = {"linears": zeros.linears, "outside": outside}
     folder.journal.settle(ZEROS, noted, f"model {folder.recipe.model.path}")
-    return replace(space, zeros=zeros)
+    counted = replace(space, zeros=zeros)
+    counted.check_budgets()
+    return counted
 
 
 def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = None, at_most: bool = False) -> Bench:

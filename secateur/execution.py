@@ -73,11 +73,12 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
         if journal.fact("orders") is None:
             journal.settle("orders", orders, "the importance order of heads and channels")
     space = with_latency(folder, space, bench, watcher)
-    goal = goal_of(recipe, space)  # relative to all places for weights, as budgets are
     space = with_zeros(folder, space, bench)
+    if space.budgets and space.feasible(space.dense):
+        watcher.say("the dense model keeps the budgets as it is: lower them to have anything removed")
     memo = memo_of(folder, space, bench, CALIBRATION, recipe.scores, watcher)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
-    execution = Execution(folder, space, bench, watcher, memo, pool, goal)
+    execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space))
     if execution.goal is not None or recipe.strategy.name == "surrogate":
         names = (*LIBRARIES, "scipy") if recipe.strategy.name == "surrogate" else LIBRARIES
         libraries = {name: version(name) for name in names}

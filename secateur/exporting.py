@@ -112,7 +112,7 @@ def larger_than_source(plan: Plan, written: Path) -> str | None:
         return None
     return (
         f"{written} holds {size:,} bytes of weights, {size / before:.1f} times as many as {plan.model.path}, which is "
-        f"stored in fewer bits than {plan.model.dtype}: quantise it as that one was"
+        f"stored in fewer bits than {plan.model.dtype}: quantise it as that one was, or leave model.saved_dtype at auto"
     )
 
 
@@ -159,7 +159,8 @@ def _bench(source: Source, trusted: bool) -> Bench:
     recipe = kept_recipe(plan.recipe, "the plan's recipe")
     if not trusted:
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"trust_remote_code": False})})
-    space = compose.build_space(recipe)
+    # Which genome it is, and nothing of what it may cost, is what is compared.
+    space = compose.build_space(recipe.model_copy(update={"budgets": {}}))
     if space.states(space.from_json(plan.genome)) != source.states:
         raise SecateurError("the plan's layers are not those of its genome: it was changed; export the run's own plan")
     bench = compose.load_bench(recipe, space)

@@ -6,16 +6,63 @@ removed by the next one who writes beside it. What is locked are files, since fo
 
 import contextlib
 import fcntl
+import json
+import logging
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from glob import escape as glob_escape
 from pathlib import Path
+from typing import Any
 
-from .space.errors import SecateurError, StorageError
+from .space.errors import SecateurError, StorageError, border, said
 
 SUFFIX, LOCK = ".secateur-part", "lock"
+LARGEST = 2**28
+"""Bytes of a file that is read at once, where nobody says otherwise."""
+_log = logging.getLogger(__name__)
+
+
+def read_text(path: Path, where: str, largest: int, encoding: str = "utf8") -> str:
+    """The text of somebody's file; raises SecateurError, which begins with `where`, as `read_bytes` does."""
+    with border(f"{where}: cannot be read"):
+        return read_bytes(path, where, largest).decode(encoding)
+
+
+def read_bytes(path: Path, where: str, largest: int) -> bytes:
+    """The content of somebody's file.
+
+    Raises:
+        SecateurError: there is no such file, it is another thing than a file, or larger than `largest` bytes.
+    """
+    try:
+        # Without waiting, as for somebody who writes into a pipe.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise IsADirectoryError(path)
+            content = file.read(largest + 1)
+    except IsADirectoryError as error:
+        what = f"there is no such file, but something else of that name ({path.absolute()})"
+        raise SecateurError(f"{where}: cannot be read: {what}") from error
+    except FileNotFoundError as error:
+        raise SecateurError(f"{where}: cannot be read: there is no such file ({path.absolute()})") from error
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or said(error)
+        raise SecateurError(f"{where}: cannot be read: {what}") from error
+    if len(content) > largest:
+        raise SecateurError(f"{where}: is larger than {largest:,} bytes")
+    return content
+
+
+def read_json(path: Path, where: str, largest: int = LARGEST) -> Any:
+    """Plain values of somebody's JSON file; raises SecateurError as `read_text`, and where it is no JSON."""
+    # Files edited on Windows may begin with a mark.
+    text = read_text(path, where, largest, "utf-8-sig")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SecateurError(f"{where}: cannot be read: is no JSON: {said(error)}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,10 +97,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         OSError: the folder cannot be written, or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent, path.name)
+    _sweep(path.parent)
     with _held(path) as temporary:
         write(temporary)
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~_masked())
         # What was written by name, perhaps by a library, is flushed through a handle of its own.
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
@@ -71,62 +118,70 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise SecateurError(f"{path} exists; --out names another folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent, path.name)
+        _sweep(path.parent)
         with _held(path) as temporary:
             temporary.mkdir()
             yield temporary
-            # Temporary folders, and the files of safetensors, are made for their owner alone.
-            temporary.chmod(0o755)
+            # Temporary folders, and the files of some libraries, are made for their owner alone.
+            temporary.chmod(0o777 & ~_masked())
             for file in temporary.iterdir():
                 if file.is_file():
-                    file.chmod(0o644)
+                    file.chmod(0o666 & ~_masked())
             os.replace(temporary, path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error}") from error
 
 
+def _masked() -> int:
+    """The permissions that the user wants nothing to have; can only be asked by setting them."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Alone with what `path` names, among all processes that ask: waits for the one that is at work on it.
+    """Alone with what `path` names, among all processes that ask: waits for the one that is at work on it, and says so.
 
     Raises:
         StorageError: the file that is locked, which lies beside `path`, cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path.parent / f".{path.name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise StorageError(f"cannot write {path.parent}: {error}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path.parent / f".{path.name}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+            stack.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _log.warning("another process is making %s; waiting for it", path)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StorageError(f"cannot write {path.parent}: {error}") from error
         yield
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[Path]:
     """A name that is free, in a temporary folder beside `path` that is locked until it is removed."""
     while True:
-        folder = Path(tempfile.mkdtemp(SUFFIX, f".{path.name}.", path.parent))
-        try:
-            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:  # another one swept it before it was locked
-            continue
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if (folder / LOCK).exists():
-            break
-        os.close(handle)
-    try:
-        yield folder / "part"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+        folder = Path(tempfile.mkdtemp(SUFFIX, f".{path.name[:100]}.", path.parent))
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            try:
+                handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            except FileNotFoundError:  # another one swept it before it was locked
+                continue
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if (folder / LOCK).exists():
+                yield folder / "part"
+                return
 
 
-def _sweep(folder: Path, name: str) -> None:
-    """Removes temporary folders of `name` that no process holds any more."""
-    for left in folder.glob(f".{glob_escape(name)}.*{SUFFIX}"):
+def _sweep(folder: Path) -> None:
+    """Removes temporary folders that no process holds any more."""
+    for left in folder.glob(f".*{SUFFIX}"):
         if left.is_symlink():
             continue
         with contextlib.suppress(OSError):  # another process was faster

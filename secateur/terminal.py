@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
@@ -19,6 +20,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from .progress import Watcher
+from .space.errors import Stopped
 
 WIDTH = 140
 """Of tables where there is no terminal to ask: they get the room they need."""
@@ -87,42 +89,38 @@ def open_streams() -> None:
 # -- being stopped -----------------------------------------------------------------------------------------------------
 
 
-class Stopped(BaseException):
-    """The user or the system wants the program to end (SIGINT, SIGTERM); its notes say how to go on."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.status = 128 + number
-        self.word = "interrupted" if number == signal.SIGINT else "terminated"
-
-
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[Callable[[int], None]]:
     """Raises `Stopped` at the first signal, so that everything is put away; a second one ends the program at once.
 
-    What follows within a second is the same wish: `timeout` and batch systems signal a process and then its group.
+    What follows within a second is the same wish: `timeout` and batch systems signal a process and then its group. What
+    is given is told the status of a program that has done its work, with which signals end it from then on.
     """
     first: float | None = None
+    last: int | None = None
 
     def stop(number: int, _: FrameType | None) -> None:
         nonlocal first
         now = time.monotonic()
+        if last is not None:
+            os._exit(last)
         if first is None:
             first = now
-            raise Stopped(number)
+            raise Stopped(number, "interrupted" if number == signal.SIGINT else "terminated")
         if now - first > SAME_WISH:
             with contextlib.suppress(OSError):
                 os.write(2, b"\nsecateur: left at once; what was finished is kept\n")
             os._exit(128 + number)
 
+    def leave(status: int) -> None:
+        nonlocal last
+        last = status
+
     # What whoever started us has us ignore stays ignored, as of jobs in the background.
-    wanted = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    yield leave
 
 
 @contextlib.contextmanager
@@ -195,7 +193,8 @@ class TerminalWatcher(Watcher):
 class LogWatcher(Watcher):
     """For logs of batch systems: a line when a phase begins, and now and then while it lasts.
 
-    `write` takes a line; `clock` gives seconds; `every` so many seconds a line says how far the phase is.
+    `write` takes a line; `clock` gives seconds; `every` so many seconds a line says how far the phase is, when it moves
+    or `tell` is called, which `watching` does for phases of one long step.
     """
 
     def __init__(
@@ -212,24 +211,25 @@ class LogWatcher(Watcher):
 
     def advance(self, amount: int) -> None:
         self._done += amount
-        self._tell()
+        self.tell()
 
     def at(self, completed: int, note: str) -> None:
         self._done, self._note = completed, note
-        self._tell()
+        self.tell()
 
     def blocks(self, title: str, done: int, total: int) -> None:
         if title != self._title:
             self.phase(title, total)
         self._done, self._total = done, total
-        self._tell()
+        self.tell()
 
     def say(self, message: str) -> None:
         self._write(message)
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Says how far it is, where that was not said lately."""
         now = self._clock()
-        if now - self._said < self._every:
+        if not self._title or now - self._said < self._every:
             return
         self._said = now
         passed, share = now - self._began, min(1.0, self._done / self._total) if self._total else 0.0
@@ -252,5 +252,18 @@ def watching(console: Terminal, errors: Terminal) -> Iterator[Watcher]:
     if console.is_terminal:
         with TerminalWatcher(console) as watcher:
             yield watcher
-    else:
-        yield LogWatcher(lambda line: errors.print(f"{time.strftime('%H:%M:%S')} {line}", soft_wrap=True))
+        return
+    log = LogWatcher(lambda line: errors.print(f"{time.strftime('%H:%M:%S')} {' '.join(line.split())}", soft_wrap=True))
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(SECONDS / 4):
+            log.tell()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield log
+    finally:
+        over.set()
+        thread.join()

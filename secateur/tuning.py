@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from . import compose
 from .evaluating import picked
 from .execution import HELD_OUT_SCORES
 from .exporting import pick_plan
-from .files import write_text
+from .files import read_json, write_text
 from .fitness.bench import Bench
 from .fitness.training import Trainer, TrainingError
 from .memos import trainer_of
@@ -32,6 +34,7 @@ from .space.genome import Genome
 from .space.space import Space
 
 RECORD = "tune.json"
+MOST_STAGES = 10_000
 MOST_SEQUENCES = 2048
 """Of text that is trained on, at most, where the recipe names none; more tokens go over it again."""
 
@@ -42,6 +45,25 @@ class Point:
 
     tokens: int
     losses: dict[str, dict[str, float]]
+
+
+class _Look(BaseModel):
+    tokens: Annotated[int, Field(ge=0, le=2**62)]
+    losses: Annotated[dict[str, Annotated[dict[str, float], Field(min_length=1)]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _is_first(self) -> "_Look":
+        if any(HELD_OUT_SCORES[0] not in scores for scores in self.losses.values()):
+            raise ValueError(f"has no {HELD_OUT_SCORES[0]}")
+        return self
+
+
+class _Record(BaseModel):
+    """What a folder says of the training in it, besides its settings."""
+
+    text: TextSettings
+    text_digest: str
+    points: tuple[_Look, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +109,14 @@ def tune(
     if settings.text is not None:
         wanted["text"] = settings.text.model_dump(mode="json")
     kept = _kept(out, wanted)
-    text = TextSettings.model_validate(kept["text"]) if kept else settings.text or _default_text(recipe)
-    points = {one["tokens"]: Point(one["tokens"], one["losses"]) for one in kept.get("points", [])}
+    text = kept.text if kept is not None else settings.text or _default_text(recipe)
+    points = {one.tokens: Point(one.tokens, one.losses) for one in kept.points} if kept is not None else {}
     chain = _chain(sorted(points), whole(tokens, text.length), whole(every, text.length), out)
     watcher.phase("loading the model and its texts", None)
-    default = not kept and settings.text is None
+    default = kept is None and settings.text is None
     bench = compose.load_bench(recipe, space, text.model_copy(update={"name": TRAINING}), at_most=default)
     found = bench.texts[TRAINING]
-    if kept and kept.get("text_digest") != found.digest:
+    if kept is not None and kept.text_digest != found.digest:
         raise SecateurError(
             f"{out}: {text.source} is not the text it was tuned on; put that back, or name another --out"
         )
@@ -146,6 +168,10 @@ def _chain(reached: Sequence[int], tokens: int, every: int, out: Path) -> Chain:
         known = ", ".join(f"{total:,}" for total in reached if total)
         raise SecateurError(f"{out}: has points at {known} tokens; write one of these, or more for --tokens")
     totals = [total for total in (0, *reached) if total <= tokens]
+    if (tokens - totals[-1]) // every > MOST_STAGES:
+        raise SecateurError(
+            f"--every {every:,}: {tokens:,} tokens are more than {MOST_STAGES:,} stages of that; raise it"
+        )
     totals += [*range(totals[-1] + every, tokens, every), tokens]
     return tuple(late - early for early, late in pairwise(sorted(set(totals))))
 
@@ -182,26 +208,30 @@ def _plain(point: Point) -> dict[str, Any]:
     return {"tokens": point.tokens, "losses": point.losses}
 
 
-def _kept(out: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """What is on record in a folder, nothing where it is new or empty.
+def _kept(out: Path, wanted: dict[str, Any]) -> _Record | None:
+    """What is on record in a folder; None where it is new or empty.
 
     Raises:
         SecateurError: it holds something else, or what was tuned with other settings than `wanted`.
     """
-    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
-        return {}
-    kept = _read(out / RECORD)
-    for key, value in wanted.items():
-        if kept.get(key) != value:
-            raise SecateurError(f"{out}: was tuned with {key} {kept.get(key)}, not {value}; --out names another folder")
-    return kept
-
-
-def _read(file: Path) -> dict[str, Any]:
+    if not out.exists() or (out.is_dir() and all(path.name.startswith(".") for path in out.iterdir())):
+        return None
+    if not (out / RECORD).exists():
+        raise SecateurError(f"{out}: no folder of a tuned plan, and not empty; --out names another one")
+    values = read_json(out / RECORD, f"{out / RECORD}")
     try:
-        values: dict[str, Any] = json.loads(file.read_text(encoding="utf8"))
-        if not isinstance(values, dict):
-            raise ValueError(f"{file.name} holds no settings")
-    except (OSError, ValueError) as error:
-        raise SecateurError(f"{file.parent}: no folder of a tuned plan ({error}); --out names another one") from error
-    return values
+        kept = _Record.model_validate(values)
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        where = ".".join(map(str, first["loc"]))[:80]
+        raise SecateurError(
+            f"{out}: no folder of a tuned plan, or a damaged one ({RECORD}: {where or 'all of it'}: {first['msg']}); "
+            "--out names another folder"
+        ) from error
+    for key, value in wanted.items():
+        if values.get(key) != value:
+            before = str(values.get(key))[:200]
+            raise SecateurError(
+                f"{out}: was tuned with {key} {before}, not {str(value)[:200]}; --out names another folder"
+            )
+    return kept

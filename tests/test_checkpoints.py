@@ -156,6 +156,33 @@ def test_quantised_checkpoints_are_refused_by_the_first_command_that_sees_them(t
         refused(tmp_path, "quantised", str(how["quant_method"]), command=command)
 
 
+def test_weights_of_few_bits_are_told_without_their_configuration(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model")
+    whole = (model / "model.safetensors").read_bytes()
+    for dtype in (torch.int8, torch.float8_e4m3fn):
+        tensors = load_file(model / "model.safetensors")
+        tensors |= {name: one.clamp(-1, 1).to(dtype) for name, one in tensors.items() if "proj" in name}
+        save_file(tensors, model / "model.safetensors", {"format": "pt"})
+        for command in ("space", "search"):
+            refused(tmp_path, "quantised", "is stored as", command=command)
+        (model / "model.safetensors").write_bytes(whole)
+    edited(model, quantization_config={})
+    refused(tmp_path, "quantised", command="space")
+    edited(model, quantization_config=None)
+    (model / "quantize_config.json").write_text("{}")
+    refused(tmp_path, "quantised", command="space")
+
+
+def test_a_configuration_names_no_files_of_weights(tmp_path: Path) -> None:
+    edited(save_tiny(tmp_path / "model"), transformers_weights="adapter_model.bin")
+    refused(tmp_path, "transformers_weights", command="space")
+
+
+def test_a_model_that_cannot_be_run_is_a_message(tmp_path: Path) -> None:
+    edited(save_tiny(tmp_path / "model", "gemma3_text"), sliding_window=None)
+    refused(tmp_path, "cannot be run")
+
+
 def test_adapters_and_pickles(tmp_path: Path) -> None:
     model = save_tiny(tmp_path / "model")
     (model / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "x/y"}')
@@ -192,6 +219,7 @@ def test_an_index_names_files_of_its_own_folder(tmp_path: Path, name: str) -> No
         ({"intermediate_size": -48}, "intermediate_size is -48"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
         ({"vocab_size": 10**15}, "vocab_size"),
+        ({"num_labels": 30_000_000}, "num_labels"),
         ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, "'gemma3_text', which is known"),
         ({"model_type": "gemma4_text"}, "unknown model family 'gemma4_text'"),
     ],
@@ -315,6 +343,23 @@ def test_a_checkpoint_is_counted_and_written_in_its_own_dtype(tmp_path: Path, bu
     assert AutoConfig.from_pretrained(out, trust_remote_code=True).dtype == torch.bfloat16
 
 
+def test_the_dtype_is_that_of_the_files(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model")
+    changed(model, lambda tensors: {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()})
+    values = json.loads((model / "config.json").read_text())
+    for says in ({}, {"dtype": "float32"}):
+        (model / "config.json").write_text(json.dumps({k: v for k, v in values.items() if k != "dtype"} | says))
+        assert searched(tmp_path, baselines=[]).returncode == 0
+        result = exported(tmp_path)
+        assert result.returncode == 0
+        assert "times as many" not in result.stderr
+        assert {tensor.dtype for tensor in load_file(tmp_path / "out" / "model.safetensors").values()} == {
+            torch.bfloat16
+        }
+        for name in ("run", "out"):
+            shutil.rmtree(tmp_path / name)
+
+
 def test_another_dtype_where_the_recipe_says_so(tmp_path: Path) -> None:
     model = save_tiny(tmp_path / "model")
     settings = {"path": str(model), "dtype": "bfloat16"}
@@ -363,15 +408,16 @@ def test_a_plan_of_whole_blocks_from_another_tool_can_be_written(tmp_path: Path)
 
 
 def test_a_checkpoint_that_is_larger_than_what_went_in_is_told(tmp_path: Path) -> None:
-    """A file in half precision without saying so in its configuration stands for one of fewer bits."""
+    """A file in half precision, written in single, stands for one of fewer bits."""
     model = save_tiny(tmp_path / "model")
     changed(model, lambda tensors: {name: tensor.to(torch.float16) for name, tensor in tensors.items()})
-    result = searched(tmp_path, "space")
+    wider = {"path": str(model), "saved_dtype": "float32"}
+    result = searched(tmp_path, "space", model=wider)
     size = (model / "model.safetensors").stat().st_size
     (model / "consolidated.safetensors").write_bytes((model / "model.safetensors").read_bytes())
     assert f"Model: {size:,} bytes as it is stored" in result.stdout
     assert "a plan that keeps more than" in result.stdout
-    assert searched(tmp_path, budgets={"block_parameters": "0.8x"}, baselines=[]).returncode == 0
+    assert searched(tmp_path, budgets={"block_parameters": "0.8x"}, baselines=[], model=wider).returncode == 0
     result = exported(tmp_path)
     assert result.returncode == 0
     assert "times as many as" in result.stderr
@@ -425,10 +471,14 @@ def test_baselines_that_leave_what_the_found_plan_uses_are_left_out_of_the_verdi
 
 
 def _half(tensors: Tensors) -> Tensors:
+    return _zeroed(tensors, 0.5)
+
+
+def _zeroed(tensors: Tensors, share: float) -> Tensors:
     generator = torch.Generator().manual_seed(3)
     for name, tensor in tensors.items():
         if "proj" in name or "embed" in name:
-            tensor[torch.rand(tensor.shape, generator=generator) < 0.5] = 0
+            tensor[torch.rand(tensor.shape, generator=generator) < share] = 0
     return tensors
 
 
@@ -452,6 +502,20 @@ def test_zeros_that_a_checkpoint_has_are_counted(tmp_path: Path, pruner: str) ->
         assert costs["nonzero_parameters"] == sum(left.values())
     places = sum(tensor.numel() for name, tensor in dense.items() if "proj" in name)
     assert plan["costs"]["linear_weights"] <= plan["budgets"]["linear_weights"] == pytest.approx(0.4 * places, rel=0.01)
+
+
+def test_a_budget_that_a_pruned_checkpoint_keeps_by_itself(tmp_path: Path) -> None:
+    """Levels below its zeros do not reach there, and it is there already."""
+    changed(save_tiny(tmp_path / "model"), lambda tensors: _zeroed(tensors, 0.7))
+    changes: dict[str, Any] = {"genes": [{"kind": "sparsity", "per": "linear", "levels": [0.25, 0.5]}]}
+    changes |= {"strategy": {"name": "random"}, "effort": {"evaluations": 4}}
+    result = searched(tmp_path, **changes, budgets={"linear_weights": "<= 0.4x"})
+    assert result.returncode == 0, result.stderr
+    assert "the dense model keeps the budgets as it is" in result.stdout + result.stderr
+    shutil.rmtree(tmp_path / "run")
+    result = searched(tmp_path, **changes, budgets={"linear_weights": "<= 0.2x"})
+    assert result.returncode == 2
+    assert "the least this space can reach" in result.stderr
 
 
 def test_a_front_of_a_pruned_checkpoint(tmp_path: Path) -> None:
@@ -490,4 +554,5 @@ def test_a_run_of_before_counts_as_it_did(tmp_path: Path, monkeypatch: pytest.Mo
     assert before["kv_bytes"] == 4 * 2 * 2 * 12 * 4
     assert before["nonzero_parameters"] == before["parameters"]
     assert forked("resume", tmp_path / "run", environment=environment).returncode == 0
+    assert exported(tmp_path).returncode == 0
     assert json.loads(next((tmp_path / "run" / "plans").glob("*.json")).read_text())["dense_costs"] == before

@@ -27,8 +27,19 @@ def started(*arguments: object, shell: str = "", **options: Any) -> subprocess.P
     if shell:
         words = ["bash", "-c", f'set -o pipefail; "$@" {shell}', "bash", *words]
     return subprocess.Popen(
-        words, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **options
+        words,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        preexec_fn=_heard,
+        **options,
     )
+
+
+def _heard() -> None:
+    """As in a terminal; who runs the tests in the background has signals ignored, and what they start with them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(*arguments: object, **options: Any) -> tuple[int, str, str]:
@@ -142,7 +153,8 @@ def test_stopped_before_there_is_a_run(long: Path, tmp_path: Path) -> None:
 def test_a_second_signal_ends_what_does_not_end() -> None:
     code = """
 import os, signal, threading, time
-from secateur.terminal import Stopped, stoppable
+from secateur.space.errors import Stopped
+from secateur.terminal import stoppable
 def signals():
     for _ in range(2):
         os.kill(os.getpid(), signal.SIGINT)
@@ -154,7 +166,8 @@ with stoppable():
     except Stopped:
         time.sleep(20)
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=False)
+    command = [sys.executable, "-c", "import signal\nsignal.signal(2, signal.default_int_handler)" + code]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
     assert result.returncode == 130
     assert "left at once" in result.stderr
 

@@ -156,6 +156,31 @@ def test_a_journal_of_before_checksums_is_read(place: Path, finished: Path, tmp_
     assert run(place, "resume", copy).returncode == 0
 
 
+@pytest.mark.parametrize("name", [".lock", "journal.sqlite", "journal.sqlite-journal", "recipe.yaml"])
+def test_the_files_of_a_run_are_no_links(place: Path, finished: Path, tmp_path: Path, name: str) -> None:
+    copy = shutil.copytree(finished, tmp_path / "run")
+    target = tmp_path / "outside"
+    if (copy / name).exists():
+        (copy / name).unlink()
+    (copy / name).symlink_to(target)
+    for command in ("resume", "report"):
+        result = run(place, command, copy)
+        assert result.returncode == 2
+        assert "Traceback" not in result.stderr
+        assert not target.exists()
+
+
+def test_costs_of_a_plan_are_those_we_know(place: Path, finished: Path, tmp_path: Path) -> None:
+    plan = json.loads((finished / "plans" / "found.json").read_text())
+    for name, value in (("<script>alert(1)</script> | x |\n# H", 1), ("parameters", 10**4200), ("parameters", -1)):
+        changed = {part: {**plan[part], name: value} for part in ("costs", "dense_costs")}
+        (tmp_path / "plan.json").write_text(json.dumps(plan | changed))
+        result = run(place, "export", tmp_path / "plan.json", "--to", "hf", "--out", tmp_path / "out")
+        assert result.returncode == 2
+        assert "Traceback" not in result.stderr
+        assert len(result.stderr) < 1000
+
+
 # -- code --------------------------------------------------------------------------------------------------------------
 
 
@@ -180,20 +205,28 @@ def _task(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("how", ["tag", "included", "template"])
+INSIDE = "{{ cycler['\\x5f\\x5finit\\x5f\\x5f']['\\x5f\\x5fglobals\\x5f\\x5f'] }}"
+"""A template for the insides of Python's objects that nothing of it says."""
+
+
+@pytest.mark.parametrize("how", ["tag", "included", "merged", "template", "metric"])
 def test_task_definitions_run_no_code_unless_that_is_allowed(place: Path, tmp_path: Path, how: str) -> None:
-    changes = {"doc_to_text": "!function code.go"} if how == "tag" else {}
+    changes: dict[str, Any] = {"doc_to_text": "!function code.go"} if how == "tag" else {}
     if how == "template":
         changes = {"doc_to_text": "{{ ''.__class__.__mro__ }}"}
+    if how == "metric":
+        changes = {"metric_list": [{"metric": str(tmp_path / "tasks" / "code.py"), "higher_is_better": True}]}
     tasks = _task(tmp_path / "tasks", **changes)
-    if how == "included":
+    if how in ("included", "merged"):
         (tmp_path / "other.yaml").write_text("doc_to_text: !function tasks/code.go\n")
         file = tasks / "mine.yaml"
-        file.write_text(file.read_text() + "include: ../other.yaml\n")
+        line = "include: ../other.yaml" if how == "included" else "<<: {include: ../other.yaml}"
+        file.write_text(file.read_text() + line + "\n")
     arguments = ("eval", place / "model", "--tasks", "mine", "--include", tasks)
     result = run(place, *arguments)
     assert result.returncode == 2
-    assert "would run Python; --allow-code" in result.stderr
+    assert "run " in result.stderr
+    assert "Python; --allow-code" in result.stderr
     file = recipe(
         place,
         tmp_path / "r.yaml",
@@ -204,11 +237,27 @@ def test_task_definitions_run_no_code_unless_that_is_allowed(place: Path, tmp_pa
     )
     result = run(place, "search", file, "--out", tmp_path / "run")
     assert result.returncode == 2
-    assert "would run Python; 'tasks: {code: true}'" in result.stderr
+    assert "Python; 'tasks: {code: true}'" in result.stderr
     assert not (tasks / "ran").exists()
     if how == "tag":
         assert run(place, *arguments, "--allow-code").returncode == 0
         assert (tasks / "ran").exists()
+
+
+def test_templates_of_tasks_are_filled_in_where_they_reach_nothing(place: Path, tmp_path: Path) -> None:
+    tasks = _task(tmp_path / "tasks", doc_to_text=INSIDE)
+    result = run(place, "eval", place / "model", "--tasks", "mine", "--include", tasks)
+    assert result.returncode == 2
+    assert "unsafe" in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_definition_that_is_no_file_is_not_waited_for(place: Path, tmp_path: Path) -> None:
+    tasks = _task(tmp_path / "tasks")
+    os.mkfifo(tasks / "other.yaml")
+    result = run(place, "eval", place / "model", "--tasks", "mine", "--include", tasks, timeout=60)
+    assert result.returncode == 2
+    assert "other.yaml" in result.stderr
 
 
 OWN = """
@@ -239,6 +288,11 @@ def _own(place: Path, folder: Path, name: str, **changes: Any) -> Ended:
     (folder / "own_score.py").write_text(OWN)
     (folder / "leaving.py").write_text("import sys\nsys.exit(0)\n")
     (folder / "broken.py").write_text("1 / 0\n")
+    (folder / "closing.py").write_text("raise GeneratorExit\n")
+    mute = "class Mute(BaseException):\n    def __str__(self):\n        raise RuntimeError\n"
+    (folder / "mute.py").write_text(f"{mute}raise Mute\n")
+    (folder / "late.py").write_text(f"{mute}def f(model, ids):\n    raise Mute\n")
+    (folder / "old.py").write_bytes(b"# -*- coding: latin-1 -*-\n# \xe9\ndef f(model, ids):\n    return 1.0\n")
     file = recipe(
         place,
         folder / "r.yaml",
@@ -255,6 +309,17 @@ def test_a_function_of_the_users_that_leaves_is_a_failed_candidate(place: Path, 
     result = _own(place, tmp_path, "own_score:leaves")
     assert result.returncode == 0, result.stderr
     assert "some candidates failed: CandidateError: own_score:leaves: SystemExit: 0" in result.stdout
+
+
+def test_whatever_a_function_of_the_users_raises_is_the_candidates(place: Path, tmp_path: Path) -> None:
+    result = _own(place, tmp_path, "late:f")
+    assert result.returncode == 2
+    assert "the dense model cannot be scored" in result.stderr
+    assert "Mute" in result.stderr
+
+
+def test_a_function_in_another_encoding_is_named_by_its_bytes(place: Path, tmp_path: Path) -> None:
+    assert _own(place, tmp_path, "old:f").returncode == 0
 
 
 def test_a_function_of_the_users_that_hangs_is_ended(place: Path, tmp_path: Path) -> None:
@@ -276,7 +341,14 @@ def test_a_loss_that_cannot_be_added_up_has_failed(place: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("leaving:f", "SystemExit: 0"), ("broken:f", "ZeroDivisionError"), ("os:x", "AttributeError")]
+    ("name", "word"),
+    [
+        ("leaving:f", "SystemExit: 0"),
+        ("broken:f", "ZeroDivisionError"),
+        ("closing:f", "GeneratorExit"),
+        ("mute:f", "Mute"),
+        ("os:x", "AttributeError"),
+    ],
 )
 def test_a_module_that_cannot_be_imported(place: Path, tmp_path: Path, name: str, word: str) -> None:
     result = _own(place, tmp_path, name)
@@ -302,12 +374,12 @@ def test_variables_that_are_empty_count_as_not_set(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    left = [tmp_path / f".a.json.x{SUFFIX}", tmp_path / f".out.y{SUFFIX}"]
+    left = [tmp_path / f".a.json.x{SUFFIX}", tmp_path / f".another.y{SUFFIX}"]
     for folder in left:
         (folder / "part").mkdir(parents=True)
         (folder / "part" / "model").write_text("half")
     (left[1] / "lock").touch()
-    kept = [tmp_path / f".b.json.x{SUFFIX}", tmp_path / ".a.json.swp", tmp_path / "a.json.txt"]
+    kept = [tmp_path / f"b{SUFFIX}", tmp_path / ".a.json.swp", tmp_path / "a.json.txt"]
     for path in kept:
         path.write_text("another's")
     write_text(tmp_path / "a.json", "{}")
@@ -399,3 +471,69 @@ def test_a_recipe_that_is_no_file(place: Path, tmp_path: Path, kind: str) -> Non
     result = run(place, "space", path, timeout=30)
     assert result.returncode == 2
     assert "there is no such file" in result.stderr
+
+
+@pytest.mark.parametrize("suffix", [".json", ".yaml", ".txt", ".npy", ".csv"])
+def test_a_peers_plan_that_is_no_file(place: Path, tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"zero{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        arguments = ("--model", place / "model", "--out", tmp_path / "plan.json")
+        result = run(place, "import", tmp_path / f"{name}{suffix}", *arguments, timeout=60)
+        assert result.returncode == 2
+        assert "there is no such file" in result.stderr
+
+
+def test_half_a_character_in_a_recipe(place: Path, tmp_path: Path) -> None:
+    path = recipe(place, tmp_path / "r.yaml")
+    path.write_text(path.read_text() + 'target: "a\\ud800b"\n')
+    result = run(place, "space", path)
+    assert result.returncode == 2
+    assert "lone surrogate" in result.stderr
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("search", "RECIPE", "--out", LONG),
+        ("report", LONG),
+        ("resume", LONG),
+        ("export", LONG, "--list"),
+        ("export", "RUN", "--to", "hf", "--out", LONG),
+        ("eval", LONG, "--tasks", "x"),
+        ("eval", "RUN", "--tasks", "x", "--include", LONG),
+        ("compare", LONG, LONG),
+        ("import", LONG, "--model", "MODEL", "--out", "plan.json"),
+        ("tune", "RUN", "--tokens", "64", "--out", LONG),
+        ("tune", "RUN", "--tokens", "64", "--out", "/dev/null"),
+        ("tune", "RUN", "--tokens", "9999999999999", "--every", "1", "--out", "new"),
+        ("report", "RUN", "--pick", "9" * 6000),
+        ("report", "RUN", "--pick", "²"),
+        ("dashboard", "RUN", "--host", "256.1.1.1"),
+        ("space", "RECIPE", "--set", f"tasks.include={LONG}", "--set", f"calibration.source={LONG}.txt"),
+    ],
+)
+def test_paths_and_numbers_that_are_too_long(
+    place: Path, finished: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    names = {"RECIPE": place / "r.yaml", "RUN": finished, "MODEL": place / "model"}
+    result = run(place, *(names.get(word, word) for word in words), cwd=tmp_path, timeout=60)
+    assert result.returncode in (0, 2) if words[0] == "space" else result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr) < 2000
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_are_for_whom_the_user_says(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_text(tmp_path / "a", "")
+        with new_folder(tmp_path / "out") as folder:
+            (folder / "b").write_text("")
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "a", tmp_path / "out", tmp_path / "out" / "b")]
+    assert modes == [0o600, 0o700, 0o600]

@@ -20,8 +20,9 @@ from ..space.latency import LatencyTable, Measured, Workload
 from ..space.space import Space
 from .axes import Order
 from .blocks import Blocks
+from .border import library
 from .cache import digest
-from .checkpoint import DTYPES, anatomy_of, check_finite, load_config, load_model, load_tokenizer, model_digest
+from .checkpoint import CHANCE, DTYPES, anatomy_of, check_finite, load_config, load_model, load_tokenizer, model_digest
 from .evaluator import SubnetEvaluator
 from .importance import Importance, importance
 from .latency import machine, measure_table, time_model
@@ -98,7 +99,17 @@ class Bench:
     @property
     def store_folder(self) -> Path:
         assert self.pruner is not None
-        return store_folder(self.prepared_digest, self.pruner, self.calibration)
+        return store_folder(self.prepared_digest, self.pruner, self.calibration, self.has_zeros)
+
+    @cached_property
+    def has_zeros(self) -> bool:
+        """Whether the linears have zeros by themselves, as those of a model that was pruned before."""
+        weights = [
+            module.get_parameter(f"{linear.name}.weight")
+            for block, module in zip(self.anatomy.blocks, self.blocks.modules, strict=True)
+            for linear in block.linears
+        ]
+        return sum(int((weight == 0).sum()) for weight in weights) > CHANCE * self.anatomy.linear_weights
 
     @property
     def prepared_digest(self) -> str:
@@ -137,8 +148,11 @@ class Bench:
             self.store.check(levels, layers, narrower)
 
     def own_zeros(self) -> OwnZeros | None:
-        """The zeros that the model has by itself, once everything is prepared; None where it has none."""
-        return OwnZeros(self.weights) or None
+        """The zeros that the model has by itself, once everything is prepared.
+
+        None where it has hardly any, as files of few bits do, such as SmolLM2's.
+        """
+        return OwnZeros(self.weights) if self.has_zeros else None
 
     def _prepare_widths(self, settings: WidthSettings, space: Space, watch: Callable[[int, int], None]) -> None:
         """Measures, then permutes the model in place; does nothing the second time."""
@@ -286,18 +300,23 @@ def open_bench(
 
 def _check_pass(bench: Bench, path: str, dtype: str) -> None:
     """Raises SecateurError where the dense model itself gives no finite numbers."""
-    blocks, text = bench.blocks, bench.calibration
-    hidden, where = blocks.embed(text.ids[:1]), "its embedding"
-    for index in range(len(blocks.modules)):
-        if not bool(hidden.isfinite().all()):
-            break
-        hidden, where = blocks.run(index, hidden), f"block {index}"
-    finite = bool(hidden.isfinite().all())
-    if finite:
-        finite, where = bool(blocks.logits(hidden).isfinite().all()), "its head"
-    if not finite:
+    with library(path, "the dense model cannot be run"):
+        where = _not_finite(bench.blocks, bench.calibration.ids[:1])
+    if where is not None:
         others = [name for name in DTYPES if name != dtype]
         raise SecateurError(
             f"model '{path}': the dense model is not finite in {dtype} from {where} on; "
             + (f"set model.dtype to {' or '.join(others)}" if dtype == "float16" else "it cannot be searched")
         )
+
+
+def _not_finite(blocks: Blocks, ids: torch.Tensor) -> str | None:
+    """The first part of the model that gives no finite numbers on these ids (1, time); None where all of it does."""
+    hidden, where = blocks.embed(ids), "its embedding"
+    for index in range(len(blocks.modules)):
+        if not bool(hidden.isfinite().all()):
+            return where
+        hidden, where = blocks.run(index, hidden), f"block {index}"
+    if not bool(hidden.isfinite().all()):
+        return where
+    return None if bool(blocks.logits(hidden).isfinite().all()) else "its head"

@@ -1,4 +1,4 @@
-"""The border to files of other people's: whatever a library raises while it reads one becomes one message."""
+"""The border to what transformers does with other people's models: whatever it raises becomes one message."""
 
 import contextlib
 import warnings
@@ -6,24 +6,7 @@ from collections.abc import Iterator
 
 from transformers.utils import logging as transformers_logging
 
-from ..space.errors import SecateurError
-
-LONGEST = 300
-"""Characters of what a library says."""
-
-
-@contextlib.contextmanager
-def border(what: str) -> Iterator[None]:
-    """Turns any exception of the libraries called inside into a SecateurError; the cause is kept for `--debug`.
-
-    Only calls of libraries stand inside: a fault of ours would be told as one of the file's.
-    """
-    try:
-        yield
-    except (SecateurError, MemoryError):
-        raise
-    except Exception as error:
-        raise SecateurError(f"{what}: {said(error)}") from error
+from ..space.errors import SecateurError, border, said
 
 
 @contextlib.contextmanager
@@ -45,11 +28,3 @@ def library(path: str, what: str, here: bool = True) -> Iterator[None]:
                 f"model '{path}': there is no such folder here, and no model of that name in the hub's cache or on the "
                 f"hub, as far as that can be reached: {said(error)}"
             ) from error
-
-
-def said(error: BaseException) -> str:
-    """What an exception says, on one line and not too long; its name where that says more."""
-    text = " ".join(str(error).split())
-    if not text or isinstance(error, LookupError | AttributeError | TypeError | AssertionError | ArithmeticError):
-        text = f"{type(error).__name__}: {text}"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 from transformers.utils import cached_file
 
 from ..space.anatomy import Anatomy
-from ..space.errors import SecateurError
-from ..space.families import ENCODERS, anatomy
-from .border import border, library
+from ..space.errors import SecateurError, border
+from ..space.families import ENCODERS, anatomy, own_dtype
+from .border import library
 from .gguf_model import converted, gguf_config, meaning
 from .model_files import (
     INDEX,
@@ -23,9 +24,12 @@ from .model_files import (
     check_loaded,
     check_quantised,
     check_weights,
+    stored_dtype,
     weight_files,
 )
 
+CHANCE = 1 / 2000
+"""Zeros among the weights of a model that nobody has pruned: what numbers of few bits come to."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -78,10 +82,10 @@ def locate(path: str) -> Source:
 
 
 def load_config(path: str, trust_remote_code: bool = False) -> dict[str, Any]:
-    """The configuration as a dictionary with all defaults filled in; reads no weights.
+    """The configuration as a dictionary with all defaults filled in; its dtype is that of the files. Reads no weights.
 
     Raises:
-        SecateurError: there is none, it cannot be read, or its weights are quantised.
+        SecateurError: there is none, it cannot be read, or its weights are quantised or truncated.
     """
     source = locate(path)
     if source.gguf is not None:
@@ -94,7 +98,9 @@ def load_config(path: str, trust_remote_code: bool = False) -> dict[str, Any]:
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
         values = meaning(config)
     check_quantised(values, path)
-    return values
+    files = weight_files(Path(source.folder), path) if Path(source.folder).is_dir() else []
+    stored = stored_dtype([file for file in files if file.is_file()], path)
+    return values if stored in (None, own_dtype(values)) else values | {"dtype": stored}
 
 
 def source_bytes(path: str) -> int | None:
@@ -110,6 +116,24 @@ def source_bytes(path: str) -> int | None:
         return None
     files = weight_files(Path(source.folder), path)
     return sum(file.stat().st_size for file in files) if files and all(file.is_file() for file in files) else None
+
+
+def has_zeros(path: str) -> bool:
+    """Whether a checkpoint here was pruned before: more of its matrices is zero than `CHANCE`. Reads all of it.
+
+    Raises:
+        SecateurError: a file is damaged.
+    """
+    source, zeros, places = locate(path), 0, 0
+    if source.gguf is not None or not Path(source.folder).is_dir():
+        return False
+    for file in weight_files(Path(source.folder), path):
+        with border(f"model '{path}': {file.name} cannot be read"), safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a dict
+                tensor = tensors.get_tensor(name)
+                if tensor.dim() > 1:
+                    zeros, places = zeros + int((tensor == 0).sum()), places + tensor.numel()
+    return zeros > CHANCE * places
 
 
 def _local_folder(path: str) -> str:

@@ -9,7 +9,7 @@ import gc
 
 import torch
 
-from ..space.errors import DeviceError
+from ..space.errors import DeviceError, said
 
 HALVINGS = 2
 """How often a batch that does not fit is halved."""
@@ -25,16 +25,16 @@ CANDIDATE_ERRORS = (ArithmeticError, CandidateError)
 
 def is_of_memory(error: BaseException) -> bool:
     """Whether a device, or the host, has run out of memory."""
-    text = str(error)
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+        isinstance(error, RuntimeError)
+        and any(word in said(error) for word in ("out of memory", "can't allocate memory"))
     )
 
 
 def is_of_device(error: BaseException) -> bool:
     """Whether a device says that it has failed."""
     return isinstance(error, torch.AcceleratorError) or (
-        isinstance(error, RuntimeError) and str(error).startswith(("CUDA error", "HIP error", "XPU error"))
+        isinstance(error, RuntimeError) and said(error).startswith(("CUDA error", "HIP error", "XPU error"))
     )
 
 
@@ -58,10 +58,9 @@ class Batches:
             DeviceError: that has been tried, or the device itself has failed.
             BaseException: `error` itself, where it is another one.
         """
-        said = " ".join(str(error).split())[:300] or type(error).__name__
         if is_of_device(error):
             raise DeviceError(
-                f"the device {self._device} has failed: {said}; nothing of this batch was noted: resume on a healthy "
+                f"the device {self._device} has failed: {said(error)}; nothing of this batch was noted: resume on a healthy "
                 "one"
             ) from error
         if not is_of_memory(error):
@@ -69,7 +68,7 @@ class Batches:
         tried = min(tried, self.size)
         if self._halved == HALVINGS or tried == 1:
             raise DeviceError(
-                f"out of memory on {self._device} with {tried} sequences at once: {said}; nothing of this batch "
+                f"out of memory on {self._device} with {tried} sequences at once: {said(error)}; nothing of this batch "
                 "was noted: make room, or take shorter sequences, and resume"
             ) from error
         self.size, self._halved = tried // 2, self._halved + 1

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from ..files import locked, new_folder
-from ..space.errors import SecateurError, StorageError
-from .border import border, library
+from ..space.errors import SecateurError, StorageError, border
+from .border import library
 from .cache import cache_folder, digest, file_digest, read_json, seal, sealed, usable, write_json
 from .gguf_source import FREQUENCIES, Header, check_heads, check_keys, check_tensors, llama3_scaling, read_header
 from .model_files import check_loaded

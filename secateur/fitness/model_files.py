@@ -1,13 +1,16 @@
 """What of a model's folder is refused before any library opens it: each with its own reason."""
 
-import json
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..space.errors import SecateurError
+from safetensors import safe_open
+
+from ..files import read_json
+from ..space.errors import SecateurError, border
 from ..space.families import FAMILIES, check_sizes
-from .border import border
 
 CONFIG, ADAPTER, WEIGHTS = "config.json", "adapter_config.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
@@ -15,8 +18,12 @@ LARGEST_CONFIG, LARGEST_INDEX = 2**24, 2**28
 """Bytes of a configuration, and of an index of weights."""
 BUFFERS = ("attn.masked_bias", "rotary_emb.inv_freq", "position_ids")
 """How names end of what older versions saved though it is computed from the configuration."""
-LAYERS, NUMBER = 10_000, 2**40
-"""What no number of layers, and no other number of a configuration, is above: lists of that length are made of some."""
+COMPUTED = (*BUFFERS, "attn.bias")
+"""Likewise; of another kind than weights."""
+STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Kinds of numbers in safetensors files that can be searched."""
+LAYERS, LABELS, NUMBER = 10_000, 10**6, 2**40
+"""What no number of layers or labels, of which lists are made, and no other number of a configuration, is above."""
 
 
 def check_folder(folder: Path, path: str) -> None:
@@ -34,8 +41,16 @@ def check_folder(folder: Path, path: str) -> None:
         raise SecateurError(f"model '{path}': the folder holds an adapter (adapter_config.json) {beside}")
     if not (folder / CONFIG).is_file():
         raise SecateurError(f"model '{path}': the folder has no config.json")
-    config = read_json(folder / CONFIG, f"model '{path}': config.json", LARGEST_CONFIG)
+    for name in ("quantize_config.json", "quant_config.json"):  # of GPTQ and AWQ, before config.json said it
+        if (folder / name).exists():
+            check_quantised({"quantization_config": name}, path)
+    config = read_object(folder / CONFIG, f"model '{path}': config.json", LARGEST_CONFIG)
     check_numbers(config, f"model '{path}'")
+    if config.get("transformers_weights") is not None:
+        raise SecateurError(
+            f"model '{path}': config.json names other files of weights (transformers_weights); take that entry "
+            f"out, and call the file {WEIGHTS}"
+        )
     if str(config.get("model_type")) in FAMILIES:
         check_sizes(config, str(config["model_type"]))
 
@@ -75,7 +90,7 @@ def weight_files(folder: Path, path: str) -> list[Path]:
 def _indexed(folder: Path, path: str) -> list[str]:
     """The names of files in an index, each once; raises SecateurError for those of other places or kinds."""
     where = f"model '{path}': {INDEX}"
-    names = read_json(folder / INDEX, where, LARGEST_INDEX).get("weight_map")
+    names = read_object(folder / INDEX, where, LARGEST_INDEX).get("weight_map")
     if not isinstance(names, Mapping) or not names:
         raise SecateurError(f"{where}: has no 'weight_map' from parameters to files")
     found = list(dict.fromkeys(map(str, names.values())))
@@ -85,13 +100,31 @@ def _indexed(folder: Path, path: str) -> list[str]:
     return found
 
 
-def read_json(file: Path, where: str, largest: int) -> dict[str, Any]:
+def stored_dtype(files: Sequence[Path], path: str) -> str | None:
+    """The dtype that most numbers in safetensors files are in, as torch names it; None where there are none.
+
+    Raises:
+        SecateurError: a file is truncated, or holds weights of fewer bits than can be searched.
+    """
+    counts: Counter[str] = Counter()
+    for file in files:
+        with border(f"model '{path}': {file.name} cannot be read"), safe_open(file, framework="pt") as tensors:
+            shapes = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 - not a dict
+            kinds = {name: (one.get_dtype(), math.prod(one.get_shape())) for name, one in shapes.items()}
+        for name, (kind, size) in kinds.items():
+            if kind in STORED:
+                counts[STORED[kind]] += size
+            elif not name.endswith(COMPUTED):
+                raise SecateurError(
+                    f"model '{path}': {name} is stored as {kind}: its weights are quantised, and what is searched is "
+                    "pruned in full precision; name the checkpoint that it was made from"
+                )
+    return max(counts, key=lambda name: counts[name], default=None)
+
+
+def read_object(file: Path, where: str, largest: int) -> dict[str, Any]:
     """A JSON object of at most `largest` bytes; raises SecateurError where there is none in the file."""
-    with border(where):
-        size = file.stat().st_size if file.is_file() else largest + 1
-        values = json.loads(file.read_text(encoding="utf8")) if size <= largest else None
-    if size > largest:
-        raise SecateurError(f"{where}: is no file of at most {largest:,} bytes")
+    values = read_json(file, where, largest)
     if not isinstance(values, dict):
         raise SecateurError(f"{where}: holds {type(values).__name__}, not an object of settings")
     return values
@@ -105,14 +138,14 @@ def check_numbers(values: Mapping[str, Any], where: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int):
             continue
         layers = "layer" in name and name.startswith(("num", "n_"))
-        if abs(value) > (LAYERS if layers else NUMBER):
+        if abs(value) > (LAYERS if layers else LABELS if "label" in name else NUMBER):
             raise SecateurError(f"{where}: {name} is {value}, which is out of all bounds")
 
 
 def check_quantised(config: Mapping[str, Any], path: str) -> None:
     """Raises SecateurError for weights that are stored quantised."""
-    quantised = config.get("quantization_config") or config.get("compression_config")
-    if quantised:
+    names = [name for name in ("quantization_config", "compression_config") if config.get(name) is not None]
+    for quantised in [config[name] for name in names]:
         how = quantised.get("quant_method") or quantised.get("format") if isinstance(quantised, Mapping) else None
         raise SecateurError(
             f"model '{path}': its weights are quantised (quantization_config: {str(how)[:80]}), and what is searched "

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..space.errors import SecateurError
+from ..space.errors import SecateurError, Stopped, said
 from .cache import digest
 from .faults import CandidateError, is_of_device, is_of_memory
 from .tasks import TaskRequest, TaskScore, check_task, definitions
@@ -50,9 +50,11 @@ def own_function(name: str) -> OwnFunction:
     sys.path.append(str(Path.cwd()))
     try:
         found: Any = getattr(importlib.import_module(module), function)
-    except (Exception, SystemExit) as error:
+    except (Stopped, KeyboardInterrupt):
+        raise
+    except BaseException as error:
         # The module is the user's: whatever it raises is for the user to mend.
-        raise SecateurError(f"objectives: '{name}' cannot be imported: {type(error).__name__}: {error}") from error
+        raise SecateurError(f"objectives: '{name}' cannot be imported: {_named(error)}") from error
     finally:
         sys.path[:] = before
     try:
@@ -83,12 +85,18 @@ def _blamed(name: str, score: Callable[[], list[float]]) -> list[float]:
     """Whatever a user's function or task raises, it is this candidate that failed; but for memory and devices."""
     try:
         return score()
-    except CandidateError:
+    except (CandidateError, Stopped, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit, GeneratorExit) as error:
+    except BaseException as error:
         if is_of_memory(error) or is_of_device(error):
             raise
-        raise CandidateError(f"{name}: {type(error).__name__}: {error}") from error
+        raise CandidateError(f"{name}: {_named(error)}") from error
+
+
+def _named(error: BaseException) -> str:
+    """The kind of an exception and what it says."""
+    kind, text = type(error).__name__, said(error)
+    return text if text.startswith(f"{kind}:") else f"{kind}: {text}"
 
 
 @contextlib.contextmanager
@@ -119,6 +127,10 @@ def source_digest(name: str, request: TaskRequest) -> str:
         return digest(request.documents, *definitions(request.include))
     try:
         source = inspect.getsourcefile(own_function(name))
-        return digest(Path(source or "").read_text(encoding="utf8"))
+        content = Path(source or "").read_bytes()
     except (OSError, TypeError):
         return "unknown"
+    try:
+        return digest(content.decode())  # as it has always been named
+    except UnicodeDecodeError:  # of source in an encoding of its own
+        return digest(content.hex())

@@ -18,10 +18,14 @@ from .text import Sequences
 from .updating import UPDATING, pack_survivors
 
 
-def store_folder(model_digest: str, pruner: str, text: Sequences | None) -> Path:
-    """Where the levels of a model live; `text` counts only for pruners that look at it."""
-    text_digest = text.digest if text is not None and needs_text(pruner) else ""
-    return cache_folder() / "levels" / f"{pruner}-{digest(VERSION, model_digest, pruner, text_digest)}"
+def store_folder(model_digest: str, pruner: str, text: Sequences | None, has_zeros: bool = False) -> Path:
+    """Where the levels of a model live; `text` counts only for pruners that look at it.
+
+    `has_zeros`: the model was pruned before, and what updates its weights keeps that (which it once did not).
+    """
+    parts = [text.digest if text is not None and needs_text(pruner) else ""]
+    parts += ["zeros kept"] if has_zeros and pruner in UPDATING else []
+    return cache_folder() / "levels" / f"{pruner}-{digest(VERSION, model_digest, pruner, *parts)}"
 
 
 def prepare(

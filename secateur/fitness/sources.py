@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..space.errors import SecateurError, suggest
-from .border import border
+from ..space.errors import SecateurError, border, suggest
 
 SEPARATOR = "\n\n"
 """Between documents, in files and in what is packed of them."""

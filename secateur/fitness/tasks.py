@@ -19,11 +19,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..space.errors import SecateurError, suggest
+from ..space.errors import SecateurError, border, suggest
 from ..space.objective import task_weights
 from ..space.task_result import TaskResult
-from .border import border
-from .task_files import check_code
+from .task_files import check_code, sandbox_templates
 
 METRICS = ("acc_norm", "acc", "exact_match")
 """The first of these that a task has counts; all are shares of documents that are right."""
@@ -82,6 +81,7 @@ def task_manager(
     if include is not None and not Path(include).is_dir():
         raise SecateurError(f"{where}: {include} is no folder of task definitions")
     check_code(include, code, where, allow)
+    sandbox_templates(not code)
     with border(f"{where}: lm-eval cannot read {include}"):
         own = TaskManager(include_path=include, include_defaults=False) if include is not None else None
         known = [str(name) for name in own.all_tasks] if own is not None else []

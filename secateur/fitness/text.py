@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from ..space.anatomy import Anatomy
-from ..space.errors import SecateurError
-from .border import border
+from ..space.errors import SecateurError, border
 from .sources import SEPARATOR, documents
 
 NOT_MASKED = -100
@@ -75,6 +74,11 @@ class Sequences:
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
+
+
+CHARACTERS, MARGIN = 64, 64
+"""Of a document so many characters are read for each token that is wanted, and so many tokens more than those, so that
+where it is cut says nothing of them."""
 
 
 def read(request: TextRequest, tokenizer: Any, shape: Anatomy, seed: int, without: frozenset[str]) -> Sequences:
@@ -144,8 +148,7 @@ def pack(
             break
         used.add(_hash(available[index]))
         with border(f"text '{name}': the tokenizer cannot read it"):
-            ids = tokenizer(available[index] + SEPARATOR, add_special_tokens=False, verbose=False)["input_ids"]
-        buffer += ids[: windows_per_document * room] if windows_per_document else ids
+            buffer += _tokens(available[index] + SEPARATOR, tokenizer, (windows_per_document or sequences) * room)
         while len(buffer) >= room and len(windows) < sequences:
             windows.append([*begin, *buffer[:room]])
             buffer = buffer[room:]
@@ -158,6 +161,15 @@ def pack(
         )
     shuffled = torch.tensor(windows, dtype=torch.int64)[torch.from_numpy(rng.permutation(sequences))]
     return Sequences(name, shuffled, frozenset(used), prefix=tuple(begin))
+
+
+def _tokens(document: str, tokenizer: Any, most: int) -> list[int]:
+    """The first `most` tokens of a document, of which no more is read than these can need."""
+    for size in (CHARACTERS * most, len(document)):
+        ids: list[int] = tokenizer(document[:size], add_special_tokens=False, verbose=False)["input_ids"]
+        if size >= len(document) or len(ids) > most + MARGIN:
+            break
+    return ids[:most]
 
 
 def prefix_of(tokenizer: Any) -> list[int]:

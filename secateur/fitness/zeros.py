@@ -14,7 +14,7 @@ from .weights import Weights
 
 
 class OwnZeros:
-    """Counts on the weights themselves, once for each of their states. False where a model has none.
+    """Counts on the weights themselves, once for each of their states.
 
     `linears`: zeros in the linears of all blocks of the dense model.
     """
@@ -34,9 +34,6 @@ class OwnZeros:
                     self._some.add((block.index, position))
                     if bool(zero.all(dim=0).any() | zero.all(dim=1).any()):
                         self._lines.add((block.index, position))
-
-    def __bool__(self) -> bool:
-        return bool(self._some) or self.outside(self._anatomy.hidden_size) > 0
 
     def _linear(self, index: int, position: int) -> Linear:
         return self._anatomy.blocks[index].linears[position]

@@ -53,7 +53,7 @@ def ends(space: Space, cost: str) -> tuple[int, int]:
     budget = Budget(cost, 0, "")
     limits = [one.limit for one in space.budgets if one.cost == cost]
     least = budget.of(space.costs(space.smallest))
-    return least, max(least, min([budget.of(space.dense_costs), *limits]))
+    return least, max(least, min([budget.of(space.costs(space.dense)), *limits]))
 
 
 def limited(space: Space, cost: str, limit: int) -> Space:

@@ -11,6 +11,9 @@ from .journal import Journal, difference
 from .reading import read_recipe
 from .recipe import Recipe
 
+OWN = ("recipe.yaml", ".lock", *(f"journal.sqlite{suffix}" for suffix in ("", "-journal", "-wal", "-shm")))
+"""The files of a run that are written, or say what is."""
+
 
 def check_free(path: Path) -> None:
     """Raises SecateurError when there is something at `path` already."""
@@ -53,6 +56,9 @@ class RunFolder:
         recipe = read_recipe(file, kept=True)
         if not writing and not (path / "journal.sqlite").is_file():
             raise SecateurError(f"{path} has no journal yet; 'secateur resume {path}' starts it")
+        for name in OWN:
+            if (path / name).is_symlink():
+                raise SecateurError(f"{path / name} is a link out of the run's folder; put the file itself there")
         lock = _locked(path) if writing else None
         try:
             journal = Journal(path / "journal.sqlite")
@@ -110,7 +116,7 @@ def _check_recipe(journal: Journal, recipe: Recipe, file: Path) -> None:
 
 def _locked(path: Path) -> int:
     try:
-        handle = os.open(path / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(path / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         raise SecateurError(f"{path}: cannot be written: {error}") from error
     try:

@@ -7,14 +7,14 @@ Layer indices are those of the dense model. `version` changes when a field chang
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..files import write_text
+from ..files import read_json, write_text
 from ..space.anatomy import Anatomy, Block
-from ..space.costs import NONE_ADDED, BlockState, block_costs, dense_state, total
-from ..space.errors import SecateurError
+from ..space.costs import COSTS, NONE_ADDED, BlockState, block_costs, dense_state, total
+from ..space.errors import SecateurError, suggest
 from ..space.gene import Sparsity
 
 SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
@@ -22,6 +22,16 @@ SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _known_cost(name: str) -> str:
+    if name not in COSTS:
+        raise ValueError(f"no cost is called so; {suggest(name[:80], COSTS)}")
+    return name
+
+
+CostName = Annotated[str, AfterValidator(_known_cost)]
+CostValue = Annotated[int, Field(ge=0, le=2**62)]
 
 
 class Kept(_Value):
@@ -114,11 +124,11 @@ class Plan(_Value):
     widths: WidthIdentity | None = None
     hidden: Kept | None = None
     layers: tuple[Layer, ...]
-    costs: dict[str, int]
-    dense_costs: dict[str, int]
+    costs: dict[CostName, CostValue]
+    dense_costs: dict[CostName, CostValue]
     latency: MeasuredLatency | None = None
     latency_estimate: bool = False
-    budgets: dict[str, int]
+    budgets: dict[CostName, CostValue]
     scores: dict[str, dict[str, Score]]
     compared: dict[str, dict[str, dict[str, Score]]] = Field(default_factory=dict)
     texts: dict[str, TextIdentity]
@@ -245,17 +255,13 @@ def _costs(anatomy: Anatomy, states: Sequence[BlockState], context: int) -> dict
 
 def read_plan(path: Path) -> Plan:
     """Reads a plan file; raises SecateurError when it is missing or not a plan."""
+    values = read_json(path, f"plan {path}")
     try:
-        if not path.is_file():
-            raise SecateurError(f"plan {path}: cannot be read: there is no such file ({path.absolute()})")
-        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         return Plan.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise SecateurError(f"plan {path}: {where}: {first['msg']}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise SecateurError(f"plan {path}: cannot be read: {error}") from error
+        raise SecateurError(f"plan {path}: {where[:200]}: {first['msg']}") from error
 
 
 def schema() -> dict[str, Any]:

@@ -72,10 +72,10 @@ class TextSettings(Settings):
     config: str | None = None
     prefix: bool = True
     sequences: Positive = 32
-    length: Annotated[int, Field(ge=8)] = 512
+    length: Annotated[int, Field(ge=8, le=2**31)] = 512
     windows_per_document: Positive = 1
     positions: Positive | None = None
-    name: str = ""
+    name: Annotated[str, Field(max_length=200)] = ""
 
     @model_validator(mode="after")
     def _positions_exist(self) -> "TextSettings":
@@ -187,13 +187,13 @@ class LatencySettings(Settings):
 
     device: Literal["cpu", "cuda", "llama.cpp", "estimate"]
     batch: Positive = 1
-    prefill: Annotated[int, Field(ge=8)] = 512
+    prefill: Annotated[int, Field(ge=8, le=2**40)] = 512
     decode: Annotated[int, Field(ge=0, le=2**40)] = 32
     threads: Positive | None = None
     spread: Annotated[float, Field(gt=0, lt=1)] = 0.005
     seconds: Annotated[float, Field(gt=0, le=10**7)] = 180.0
-    repeats: Annotated[int, Field(ge=3)] = 7
-    name: str = ""
+    repeats: Annotated[int, Field(ge=3, le=10**6)] = 7
+    name: Annotated[str, Field(max_length=100)] = ""
     gflops: Annotated[float, Field(gt=0, le=10**12)] | None = None
     bandwidth: Annotated[float, Field(gt=0, le=10**12)] | None = None
 
@@ -256,7 +256,7 @@ class TrainingSettings(Settings):
     rank: Positive = 16
     batch: Positive = 4
     text: TextSettings | None = None
-    candidates: Annotated[int, Field(ge=2)] = 8
+    candidates: Annotated[int, Field(ge=2, le=10**6)] = 8
     stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = (
         StageSettings(tokens=8192, survivors=3),
         StageSettings(tokens=32768, survivors=1),
@@ -274,8 +274,8 @@ class TrainingSettings(Settings):
 class FrontSettings(Settings):
     """What becomes of a front: at most `members` of it are confirmed and timed, beside references of `points` sizes."""
 
-    members: Annotated[int, Field(ge=2)] = 16
-    points: Annotated[int, Field(ge=2)] = 8
+    members: Annotated[int, Field(ge=2, le=1000)] = 16
+    points: Annotated[int, Field(ge=2, le=1000)] = 8
 
 
 class Effort(Settings):

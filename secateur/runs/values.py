@@ -1,19 +1,34 @@
 """YAML as plain values: bounded in size, depth and what aliases make of it, each key once, and changed by `--set`."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..space.errors import SecateurError
+from ..files import read_text
+from ..space.errors import SecateurError, said
 
 LARGEST, NODES, DEPTH = 2**20, 20_000, 50
-"""Characters, values (aliases written out), and lists within lists: a recipe has a few hundred of two or three."""
+"""Bytes, values (aliases written out), and lists within lists: a recipe has a few hundred of two or three."""
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without the silent second meaning: a key that stands twice is an error."""
+    """YAML without the silent second meaning, a key that stands twice, and told early where it is too much."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._nodes += 1
+        if self._nodes > NODES:
+            raise yaml.YAMLError(f"more than {NODES:,} values")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         counts = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
@@ -25,14 +40,7 @@ class _Loader(yaml.SafeLoader):
 
 def read_values(path: Path, where: str) -> dict[str, Any]:
     """The settings in a file; raises SecateurError where it cannot be read or holds something else."""
-    try:
-        if not path.is_file():
-            raise SecateurError(f"{where}: cannot be read: there is no such file ({path.absolute()})")
-        with path.open(encoding="utf8") as file:
-            text = file.read(LARGEST + 1)
-    except (OSError, ValueError) as error:
-        raise SecateurError(f"{where}: cannot be read: {_said(error)}") from error
-    values = parsed(text, where)
+    values = parsed(read_text(path, where, LARGEST), where)
     if not isinstance(values, dict):
         kind = type(values).__name__
         raise SecateurError(f"{where}: expected settings such as 'model:' and 'genes:', got {kind}")
@@ -53,7 +61,7 @@ def parsed(text: str, where: str) -> Any:
         _count(node, {}, where)
         return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError) as error:
-        raise SecateurError(f"{where}: not YAML: {_said(error)}") from error
+        raise SecateurError(f"{where}: not YAML: {said(error)}") from error
 
 
 def _depths(text: str) -> list[int]:
@@ -76,6 +84,10 @@ def _count(node: yaml.Node, known: dict[int, int], where: str) -> int:
         return known[id(node)]
     known[id(node)] = 0
     total = 1
+    if isinstance(node, yaml.ScalarNode) and _SURROGATE.search(str(node.value)):
+        raise SecateurError(
+            f"{where}: not YAML: half of a character (a lone surrogate), line {node.start_mark.line + 1}"
+        )
     if isinstance(node, yaml.MappingNode):
         total += sum(_count(part, known, where) for pair in node.value for part in pair)
     elif isinstance(node, yaml.SequenceNode):
@@ -84,10 +96,6 @@ def _count(node: yaml.Node, known: dict[int, int], where: str) -> int:
         raise SecateurError(f"{where}: holds more than {NODES:,} values")
     known[id(node)] = total
     return total
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def apply(values: dict[str, Any], setting: str) -> None:

@@ -212,6 +212,11 @@ class Anatomy:
     def block_prefix(self, index: int) -> str:
         return f"{self.blocks_path}.{index}."
 
+    @property
+    def linear_weights(self) -> int:
+        """All weights of the linears in the blocks."""
+        return sum(linear.weights for block in self.blocks for linear in block.linears)
+
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter of the model by its full name; tied parameters once."""
         shapes = {tensor.name: tensor.shape for tensor in self.outside}

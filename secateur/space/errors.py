@@ -1,7 +1,11 @@
-"""The one exception that is meant for users."""
+"""What is told to users: the one exception that is meant for them, and how other people's become it."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+LONGEST = 300
+"""Characters of what a library says."""
 
 
 class SecateurError(Exception):
@@ -14,6 +18,39 @@ class StorageError(SecateurError):
 
 class DeviceError(SecateurError):
     """A device has no room, or has failed: ends whatever is going on, and nothing of the batch is noted."""
+
+
+class Stopped(BaseException):
+    """The user or the system wants the program to end (SIGINT, SIGTERM); its notes say how to go on."""
+
+    def __init__(self, number: int, word: str) -> None:
+        super().__init__(number)
+        self.status, self.word = 128 + number, word
+
+
+@contextlib.contextmanager
+def border(what: str) -> Iterator[None]:
+    """Turns any exception of the libraries called inside into a SecateurError; the cause is kept for `--debug`.
+
+    Only calls of libraries stand inside: a fault of ours would be told as one of the file's.
+    """
+    try:
+        yield
+    except (SecateurError, MemoryError):
+        raise
+    except Exception as error:
+        raise SecateurError(f"{what}: {said(error)}") from error
+
+
+def said(error: BaseException) -> str:
+    """What an exception says, on one line and not too long; its name where that says more."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # other people's may fail at that too
+        text = ""
+    if not text or isinstance(error, LookupError | AttributeError | TypeError | AssertionError | ArithmeticError):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -279,7 +279,7 @@ class Space:
         None where the share is no level: levels go in steps of half a per cent.
         """
         linears = [linear for block in self.anatomy.blocks for linear in block.linears]
-        steps, weight = round(share * STEPS), STEPS / sum(linear.weights for linear in linears)
+        steps, weight = round(share * STEPS), STEPS / self.anatomy.linear_weights
         # A limit in whole weights is off by less than one.
         if not 0 < steps < STEPS or abs(share * STEPS - steps) > weight + 1e-6:
             return None
@@ -287,7 +287,9 @@ class Space:
 
     @cached_property
     def dense_costs(self) -> Costs:
-        return self.costs(self.dense)
+        """What relative budgets and all ratios are of: the dense model, with zeros of its own taken for weights."""
+        whole = replace(self, zeros=None, counted={}) if self.zeros is not None or self.counted else self
+        return whole.costs(self.dense)
 
     def feasible(self, genome: Genome) -> bool:
         """Whether the genome keeps every budget."""

@@ -65,6 +65,13 @@ def test_no_deeper_level_costs_more(made: tuple[Bench, Space]) -> None:
                 assert after.nonzero_parameters <= before.nonzero_parameters
 
 
+def test_ratios_are_of_all_places_for_weights() -> None:
+    bench, space = prepared("llama", WidthSettings("magnitude", None), zeroed=0.5)
+    assert space.dense_costs == replace(space, zeros=None).costs(space.dense)
+    assert space.costs(space.dense).linear_weights < 0.7 * space.dense_costs.linear_weights
+    assert bench.anatomy.linear_weights == space.dense_costs.linear_weights
+
+
 def test_pruners_that_update_weights_bring_no_zero_back() -> None:
     for pruner in ("sparsegpt", "admm"):
         bench, space = prepared("llama", WidthSettings("magnitude", None), pruner, zeroed=0.6)

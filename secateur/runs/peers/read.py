@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from ...files import read_bytes, read_json, read_text
 from ...space.anatomy import Anatomy
 from ...space.costs import BlockState
-from ...space.errors import SecateurError
+from ...space.errors import SecateurError, said
 from ..plan import read_plan
+from ..values import parsed
 from . import recipes, shapes, units
 from .parts import Changes, as_states
 
@@ -26,6 +27,10 @@ KNOWN = (
     "secateur's plans and profiles, and files of EvoPress, DarwinLM, MultiPruner, BlockPruner, SLEB, llm-compressor, "
     "mergekit, torchao, Torch-Pruning and AlphaPruning, block_configs, per_layer_config"
 )
+
+
+LARGEST = 2**26
+"""Bytes of a plan of another tool's."""
 
 
 def read_states(path: Path, anatomy: Anatomy) -> tuple[BlockState, ...]:
@@ -37,25 +42,25 @@ def read_states(path: Path, anatomy: Anatomy) -> tuple[BlockState, ...]:
     where = f"plan {path}"
     try:
         if path.suffix == ".npy":
-            with path.open("rb") as file:
-                array = np.lib.format.read_array(file, allow_pickle=False)
+            content = io.BytesIO(read_bytes(path, where, LARGEST))
+            array = np.lib.format.read_array(content, allow_pickle=False)
             return as_states(anatomy, units.alphapruning(array, anatomy, where), where)
         # utf-8-sig: files edited on Windows may begin with a mark.
-        text = path.read_text(encoding="utf-8-sig")
-        values = _values(path, text)
-    except (OSError, ValueError, EOFError, RecursionError, yaml.YAMLError, csv.Error) as error:
-        raise SecateurError(f"{where}: cannot be read: {error}") from error
+        text = read_text(path, where, LARGEST, "utf-8-sig")
+        values = _values(path, text, where)
+    except (OSError, ValueError, EOFError, RecursionError, MemoryError, csv.Error) as error:
+        raise SecateurError(f"{where}: cannot be read: {said(error)}") from error
     if isinstance(values, dict) and values.get("format") == "secateur-plan":
         return read_plan(path).states(anatomy)
     return as_states(anatomy, _changes(values, text, path, anatomy, where), where)
 
 
-def _values(path: Path, text: str) -> Any:
+def _values(path: Path, text: str, where: str) -> Any:
     """The content as plain values; None for text that is neither JSON nor YAML nor CSV."""
     if path.suffix == ".json":
         return json.loads(text)
     if path.suffix in (".yaml", ".yml"):
-        return yaml.safe_load(text)
+        return parsed(text, where)
     if path.suffix == ".csv":
         return {"format": "secateur-csv", "rows": list(csv.DictReader(io.StringIO(text)))}
     return json.loads(text) if text.lstrip().startswith("[") else None
@@ -117,7 +122,7 @@ def _lines(text: str, path: Path, anatomy: Anatomy, where: str) -> Changes:
                 f"{where}: levels say nothing without the numbers they count in; put a metadata.json beside it with "
                 '"sparsity" and "weights_diff" (EvoPress), or "cols_removed_attn" and "cols_removed_mlp" (DarwinLM)'
             )
-        numbers = json.loads(meta.read_text(encoding="utf-8-sig"))
+        numbers = read_json(meta, f"plan {meta}", LARGEST)
         if "weights_diff" in numbers:
             return units.evopress_levels(lines, numbers, anatomy, where)
         return shapes.darwinlm(lines, numbers, anatomy, where)

@@ -32,7 +32,7 @@ def pick_row(pick: str, summary: Summary, front: FrontSummary | None, dense: Cos
     if front is None:
         raise SecateurError(f"--pick {pick}: this run has no such plan; {suggest(pick, rows)}")
     alive = [point for point in front.members if not point.fault]
-    if pick.isdigit():
+    if pick.isascii() and pick.isdecimal() and len(pick) < 9:
         if not 1 <= int(pick) <= len(front.members):
             raise SecateurError(f"--pick {pick}: ranks go from 1 to {len(front.members)}")
         return front.members[int(pick) - 1].row

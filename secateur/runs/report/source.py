@@ -1,6 +1,5 @@
 """What went in: how large its files are, and which weights were zero before anything was pruned."""
 
-from ...space.gene import STEPS
 from ...space.space import Space
 from ..folder import RunFolder
 
@@ -19,13 +18,13 @@ def source_notes(folder: RunFolder, space: Space) -> tuple[str, ...]:
             f"The model came in files of {size:,} bytes; dense it is {counted:,} in the dtype that is counted here and "
             "written."
         )
-    zeros, places = (
-        folder.journal.fact(ZEROS),
-        sum(one.weights for block in space.anatomy.blocks for one in block.linears),
-    )
-    if zeros is not None and zeros["linears"] * STEPS >= places:
+    zeros = folder.journal.fact(ZEROS)
+    if zeros is not None:
+        share = zeros["linears"] / space.anatomy.linear_weights
         lines.append(
-            f"The model came with {zeros['linears']:,} zeros in its linears ({zeros['linears'] / places:.1%} of their "
-            "weights). They count as zeros in every row, the dense one included; relative budgets are of all weights."
+            f"The model came with {zeros['linears']:,} zeros in its linears ({share:.1%} of their weights). They count "
+            "as zeros in every row, the dense one included; ratios and relative budgets are of all places for weights."
         )
+    if space.budgets and space.feasible(space.dense):
+        lines.append("The dense model keeps the budgets as it is: nothing had to be removed.")
     return tuple(lines)

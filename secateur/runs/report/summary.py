@@ -319,7 +319,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
         hidden=residual(space.anatomy, states, orders),
         layers=layers(space.anatomy, states, orders),
         costs=dict(row.costs),
-        dense_costs=space.dense_costs.to_json(),
+        dense_costs=space.costs(space.dense).to_json(),
         latency=_measured_latency(folder, space, row.genome),
         latency_estimate=space.latency is not None and space.latency.estimate,
         budgets={budget.cost: budget.limit for budget in space.budgets},
