@@ -11,25 +11,25 @@ import sys
 import traceback
 
 from .space.errors import SecateurError, Stopped
-from .terminal import BROKEN_PIPE, Terminal, open_streams, redirect, shortened, stoppable
+from .terminal import BROKEN_PIPE, Terminal, open_streams, redirect, shortened, stoppable, wish
 
 OF_THE_PATH = (
     *(errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EROFS),
     *(errno.ENXIO, errno.EEXIST),
 )
 """What may be wrong with a path that somebody names, wherever it is first looked at."""
+OF_THE_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EPIPE)
 
 
 def main() -> None:
     """Runs the command line and ends the process."""
     open_streams()
     errors = Terminal(stderr=True)
-    with stoppable() as leave:
-        try:
+    try:
+        with stoppable():
             status = _flushed(_status(errors), errors)
-        except Stopped as stop:  # on the way out
-            status = stop.status
-        leave(status)
+    except Stopped as stop:  # on the way out
+        status = stop.status
     sys.exit(status)
 
 
@@ -49,47 +49,52 @@ def _flushed(status: int, errors: Terminal) -> int:
 def _status(errors: Terminal) -> int:
     """Carries a command out; says what went wrong, and returns the status that goes with it."""
     try:
-        from .cli import app, console
-
-        try:
-            status = app(standalone_mode=False)
-        except SecateurError as error:
-            if "--debug" in sys.argv:
-                traceback.print_exception(error)
-            _say(errors, f"secateur: {error}")
-            return 2
-        return status if isinstance(status, int) else BROKEN_PIPE if console.broken else 0
-    except Stopped as stop:
+        return _carried_out()
+    except BaseException as error:
+        stop = error if isinstance(error, Stopped) else wish()  # of which a library made an error of its own
+        if stop is None:
+            return _failed(error, errors)
         how = "; ".join(getattr(stop, "__notes__", ())) or "nothing was begun that could be gone on with"
         _say(errors, f"secateur: {stop.word}; {how}")
         return stop.status
-    except SystemExit as end:  # typer's answer where the reader of its help went away
-        if not isinstance(end.__context__, BrokenPipeError):
-            raise
-        return BROKEN_PIPE
-    except KeyboardInterrupt:  # of a library's own making
+
+
+def _carried_out() -> int:
+    from .cli import app, console
+
+    status = app(standalone_mode=False)
+    return status if isinstance(status, int) else BROKEN_PIPE if console.broken else 0
+
+
+def _failed(error: BaseException, errors: Terminal) -> int:
+    """Says what went wrong, and returns the status that goes with it; raises what is a fault of ours."""
+    if isinstance(error, SecateurError):
+        if "--debug" in sys.argv:
+            traceback.print_exception(error)
+        _say(errors, f"secateur: {error}")
+        return 2
+    if isinstance(error, KeyboardInterrupt):  # of a library's own making
         _say(errors, "secateur: interrupted")
         return 130
-    except OSError as error:
-        if error.filename is not None and error.errno in OF_THE_PATH:
-            _say(errors, f"secateur: {error.filename}: {os.strerror(error.errno)}")
-            return 2
-        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EPIPE):
-            raise
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        return BROKEN_PIPE  # typer's answer where the reader of its help went away
+    if isinstance(error, OSError) and error.filename is not None and error.errno in OF_THE_PATH:
+        _say(errors, f"secateur: {error.filename}: {os.strerror(error.errno)}")
+        return 2
+    if isinstance(error, OSError) and error.filename is None and error.errno in OF_THE_OUTPUT:
         redirect(sys.stdout)
         return _undelivered(errors, error)
-    except Exception as error:
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            _say(errors, f"secateur: out of memory: {error}; what was finished is kept")
-            return 2
-        # typer brings a copy of click or uses the installed one, by version; both name the class alike.
-        if not any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
-            raise
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        _say(errors, f"secateur: out of memory: {error}; what was finished is kept")
+        return 2
+    # typer brings a copy of click or uses the installed one, by version; both name the class alike.
+    if any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
         from typer.rich_utils import rich_format_error
 
         with contextlib.suppress(OSError):  # nobody reads
             rich_format_error(error)  # type: ignore[arg-type]
         return int(getattr(error, "exit_code", 2))
+    raise error
 
 
 def _undelivered(errors: Terminal, error: OSError) -> int:

@@ -89,55 +89,73 @@ def open_streams() -> None:
 # -- being stopped -----------------------------------------------------------------------------------------------------
 
 
+_wishes: list[Stopped] = []
+"""The signal that has come, if any."""
+
+
+def wish() -> Stopped | None:
+    """What the user or the system has asked for, though a library may have caught it and gone on."""
+    return _wishes[0] if _wishes else None
+
+
+def heed() -> None:
+    """Raises `Stopped` again where a library has caught it."""
+    if _wishes:
+        raise _wishes[0]
+
+
 @contextlib.contextmanager
-def stoppable() -> Iterator[Callable[[int], None]]:
+def stoppable() -> Iterator[None]:
     """Raises `Stopped` at the first signal, so that everything is put away; a second one ends the program at once.
 
-    What follows within a second is the same wish: `timeout` and batch systems signal a process and then its group. What
-    is given is told the status of a program that has done its work, with which signals end it from then on.
+    What follows within a second is the same wish: `timeout` and batch systems signal a process and then its group. The
+    program ends with this: nothing else can end it then.
     """
-    first: float | None = None
-    last: int | None = None
+    first = 0.0
 
     def stop(number: int, _: FrameType | None) -> None:
         nonlocal first
         now = time.monotonic()
-        if last is not None:
-            os._exit(last)
-        if first is None:
+        if not _wishes:
             first = now
-            raise Stopped(number, "interrupted" if number == signal.SIGINT else "terminated")
+            _wishes.append(Stopped(number, "interrupted" if number == signal.SIGINT else "terminated"))
+            raise _wishes[0]
         if now - first > SAME_WISH:
             with contextlib.suppress(OSError):
                 os.write(2, b"\nsecateur: left at once; what was finished is kept\n")
             os._exit(128 + number)
 
-    def leave(status: int) -> None:
-        nonlocal last
-        last = status
-
     # What whoever started us has us ignore stays ignored, as of jobs in the background.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
-    yield leave
+    heard = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def goes_on(how: str) -> Iterator[None]:
-    """Says how to go on, should the work inside be stopped."""
+    """Says how to go on, should the work inside be stopped, whatever a library has made of that."""
     try:
         yield
-    except Stopped as stop:
+    except BaseException as error:
+        stop = error if isinstance(error, Stopped) else wish()
+        if stop is None:
+            raise
         stop.add_note(how)
-        raise
+        if stop is error:
+            raise
+        raise stop from error
 
 
 # -- progress ----------------------------------------------------------------------------------------------------------
 
 
 class TerminalWatcher(Watcher):
-    """Draws one line per phase."""
+    """Draws one line per phase. Whoever tells it something is stopped by that, if a signal has come and was lost."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -153,18 +171,22 @@ class TerminalWatcher(Watcher):
         self._task: TaskID | None = None
 
     def phase(self, title: str, total: int | None) -> None:
+        heed()
         self._finish()
         self._task = self._progress.add_task(plain(title), total=total, best="")
 
     def advance(self, amount: int) -> None:
+        heed()
         if self._task is not None:
             self._progress.advance(self._task, amount)
 
     def at(self, completed: int, note: str) -> None:
+        heed()
         if self._task is not None:
             self._progress.update(self._task, completed=completed, best=plain(note))
 
     def blocks(self, title: str, done: int, total: int) -> None:
+        heed()
         if self._task is None or self._progress.tasks[self._task].description != plain(title):
             self.phase(title, total)
         assert self._task is not None
@@ -191,7 +213,7 @@ class TerminalWatcher(Watcher):
 
 
 class LogWatcher(Watcher):
-    """For logs of batch systems: a line when a phase begins, and now and then while it lasts.
+    """For logs of batch systems: a line when a phase begins, and now and then while it lasts. It stops as the other.
 
     `write` takes a line; `clock` gives seconds; `every` so many seconds a line says how far the phase is, when it moves
     or `tell` is called, which `watching` does for phases of one long step.
@@ -205,19 +227,23 @@ class LogWatcher(Watcher):
         self._began = self._said = clock()
 
     def phase(self, title: str, total: int | None) -> None:
+        heed()
         self._title, self._note, self._done, self._total = title, "", 0, total
         self._began = self._said = self._clock()
         self._write(title)
 
     def advance(self, amount: int) -> None:
+        heed()
         self._done += amount
         self.tell()
 
     def at(self, completed: int, note: str) -> None:
+        heed()
         self._done, self._note = completed, note
         self.tell()
 
     def blocks(self, title: str, done: int, total: int) -> None:
+        heed()
         if title != self._title:
             self.phase(title, total)
         self._done, self._total = done, total

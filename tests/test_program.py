@@ -172,6 +172,32 @@ with stoppable():
     assert "left at once" in result.stderr
 
 
+def test_a_signal_that_a_library_catches_is_not_lost() -> None:
+    code = """
+import os, signal
+signal.signal(2, signal.default_int_handler)
+from secateur.space.errors import Stopped
+from secateur.terminal import LogWatcher, goes_on, stoppable
+with stoppable():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        print("not here")
+    except BaseException:
+        print("caught")
+    try:
+        LogWatcher(print).phase("the next phase", None)
+    except Stopped as stop:
+        print(stop.word)
+    try:
+        with goes_on("so"):
+            raise ImportError("of what was caught")
+    except Stopped as stop:
+        print(stop.__notes__)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout.splitlines() == ["caught", "interrupted", "['so']"], result.stderr
+
+
 def test_without_a_home_or_a_folder_for_temporary_files(long: Path, tmp_path: Path) -> None:
     for name in ("HOME", "TMPDIR"):
         for value in (None, "", "/nonexistent"):

@@ -60,8 +60,8 @@ class Batches:
         """
         if is_of_device(error):
             raise DeviceError(
-                f"the device {self._device} has failed: {said(error)}; nothing of this batch was noted: resume on a healthy "
-                "one"
+                f"the device {self._device} has failed: {said(error)}; nothing of this batch was noted: resume on a "
+                "healthy one"
             ) from error
         if not is_of_memory(error):
             raise error
