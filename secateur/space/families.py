@@ -33,7 +33,14 @@ def anatomy(config: Config, dtype: str = "float32") -> Anatomy:
     if dtype not in BYTES:
         raise SecateurError(f"unknown dtype '{dtype}'; {suggest(dtype, BYTES)}")
     check_sizes(config, family)
-    return FAMILIES[family](config, BYTES[dtype])
+    return FAMILIES[family](_Entries(config), BYTES[dtype])
+
+
+class _Entries(dict[str, Any]):
+    """A configuration of which a missing entry is told by name."""
+
+    def __missing__(self, name: str) -> Any:
+        raise SecateurError(f"{self.get('model_type')}: the configuration has no {name}")
 
 
 def own_dtype(config: Config) -> str:
