@@ -7,10 +7,10 @@ same.
 """
 
 import contextlib
+import difflib
 import hashlib
 import io
 import logging
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,9 +66,9 @@ def definitions(include: str | None) -> tuple[list[str], str]:
 
 
 def task_manager(
-    include: str | None, names: Sequence[str], where: str, code: bool, allow: str = "'tasks: {code: true}'"
-) -> tuple[Any, list[str]]:
-    """lm-eval's manager of the tasks in `include` and, where `names` has others, of its own; and which are its own.
+    include: str | None, where: str, code: bool, allow: str = "'tasks: {code: true}'", own: bool = True
+) -> Any:
+    """lm-eval's manager of the tasks in `include`; `own`: of these alone, else of all that lm-eval has too.
 
     Raises:
         SecateurError: lm-eval is not installed, there is no such folder, or a definition in it runs `code` that nobody
@@ -83,11 +83,7 @@ def task_manager(
     check_code(include, code, where, allow)
     sandbox_templates(not code)
     with border(f"{where}: lm-eval cannot read {include}"):
-        own = TaskManager(include_path=include, include_defaults=False) if include is not None else None
-        known = [str(name) for name in own.all_tasks] if own is not None else []
-    foreign = [name for name in names if name not in known]
-    with border(f"{where}: lm-eval cannot read {include}"):
-        return TaskManager(include_path=include) if foreign else own, foreign
+        return TaskManager(include_path=include, include_defaults=not own)
 
 
 def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, Any]:
@@ -97,7 +93,9 @@ def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, 
         SecateurError: there is no such task, its data cannot be read, or it is a published benchmark and nobody said
             that it may be searched on.
     """
-    manager, foreign = task_manager(request.include, names, "tasks.include", request.code)
+    manager = task_manager(request.include, "tasks.include", request.code)
+    known = [str(name) for name in manager.all_tasks]
+    foreign = [name for name in names if name not in known]
     if not request.benchmarks and (published := [name for name in names if _published(name)]):
         raise SecateurError(
             f"objectives: '{published[0]}' is the name of a published benchmark, which cannot be reported honestly "
@@ -105,23 +103,32 @@ def lm_eval_tasks(request: TaskRequest, names: tuple[str, ...]) -> Mapping[str, 
             "'tasks: {benchmarks: true}'"
         )
     if foreign and not request.benchmarks:
-        own = task_manager(request.include, (), "tasks.include", request.code)[0]
-        known = [] if own is None else list(own.all_tasks)
         raise SecateurError(
             f"objectives: there is no task '{foreign[0]}' in tasks.include; "
             f"{suggest(foreign[0], known or ['none'])}. A published benchmark that a search has seen cannot be "
             "reported honestly after; 'tasks: {benchmarks: true}' takes one all the same"
         )
+    if foreign:
+        manager = task_manager(request.include, "tasks.include", request.code, own=False)
     return _loaded(manager, names, "objectives")
 
 
 @cache
-def _published(name: str) -> bool:
-    """Whether lm-eval has a task in a file of this name."""
+def _definitions() -> tuple[Path, ...]:
+    """The files in which lm-eval defines its tasks."""
     import lm_eval.tasks
 
-    folder = Path(lm_eval.tasks.__file__).parent
-    return bool(re.fullmatch(r"[\w.-]+", name)) and any(folder.rglob(f"{name}.yaml"))
+    return tuple(Path(lm_eval.tasks.__file__).parent.rglob("*.yaml"))
+
+
+def _published(name: str) -> bool:
+    """Whether lm-eval has a task in a file of this name."""
+    return any(file.stem == name for file in _definitions())
+
+
+def _mentioned(name: str) -> bool:
+    """Whether any of lm-eval's definitions has this name in it: what has not need not be looked for in all of them."""
+    return any(name.encode(errors="replace") in file.read_bytes() for file in _definitions())
 
 
 def _loaded(manager: Any, names: Sequence[str], where: str) -> Mapping[str, Any]:
@@ -137,11 +144,7 @@ def _loaded(manager: Any, names: Sequence[str], where: str) -> Mapping[str, Any]
 
 def check_tasks(include: str | None, names: Sequence[str], code: bool) -> None:
     """Raises SecateurError for tasks that do not exist, whose data cannot be read, or that run `code` unasked."""
-    manager, foreign = task_manager(include, names, "--include", code, "--allow-code")
-    for name in foreign:
-        if name not in manager.all_tasks:
-            raise SecateurError(f"--tasks {name}: {suggest(name, list(manager.all_tasks))}")
-    loaded = _loaded(manager, names, "--tasks")
+    loaded = _loaded(_manager_of(include, names, code), names, "--tasks")
     for name in names:
         if name not in loaded:
             tasks = ", ".join(sorted(str(one) for one in loaded if isinstance(one, str))[:8])
@@ -150,12 +153,35 @@ def check_tasks(include: str | None, names: Sequence[str], code: bool) -> None:
             )
 
 
+def _manager_of(include: str | None, names: Sequence[str], code: bool) -> Any:
+    """The manager that has all of these tasks; raises SecateurError for those that nobody has."""
+    known: list[str] = []
+    if include is not None:
+        manager = task_manager(include, "--include", code, "--allow-code")
+        known = [str(name) for name in manager.all_tasks]
+        if set(names) <= set(known):
+            return manager
+    for name in names:
+        if name not in known and not _mentioned(name):
+            published = [file.stem for file in _definitions() if not file.stem.startswith("_")]
+            close = difflib.get_close_matches(name[:80], [*known, *published], n=1)
+            has = f"--include has {', '.join(known[:20])}" if known else "'lm-eval ls tasks' lists them"
+            raise SecateurError(
+                f"--tasks {name[:80]}: there is no such task; " + (f"did you mean '{close[0]}'?" if close else has)
+            )
+    manager = task_manager(include, "--include", code, "--allow-code", own=False)
+    for name in names:
+        if name not in manager.all_tasks:
+            raise SecateurError(f"--tasks {name[:80]}: {suggest(name[:80], list(manager.all_tasks))}")
+    return manager
+
+
 def run_task(model: Any, tokenizer: Any, include: str | None, name: str, how: TaskRun) -> TaskResult:
     """One task on a live model, through lm-eval's own evaluation; metrics by lm-eval's names."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
-    manager, _ = task_manager(include, (name,), "--include", how.code, "--allow-code")
+    manager = _manager_of(include, (name,), how.code)
     with _quiet():
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=how.batch, device=str(model.device))
     # What a definition asks for is the user's: whatever lm-eval says of it.
