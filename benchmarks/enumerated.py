@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from benchmarks.setup import console, smollm2, trained_folder
-from secateur.fitness.blocks import Blocks
 from secateur.fitness.cache import cache_folder, digest
-from secateur.fitness.checkpoint import anatomy_of, load_model, model_digest
 from secateur.fitness.evaluator import SubnetEvaluator
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of, load_model, model_digest
+from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.sources import documents
-from secateur.fitness.subnet import Subnet
-from secateur.fitness.teacher import Teacher
+from secateur.fitness.subnets.subnet import Subnet
 from secateur.fitness.text import Sequences
 from secateur.search.memo import Memo
 from secateur.search.strategy import Pool, Strategy

@@ -12,14 +12,14 @@ from scipy.stats import spearmanr
 from benchmarks.enumerated import Unkept
 from benchmarks.setup import RESULTS, interleaved, median, shown, smollm2, table_of
 from secateur.fitness.evaluator import BATCH_TOKENS, SubnetEvaluator, aligned
+from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.slopes import SubnetSlopes
-from secateur.fitness.teacher import Teacher
 from secateur.fitness.text import thinned
 from secateur.operators.mutation import switch_costs
 from secateur.operators.sampling import on_budget
-from secateur.search.knapsack import knapsack
 from secateur.search.loop import Spending, run
 from secateur.search.memo import Memo
+from secateur.search.strategies.knapsack import knapsack
 from secateur.search.strategy import Batch, Pool, Strategy
 from secateur.space.budget import parse_budgets
 from secateur.space.build import sparsity_genes, structured_genes

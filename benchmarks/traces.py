@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.setup import MODEL, console
-from secateur.compose import build_space, load_bench
 from secateur.fitness.slopes import has_slopes
 from secateur.operators.sampling import uniform
-from secateur.runs.reading import make_recipe
-from secateur.runs.recipe import Recipe
+from secateur.runs.asked.reading import make_recipe
+from secateur.runs.asked.recipe import Recipe
+from secateur.runs.problem import build_space
+from secateur.runs.strategies import make_steps, trained_selection
+from secateur.runs.workplace import load_bench
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo, SlopeMemo
 from secateur.search.strategy import Batch, Pool, Steps, Strategy
@@ -31,7 +33,6 @@ from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
 from secateur.space.slopes import Slopes
 from secateur.space.space import Space
-from secateur.strategies import make_steps, trained_selection
 from tests.tiny import ListJournal, config_of
 
 TOKENS, SEQUENCES, LENGTH = 24_000, 8, 16

@@ -22,13 +22,13 @@ from scipy.stats import spearmanr
 import secateur
 from benchmarks.local_tasks import NAMES, write_tasks
 from benchmarks.setup import MODEL, console, paired, shown, table_of
-from secateur.compose import load_bench, space_of
 from secateur.fitness.bench import Bench
-from secateur.fitness.subnet import pointed
-from secateur.fitness.tasks import TaskRequest, TaskScore
-from secateur.memos import trainer_of
-from secateur.runs.folder import RunFolder
-from secateur.runs.recipe import Recipe
+from secateur.fitness.scores.tasks import TaskRequest, TaskScore
+from secateur.fitness.subnets.subnet import pointed
+from secateur.runs.asked.recipe import Recipe
+from secateur.runs.problem import space_of
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.workplace import load_bench, trainer_of
 from secateur.space.genome import Genome
 from secateur.space.space import Space
 

@@ -13,12 +13,12 @@ import torch
 from benchmarks.setup import console, smollm2, table_of
 from secateur.fitness.bench import Bench
 from secateur.fitness.evaluator import SubnetEvaluator
-from secateur.fitness.orders import ORDERS
-from secateur.fitness.repairs import REPAIRS
-from secateur.fitness.subnet import Subnet
-from secateur.fitness.teacher import Teacher
-from secateur.fitness.weights import Repairs, Weights
-from secateur.fitness.widths import WidthSettings, narrower_sublayers, prepare_repairs
+from secateur.fitness.scores.teacher import Teacher
+from secateur.fitness.subnets.subnet import Subnet
+from secateur.fitness.subnets.weights import Repairs, Weights
+from secateur.fitness.widths.orders import ORDERS
+from secateur.fitness.widths.preparation import WidthSettings, narrower_sublayers, prepare_repairs
+from secateur.fitness.widths.repairs import REPAIRS
 from secateur.operators.sampling import nearest_level
 from secateur.space.build import hidden_gene, structured_genes
 from secateur.space.costs import Additions

@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from .registration import register_when_imported
+from .fitness.model.registration import register_when_imported
 from .space.errors import SecateurError
 
 if TYPE_CHECKING:

@@ -53,8 +53,8 @@ def search(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs-local/NAME-N by default.")] = None,
 ) -> None:
     """Search, compare with the baselines, confirm on held-out text, and write the report."""
-    from .execution import start
-    from .runs.reading import read_recipe
+    from .runs.asked.reading import read_recipe
+    from .runs.run import start
 
     wanted = read_recipe(recipe, settings or [])
     with console.status("loading the model and its texts"), goes_on("nothing has been begun; search again"):
@@ -67,7 +67,7 @@ def search(
 @app.command()
 def resume(run: RunPath) -> None:
     """Continue a run from wherever it was stopped; nothing that was evaluated is evaluated again."""
-    from .runs.folder import RunFolder
+    from .runs.record.folder import RunFolder
 
     with RunFolder.open(run) as folder:
         _carry_out(folder)
@@ -79,9 +79,9 @@ def report(
     pick: Annotated[str | None, typer.Option(help=f"{PICK} Shows that plan alone.")] = None,
 ) -> None:
     """Write the report again from the journal and print its tables; needs no model."""
-    from .exporting import pick_plan
-    from .runs.folder import RunFolder
+    from .runs.record.folder import RunFolder
     from .runs.report.tables import print_plan
+    from .runs.stages.exporting import pick_plan
 
     with RunFolder.open(run, writing=False) as folder, goes_on("report again"):
         if pick is None:
@@ -105,7 +105,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a plan for other tools."""
-    from .exporting import carriers, export_plan, larger_than_source, plan_of
+    from .runs.stages.exporting import carriers, export_plan, larger_than_source, plan_of
 
     plan = plan_of(source, pick)
     if every:
@@ -142,11 +142,11 @@ def eval_(
     allow_code: Annotated[bool, typer.Option(help="Task definitions may run Python (!function).")] = False,
 ) -> None:
     """Evaluate plans of a run, or a checkpoint, on downstream tasks (lm-eval, an optional extra)."""
-    from .evaluating import evaluate_checkpoint, evaluate_run, is_run
-    from .fitness.checkpoint import DTYPES
-    from .fitness.tasks import TaskRun
-    from .runs.folder import RunFolder
+    from .fitness.model.checkpoint import DTYPES
+    from .fitness.scores.tasks import TaskRun
+    from .runs.record.folder import RunFolder
     from .runs.report.tables import print_tasks
+    from .runs.stages.tasks import evaluate_checkpoint, evaluate_run, is_run
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     if not names:
@@ -186,9 +186,9 @@ def tune(
     ] = None,
 ) -> None:
     """Train a plan further and write it as a checkpoint; a killed training goes on from its last saved state."""
-    from .runs.folder import RunFolder
+    from .runs.record.folder import RunFolder
     from .runs.report.tables import print_tuned
-    from .tuning import tune as carry_out
+    from .runs.stages.tuning import tune as carry_out
 
     with (
         RunFolder.open(run, writing=False) as folder,
@@ -211,8 +211,8 @@ def import_(
     ] = "auto",
 ) -> None:
     """Read another tool's file as a plan, to export it, or to start a search from it."""
-    from .exporting import import_plan
     from .runs.report.tables import print_plan
+    from .runs.stages.exporting import import_plan
 
     print_plan(console, import_plan(file, model, out, dtype))
     console.print(f"wrote {out}", soft_wrap=True)
@@ -260,8 +260,8 @@ def dashboard(
 @app.command()
 def space(recipe: RecipeFile, settings: Settings = None) -> None:
     """Show what would be searched, and whether the budgets can be kept; needs no weights."""
-    from .api import describe
-    from .runs.reading import read_recipe
+    from .runs.asked.reading import read_recipe
+    from .runs.describe import describe
 
     description = describe(read_recipe(recipe, settings or []))
     table = Table(
@@ -291,7 +291,7 @@ def _free_folder(name: str) -> Path:
 
 
 def _carry_out(folder: Any, bench: Any = None) -> None:
-    from .execution import execute
+    from .runs.run import execute
 
     with goes_on(f"go on from here with: secateur resume {shlex.quote(str(folder.path))}"):
         with watching(console, errors) as watcher:

@@ -9,12 +9,16 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from .space.errors import SecateurError, StorageError, border, said
 
@@ -22,6 +26,11 @@ SUFFIX, LOCK = ".secateur-part", "lock"
 LARGEST = 2**28
 """Bytes of a file that is read at once, where nobody says otherwise."""
 _log = logging.getLogger(__name__)
+
+
+def is_name(name: str) -> bool:
+    """Whether a plan, and the file that it is written to, can be called so."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) is not None
 
 
 def read_text(path: Path, where: str, largest: int, encoding: str = "utf8") -> str:
@@ -191,3 +200,84 @@ def _sweep(folder: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.close(handle)
+
+
+# -- YAML, bounded -----------------------------------------------------------------------------------------------------
+
+LARGEST_YAML, NODES, DEPTH = 2**20, 20_000, 50
+"""Bytes, values (aliases written out), and lists within lists: a recipe has a few hundred of two or three."""
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without the silent second meaning, a key that stands twice, and told early where it is too much."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._nodes += 1
+        if self._nodes > NODES:
+            raise yaml.YAMLError(f"more than {NODES:,} values")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        counts = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
+        twice = next((key for key, count in counts.items() if count > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"'{twice[:80]}' stands there twice, line {node.start_mark.line + 1}; keep one")
+        return super().construct_mapping(node, deep)
+
+
+def parsed(text: str, where: str) -> Any:
+    """Plain values; raises SecateurError where the text is no YAML, or too much of it."""
+    if len(text) > LARGEST_YAML:
+        raise SecateurError(f"{where}: is longer than {LARGEST_YAML:,} characters")
+    if max(_depths(text), default=0) > DEPTH:
+        raise SecateurError(f"{where}: not YAML: lists within lists, {DEPTH} deep")
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, {}, where)
+        return loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError) as error:
+        raise SecateurError(f"{where}: not YAML: {said(error)}") from error
+
+
+def _depths(text: str) -> list[int]:
+    """How many brackets are open at each that opens: deep ones are told before a parser follows them down."""
+    depth, found = 0, []
+    for character in text:
+        if character in "[{":
+            depth += 1
+            found.append(depth)
+        elif character in "]}":
+            depth -= 1
+    return found
+
+
+def _count(node: yaml.Node, known: dict[int, int], where: str) -> int:
+    """Values below a node with aliases written out; raises SecateurError where they are too many, or without end."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise SecateurError(f"{where}: not YAML: a value that holds itself, line {node.start_mark.line + 1}")
+        return known[id(node)]
+    known[id(node)] = 0
+    total = 1
+    if isinstance(node, yaml.ScalarNode) and _SURROGATE.search(str(node.value)):
+        raise SecateurError(
+            f"{where}: not YAML: half of a character (a lone surrogate), line {node.start_mark.line + 1}"
+        )
+    if isinstance(node, yaml.MappingNode):
+        total += sum(_count(part, known, where) for pair in node.value for part in pair)
+    elif isinstance(node, yaml.SequenceNode):
+        total += sum(_count(part, known, where) for part in node.value)
+    if total > NODES:
+        raise SecateurError(f"{where}: holds more than {NODES:,} values")
+    known[id(node)] = total
+    return total

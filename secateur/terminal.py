@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from .progress import Watcher
+from .runs.watcher import Watcher
 from .space.errors import Stopped
 
 WIDTH = 140

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from secateur.runs.export.features import Source
-from secateur.runs.export.sparsity import Files
-from secateur.runs.plan import bare_plan
+from secateur.plans.features import Source
+from secateur.plans.formats.sparsity import Files
+from secateur.plans.plan import bare_plan
 from secateur.space.anatomy import Anatomy
 from secateur.space.costs import BlockState
 

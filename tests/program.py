@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["secateur.api", "secateur.__main__", "secateur.cli", "secateur.execution", __name__])
+FORKS.set_forkserver_preload(["secateur.api", "secateur.__main__", "secateur.cli", "secateur.runs.run", __name__])
 
 
 class Ended(NamedTuple):

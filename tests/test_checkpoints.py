@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import processors
 from transformers import AutoConfig, AutoTokenizer
 
-from secateur import compose
-from secateur.execution import execute, start
 from secateur.fitness.text import pack, prefix_of
-from secateur.runs.reading import read_recipe
+from secateur.runs import problem
+from secateur.runs.asked.reading import read_recipe
+from secateur.runs.run import execute, start
 from tests.program import Ended, forked
 from tests.tiny import model_of, save_text, save_tiny, tiny_recipe
 
@@ -545,7 +545,7 @@ def test_a_run_of_before_counts_as_it_did(tmp_path: Path, monkeypatch: pytest.Mo
     environment = {"SECATEUR_CACHE": str(tmp_path / "cache")}
     with monkeypatch.context() as patch:
         patch.setenv(*next(iter(environment.items())))
-        patch.setattr(compose, "COUNTING", 1)
+        patch.setattr(problem, "COUNTING", 1)
         folder, bench = start(read_recipe(tmp_path / "recipe.yaml"), tmp_path / "run")
         with folder:
             execute(folder, bench=bench)

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 import secateur
 from secateur.__main__ import main
-from secateur.exporting import import_plan
-from secateur.runs.plan import SCHEMA_FILE, read_plan, schema
+from secateur.plans.plan import SCHEMA_FILE, read_plan, schema
+from secateur.runs.stages.exporting import import_plan
 from secateur.space.errors import SecateurError
 from tests.program import Ended, forked
 from tests.test_kill_and_resume import record
@@ -99,7 +99,7 @@ def test_a_run_leaves_report_plans_and_journal(finished: Path) -> None:
 
 
 def test_plans_keep_the_budgets_and_the_published_schema(finished: Path) -> None:
-    assert json.loads(SCHEMA_FILE.read_text()) == schema(), "run python -m secateur.runs.plan"
+    assert json.loads(SCHEMA_FILE.read_text()) == schema(), "run python -m secateur.plans.plan"
     for path in (finished / "run" / "plans").iterdir():
         values = json.loads(path.read_text())
         jsonschema.validate(values, schema())
@@ -148,12 +148,12 @@ print(type(model).__name__, sum(p.numel() for p in model.parameters()))
 @pytest.mark.parametrize("family", ["llama", "gemma2", "opt", "gpt2", "gpt_neox", "qwen3", "phi3", "olmo2"])
 @pytest.mark.parametrize("drops", ["blocks", "sublayers"])
 def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, tmp_path: Path) -> None:
-    from secateur.fitness.blocks import Blocks
-    from secateur.fitness.checkpoint import anatomy_of, load_model, load_tokenizer
-    from secateur.fitness.materialise import materialised
-    from secateur.fitness.weights import Weights
-    from secateur.runs.export.hf import export_hf
-    from secateur.runs.plan import Plan, layers
+    from secateur.fitness.model.blocks import Blocks
+    from secateur.fitness.model.checkpoint import anatomy_of, load_model, load_tokenizer
+    from secateur.fitness.subnets.materialise import materialised
+    from secateur.fitness.subnets.weights import Weights
+    from secateur.plans.checkpoint.hf import export_hf
+    from secateur.plans.plan import Plan, layers
     from secateur.space.space import Space
     from tests.tiny import mixed_genes
 
@@ -208,10 +208,10 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
 
 def test_a_checkpoint_of_our_own_type_needs_us_or_its_code(tmp_path: Path) -> None:
     """Stock llama would load a checkpoint with dropped sublayers and fill the gaps at random, without a word."""
-    from secateur.fitness.blocks import Blocks
-    from secateur.fitness.checkpoint import anatomy_of, load_model
-    from secateur.fitness.weights import Weights
-    from secateur.runs.export.hf import save
+    from secateur.fitness.model.blocks import Blocks
+    from secateur.fitness.model.checkpoint import anatomy_of, load_model
+    from secateur.fitness.subnets.weights import Weights
+    from secateur.plans.checkpoint.hf import save
     from secateur.space.space import Space
     from tests.tiny import mixed_genes
 
@@ -289,7 +289,7 @@ def test_a_gguf_of_a_run_has_the_sizes_of_its_plan_or_is_not_there(
 ) -> None:
     import gguf
 
-    from secateur import exporting
+    from secateur.runs.stages import exporting
 
     monkeypatch.setenv("SECATEUR_CACHE", str(finished / "c"))
     plan = read_plan(finished / "run" / "plans" / "found.json")
@@ -318,7 +318,8 @@ def test_a_gguf_of_a_run_has_the_sizes_of_its_plan_or_is_not_there(
 def test_a_plan_file_cannot_say_that_remote_code_may_run(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from secateur import compose, exporting
+    from secateur.runs import problem
+    from secateur.runs.stages import exporting
 
     asked = []
 
@@ -326,7 +327,7 @@ def test_a_plan_file_cannot_say_that_remote_code_may_run(
         asked.append(recipe.model.trust_remote_code)
         raise SecateurError("enough")
 
-    monkeypatch.setattr(compose, "load_bench", load)
+    monkeypatch.setattr(problem, "load_bench", load)
     values = json.loads((finished / "run" / "plans" / "found.json").read_text())
     values["recipe"]["model"]["trust_remote_code"] = True
     (tmp_path / "p.json").write_text(json.dumps(values))

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import secateur
-from secateur.fitness.blocks import Blocks
-from secateur.fitness.checkpoint import anatomy_of, load_model, load_tokenizer, model_digest
-from secateur.fitness.scores import predicted, score
-from secateur.fitness.teacher import Teacher
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of, load_model, load_tokenizer, model_digest
+from secateur.fitness.scores.built_in import predicted, score
+from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.text import NOT_MASKED, Sequences, masked
 from secateur.space.errors import SecateurError
 from tests.tiny import save_text, save_tiny, tiny_recipe

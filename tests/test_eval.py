@@ -9,15 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 import secateur
-from secateur import evaluating
 from secateur.cli import app
-from secateur.compose import space_of
-from secateur.evaluating import evaluate_run
-from secateur.fitness.checkpoint import load_model, load_tokenizer
-from secateur.fitness.tasks import TaskRequest, TaskRun, TaskScore, run_task
-from secateur.runs.folder import RunFolder
-from secateur.runs.journal import TASK
+from secateur.fitness.model.checkpoint import load_model, load_tokenizer
+from secateur.fitness.scores.tasks import TaskRequest, TaskRun, TaskScore, run_task
+from secateur.runs.problem import space_of
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.record.journal import TASK
 from secateur.runs.report.tasks import task_grid
+from secateur.runs.stages import tasks as evaluating
+from secateur.runs.stages.tasks import evaluate_run
 from secateur.space.errors import SecateurError
 from secateur.space.objective import task_weights
 from tests.tasks import task_folder
@@ -144,7 +144,7 @@ def test_what_cannot_be_evaluated_is_refused_before_the_model_is_loaded(
     def never(*_: Any) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("secateur.compose.load_bench", never)
+    monkeypatch.setattr("secateur.runs.workplace.load_bench", never)
     include = [] if "--include" in arguments else ["--include", str(tasks)]
     done = CliRunner().invoke(app, ["eval", str(run), *arguments, *include])
     assert isinstance(done.exception, SecateurError)

@@ -18,18 +18,18 @@ from transformers import AutoModelForCausalLM
 
 import secateur
 from secateur.api import compare_all, study_of
-from secateur.compose import build_space, space_of
-from secateur.runs.folder import RunFolder
-from secateur.runs.journal import MEMBER, Choice
-from secateur.runs.plan import read_plan, schema
-from secateur.runs.reading import make_recipe
+from secateur.plans.plan import read_plan, schema
+from secateur.runs.asked.reading import make_recipe
+from secateur.runs.problem import build_space, space_of
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.record.journal import MEMBER, Choice
+from secateur.runs.strategies import make_steps
 from secateur.search.loop import Spending, run
 from secateur.search.memo import Memo
 from secateur.search.strategy import Batch, Pool, Strategy, noted
 from secateur.space.errors import SecateurError
 from secateur.space.front import nondominated
 from secateur.space.latency import Measured, Ratio, Times
-from secateur.strategies import make_steps
 from tests.tasks import task_folder
 from tests.test_cli import command, refused, write
 from tests.tiny import ListJournal, TableEvaluator, tiny_recipe
@@ -282,7 +282,7 @@ def test_a_score_of_the_users_own(tiny: Path, tmp_path: Path, monkeypatch: pytes
     plan = run.export("hf", tmp_path / "smaller", pick="1")
     model = AutoModelForCausalLM.from_pretrained(plan)
     with RunFolder.open(tmp_path / "run", writing=False) as folder:
-        from secateur.compose import load_bench
+        from secateur.runs.workplace import load_bench
 
         texts = load_bench(folder.recipe, space_of(folder)).calibration
     expected = sum(own_loss(model, texts.ids[index][None]) for index in range(2)) / 2
@@ -490,7 +490,7 @@ def test_nonsense_is_refused_before_any_model_runs(
     def never(*_: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("secateur.execution.load_bench", never)
+    monkeypatch.setattr("secateur.runs.run.load_bench", never)
     recipe = {key: value for key, value in front_recipe(tiny, **changes).items() if value is not None}
     answer = refused(monkeypatch, capsys, "search", write(tmp_path / "r.yaml", recipe), "--out", tmp_path / "run")
     assert answer.returncode == 2

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from secateur.runs.folder import RunFolder
+from secateur.runs.record.folder import RunFolder
 from tests.program import FORKS
 from tests.tiny import tiny_recipe
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 import secateur
-from secateur.compose import build_space, space_of
-from secateur.execution import execute, start
-from secateur.runs.export.formats import FORMATS, files
-from secateur.runs.folder import RunFolder
-from secateur.runs.plan import read_plan
-from secateur.runs.reading import make_recipe
+from secateur.plans.formats.table import FORMATS, files
+from secateur.plans.plan import read_plan
+from secateur.runs.asked.reading import make_recipe
+from secateur.runs.problem import build_space, space_of
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.run import execute, start
 from secateur.space.errors import SecateurError
 from tests.plans import plan_source
 from tests.tiny import tiny_recipe

@@ -11,11 +11,11 @@ import yaml
 from benchmarks.corpora import perplexity
 from benchmarks.local_tasks import write_tasks
 from secateur.api import run
-from secateur.evaluating import evaluate_run
-from secateur.fitness.checkpoint import load_model, load_tokenizer
-from secateur.fitness.tasks import TaskRun
-from secateur.runs.folder import RunFolder
-from secateur.runs.journal import SELECTION, TASK, trained_text
+from secateur.fitness.model.checkpoint import load_model, load_tokenizer
+from secateur.fitness.scores.tasks import TaskRun
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.record.journal import SELECTION, TASK, trained_text
+from secateur.runs.stages.tasks import evaluate_run
 from secateur.space.gene import Sparsity
 
 pytestmark = pytest.mark.real

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 import secateur
-from secateur.compose import build_space, load_bench
 from secateur.fitness.training import Trainer
-from secateur.runs.folder import RunFolder
-from secateur.runs.journal import CALIBRATION, FOUND, SELECTION, trained_text
-from secateur.runs.reading import make_recipe
-from secateur.search.darwin import training_chains
+from secateur.runs.asked.reading import make_recipe
+from secateur.runs.problem import build_space
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.record.journal import CALIBRATION, FOUND, SELECTION, trained_text
+from secateur.runs.workplace import load_bench
+from secateur.search.strategies.darwin import training_chains
 from secateur.space.errors import SecateurError
 from tests.tiny import tiny_recipe
 

@@ -13,11 +13,10 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from secateur.files import SUFFIX, new_folder, write_text, write_whole
+from secateur.files import SUFFIX, new_folder, parsed, write_text, write_whole
 from secateur.fitness.cache import cache_folder
-from secateur.runs.export.card import _fenced, text
-from secateur.runs.located import located
-from secateur.runs.values import parsed
+from secateur.plans.checkpoint.card import _fenced, text
+from secateur.runs.asked.located import located
 from secateur.space.errors import SecateurError
 from tests.program import Ended, forked
 from tests.tiny import save_text, save_tiny, tiny_recipe

@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 
 import secateur
 from secateur.cli import app
-from secateur.compose import load_bench, space_of
 from secateur.fitness.training import Trainer
-from secateur.runs.folder import RunFolder
+from secateur.runs.problem import space_of
+from secateur.runs.record.folder import RunFolder
 from secateur.runs.report.prediction import predicted_loss
+from secateur.runs.stages.tuning import Tuned, tune
+from secateur.runs.workplace import load_bench
 from secateur.space.errors import SecateurError
-from secateur.tuning import Tuned, tune
 from tests.tiny import model_of, tiny_recipe
 
 HOW = ["training.learning_rate=0.01", "training.batch=2", "training.rank=2"]

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from secateur.compose import build_space
-from secateur.runs.reading import make_recipe
+from secateur.runs.asked.reading import make_recipe
+from secateur.runs.problem import build_space
+from secateur.runs.strategies import make_steps
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
 from secateur.search.strategy import Batch, Pool, Strategy, noted
 from secateur.space.errors import SecateurError
 from secateur.space.evaluation import Evaluation
-from secateur.strategies import make_steps
 from tests.tiny import ListJournal, TableEvaluator, tiny_recipe
 
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 from secateur.space.anatomy import Anatomy
 from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
 from secateur.space.evaluation import Evaluation
-from secateur.space.families import ENCODERS, FAMILIES, anatomy
+from secateur.space.families.table import ENCODERS, FAMILIES, anatomy
 from secateur.space.gene import Gene, Sparsity
 from secateur.space.genome import Genome
 from secateur.space.space import Space

@@ -13,29 +13,27 @@ import transformers
 
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
-from ..space.families import anatomy, saved_dtype
+from ..space.families.table import anatomy, saved_dtype
 from ..space.gene import Sparsity
 from ..space.genome import Genome
 from ..space.latency import LatencyTable, Measured, Workload
 from ..space.space import Space
-from .axes import Order
-from .blocks import Blocks
-from .border import library
 from .cache import digest
-from .checkpoint import CHANCE, DTYPES, anatomy_of, check_finite, load_config, load_model, load_tokenizer, model_digest
 from .evaluator import SubnetEvaluator
-from .importance import Importance, importance
-from .latency import machine, measure_table, time_model
-from .level_store import VERSION, LevelStore
-from .own_score import is_own, own_score, source_digest
-from .prepare import prepare, store_folder
-from .rotation import Basis, find_basis
-from .subnet import Subnet
-from .tasks import NO_TASKS, TaskRequest
-from .teacher import Teacher
+from .model.blocks import Blocks
+from .model.border import library
+from .model.checkpoint import DTYPES, anatomy_of, check_finite, load_model, load_tokenizer, model_digest
+from .model.configuration import CHANCE, load_config
+from .scores.own import is_own, own_score, source_digest
+from .scores.tasks import NO_TASKS, TaskRequest
+from .scores.teacher import Teacher
+from .subnets.subnet import Subnet
+from .subnets.weights import Repairs, Weights
 from .text import Sequences, TextRequest, masked, read, thinned
-from .weights import Repairs, Weights
-from .widths import (
+from .timing.latency import machine, measure_table, time_model
+from .widths.axes import Order
+from .widths.importance import Importance, importance
+from .widths.preparation import (
     WidthSettings,
     find_orders,
     fluctuations,
@@ -45,7 +43,10 @@ from .widths import (
     same_order,
     width_folder,
 )
-from .zeros import OwnZeros
+from .widths.rotation import Basis, find_basis
+from .zeros.level_store import VERSION, LevelStore
+from .zeros.own import OwnZeros
+from .zeros.preparation import prepare, store_folder
 
 
 @dataclass

@@ -12,10 +12,10 @@ from ..space.evaluation import Evaluation, Status
 from ..space.genome import Genome
 from ..space.space import Space
 from .faults import CANDIDATE_ERRORS, Batches
-from .own_score import OwnScore
-from .scores import score
-from .subnet import Subnet, pointed
-from .teacher import Teacher
+from .scores.built_in import score
+from .scores.own import OwnScore
+from .scores.teacher import Teacher
+from .subnets.subnet import Subnet, pointed
 
 ACTIVATION_BYTES = 2**29
 """Hidden states held along one path of the trie; more sequences than fit are evaluated in turns."""

@@ -27,10 +27,10 @@ from ..space.slopes import PASSES, Slopes
 from ..space.space import Space
 from .evaluator import BATCH_TOKENS, aligned
 from .faults import CANDIDATE_ERRORS, Batches
-from .level_store import as_matrix
-from .scores import Differentiable, mean_losses, predicted
-from .subnet import Subnet
-from .teacher import Teacher
+from .scores.built_in import Differentiable, mean_losses, predicted
+from .scores.teacher import Teacher
+from .subnets.subnet import Subnet
+from .zeros.level_store import as_matrix
 
 DIFFERENTIABLE: tuple[str, ...] = get_args(Differentiable)
 REACH = 4

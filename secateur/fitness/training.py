@@ -27,9 +27,9 @@ from ..space.errors import SecateurError
 from ..space.genome import Genome
 from ..space.space import Space
 from .cache import digest, read_tensors, usable, write_tensors
-from .scores import Differentiable, mean_losses
-from .subnet import Subnet
-from .teacher import Teacher
+from .scores.built_in import Differentiable, mean_losses
+from .scores.teacher import Teacher
+from .subnets.subnet import Subnet
 
 VERSION = 2
 KEPT_BYTES, KEPT_STATES = 16 * 2**30, 32

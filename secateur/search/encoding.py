@@ -17,7 +17,7 @@ from ..operators.sampling import ends, limited, spread
 from ..space.gene import Sparsity
 from ..space.genome import Genome
 from ..space.space import Space
-from .knapsack import solve
+from .strategies.knapsack import solve
 from .sweep import Table
 
 CELLS = 2000

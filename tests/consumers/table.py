@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from secateur.runs.export.features import ALL, Feature
-from secateur.runs.export.formats import FORMATS, Format
+from secateur.plans.features import ALL, Feature
+from secateur.plans.formats.table import FORMATS, Format
 
 BEGIN, END = "<!-- formats: written by make test-consumers -->", "<!-- /formats -->"
 WORDS: dict[Feature, str] = {

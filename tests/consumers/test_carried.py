@@ -13,11 +13,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import secateur
-from secateur.compose import build_space, load_bench
-from secateur.exporting import source_of
-from secateur.fitness.checkpoint import anatomy_of, load_model, load_tokenizer, locate
-from secateur.runs.export.formats import FORMATS, files
-from secateur.runs.reading import make_recipe
+from secateur.fitness.model.checkpoint import anatomy_of, load_model, load_tokenizer
+from secateur.fitness.model.configuration import locate
+from secateur.plans.formats.table import FORMATS, files
+from secateur.runs.asked.reading import make_recipe
+from secateur.runs.problem import build_space
+from secateur.runs.stages.exporting import source_of
+from secateur.runs.workplace import load_bench
 from secateur.space.costs import dense_state
 from secateur.space.gene import Sparsity
 from tests.consumers.environment import Consumer

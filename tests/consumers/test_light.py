@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from secateur.fitness.blocks import Blocks
-from secateur.fitness.checkpoint import anatomy_of, load_model
-from secateur.fitness.materialise import materialised, smaller_weights
-from secateur.fitness.weights import Weights
-from secateur.runs.export.features import Source
-from secateur.runs.export.formats import FORMATS, files
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of, load_model
+from secateur.fitness.subnets.materialise import materialised, smaller_weights
+from secateur.fitness.subnets.weights import Weights
+from secateur.plans.features import Source
+from secateur.plans.formats.table import FORMATS, files
 from secateur.space.anatomy import Block
 from secateur.space.costs import BlockState, dense_state
 from secateur.space.gene import Sparsity

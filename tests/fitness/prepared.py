@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from secateur.fitness.bench import Bench
-from secateur.fitness.checkpoint import anatomy_of, model_digest
+from secateur.fitness.model.checkpoint import anatomy_of, model_digest
 from secateur.fitness.text import NOT_MASKED, Sequences
-from secateur.fitness.widths import WidthSettings
+from secateur.fitness.widths.preparation import WidthSettings
 from secateur.space.costs import Additions
 from secateur.space.space import Space
 from tests.tiny import VOCABULARY, all_genes, model_of

@@ -9,14 +9,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, DynamicCache
 
-from secateur.fitness.blocks import Blocks
-from secateur.fitness.checkpoint import anatomy_of
-from secateur.fitness.materialise import materialised, smaller_config
-from secateur.fitness.subnet import Subnet
-from secateur.fitness.weights import Weights
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of
+from secateur.fitness.subnets.materialise import materialised, smaller_config
+from secateur.fitness.subnets.subnet import Subnet
+from secateur.fitness.subnets.weights import Weights
 from secateur.space.costs import dense_state
 from secateur.space.errors import SecateurError
-from secateur.space.families import FAMILIES, anatomy
+from secateur.space.families.table import FAMILIES, anatomy
 from secateur.space.space import Space
 from tests.tiny import FAMILY_NAMES, VOCABULARY, config_of, mixed_genes, model_of
 

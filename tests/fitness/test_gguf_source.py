@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from secateur.fitness.checkpoint import load_config, load_model
-from secateur.fitness.gguf_source import FREQUENCIES, read_header
+from secateur.fitness.model.checkpoint import load_model
+from secateur.fitness.model.configuration import load_config
+from secateur.fitness.model.gguf_source import FREQUENCIES, read_header
 from secateur.space.errors import SecateurError
 from tests.gguf_file import HEAD, write_gguf
 from tests.tiny import model_of

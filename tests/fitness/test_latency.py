@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.fitness import latency
-from secateur.fitness.blocks import Blocks
-from secateur.fitness.checkpoint import anatomy_of
-from secateur.fitness.latency import compared, measure_table, request, threads, time_model, until_settled
-from secateur.fitness.weights import Weights
-from secateur.fitness.widths import WidthSettings
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of
+from secateur.fitness.subnets.weights import Weights
+from secateur.fitness.timing import latency
+from secateur.fitness.timing.latency import compared, measure_table, request, threads, time_model, until_settled
+from secateur.fitness.widths.preparation import WidthSettings
 from secateur.space.costs import dense_state
 from secateur.space.latency import Times, Workload
 from secateur.space.space import Space

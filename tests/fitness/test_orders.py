@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.fitness.axes import unit_sums
 from secateur.fitness.bench import Bench
-from secateur.fitness.checkpoint import anatomy_of, model_digest
-from secateur.fitness.nested import Statistics
-from secateur.fitness.orders import ACTIVATION_ORDERS, NEEDS_GRAM, ORDERS, damped, flap_scores, obs, output_error
-from secateur.fitness.prepare import block_statistics
-from secateur.fitness.repairs import REPAIRS
-from secateur.fitness.widths import WidthSettings
-from secateur.runs.settings import WidthsSettings
+from secateur.fitness.model.checkpoint import anatomy_of, model_digest
+from secateur.fitness.widths.axes import unit_sums
+from secateur.fitness.widths.orders import ACTIVATION_ORDERS, NEEDS_GRAM, ORDERS, damped, flap_scores, obs, output_error
+from secateur.fitness.widths.preparation import WidthSettings
+from secateur.fitness.widths.repairs import REPAIRS
+from secateur.fitness.zeros.nested import Statistics
+from secateur.fitness.zeros.preparation import block_statistics
+from secateur.runs.asked.settings import WidthsSettings
 from secateur.space.space import Space
 from tests.fitness.prepared import IDS, prepared, random_text, through_blocks
 from tests.tiny import all_genes, model_of

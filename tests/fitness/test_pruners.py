@@ -11,13 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.fitness.blocks import Blocks
-from secateur.fitness.checkpoint import anatomy_of
-from secateur.fitness.level_store import PRUNERS, LevelStore, as_matrix, needs_text, plane_name
-from secateur.fitness.nested import NESTED, Statistics, death_steps, kept, pattern_ranks
-from secateur.fitness.prepare import block_statistics, prepare
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.text import Sequences
-from secateur.fitness.updating import UPDATING, admm, pack_survivors, sparsegpt, unpack_survivors
+from secateur.fitness.zeros.level_store import PRUNERS, LevelStore, as_matrix, needs_text, plane_name
+from secateur.fitness.zeros.nested import NESTED, Statistics, death_steps, kept, pattern_ranks
+from secateur.fitness.zeros.preparation import block_statistics, prepare
+from secateur.fitness.zeros.updating import UPDATING, admm, pack_survivors, sparsegpt, unpack_survivors
 from secateur.space.errors import SecateurError
 from secateur.space.gene import Sparsity
 from tests.tiny import LEVELS, VOCABULARY, model_of
@@ -222,9 +222,9 @@ import torch
 from pathlib import Path
 from tests.fitness.test_pruners import TEXT
 from tests.tiny import model_of, LEVELS
-from secateur.fitness.blocks import Blocks
-from secateur.fitness.checkpoint import anatomy_of
-from secateur.fitness.prepare import prepare
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of
+from secateur.fitness.zeros.preparation import prepare
 model = model_of("llama")
 print("ready", flush=True)
 for number in range(1000):

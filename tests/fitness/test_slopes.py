@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from secateur.fitness.bench import Bench
-from secateur.fitness.checkpoint import anatomy_of, model_digest
-from secateur.fitness.level_store import as_matrix
-from secateur.fitness.scores import predicted
-from secateur.fitness.scores import score as scored
+from secateur.fitness.model.checkpoint import anatomy_of, model_digest
+from secateur.fitness.scores.built_in import predicted
+from secateur.fitness.scores.built_in import score as scored
 from secateur.fitness.slopes import REACH, SubnetSlopes, has_slopes
+from secateur.fitness.zeros.level_store import as_matrix
 from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.errors import SecateurError
 from secateur.space.gene import Sparsity

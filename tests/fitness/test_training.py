@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from secateur.fitness import training as training_module
 from secateur.fitness.bench import Bench
-from secateur.fitness.teacher import Teacher
+from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.text import Sequences
 from secateur.fitness.training import Trainer, Training
-from secateur.fitness.widths import WidthSettings
+from secateur.fitness.widths.preparation import WidthSettings
 from secateur.operators.sampling import uniform
 from secateur.space.genome import Genome
 from secateur.space.space import Space

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from secateur.fitness.blocks import Blocks
-from secateur.fitness.checkpoint import anatomy_of, model_digest
 from secateur.fitness.evaluator import SubnetEvaluator, aligned
-from secateur.fitness.level_store import LevelStore
-from secateur.fitness.prepare import prepare
-from secateur.fitness.scores import SCORES, score
-from secateur.fitness.subnet import Subnet
-from secateur.fitness.teacher import Teacher
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of, model_digest
+from secateur.fitness.scores.built_in import SCORES, score
+from secateur.fitness.scores.teacher import Teacher
+from secateur.fitness.subnets.subnet import Subnet
+from secateur.fitness.subnets.weights import Weights
 from secateur.fitness.text import Sequences, thinned
-from secateur.fitness.weights import Weights
+from secateur.fitness.zeros.level_store import LevelStore
+from secateur.fitness.zeros.preparation import prepare
 from secateur.operators.sampling import uniform
 from secateur.space.errors import DeviceError, SecateurError
 from secateur.space.evaluation import Evaluation

@@ -17,15 +17,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from secateur.fitness.bench import Bench
-from secateur.fitness.checkpoint import anatomy_of, model_digest
-from secateur.fitness.materialise import materialised
-from secateur.fitness.rotation import Basis
-from secateur.fitness.subnet import Subnet
-from secateur.fitness.surgery import layer_config
-from secateur.fitness.weights import Repairs, Weights
-from secateur.fitness.widths import WidthSettings
+from secateur.fitness.model.checkpoint import anatomy_of, model_digest
+from secateur.fitness.model.surgery import layer_config
+from secateur.fitness.subnets.materialise import materialised
+from secateur.fitness.subnets.subnet import Subnet
+from secateur.fitness.subnets.weights import Repairs, Weights
+from secateur.fitness.widths.preparation import WidthSettings
+from secateur.fitness.widths.rotation import Basis
 from secateur.operators.sampling import uniform
-from secateur.runs.export.hf import save
+from secateur.plans.checkpoint.hf import save
 from secateur.space.build import hidden_gene
 from secateur.space.costs import Additions
 from secateur.space.genome import Genome

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from secateur.fitness.bench import Bench
-from secateur.fitness.materialise import materialised
-from secateur.fitness.widths import WidthSettings
+from secateur.fitness.subnets.materialise import materialised
+from secateur.fitness.widths.preparation import WidthSettings
 from secateur.operators.sampling import uniform
 from secateur.space.gene import Sparsity
 from secateur.space.space import Space

@@ -41,10 +41,10 @@ def preload() -> None:
     import secateur.__main__
     import secateur.api
     import secateur.cli
-    import secateur.evaluating
     import secateur.runs.report.page
     import secateur.runs.report.study
-    import secateur.tuning  # noqa: F401
+    import secateur.runs.stages.tasks
+    import secateur.runs.stages.tuning  # noqa: F401
 
 
 def child(arguments: list[object], folder: Path, memory: int | None) -> None:

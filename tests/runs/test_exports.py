@@ -15,9 +15,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secateur.runs.export.features import ALL, Feature, Source, features
-from secateur.runs.export.formats import FORMATS, files, refusal
-from secateur.runs.peers.read import read_states
+from secateur.plans.features import ALL, Feature, Source, features
+from secateur.plans.formats.table import FORMATS, files, refusal
+from secateur.plans.reading import read_states
 from secateur.space.anatomy import Anatomy
 from secateur.space.costs import BlockState, dense_state
 from secateur.space.errors import SecateurError

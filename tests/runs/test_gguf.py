@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.fitness.blocks import Blocks
-from secateur.fitness.checkpoint import anatomy_of
-from secateur.fitness.llama_cpp import time_files
-from secateur.fitness.materialise import materialised
-from secateur.fitness.weights import Weights
-from secateur.fitness.widths import WidthSettings
-from secateur.runs.export.gguf import PLACEHOLDER, write_gguf
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of
+from secateur.fitness.subnets.materialise import materialised
+from secateur.fitness.subnets.weights import Weights
+from secateur.fitness.timing.llama_cpp import time_files
+from secateur.fitness.widths.preparation import WidthSettings
+from secateur.plans.checkpoint.gguf import PLACEHOLDER, write_gguf
 from secateur.space.anatomy import Anatomy
 from secateur.space.costs import BlockState, dense_state
 from secateur.space.errors import SecateurError

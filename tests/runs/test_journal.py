@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from secateur.runs.folder import RunFolder
-from secateur.runs.journal import Choice, Journal, Turn
-from secateur.runs.reading import make_recipe
+from secateur.runs.asked.reading import make_recipe
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.record.journal import Choice, Journal, Turn
 from secateur.space.errors import SecateurError
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
@@ -116,7 +116,7 @@ FULL_DISK = """
 import json, resource, sys
 from pathlib import Path
 from tests.runs.test_journal import some
-from secateur.runs.journal import Journal
+from secateur.runs.record.journal import Journal
 from secateur.space.errors import SecateurError
 journal = Journal(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from secateur.runs.peers.read import read_states
+from secateur.plans.reading import read_states
 from secateur.space.errors import SecateurError
 from tests.tiny import anatomy_for
 

@@ -6,8 +6,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.runs.reading import make_recipe, read_recipe
-from secateur.runs.recipe import Recipe
+from secateur.runs.asked.reading import make_recipe, read_recipe
+from secateur.runs.asked.recipe import Recipe
 from secateur.space.errors import SecateurError
 
 GOOD: dict[str, Any] = {

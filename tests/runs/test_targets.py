@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secateur.compose import build_space
 from secateur.operators.sampling import from_states, uniform
-from secateur.runs.export.features import Source
-from secateur.runs.export.formats import refusal
-from secateur.runs.export.hf import stock_widths
-from secateur.runs.export.targets import TARGETS
-from secateur.runs.plan import bare_plan
-from secateur.runs.reading import make_recipe
+from secateur.plans.checkpoint.hf import stock_widths
+from secateur.plans.features import Source
+from secateur.plans.formats.table import refusal
+from secateur.plans.plan import bare_plan
+from secateur.plans.targets import TARGETS
+from secateur.runs.asked.reading import make_recipe
+from secateur.runs.problem import build_space
 from secateur.space.errors import SecateurError
-from secateur.space.families import anatomy
+from secateur.space.families.table import anatomy
 from secateur.space.space import Space
 from tests.tiny import config_of, save_tiny
 

@@ -10,11 +10,12 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from secateur.fitness.blocks import Blocks
-from secateur.fitness.checkpoint import anatomy_of, load_tokenizer, locate
-from secateur.fitness.weights import Weights
-from secateur.runs.export.gguf import write_gguf
-from secateur.runs.export.vocabulary import CASES, REST, of_gguf, of_tokenizer
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of, load_tokenizer
+from secateur.fitness.model.configuration import locate
+from secateur.fitness.subnets.weights import Weights
+from secateur.plans.checkpoint.gguf import write_gguf
+from secateur.plans.checkpoint.vocabulary import CASES, REST, of_gguf, of_tokenizer
 from secateur.space.costs import dense_state
 from secateur.space.errors import SecateurError
 from tests.tiny import model_of

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 import secateur
 from secateur.fitness.slopes import SubnetSlopes
 from secateur.operators.sampling import on_budget
-from secateur.runs.folder import RunFolder
-from secateur.runs.journal import CALIBRATION, FOUND, Journal
-from secateur.search.downhill import REACHES, downhill
-from secateur.search.knapsack import solve
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.record.journal import CALIBRATION, FOUND, Journal
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo, SlopeMemo
+from secateur.search.model.downhill import REACHES, downhill
+from secateur.search.strategies.knapsack import solve
+from secateur.search.strategies.surrogate import Options, Search
 from secateur.search.strategy import Batch, Pool, Strategy, noted
-from secateur.search.surrogate import Options, Search
 from secateur.search.sweep import Table
 from secateur.space.budget import Budget
 from secateur.space.build import sparsity_genes

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from secateur.search.evopress import Schedule, evopress
-from secateur.search.greedy import greedy
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo, SlopeMemo
+from secateur.search.strategies.evopress import Schedule, evopress
+from secateur.search.strategies.greedy import greedy
+from secateur.search.strategies.surrogate import Options, surrogate
 from secateur.search.strategy import Batch, Steps, Strategy
-from secateur.search.surrogate import Options, surrogate
 from secateur.search.trained import Stage, TrainedSelection
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome

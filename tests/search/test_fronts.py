@@ -14,11 +14,11 @@ from secateur.operators.repair import compress
 from secateur.operators.sampling import ends, from_states, sized, spread, uniform
 from secateur.search.archive import LIMIT, Archive, Goal
 from secateur.search.encoding import Levels, Shares
-from secateur.search.evolution import Name, evolution
-from secateur.search.knapsack import knapsack_front
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
-from secateur.search.samplers import sampled
+from secateur.search.strategies.evolution import Name, evolution
+from secateur.search.strategies.knapsack import knapsack_front
+from secateur.search.strategies.samplers import sampled
 from secateur.search.strategy import Steps, Strategy
 from secateur.space.budget import parse_budgets
 from secateur.space.genome import Genome

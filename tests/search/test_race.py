@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from secateur.operators.sampling import on_budget
 from secateur.search.archive import Archive, Goal
-from secateur.search.darwin import darwin
-from secateur.search.evopress import Schedule
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
 from secateur.search.race import Outcome, looks, race, race_front, spent, worse
+from secateur.search.strategies.darwin import darwin
+from secateur.search.strategies.evopress import Schedule
 from secateur.search.strategy import Batch, Steps, Strategy
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome

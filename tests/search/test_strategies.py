@@ -7,19 +7,19 @@ import pytest
 
 from secateur.operators.baselines import uniform_sparsity
 from secateur.operators.sampling import ends
-from secateur.search import evolution, samplers
 from secateur.search.archive import Goal
 from secateur.search.encoding import Levels, Shares
-from secateur.search.evopress import PUBLISHED, Schedule, evopress, sized
-from secateur.search.exhaustive import exhaustive
-from secateur.search.greedy import greedy
-from secateur.search.knapsack import knapsack, knapsack_front
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo
-from secateur.search.multipruner import multipruner
-from secateur.search.random import random_search
+from secateur.search.strategies import evolution, samplers
+from secateur.search.strategies.evopress import PUBLISHED, Schedule, evopress, sized
+from secateur.search.strategies.exhaustive import exhaustive
+from secateur.search.strategies.greedy import greedy
+from secateur.search.strategies.knapsack import knapsack, knapsack_front
+from secateur.search.strategies.multipruner import multipruner
+from secateur.search.strategies.random import random_search
+from secateur.search.strategies.surrogate import Options, surrogate, surrogate_front
 from secateur.search.strategy import Batch, Pool, Steps, Strategy
-from secateur.search.surrogate import Options, surrogate, surrogate_front
 from secateur.search.warm import warm_front, warm_start
 from secateur.space.budget import parse_budgets
 from secateur.space.build import hidden_gene, sparsity_genes, structured_genes

@@ -12,15 +12,15 @@ from scipy.stats import spearmanr
 
 from secateur.operators.sampling import ends, on_budget, uniform
 from secateur.search.archive import Archive, Goal
-from secateur.search.evopress import Schedule, evopress
-from secateur.search.greedy import walk_through
-from secateur.search.known import Known
 from secateur.search.loop import Allowance, Spending, run
-from secateur.search.loss_model import LossModel, matrix
 from secateur.search.memo import Memo
-from secateur.search.propose import expected_improvement, propose, spread_out
+from secateur.search.model.known import Known
+from secateur.search.model.loss_model import LossModel, matrix
+from secateur.search.model.propose import expected_improvement, propose, spread_out
+from secateur.search.strategies.evopress import Schedule, evopress
+from secateur.search.strategies.greedy import walk_through
+from secateur.search.strategies.surrogate import POOR, Options, Search, surrogate, surrogate_front
 from secateur.search.strategy import Batch, Steps, Strategy, noted
-from secateur.search.surrogate import POOR, Options, Search, surrogate, surrogate_front
 from secateur.search.sweep import sweep
 from secateur.space.budget import Budget, parse_budgets
 from secateur.space.build import sparsity_genes, structured_genes

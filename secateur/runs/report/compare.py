@@ -11,8 +11,8 @@ from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
 from ...space.front import hypervolume, nondominated
 from ...space.space import Space
-from ..folder import RunFolder
-from ..journal import CALIBRATION, FOUND
+from ..record.folder import RunFolder
+from ..record.journal import CALIBRATION, FOUND
 from .front import FrontSummary, Point, summarise_front
 from .summary import Difference, Row, compare, joined, mean_held_out, summarise
 

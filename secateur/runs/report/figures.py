@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
 from ...space.space import Space
-from ..folder import RunFolder
-from ..journal import CALIBRATION, FOUND
+from ..record.folder import RunFolder
+from ..record.journal import CALIBRATION, FOUND
 from .summary import Summary, joined
 
 # Names from outside are no formulas.

@@ -13,8 +13,8 @@ from ...space.genome import Genome
 from ...space.latency import Measured
 from ...space.objective import Objective, parse_objectives
 from ...space.space import Space
-from ..folder import RunFolder
-from ..journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, UNTIMED
+from ..record.folder import RunFolder
+from ..record.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, UNTIMED
 from .summary import Difference, Row, Summary, broken_budgets, compare, joined, measured_of, summarise
 
 SAME = 1.01

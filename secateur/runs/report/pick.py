@@ -5,7 +5,7 @@ import re
 from ...space.budget import parse_limit
 from ...space.costs import Costs
 from ...space.errors import SecateurError, suggest
-from ..journal import FOUND
+from ..record.journal import FOUND
 from .front import FrontSummary, Point
 from .summary import Row, Summary
 

@@ -1,10 +1,9 @@
 """What went in: how large its files are, and which weights were zero before anything was pruned."""
 
 from ...space.space import Space
-from ..folder import RunFolder
+from ..record.folder import RunFolder
+from ..record.journal import SOURCE_BYTES, ZEROS
 
-SOURCE_BYTES, ZEROS = "source bytes", "zeros"
-"""Facts about the model: bytes of its weights' files, and the zeros that it has by itself."""
 NOTICEABLE = 0.05
 """Bytes that the counted ones may differ by before anything is said; a header's difference is not worth a line."""
 

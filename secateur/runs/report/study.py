@@ -17,8 +17,8 @@ from ...space.evaluation import Evaluation
 from ...space.gene import Gene, Sparsity
 from ...space.objective import Objective, parse_objectives
 from ...space.space import Space
-from ..folder import RunFolder
-from ..journal import CALIBRATION
+from ..record.folder import RunFolder
+from ..record.journal import CALIBRATION
 from .summary import joined
 
 

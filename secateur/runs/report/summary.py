@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from scipy import stats
 
+from ...plans.plan import MeasuredLatency, ModelIdentity, Plan, Score, TextIdentity, WidthIdentity, layers, residual
 from ...space.evaluation import Evaluation, mean_and_error, merged
-from ...space.families import saved_dtype
+from ...space.families.table import saved_dtype
 from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
-from ..folder import RunFolder
-from ..journal import CALIBRATION, FOUND, MEASURED, RANKS, SELECTION, UNTRAINED
-from ..plan import MeasuredLatency, ModelIdentity, Plan, Score, TextIdentity, WidthIdentity, layers, residual
+from ..record.folder import RunFolder
+from ..record.journal import CALIBRATION, FOUND, MEASURED, RANKS, SELECTION, UNTRAINED
 from .source import source_notes
 from .tasks import task_grid
 from .training import training_notes

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from ...plans.plan import Plan
 from ...space.budget import labelled, shown
-from ..plan import Plan
 from .compare import Compared
 from .front import FrontSummary
 from .front_page import corner, table, table_errors

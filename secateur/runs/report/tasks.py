@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from ...space.genome import Genome
 from ...space.objective import task_weights
 from ...space.space import Space
-from ..folder import RunFolder
-from ..journal import TASK
+from ..record.folder import RunFolder
+from ..record.journal import TASK
 
 Grid = tuple[tuple[str, ...], ...]
 """Rows of cells, the first one headings; empty where no task was evaluated."""

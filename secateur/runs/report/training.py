@@ -8,8 +8,8 @@ from scipy.stats import spearmanr
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
 from ...space.space import Space
-from ..folder import RunFolder
-from ..journal import FOUND, SELECTION, UNTRAINED, trained_text
+from ..record.folder import RunFolder
+from ..record.journal import FOUND, SELECTION, UNTRAINED, trained_text
 from .prediction import predicted_loss
 
 

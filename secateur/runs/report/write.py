@@ -2,8 +2,8 @@
 
 from ...files import write_bytes, write_text
 from ...space.space import Space
-from ..folder import RunFolder
-from ..journal import FOUND
+from ..record.folder import RunFolder
+from ..record.journal import FOUND
 from .figures import figures
 from .front import FrontSummary
 from .front_figures import interactive, pictures

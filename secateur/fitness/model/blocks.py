@@ -1,0 +1,116 @@
+"""Running a language model block by block, whatever its family.
+
+What lies around the blocks (embeddings, masks, positions, scaling, final norm, head, soft-capping) is the model's own
+forward: its list of blocks is exchanged for probes that note what the model passes to each block and hand back what we
+put in. So no family's forward is written a second time here.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...space.anatomy import Anatomy, Block
+from ..text import NOT_MASKED
+
+
+class _CaughtError(Exception):
+    """Leaves the model's forward once the last block has been reached."""
+
+
+class _Note(nn.Module):
+    """In a block's place: notes the hidden states and arguments, and passes the hidden states on."""
+
+    def __init__(self, notes: list[tuple[torch.Tensor, tuple[Any, ...], dict[str, Any]]], last: bool) -> None:
+        super().__init__()
+        self.notes, self.last = notes, last
+
+    def forward(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.notes.append((hidden, args, kwargs))
+        if self.last:
+            raise _CaughtError
+        return hidden
+
+
+class _HandOver(nn.Module):
+    """In the blocks' place: returns the hidden states it was given."""
+
+    def __init__(self, hidden: torch.Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self.hidden
+
+
+class Blocks:
+    """A model as embedding, blocks and head; hidden states are (sequences, time, hidden)."""
+
+    def __init__(self, model: nn.Module, anatomy: Anatomy) -> None:
+        parent, _, self._name = anatomy.blocks_path.rpartition(".")
+        self.model = model
+        self.anatomy = anatomy
+        self._parent = model.get_submodule(parent)
+        self.modules: list[nn.Module] = list(self._parent.get_submodule(self._name).children())
+        self._list = self._parent.get_submodule(self._name)
+        self._arguments: dict[tuple[int, int], list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @contextlib.contextmanager
+    def exchanged(self, modules: list[nn.Module]) -> Iterator[None]:
+        """The model with other modules in its blocks' place, as long as this is open."""
+        setattr(self._parent, self._name, nn.ModuleList(modules))
+        try:
+            yield
+        finally:
+            setattr(self._parent, self._name, self._list)
+
+    def _forward(self, ids: torch.Tensor, probes: list[nn.Module]) -> Any:
+        with self.exchanged(probes):
+            return self.model(input_ids=ids, use_cache=False)
+
+    @torch.inference_mode()
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the first block receives for token ids (sequences, time)."""
+        notes: list[tuple[torch.Tensor, tuple[Any, ...], dict[str, Any]]] = []
+        count = len(self.modules)
+        with contextlib.suppress(_CaughtError):
+            self._forward(ids.to(self.device), [_Note(notes, index == count - 1) for index in range(count)])
+        # Masks and positions depend on the shape alone.
+        self._arguments[ids.shape[0], ids.shape[1]] = [(args, kwargs) for _, args, kwargs in notes]
+        return notes[0][0]
+
+    @torch.inference_mode()
+    def run(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Block `index` on hidden states; ids of their shape must have been embedded before."""
+        args, kwargs = self._arguments[hidden.shape[0], hidden.shape[1]][index]
+        result: torch.Tensor = self.modules[index](hidden, *args, **kwargs)
+        return result
+
+    def inputs(
+        self, rows: Iterable[torch.Tensor], stop: int | None = None
+    ) -> Iterator[tuple[Block, list[torch.Tensor]]]:
+        """Walks through the model: each block before `stop`, with what it receives for each row (time,) of ids."""
+        hidden = [self.embed(row[None]) for row in rows]
+        for block in self.anatomy.blocks[:stop]:
+            if block.index:
+                hidden = [self.run(block.index - 1, states) for states in hidden]
+            yield block, hidden
+
+    def loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of the whole model for ids and targets (1, time), as in `scores.predicted`; differentiable."""
+        known = targets[0] != NOT_MASKED
+        logits = self.model(input_ids=ids.to(self.device), use_cache=False).logits[0].float()
+        return torch.nn.functional.cross_entropy(logits[known], targets[0][known].to(self.device))
+
+    @torch.inference_mode()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Final norm and head: (1, time, hidden) to logits (time, vocabulary) in the model's own precision."""
+        ids = torch.zeros(hidden.shape[:2], dtype=torch.int64, device=hidden.device)
+        result: torch.Tensor = self._forward(ids, [_HandOver(hidden)]).logits[0]
+        return result

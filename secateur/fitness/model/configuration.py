@@ -1,0 +1,121 @@
+"""Where a model is and what its configuration says: folders, GGUF files, those in installed packages, hub names.
+
+Reads no weights, and is as quick as transformers lets it be.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from transformers import AutoConfig
+from transformers.utils import cached_file
+
+from ...space.errors import SecateurError, border
+from ...space.families.table import own_dtype
+from .border import library
+from .files import check_folder, check_quantised, stored_dtype, weight_files
+from .gguf_model import gguf_config, meaning
+
+CHANCE = 1 / 2000
+"""Zeros among the weights of a model that nobody has pruned: what numbers of few bits come to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a checkpoint is: a folder or hub name, and a GGUF file in it when it is one."""
+
+    folder: str
+    gguf: str | None = None
+
+    @property
+    def file(self) -> Path:
+        """The GGUF file."""
+        assert self.gguf is not None
+        return Path(self.folder) / self.gguf
+
+
+def locate(path: str) -> Source:
+    """Resolves `package:NAME` (the GGUF inside an installed package), a .gguf file, a folder, or a hub name.
+
+    Raises:
+        SecateurError: the package, its GGUF or the path does not exist, or the folder holds no model.
+    """
+    if path.startswith("package:"):
+        name = path.removeprefix("package:").replace("-", "_")
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        if spec is None or not spec.submodule_search_locations:
+            raise SecateurError(f"model '{path}': package {name} is not installed; run 'make setup' or pip install it")
+        files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.gguf"))
+        if not files:
+            raise SecateurError(f"model '{path}': package {name} holds no .gguf file")
+        return Source(str(files[0].parent), files[0].name)
+    with border(f"model '{path[:200]}'"):
+        local = Path(path).expanduser()
+        is_file, is_folder = local.is_file(), local.is_dir()
+    if local.suffix == ".gguf":
+        if not is_file:
+            raise SecateurError(f"model '{path}': there is no such file")
+        return Source(str(local.parent), local.name)
+    if is_folder:
+        check_folder(local, path)
+        return Source(str(local))
+    if path.startswith((".", "/", "~")) or path.count("/") > 1 or local.exists():
+        raise SecateurError(f"model '{path}': there is no such folder")
+    return Source(path)
+
+
+def load_config(path: str, trust_remote_code: bool = False) -> dict[str, Any]:
+    """The configuration as a dictionary with all defaults filled in; its dtype is that of the files. Reads no weights.
+
+    Raises:
+        SecateurError: there is none, it cannot be read, or its weights are quantised or truncated.
+    """
+    source = locate(path)
+    if source.gguf is not None:
+        return gguf_config(path, source.file)
+    with library(path, "cannot read its configuration", Path(source.folder).is_dir()):
+        if not Path(source.folder).is_dir():
+            file = cached_file(source.folder, "config.json")
+            assert file is not None
+            check_folder(Path(file).parent, path)
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
+        values = meaning(config)
+    check_quantised(values, path)
+    files = weight_files(Path(source.folder), path) if Path(source.folder).is_dir() else []
+    stored = stored_dtype([file for file in files if file.is_file()], path)
+    return values if stored in (None, own_dtype(values)) else values | {"dtype": stored}
+
+
+def source_bytes(path: str) -> int | None:
+    """How large the files are that a model's weights are in; None where they are not here.
+
+    Raises:
+        SecateurError: there is no such model, or its index of weights is damaged.
+    """
+    source = locate(path)
+    if source.gguf is not None:
+        return source.file.stat().st_size
+    if not Path(source.folder).is_dir():
+        return None
+    files = weight_files(Path(source.folder), path)
+    return sum(file.stat().st_size for file in files) if files and all(file.is_file() for file in files) else None
+
+
+def has_zeros(path: str) -> bool:
+    """Whether a checkpoint here was pruned before: more of its matrices is zero than `CHANCE`. Reads all of it.
+
+    Raises:
+        SecateurError: a file is damaged.
+    """
+    source, zeros, places = locate(path), 0, 0
+    if source.gguf is not None or not Path(source.folder).is_dir():
+        return False
+    for file in weight_files(Path(source.folder), path):
+        with border(f"model '{path}': {file.name} cannot be read"), safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a dict
+                tensor = tensors.get_tensor(name)
+                if tensor.dim() > 1:
+                    zeros, places = zeros + int((tensor == 0).sum()), places + tensor.numel()
+    return zeros > CHANCE * places

@@ -1,0 +1,1 @@
+"""What a candidate is scored by, and what it is compared with."""

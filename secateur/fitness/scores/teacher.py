@@ -1,0 +1,78 @@
+"""The dense model's answers on a text, computed once per sequence and kept on disk."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..cache import cache_folder, digest, read_tensors, usable, write_tensors
+from ..model.blocks import Blocks
+from ..text import Sequences
+
+TOP = 128
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """Log-probabilities (time, k) of the dense model's k most likely tokens (time, k), and log tail mass (time,)."""
+
+    log_probabilities: torch.Tensor
+    tokens: torch.Tensor
+    log_tail: torch.Tensor
+
+
+class Teacher:
+    """The dense model on the sequences of a text: top tokens with tail mass, and the last hidden state.
+
+    The full distribution is not stored: `hidden` through the head gives it back exactly; `keep_hidden` may be False
+    where nobody asks for that, which for a wide model is most of what is kept. Must be asked while the model is dense
+    unless the sequence has been asked before; `prepare` does that.
+    """
+
+    def __init__(
+        self, blocks: Blocks, text: Sequences, model_digest: str, top: int = TOP, keep_hidden: bool = True
+    ) -> None:
+        self.blocks, self.text, self._keep_hidden = blocks, text, keep_hidden
+        self._top = min(top, blocks.anatomy.vocabulary)
+        folder = digest(VERSION, model_digest, text.digest, self._top, *([] if keep_hidden else ["no hidden"]))
+        self._folder: Path = cache_folder() / "teachers" / folder
+        self._known: dict[int, dict[str, torch.Tensor]] = {}
+
+    def top(self, sequence: int) -> Top:
+        tensors = self._known[sequence]
+        return Top(tensors["log_probabilities"], tensors["tokens"].long(), tensors["log_tail"])
+
+    def hidden(self, sequence: int) -> torch.Tensor:
+        """(1, time, hidden), what the last block of the dense model returned."""
+        return self._known[sequence]["hidden"]
+
+    def prepare(self, sequences: range) -> None:
+        """Makes the answers for `sequences` available; the model must be dense."""
+        for sequence in sequences:
+            if sequence in self._known:
+                continue
+            path = self._folder / f"{sequence:05d}.safetensors"
+            if not usable(path):
+                write_tensors(path, self._compute(self.text.ids[sequence]))
+            device = self.blocks.device
+            self._known[sequence] = {name: tensor.to(device) for name, tensor in read_tensors(path).items()}
+
+    def forget(self, sequences: Iterable[int]) -> None:
+        """Holds the answers for `sequences` no longer; they are still on disk."""
+        for sequence in sequences:
+            self._known.pop(sequence, None)
+
+    @torch.inference_mode()
+    def _compute(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        hidden = self.blocks.embed(ids[None])
+        for index in range(len(self.blocks.modules)):
+            hidden = self.blocks.run(index, hidden)
+        log_p = self.blocks.logits(hidden).float().log_softmax(-1)
+        top, tokens = log_p.topk(self._top, dim=-1)
+        log_tail = log_p.scatter_(1, tokens, -torch.inf).logsumexp(1)
+        answers = {"log_probabilities": top, "tokens": tokens.to(torch.int32), "log_tail": log_tail}
+        if self._keep_hidden:
+            answers["hidden"] = hidden
+        return {name: tensor.cpu() for name, tensor in answers.items()}

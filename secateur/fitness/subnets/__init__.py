@@ -1,0 +1,1 @@
+"""A genome applied to the live model, or written as one of its own."""

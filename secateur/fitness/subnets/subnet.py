@@ -1,0 +1,128 @@
+"""A genome's block states applied to the live model without copying it, and undone exactly."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+
+import torch
+from torch import nn
+
+from ...space.costs import BlockState, dense_state
+from ..model.blocks import Blocks
+from ..model.surgery import add_projection, parent_of, set_size, stand_in
+from .weights import Weights
+
+
+class Subnet:
+    """Points the blocks of a live model at the weights of a subnet.
+
+    A dropped sublayer's modules are exchanged for stand-ins, a parameter for the slice or the tensor of its state; the
+    dense tensors stay where they are, so that undoing puts the same storage back. Work is proportional to what changes.
+    Use as a context manager: leaving restores the dense model.
+    """
+
+    def __init__(self, blocks: Blocks, weights: Weights | None = None) -> None:
+        self._blocks = blocks
+        self.weights = weights or Weights(blocks)
+        self._dense = tuple(dense_state(block) for block in blocks.anatomy.blocks)
+        self.states: list[BlockState] = list(self._dense)
+        self.hidden = blocks.anatomy.hidden_size
+        self._undo: dict[int, list[Callable[[], None]]] = {}
+
+    def apply(self, states: Sequence[BlockState]) -> None:
+        """Brings the residual width and every block into its state."""
+        self.set_hidden(states[0].hidden)
+        for index, state in enumerate(states):
+            self.set_block(index, state)
+
+    def set_hidden(self, hidden: int) -> None:
+        """Brings what lies outside the blocks to a residual width."""
+        if self.hidden == hidden:
+            return
+        anatomy, model = self._blocks.anatomy, self._blocks.model
+        parameters = dict(self.weights.outside(hidden))
+        self._back(-1)
+        self.hidden = anatomy.hidden_size
+        undo = self._undo.setdefault(-1, [])
+        if f"{anatomy.norm}.1.weight" in parameters:
+            norm = add_projection(model, anatomy.norm, hidden)
+            undo.append(partial(setattr, *parent_of(model, anatomy.norm), norm))
+        if hidden < anatomy.hidden_size:
+            self._point(model, parameters, undo)
+        self.hidden = hidden
+
+    def set_block(self, index: int, state: BlockState) -> None:
+        """Brings one block into `state`, whatever it was in before."""
+        if self.states[index] == state:
+            return
+        module, block = self._blocks.modules[index], self._blocks.anatomy.blocks[index]
+        # All that can fail (memory, a damaged store) comes before the first change.
+        dense = self.weights.dense(index)
+        parameters = self.weights.block(index, state)
+        parameters = {name: tensor for name, tensor in parameters.items() if tensor is not dense.get(name)}
+        self._back(index)
+        self.states[index] = self._dense[index]
+        undo = self._undo.setdefault(index, [])
+        sizes, dense_sizes = state.sizes(block), block.dense_sizes
+        self._point(module, parameters, undo)
+        for sublayer, kept in zip(block.sublayers, state.kept, strict=True):
+            if not kept:
+                for path, role in sublayer.stand_ins:
+                    old = (*parent_of(module, path), stand_in(module, path, role))
+                    undo.append(partial(setattr, *old))
+                continue
+            for path, attribute, size in sublayer.attributes:
+                if sizes[size] != dense_sizes[size]:
+                    old = set_size(module, path, attribute, sizes[size])
+                    undo.append(partial(setattr, *old))
+            for linear in sublayer.linears:
+                if linear.transposed and linear.shape(sizes)[0] != linear.outputs:
+                    old = set_size(module, linear.name, "nf", linear.shape(sizes)[0])
+                    undo.append(partial(setattr, *old))
+        self.states[index] = state
+
+    def _point(self, module: nn.Module, parameters: dict[str, torch.Tensor], undo: list[Callable[[], None]]) -> None:
+        """Points parameters at other tensors, and adds those that the module does not have."""
+        for name, tensor in parameters.items():
+            owner, attribute = parent_of(module, name)
+            parameter = getattr(owner, attribute)
+            if parameter is None:
+                setattr(owner, attribute, nn.Parameter(tensor, requires_grad=False))
+                undo.append(partial(setattr, owner, attribute, None))
+            else:
+                undo.append(partial(setattr, parameter, "data", parameter.data))
+                parameter.data = tensor
+
+    def _back(self, index: int) -> None:
+        for step in reversed(self._undo.pop(index, [])):
+            step()
+
+    def run(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
+        """The block on hidden states (sequences, time, hidden); a removed block hands them on untouched."""
+        return hidden if self.states[index].removed else self._blocks.run(index, hidden)
+
+    def restore(self) -> None:
+        self.apply(self._dense)
+
+    def __enter__(self) -> "Subnet":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.restore()
+
+
+@contextmanager
+def pointed(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """The model with other tensors in its parameters' place; afterwards each has its own again, the same storage."""
+    live = dict(model.named_parameters())
+    own = {name: live[name].data for name in parameters}
+    try:
+        for name, tensor in parameters.items():
+            live[name].data = tensor
+        yield
+    finally:
+        for name, tensor in own.items():
+            live[name].data = tensor

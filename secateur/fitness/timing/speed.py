@@ -1,0 +1,33 @@
+"""How fast a device multiplies matrices, for estimates before a model is loaded."""
+
+import time
+
+import torch
+
+from ..faults import is_of_device, is_of_memory
+from ..model.checkpoint import DTYPES
+
+TURNS = 12
+"""Short measurements, of which the fastest counts: what else a busy machine does takes time from the others."""
+
+
+def matrix_speed(dtype: str, device: str = "cpu", seconds: float = 0.3) -> float | None:
+    """Floating-point operations per second of a linear layer of usual size; None where the device is not here."""
+    try:
+        rows = torch.randn(256, 1024, dtype=DTYPES[dtype], device=device)
+        weight = torch.randn(1024, 1024, dtype=DTYPES[dtype], device=device)
+        torch.nn.functional.linear(rows, weight).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if is_of_memory(error) or is_of_device(error) or device != "cpu":
+            return None
+        raise
+    best = 0.0
+    for _ in range(TURNS):
+        count, started, last = 0, time.perf_counter(), None
+        while time.perf_counter() - started < seconds / TURNS:
+            last = torch.nn.functional.linear(rows, weight)
+            count += 1
+        assert last is not None
+        last[0, 0].item()  # a device works on while the host does not wait
+        best = max(best, count * 2 * 256 * 1024 * 1024 / (time.perf_counter() - started))
+    return best

@@ -1,0 +1,179 @@
+"""A narrower residual stream: which features to keep, and what has to change around them.
+
+`pca` is SliceGPT (Ashkboos et al. 2024, arXiv 2401.15024, sec. 3): norm weights are folded into the linears that read
+them, the stream is rotated onto its principal components, and the first ones are kept. Differently from the paper, one
+rotation serves all blocks, so that the model keeps its architecture (no matrices between blocks); where the head is
+tied to the embedding, which cannot take in the final norm's weight, a square matrix stands between norm and head.
+`magnitude` keeps the features whose weights have the largest norm, unrotated (Minitron's width order without its
+activations, Muralidharan et al. 2024, arXiv 2407.14679, sec. 2.2).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ...space.anatomy import Anatomy, Linear, Sublayer, Tensor
+from ..cache import read_tensors, usable, write_tensors
+from ..model.blocks import Blocks
+from ..text import Sequences
+
+FILE = "hidden.safetensors"
+SHARE_SEQUENCES = 8
+"""Sequences on which the shares of the first features are averaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """How the residual stream is narrowed.
+
+    Attributes:
+        rotation: (hidden, hidden) float32, columns by falling variance; None where features are kept as they are.
+        order: (hidden,), features by falling importance; None where they are rotated.
+        shares: (2 blocks + 1, hidden): at each norm in depth order, how much of the stream's root mean square the first
+            features have together, averaged over tokens.
+    """
+
+    rotation: torch.Tensor | None
+    order: torch.Tensor | None
+    shares: torch.Tensor
+
+    def scale(self, norm: int, width: int) -> float:
+        """What the weight of a norm over the first `width` features is multiplied by, so that they keep their size."""
+        hidden = self.shares.shape[1]
+        return float(self.shares[norm, width - 1]) * math.sqrt(hidden / width)
+
+
+def norm_before(sublayer: Sublayer) -> Tensor:
+    """The norm that the sublayer's linears read, in families that normalise before the branch."""
+    return next(tensor for tensor in sublayer.tensors if tensor.axes == (("hidden",),))
+
+
+def find_basis(blocks: Blocks, method: str, text: Sequences, folder: Path) -> Basis:
+    """Measures on a dense model, or reads what was measured before.
+
+    Raises:
+        SecateurError: the folder cannot be written or its file is damaged.
+    """
+    path = folder / FILE
+    if not usable(path):
+        write_tensors(path, _measure(blocks, method, text))
+    tensors = read_tensors(path)
+    return Basis(tensors.get("rotation"), tensors.get("order"), tensors["shares"])
+
+
+@torch.inference_mode()
+def _measure(blocks: Blocks, method: str, text: Sequences) -> dict[str, torch.Tensor]:
+    size = blocks.anatomy.hidden_size
+    covariance = torch.zeros(size, size, dtype=torch.float64)
+    if method == "pca":
+        for row in text.ids:
+            for unit in _streams(blocks, row):
+                covariance += unit.T @ unit
+        rotation = torch.linalg.eigh(covariance).eigenvectors.flip(1)
+        # The sign of an eigenvector is arbitrary; fixed, so that a basis is the same wherever it is computed.
+        rotation *= rotation.gather(0, rotation.abs().argmax(dim=0, keepdim=True)).sign()
+        found = {"rotation": rotation.float().contiguous()}
+    else:
+        order = feature_norms(blocks).argsort(descending=True, stable=True)
+        found = {"order": order}
+        rotation = torch.eye(size, dtype=torch.float64)[:, order]
+    shares, tokens = torch.zeros(2 * len(blocks.modules) + 1, size, dtype=torch.float64), 0
+    for row in text.ids[:SHARE_SEQUENCES]:
+        for norm, unit in enumerate(_streams(blocks, row)):
+            shares[norm] += (unit @ rotation).square().cumsum(dim=1).div(size).sqrt().sum(dim=0)
+        tokens += len(row)
+    return {**found, "shares": (shares / tokens).clamp_max(1.0).float()}
+
+
+def _streams(blocks: Blocks, row: torch.Tensor) -> list[torch.Tensor]:
+    """What each norm of the model gets, in depth order, scaled to a root mean square of 1: (time, hidden) float64.
+
+    Scaled, like SliceGPT does, because a few tokens with huge activations would decide otherwise.
+    """
+    inputs: list[torch.Tensor] = []
+
+    def add(stream: torch.Tensor) -> None:
+        wide = stream[0].double().cpu()
+        inputs.append(wide / wide.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-12))
+
+    def note(_module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        add(arguments[0])
+
+    hidden = blocks.embed(row[None])
+    for block, module in zip(blocks.anatomy.blocks, blocks.modules, strict=True):
+        names = [norm_before(sublayer).name.removesuffix(".weight") for sublayer in block.sublayers]
+        handles = [module.get_submodule(name).register_forward_pre_hook(note) for name in names]
+        try:
+            hidden = blocks.run(block.index, hidden)
+        finally:
+            for handle in handles:
+                handle.remove()
+    add(hidden)
+    return inputs
+
+
+def feature_norms(blocks: Blocks) -> torch.Tensor:
+    """Squared L2 norm of everything that reads or writes each residual feature: (hidden,) float64."""
+    anatomy, total = blocks.anatomy, torch.zeros(blocks.anatomy.hidden_size, dtype=torch.float64)
+    named = {tensor.name: tensor for tensor in anatomy.outside}
+    for block in anatomy.blocks:
+        prefix = anatomy.block_prefix(block.index)
+        named |= {prefix + tensor.name: tensor for linear in block.linears for tensor in linear.tensors()}
+    for name, tensor in named.items():
+        for dimension, axis in enumerate(tensor.axes):
+            if axis == ("hidden",) and len(tensor.shape) == 2:
+                values = blocks.model.get_parameter(name).data.movedim(dimension, 0)
+                total += values.double().square().sum(dim=1).cpu()
+    return total
+
+
+def narrower_linear(basis: Basis, linear: Linear, norm: torch.Tensor, values: torch.Tensor, width: int) -> torch.Tensor:
+    """A linear's matrix (outputs, inputs), its residual axis at full width, for a residual stream of `width`.
+
+    `norm` is the weight of the norm that it reads, or would if it read the stream.
+    """
+    if basis.rotation is None:
+        rows = width if linear.rows == ("hidden",) else values.shape[0]
+        columns = width if linear.columns == ("hidden",) else values.shape[1]
+        return values[:rows, :columns]
+    rotation, wide = basis.rotation[:, :width].to(values.device), values.float()
+    if linear.columns == ("hidden",):
+        wide = (wide * norm.float()) @ rotation
+    if linear.rows == ("hidden",):
+        wide = rotation.T @ wide
+    return wide.to(values.dtype)
+
+
+def narrower_bias(basis: Basis, values: torch.Tensor, width: int) -> torch.Tensor:
+    """A bias that is added to the residual stream."""
+    if basis.rotation is None:
+        return values[:width]
+    return (basis.rotation[:, :width].T.to(values.device) @ values.float()).to(values.dtype)
+
+
+def narrower_norm(basis: Basis, values: torch.Tensor, norm: int, width: int) -> torch.Tensor:
+    """The weight of the `norm`-th norm in depth order."""
+    kept = torch.ones_like(values[:width]) if basis.rotation is not None else values[:width]
+    return kept * basis.scale(norm, width)
+
+
+def narrower_outside(
+    basis: Basis, anatomy: Anatomy, dense: Mapping[str, torch.Tensor], width: int
+) -> dict[str, torch.Tensor]:
+    """Embedding, final norm and head, by the names that they have in the narrower model."""
+    norm = dense[f"{anatomy.norm}.weight"]
+    narrower = narrower_norm(basis, norm, -1, width)
+    if basis.rotation is None:
+        names = dict.fromkeys((anatomy.embedding, anatomy.head))
+        return {f"{anatomy.norm}.weight": narrower, **{name: dense[name][:, :width] for name in names}}
+    rotation, scale = basis.rotation[:, :width].to(norm.device), norm.float()
+    embedding = {anatomy.embedding: (dense[anatomy.embedding].float() @ rotation).to(norm.dtype)}
+    if anatomy.tied:
+        projection = (rotation.T @ (scale[:, None] * rotation)).to(norm.dtype)
+        return {f"{anatomy.norm}.0.weight": narrower, f"{anatomy.norm}.1.weight": projection, **embedding}
+    head = ((dense[anatomy.head].float() * scale) @ rotation).to(norm.dtype)
+    return {f"{anatomy.norm}.weight": narrower, anatomy.head: head, **embedding}

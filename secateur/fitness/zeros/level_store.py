@@ -1,0 +1,169 @@
+"""What each sparsity level's weights are: prepared once, kept on disk, memory-mapped, shared by every run.
+
+A store is a folder named by what went into it: the model, the calibration text, the pruner. It has one safetensors file
+per block and *plane*. For nested pruners a plane is one byte a weight and serves all unstructured levels (`steps`), or
+all patterns N:M of one M (`of-4`); for pruners that update weights it is one level, survivors and a bit mask.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ...space.anatomy import Anatomy, Linear
+from ...space.errors import SecateurError, suggest
+from ...space.gene import Sparsity
+from ..cache import read_tensors
+from ..subnets.recent import Recent
+from .nested import NESTED, Statistics, plane
+from .nested import kept as survivors
+from .updating import UPDATING, unpack_survivors
+
+PRUNERS = (*NESTED, *UPDATING)
+INPUTS = "inputs"
+"""The plane with the squared norms of the linears' inputs, by which narrower linears are pruned."""
+VERSION = 2
+"""Part of every store's address: raise it when a pruner's result changes."""
+
+
+def needs_text(pruner: str) -> bool:
+    """Whether a pruner looks at activations; raises SecateurError for an unknown one."""
+    if pruner not in PRUNERS:
+        raise SecateurError(f"pruner '{pruner}'; {suggest(pruner, PRUNERS)}")
+    return pruner in UPDATING or NESTED[pruner].needs_text
+
+
+def needs_inputs(pruner: str) -> bool:
+    """Whether it prunes narrower linears by the norms of their inputs."""
+    return pruner in NESTED and NESTED[pruner].needs_text
+
+
+def plane_name(pruner: str, level: Sparsity) -> str:
+    """The plane of a store that holds `level`."""
+    if pruner in UPDATING:
+        return f"level-{str(level).replace(':', 'of')}"
+    return f"of-{level.of}" if level.of else "steps"
+
+
+def plane_file(folder: Path, block: int, plane: str) -> Path:
+    return folder / f"block-{block:03d}.{plane}.safetensors"
+
+
+def as_matrix(linear: Linear, weight: torch.Tensor) -> torch.Tensor:
+    """(outputs, inputs) from the layout of the module, and back: Conv1D stores the transpose."""
+    return weight.T if linear.transposed else weight
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The rows and columns of a dense matrix that a narrower one keeps; `values`: it has their weights unchanged."""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    values: bool
+
+
+class LevelStore:
+    """Reads weights at a level, for a model that is dense when the store is opened.
+
+    Assembled tensors are kept up to `cache_bytes`, least recently used out first."""
+
+    def __init__(
+        self, folder: Path, pruner: str, anatomy: Anatomy, modules: list[nn.Module], cache_bytes: int = 2**29
+    ) -> None:
+        self.folder, self.pruner, self.anatomy = folder, pruner, anatomy
+        self._planes: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
+        self._dying: dict[tuple[int, int, str], torch.Tensor] = {}
+        self._assembled = Recent(cache_bytes)
+        self._dense = {
+            (block.index, position): modules[block.index].get_parameter(f"{linear.name}.weight").data
+            for block in anatomy.blocks
+            for position, linear in enumerate(block.linears)
+        }
+
+    def check(self, levels: Iterable[Sparsity], blocks: Iterable[int], inputs: bool = False) -> None:
+        """Opens every file that will be needed; raises SecateurError when one is missing, truncated or damaged."""
+        planes = {plane_name(self.pruner, level) for level in levels if level}
+        planes |= {INPUTS} if inputs and needs_inputs(self.pruner) else set()
+        for block in blocks:
+            for name in planes:
+                self._plane(block, name)
+
+    def dense(self, block: int, linear: int) -> torch.Tensor:
+        """The weight that the model had when the store was opened."""
+        return self._dense[block, linear]
+
+    def weight(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
+        """The weight of a linear at `level`, in the layout and dtype of its module; the dense tensor itself at 0."""
+        if not level:
+            return self.dense(block, linear)
+        return self._assembled.get((block, linear, level), lambda: self._assemble(block, linear, level))
+
+    def nonzeros(self, block: int, linear: int, level: Sparsity) -> int:
+        """How many weights of a whole linear are left at `level`: fewer than it asks for where the model has zeros."""
+        shape = self.anatomy.blocks[block].linears[linear]
+        plane = self._plane(block, plane_name(self.pruner, level))
+        if self.pruner not in NESTED:
+            return plane[f"{shape.name}.values"].numel()
+        key = block, linear, plane_name(self.pruner, level)
+        if key not in self._dying:
+            alive = (self.dense(block, linear) != 0).cpu()
+            self._dying[key] = plane[shape.name][alive].int().bincount(minlength=256)
+        bytes_alive = survivors(torch.arange(256, dtype=torch.uint8), level)
+        return int(self._dying[key][bytes_alive].sum())
+
+    def masked(
+        self, block: int, linear: int, weight: torch.Tensor, level: Sparsity, kept: Kept, rotated: bool
+    ) -> torch.Tensor:
+        """A narrower linear's weight (outputs, inputs) at `level`, with exactly `level.zeros` of its shape zeros.
+
+        Nested pruners score the narrower matrix itself, by the norms of the inputs it still has. Of pruners that update
+        weights the survivors are taken where the matrix was not repaired; as their number in a part of the matrix is
+        not exact, the smallest go, or the largest of the dense weights come back, until it is.
+
+        Args:
+            weight: as it is before pruning.
+            kept: the positions of its rows and columns in the dense matrix.
+            rotated: whether the columns are rotated residual features.
+        """
+        shape = self.anatomy.blocks[block].linears[linear]
+        if self.pruner in NESTED:
+            nested = NESTED[self.pruner]
+            statistics = None
+            if nested.needs_text:
+                norms = self._plane(block, INPUTS)[f"{shape.name}@rotated" if rotated else shape.name]
+                statistics = Statistics(norms.to(weight.device)[kept.columns], 0)
+            # Zeros that are there already go first.
+            score = torch.where(weight == 0, -1.0, nested.score(weight.float(), statistics))
+            group = nested.group
+        else:
+            alive = self._survivors(block, linear, level)[kept.rows][:, kept.columns].to(weight.device)
+            if kept.values:
+                weight = torch.where(alive != 0, alive.to(weight.dtype), weight)
+            score = weight.abs() + (alive != 0) * weight.abs().max()
+            group = "matrix"
+        return weight * survivors(plane(score, group, level.of), level)
+
+    def _plane(self, block: int, plane: str) -> dict[str, torch.Tensor]:
+        if (block, plane) not in self._planes:
+            self._planes[block, plane] = read_tensors(plane_file(self.folder, block, plane))
+        return self._planes[block, plane]
+
+    def _assemble(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
+        dense = self.dense(block, linear)
+        shape = self.anatomy.blocks[block].linears[linear]
+        if self.pruner in NESTED:
+            tensors = self._plane(block, plane_name(self.pruner, level))
+            mask = survivors(as_matrix(shape, tensors[shape.name].to(dense.device)), level)
+            return dense * as_matrix(shape, mask)
+        matrix = self._survivors(block, linear, level)
+        return as_matrix(shape, matrix).to(device=dense.device, dtype=dense.dtype).contiguous()
+
+    def _survivors(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
+        """(outputs, inputs), what an updating pruner left."""
+        shape = self.anatomy.blocks[block].linears[linear]
+        tensors = self._plane(block, plane_name(self.pruner, level))
+        values, bits = tensors[f"{shape.name}.values"], tensors[f"{shape.name}.bits"]
+        return unpack_survivors(values, bits, (shape.outputs, shape.inputs))

@@ -1,0 +1,95 @@
+"""Zeros that a model has by itself, as a pruned checkpoint does: counted, so that costs are those of what is written.
+
+A pruner removes them first and no training brings them back, so that each row, matrix or pattern's group has as many
+zeros as its level asks for, or as there were if those are more.
+"""
+
+import torch
+
+from ...space.anatomy import Linear, Sublayer
+from ...space.costs import BlockState
+from ...space.gene import Sparsity, zeros_per_row
+from ..subnets.weights import Weights
+from .nested import NESTED
+
+
+class OwnZeros:
+    """Counts on the weights themselves, once for each of their states.
+
+    `linears`: zeros in the linears of all blocks of the dense model.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights, self._anatomy = weights, weights.anatomy
+        self._counted: dict[tuple[object, ...], int] = {}
+        self._outside: dict[int, int] = {}
+        self._some: set[tuple[int, int]] = set()
+        self._lines: set[tuple[int, int]] = set()
+        self.linears = 0
+        for block in self._anatomy.blocks:
+            for position, linear in enumerate(block.linears):
+                zero = weights.dense(block.index)[f"{linear.name}.weight"] == 0
+                if bool(zero.any()):
+                    self.linears += int(zero.sum())
+                    self._some.add((block.index, position))
+                    if bool(zero.all(dim=0).any() | zero.all(dim=1).any()):
+                        self._lines.add((block.index, position))
+
+    def _linear(self, index: int, position: int) -> Linear:
+        return self._anatomy.blocks[index].linears[position]
+
+    def outside(self, hidden: int) -> int:
+        """In embeddings and head, at a residual width."""
+        if hidden not in self._outside:
+            matrices = [values for values in self._weights.outside(hidden).values() if values.dim() > 1]
+            self._outside[hidden] = sum(int((values == 0).sum()) for values in matrices)
+        return self._outside[hidden]
+
+    def in_block(self, index: int, state: BlockState) -> int:
+        """In the linears of a block in a state."""
+        block, count, position = self._anatomy.blocks[index], 0, 0
+        for sublayer, kept in zip(block.sublayers, state.kept, strict=True):
+            for number in range(len(sublayer.linears) if kept else 0):
+                count += self._in_linear(index, sublayer, position + number, state)
+            position += len(sublayer.linears)
+        return count
+
+    def _in_linear(self, index: int, sublayer: Sublayer, position: int, state: BlockState) -> int:
+        level, linear = state.sparsity[position], self._linear(index, position)
+        shape = linear.shape(state.sizes(self._anatomy.blocks[index]))
+        if (index, position) not in self._some:
+            return level.zeros(*shape)
+        widths = (state.attention, state.queries) if sublayer.kind == "attention" else (state.mlp, 0)
+        known = (index, position, widths, state.hidden, level)
+        if known not in self._counted:
+            self._counted[known] = self._count(index, position, state, level, shape)
+        return self._counted[known]
+
+    def _count(self, index: int, position: int, state: BlockState, level: Sparsity, shape: tuple[int, int]) -> int:
+        linear, store = self._linear(index, position), self._weights.store
+        if level and shape == (linear.outputs, linear.inputs):
+            assert store is not None
+            return shape[0] * shape[1] - store.nonzeros(index, position, level)
+        matrix = self._weights.unpruned(index, position, state)
+        if matrix is None and (index, position) not in self._lines:
+            return level.zeros(*shape)  # of rotated features none are zero, but for whole rows or columns
+        if matrix is None or (level and (store is None or store.pruner not in NESTED)):
+            return int((self._weights.linear(index, position, state) == 0).sum())
+        if store is None or not level:
+            return int((matrix == 0).sum())
+        return with_level(matrix == 0, level, by_row=NESTED[store.pruner].group == "row")
+
+
+def with_level(zero: torch.Tensor, level: Sparsity, by_row: bool) -> int:
+    """Zeros of a matrix (outputs, inputs) at a level whose pruner removes first those that are there.
+
+    `by_row`: an unstructured level removes the same share of each row, not of the whole matrix.
+    """
+    outputs, inputs = zero.shape
+    if level.of:
+        groups, least = zero.reshape(outputs, inputs // level.of, level.of).sum(dim=2), level.of - level.keep
+    elif by_row:
+        groups, least = zero.sum(dim=1), zeros_per_row(level.steps, inputs)
+    else:
+        groups, least = zero.sum(), level.zeros(outputs, inputs)
+    return int(groups.clamp_min(least).sum())

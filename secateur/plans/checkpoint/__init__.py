@@ -1,0 +1,1 @@
+"""Plans as checkpoints that load."""

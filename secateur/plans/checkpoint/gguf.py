@@ -1,0 +1,233 @@
+"""A subnet as a GGUF file for llama.cpp, with heads and channels of its own in every layer.
+
+llama.cpp has two architectures that read sizes layer by layer and compute what these families do: `deci` (llama,
+mistral, qwen2), and `openelm` with its query and key norms (qwen3 with tied embeddings).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gguf
+import torch
+from torch import nn
+
+from ...fitness.subnets.materialise import kept_blocks, smaller_weights
+from ...fitness.subnets.weights import Weights
+from ...space.anatomy import Anatomy, Block
+from ...space.costs import BlockState
+from ...space.errors import SecateurError, StorageError
+from ...space.space import Space
+from .vocabulary import Entry
+
+ARCHITECTURES = {"llama": "deci", "mistral": "deci", "qwen2": "deci", "qwen3": "openelm"}
+ROTARY = ("default", "linear", "llama3")
+"""Kinds of rotary embedding that divide each frequency by a number of its own; llama.cpp reads those from a tensor."""
+PLACEHOLDER = 32
+"""Channels of zeros in a layer without MLP: deci skips a layer that has none together with its attention."""
+NAMES = {
+    "input_layernorm.weight": "attn_norm.weight",
+    "self_attn.q_proj.weight": "attn_q.weight",
+    "self_attn.k_proj.weight": "attn_k.weight",
+    "self_attn.v_proj.weight": "attn_v.weight",
+    "self_attn.o_proj.weight": "attn_output.weight",
+    "self_attn.q_proj.bias": "attn_q.bias",
+    "self_attn.k_proj.bias": "attn_k.bias",
+    "self_attn.v_proj.bias": "attn_v.bias",
+    "self_attn.o_proj.bias": "attn_output.bias",
+    "self_attn.q_norm.weight": "attn_q_norm.weight",
+    "self_attn.k_norm.weight": "attn_k_norm.weight",
+    "post_attention_layernorm.weight": "ffn_norm.weight",
+    "mlp.gate_proj.weight": "ffn_gate.weight",
+    "mlp.up_proj.weight": "ffn_up.weight",
+    "mlp.down_proj.weight": "ffn_down.weight",
+    "mlp.gate_proj.bias": "ffn_gate.bias",
+    "mlp.up_proj.bias": "ffn_up.bias",
+    "mlp.down_proj.bias": "ffn_down.bias",
+}
+FUSED = ("attn_q.weight", "attn_k.weight", "attn_v.weight")
+"""One tensor in openelm, in this order."""
+OUTSIDE = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+FIRST = "llama.cpp reads the head size off the first layer, which must keep some attention"
+
+
+def check_model(anatomy: Anatomy, config: Mapping[str, Any]) -> None:
+    """Raises SecateurError for a model that cannot be written; `config` is its configuration, defaults filled in."""
+    architecture = ARCHITECTURES.get(anatomy.family)
+    if architecture is None:
+        known = ", ".join(ARCHITECTURES)
+        raise SecateurError(f"gguf: {anatomy.family} has no layout with sizes of its own per layer; {known} have")
+    activation = config.get("hidden_act", "silu")
+    if activation not in ("silu", "swish"):
+        raise SecateurError(f"gguf: {architecture} computes silu, and the model {activation}")
+    if any(block.window is not None for block in anatomy.blocks):
+        raise SecateurError("gguf: sliding attention windows cannot be written with sizes per layer")
+    rotary = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
+    if rotary not in (ROTARY if architecture == "deci" else ROTARY[:1]):
+        raise SecateurError(f"gguf: rotary scaling '{rotary}' has no place in {architecture}")
+    if architecture == "openelm" and not config.get("tie_word_embeddings"):
+        raise SecateurError(
+            f"gguf: {anatomy.family} is written as openelm, whose head is its embedding; this one's is not"
+        )
+    if architecture == "openelm" and config.get("attention_bias"):
+        raise SecateurError("gguf: openelm has no biases, and this model's attention does")
+
+
+def check_biases(anatomy: Anatomy) -> None:
+    """Raises SecateurError where biases that a repair adds could not be written."""
+    if ARCHITECTURES.get(anatomy.family) == "openelm":
+        raise SecateurError("gguf: added biases have no place in openelm; choose another repair in 'widths'")
+
+
+def check_space(space: Space, config: Mapping[str, Any]) -> None:
+    """Raises SecateurError where not every genome could be written, before anything is searched."""
+    check_model(space.anatomy, config)
+    openelm = ARCHITECTURES[space.anatomy.family] == "openelm"
+    if any(gene.kind == "hidden" for gene in space.genes):
+        raise SecateurError("gguf: a narrower residual width is not written; leave the hidden gene out")
+    if space.additions.bias:
+        check_biases(space.anatomy)
+    dropping = [gene for gene in space.genes if gene.kind in ("attention", "block") and gene.drops]
+    if openelm and any(gene.kind == "attention" for gene in dropping):
+        raise SecateurError("gguf: openelm has no layers without attention; leave 0 out of attention's levels")
+    if any(gene.members[0][0] == 0 for gene in dropping):
+        raise SecateurError(f"gguf: {FIRST}; leave keep_first_attention as it is")
+
+
+def check_states(states: Sequence[BlockState], anatomy: Anatomy) -> None:
+    """Raises SecateurError for a subnet that llama.cpp does not load."""
+    kept = kept_blocks(states)
+    if not kept or not states[kept[0]].attention:
+        raise SecateurError(f"gguf: {FIRST}")
+    if states[0].hidden < anatomy.hidden_size:
+        raise SecateurError("gguf: a narrower residual width is not written")
+    without = next((index for index in kept if not states[index].attention), None)
+    if ARCHITECTURES.get(anatomy.family) == "openelm" and without is not None:
+        raise SecateurError(f"gguf: openelm has no layers without attention, and layer {without} keeps its MLP alone")
+
+
+def write_gguf(
+    model: nn.Module,
+    anatomy: Anatomy,
+    states: Sequence[BlockState],
+    weights: Weights,
+    path: Path,
+    vocabulary: Sequence[Entry] = (),
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes the subnet to `path`, in `dtype` or the model's; without a `vocabulary` it takes and gives ids alone.
+
+    Raises:
+        SecateurError: the model or the subnet cannot be written.
+    """
+    config: Any = getattr(model, "config")  # noqa: B009 - modules have no such attribute for the type checker
+    check_model(anatomy, config.to_dict())
+    check_states(states, anatomy)
+    architecture = ARCHITECTURES[anatomy.family]
+    values = smaller_weights(model, anatomy, states, weights)
+    values = {name: tensor.to(dtype or tensor.dtype) for name, tensor in values.items()}
+    if architecture == "openelm" and (biased := next((name for name in values if name.endswith(".bias")), None)):
+        raise SecateurError(f"gguf: '{biased}' has no place in openelm; choose another repair than bias")
+    writer = gguf.GGUFWriter(path, architecture)
+    _add_sizes(writer, config, anatomy, states)
+    for entry in vocabulary:
+        writer.add_key_value(*entry)
+    if not vocabulary:
+        writer.add_tokenizer_model("none")
+    if (factors := _rotary_factors(model, config)) is not None:
+        writer.add_tensor("rope_freqs.weight", factors.numpy())
+    if config.tie_word_embeddings:
+        values.pop("lm_head.weight", None)
+    for name, short in OUTSIDE.items():
+        if name in values:
+            _add(writer, short, values.pop(name))
+    for new, old in enumerate(kept_blocks(states)):
+        prefix = f"{anatomy.blocks_path}.{new}."
+        own = {short: values.pop(prefix + name) for name, short in NAMES.items() if prefix + name in values}
+        for short, tensor in _block_tensors(own, anatomy.blocks[old], states[old], architecture).items():
+            _add(writer, f"blk.{new}.{short}", tensor)
+    if values:
+        writer.close()
+        raise SecateurError(f"gguf: '{next(iter(values))}' has no place in {architecture}")
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
+    finally:
+        writer.close()
+
+
+def _add_sizes(writer: Any, config: Any, anatomy: Anatomy, states: Sequence[BlockState]) -> None:
+    kept = [states[index] for index in kept_blocks(states)]
+    block = anatomy.blocks[0]
+    writer.add_block_count(len(kept))
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(anatomy.hidden_size)
+    writer.add_feed_forward_length([state.mlp or PLACEHOLDER for state in kept])
+    writer.add_head_count([state.attention * state.queries for state in kept])
+    writer.add_head_count_kv([state.attention for state in kept])
+    writer.add_key_length(block.head_dim)
+    writer.add_value_length(block.head_dim)
+    writer.add_rope_dimension_count(block.head_dim)
+    writer.add_rope_freq_base(_theta(config))
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+
+
+def _theta(config: Any) -> float:
+    return float((getattr(config, "rope_parameters", None) or {}).get("rope_theta", 10000.0))
+
+
+def _rotary_factors(model: nn.Module, config: Any) -> torch.Tensor | None:
+    """What each frequency (half of a head's dimensions,) is divided by; None where none is."""
+    if (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default") == "default":
+        return None
+    actual = model.get_submodule("model.rotary_emb").get_buffer("inv_freq").float().cpu()
+    plain = _theta(config) ** -(torch.arange(len(actual)) / len(actual))
+    return plain / actual
+
+
+def _block_tensors(
+    own: dict[str, torch.Tensor], block: Block, state: BlockState, architecture: str
+) -> dict[str, torch.Tensor]:
+    """The tensors of a block as the architecture has them."""
+    tensors = dict(own)
+    if architecture == "openelm":
+        tensors["attn_qkv.weight"] = torch.cat([tensors.pop(name) for name in FUSED])
+    else:
+        for name in ("attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias"):
+            if name in tensors:
+                tensors[name] = _rotary_order(tensors[name], block.head_dim)
+    if not state.mlp:
+        width = block.hidden
+        like = next(iter(own.values()))
+        tensors |= {
+            "ffn_norm.weight": like.new_ones(width),
+            "ffn_gate.weight": like.new_zeros(PLACEHOLDER, width),
+            "ffn_up.weight": like.new_zeros(PLACEHOLDER, width),
+            "ffn_down.weight": like.new_zeros(width, PLACEHOLDER),
+        }
+    return tensors
+
+
+def _rotary_order(tensor: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """Rows of each head from halves to pairs, as deci rotates them."""
+    heads = tensor.shape[0] // head_dim
+    return tensor.reshape(heads, 2, head_dim // 2, *tensor.shape[1:]).swapaxes(1, 2).reshape(tensor.shape)
+
+
+def _add(writer: Any, name: str, tensor: torch.Tensor) -> None:
+    """Matrices in their own dtype, vectors always in float32."""
+    kind = gguf.GGMLQuantizationType.BF16
+    if tensor.dim() > 1 and tensor.dtype == torch.bfloat16:
+        # numpy has no bfloat16; the bits go as they are.
+        writer.add_tensor(name, tensor.cpu().contiguous().view(torch.uint8).numpy(), raw_dtype=kind)
+        return
+    values = tensor if tensor.dim() > 1 else tensor.float()
+    writer.add_tensor(name, values.cpu().contiguous().numpy())

@@ -1,0 +1,218 @@
+"""The smaller checkpoint: a folder that transformers loads.
+
+Where what is left is a stock model (whole blocks gone, the same widths everywhere, zeros from sparsity): the stock
+architecture, renumbered. Otherwise the schema that transformers itself has for layers that differ (`per_layer_config`),
+under a `model_type` of its own so that no stock class loads it with random blocks in the gaps, with a short modeling
+file in the folder; `import secateur` registers the same classes.
+"""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from ...files import new_folder
+from ...fitness.model import surgery
+from ...fitness.model.checkpoint import DTYPES
+from ...fitness.subnets.materialise import (
+    added_biases,
+    built,
+    fill,
+    kept_blocks,
+    skips,
+    smaller_config,
+    smaller_weights,
+    tables,
+    widths,
+)
+from ...fitness.subnets.weights import Weights
+from ...space.anatomy import Anatomy
+from ...space.costs import BlockState
+from ...space.errors import StorageError
+from ..plan import Plan
+from .card import card
+
+MODELING = "modeling_secateur"
+
+
+def export_hf(
+    plan: Plan,
+    model: nn.Module,
+    tokenizer: Any,
+    anatomy: Anatomy,
+    weights: Weights,
+    out: Path,
+    trained: Mapping[str, torch.Tensor] = MappingProxyType({}),
+) -> None:
+    """Writes checkpoint, tokenizer, plan and model card to `out`, which must not exist; whole or not at all.
+
+    `trained`: parameters that training has changed; see `smaller_weights`.
+
+    Raises:
+        SecateurError: `out` exists or cannot be written, or the plan removes everything.
+    """
+    states = plan.states(anatomy)
+    with new_folder(out) as folder:
+        try:
+            own_class = save(model, anatomy, states, weights, folder, trained, DTYPES[plan.model.dtype])
+        except SafetensorError as error:
+            raise StorageError(f"cannot write {out}: {error}") from error
+        tokenizer.save_pretrained(folder)
+        _forget_code(folder)
+        plan.write(folder / "plan.json")
+        (folder / "README.md").write_text(card(plan, own_class, anatomy.causal), encoding="utf8")
+
+
+def _forget_code(folder: Path) -> None:
+    """Takes out what configurations say of code that is not in the folder: the dense model's, and its tokenizer's."""
+    for file in folder.glob("*config.json"):
+        values = json.loads(file.read_text(encoding="utf8"))
+        named = values.get("auto_map")
+        if not isinstance(named, dict):
+            continue
+
+        def is_here(value: object) -> bool:
+            return all(
+                "--" not in str(one) and (folder / f"{str(one).partition('.')[0]}.py").is_file()
+                for one in (value if isinstance(value, list | tuple) else [value])
+                if one
+            )
+
+        kept = {name: value for name, value in named.items() if is_here(value)}
+        if kept != named:
+            values = {name: value for name, value in values.items() if name != "auto_map"}
+            values |= {"auto_map": kept} if kept else {}
+            file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf8")
+
+
+def save(
+    model: nn.Module,
+    anatomy: Anatomy,
+    states: Sequence[BlockState],
+    weights: Weights,
+    folder: Path,
+    trained: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    dtype: torch.dtype | None = None,
+) -> str | None:
+    """Writes configuration and weights, in `dtype` or that of the model; returns the model type if it is our own."""
+    stock = stock_widths(anatomy, states)
+    values = smaller_weights(model, anatomy, states, weights, trained)
+    biases = added_biases(anatomy, values)
+    if stock is None or biases or f"{anatomy.norm}.1.weight" in values:
+        return _save_own_class(model, anatomy, states, values, biases, folder, dtype)
+    smaller: Any = built(model, anatomy, states, values)
+    for name, value in stock.items():
+        setattr(smaller.config, name, value)
+    _cast(smaller, dtype)
+    smaller.save_pretrained(folder)
+    return None
+
+
+def _cast(smaller: nn.Module, dtype: torch.dtype | None) -> None:
+    """Parameters alone: buffers such as rotary frequencies are not written."""
+    for parameter in smaller.parameters() if dtype is not None else ():
+        parameter.data = parameter.data.to(dtype)
+
+
+def stock_widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[str, int] | None:
+    """Configuration entries under which the stock class is the subnet; None where there are none."""
+    if skips(states):
+        return None
+    kept = kept_blocks(states)
+    found = widths(anatomy, states)
+    entries = [found.get(new, {}) for new in range(len(kept))] or [{}]
+    first = entries[0]
+    heads = dict(anatomy.config_names)["heads"]
+    # Families without an explicit head_dim derive it from the number of heads, which must then stay.
+    if any(entry != first for entry in entries) or (heads in first and not anatomy.explicit_head_dim):
+        return None
+    # Some stock configurations insist that the residual width is a multiple of the number of heads.
+    narrower = heads in first or states[0].hidden < anatomy.hidden_size
+    return None if narrower and states[0].hidden % first.get(heads, anatomy.blocks[0].heads) else first
+
+
+def _save_own_class(
+    model: nn.Module,
+    anatomy: Anatomy,
+    states: Sequence[BlockState],
+    weights: Mapping[str, torch.Tensor],
+    biases: Mapping[int, list[str]],
+    folder: Path,
+    dtype: torch.dtype | None,
+) -> str:
+    dense: Any = model
+    source = modeling_source(anatomy, type(dense.config).__name__, type(dense).__name__)
+    (folder / f"{MODELING}.py").write_text(source, encoding="utf8")
+    classes = _imported(folder / f"{MODELING}.py")
+    values = smaller_config(dense.config, anatomy, states).to_dict()
+    for name in ("model_type", "architectures", "transformers_version"):
+        values.pop(name, None)
+    digits = len(str(len(kept_blocks(states)) - 1))
+    per_layer: dict[str, dict[str, Any]] = {}
+    for index, entry in widths(anatomy, states).items():
+        per_layer.setdefault(f"{index:0{digits}d}", {}).update(entry)
+    for index, names in skips(states).items():
+        per_layer.setdefault(f"{index:0{digits}d}", {})["skip"] = names
+    if per_layer:
+        values |= {"per_layer_config": per_layer, "allow_global_per_layer_attribute_access": True}
+    if biases:
+        values["secateur_biases"] = {str(index): list(names) for index, names in biases.items()}
+    if f"{anatomy.norm}.1.weight" in weights:
+        values["secateur_projection"] = True
+    config = classes.Config(**values)
+    smaller = classes.Model(config)
+    fill(smaller, model, weights)
+    _cast(smaller, dtype)
+    smaller.save_pretrained(folder)
+    file = folder / "config.json"
+    written = json.loads(file.read_text())
+    auto = "AutoModelForCausalLM" if anatomy.causal else "AutoModelForMaskedLM"
+    written["architectures"] = [classes.Model.__name__]
+    # Whoever reads the file without our class reads the names that all configurations share.
+    written.setdefault("num_hidden_layers", len(kept_blocks(states)))
+    written["auto_map"] = {
+        "AutoConfig": f"{MODELING}.{classes.Config.__name__}",
+        auto: f"{MODELING}.{classes.Model.__name__}",
+    }
+    file.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
+    return str(written["model_type"])
+
+
+def modeling_source(anatomy: Anatomy, config_class: str, model_class: str) -> str:
+    """The modeling file of a family: what search used to narrow and drop, and two classes around the stock ones."""
+    description = json.dumps(tables(anatomy), indent=1)
+    return f'''{Path(surgery.__file__).read_text(encoding="utf8")}
+
+# -- what follows is specific to {anatomy.family}; written by secateur --
+
+from transformers import {config_class}, {model_class}  # noqa: E402
+
+TABLES = {description}
+Secateur{config_class} = config_class({config_class}, "{anatomy.family}")
+Secateur{model_class} = model_class({model_class}, Secateur{config_class}, lambda config: TABLES)
+Config, Model = Secateur{config_class}, Secateur{model_class}
+'''
+
+
+def _imported(path: Path) -> Any:
+    """The modeling file as a module, from where it was written."""
+    name = f"secateur_export_{path.parent.name.replace('.', '_').replace('-', '_')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # transformers looks classes' modules up by name while it saves.
+    sys.modules[name] = module
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = writes
+    return module

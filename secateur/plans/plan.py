@@ -1,0 +1,273 @@
+"""The neutral plan: what is kept and removed in each layer of the dense model, for any tool to read.
+
+The JSON Schema in `plan.schema.json` is generated from these classes (`python -m secateur.plans.plan`); a test
+compares. Layer indices are those of the dense model. `version` changes when a field changes its meaning or goes away.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..files import read_json, write_text
+from ..space.anatomy import Anatomy, Block
+from ..space.costs import COSTS, NONE_ADDED, BlockState, block_costs, dense_state, total
+from ..space.errors import SecateurError, suggest
+from ..space.gene import Sparsity
+
+SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _known_cost(name: str) -> str:
+    if name not in COSTS:
+        raise ValueError(f"no cost is called so; {suggest(name[:80], COSTS)}")
+    return name
+
+
+CostName = Annotated[str, AfterValidator(_known_cost)]
+CostValue = Annotated[int, Field(ge=0, le=2**62)]
+
+
+class Kept(_Value):
+    """How much is kept: `kept` of `of`; 0 is dropped. `indices` are the units of the dense model that are kept, in the
+    order in which the smaller model has them; absent where nothing or all is kept, or the stream is rotated."""
+
+    kept: int = Field(ge=0)
+    of: int = Field(ge=1)
+    indices: tuple[int, ...] | None = None
+
+
+class Layer(_Value):
+    """One layer of the dense model.
+
+    `removed`: neither sublayer is kept. `attention`: KV groups; `queries`: query heads in each of them, absent where
+    all are kept, with `indices` over all heads of the dense model; `mlp`: channels. `sparsity`: share of zeros, or
+    "N:M", of each linear that is kept and not dense, by its name inside the layer."""
+
+    index: int = Field(ge=0)
+    removed: bool
+    attention: Kept
+    queries: Kept | None = None
+    mlp: Kept
+    sparsity: dict[str, float | str] = Field(default_factory=dict)
+
+
+class WidthIdentity(_Value):
+    """How narrower sublayers were made: importance `order`, `repair` of what is left, order of the residual width."""
+
+    order: str
+    repair: str | None
+    hidden: str | None
+
+
+class ModelIdentity(_Value):
+    """Which dense model the plan is for; `digest` names its weights, and is empty where nobody has read them."""
+
+    path: str
+    family: str
+    digest: str
+    dtype: str
+    layers: int
+
+
+class TextIdentity(_Value):
+    """Which text was scored on; `digest` names its tokens, `prefix` are those that every sequence begins with."""
+
+    source: str
+    digest: str
+    sequences: int
+    length: int
+    prefix: tuple[int, ...] = ()
+
+
+class Score(_Value):
+    """Mean over sequences with its standard error; lower is better."""
+
+    mean: float
+    standard_error: float
+    sequences: int
+
+
+class MeasuredLatency(_Value):
+    """A request timed end to end on the smaller model, in turns with the dense one.
+
+    Nanoseconds of a prefill of `prompt` tokens in each of `batch` sequences and of one decoded token, and the ratio to
+    dense with half its 95 % interval, by "prefill", "decode" and "latency" (all of a request of `tokens` tokens)."""
+
+    device: str
+    batch: int
+    prompt: int
+    tokens: int
+    prefill: int
+    decode: int
+    ratios: dict[str, tuple[float, float]]
+
+
+class Plan(_Value):
+    """A compression plan. `hidden`: residual width, absent where all is kept; `scores` by text and score, those of the
+    baselines and the dense model in `compared`, by name. Latencies in `costs` are from a table, in nanoseconds;
+    `latency` is measured, where it was, and `latency_estimate` says that the table is no measurement. `training`: what
+    the weights beside the plan have been trained on, and how; absent where they have not. A plan that was read from
+    another tool's file has no scores, texts, genome or recipe."""
+
+    format: Literal["secateur-plan"] = "secateur-plan"
+    version: Literal[1] = 1
+    name: str
+    model: ModelIdentity
+    pruner: str | None
+    widths: WidthIdentity | None = None
+    hidden: Kept | None = None
+    layers: tuple[Layer, ...]
+    costs: dict[CostName, CostValue]
+    dense_costs: dict[CostName, CostValue]
+    latency: MeasuredLatency | None = None
+    latency_estimate: bool = False
+    budgets: dict[CostName, CostValue]
+    scores: dict[str, dict[str, Score]]
+    compared: dict[str, dict[str, dict[str, Score]]] = Field(default_factory=dict)
+    texts: dict[str, TextIdentity]
+    genome: dict[str, float | int | str]
+    seed: int
+    recipe_digest: str
+    recipe: dict[str, Any]
+    training: str | None = None
+
+    @model_validator(mode="after")
+    def _costs_compare(self) -> "Plan":
+        if missing := sorted(self.costs.keys() - self.dense_costs.keys()):
+            raise ValueError(f"dense_costs: has no '{missing[0]}', which is among the costs")
+        return self
+
+    def states(self, anatomy: Anatomy) -> tuple[BlockState, ...]:
+        """What becomes of each block; raises SecateurError when the plan does not fit the model."""
+        if len(self.layers) != len(anatomy.blocks):
+            raise SecateurError(f"the plan has {len(self.layers)} layers, the model {len(anatomy.blocks)}")
+        hidden = self.hidden.kept if self.hidden else anatomy.hidden_size
+        if self.hidden and (not anatomy.hidden_orders or not 0 < hidden <= anatomy.hidden_size):
+            raise SecateurError(f"plan: a residual width of {hidden} does not fit a model of {anatomy.hidden_size}")
+        states = []
+        for layer, block in zip(self.layers, anatomy.blocks, strict=True):
+            if layer.index != block.index:
+                raise SecateurError(f"plan: layer {layer.index} stands where layer {block.index} belongs")
+            names = [linear.name for linear in block.linears]
+            unknown = sorted(set(layer.sparsity) - set(names))
+            if unknown:
+                raise SecateurError(f"plan, layer {layer.index}: no linear '{unknown[0]}'; linears: {', '.join(names)}")
+            levels = tuple(Sparsity.parse(layer.sparsity.get(name, 0.0)) for name in names)
+            queries = layer.queries.kept if layer.queries else block.queries
+            for what, part, full in (
+                ("attention", layer.attention, block.kv_heads),
+                ("queries", layer.queries or Kept(kept=queries, of=block.queries), block.queries),
+                ("mlp", layer.mlp, block.channels),
+            ):
+                if part.of != full or part.kept > full or (what == "queries" and not part.kept):
+                    raise SecateurError(
+                        f"plan, layer {layer.index}: {what} keeps {part.kept} of {part.of}, but the model has {full}"
+                    )
+            groups = layer.attention.kept
+            states.append(BlockState(groups, queries if groups else 0, layer.mlp.kept, hidden, levels))
+        return tuple(states)
+
+    def to_text(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
+
+    def write(self, path: Path) -> None:
+        write_text(path, self.to_text())
+
+
+Orders = Mapping[str, Any]
+"""Importance orders as the journal has them: "groups", "queries" and "channels" by block, and "hidden"."""
+
+
+def layers(anatomy: Anatomy, states: Sequence[BlockState], orders: Orders | None) -> tuple[Layer, ...]:
+    """The layers of a plan that makes `states` of the blocks."""
+    return tuple(
+        Layer(
+            index=block.index,
+            removed=state.removed,
+            attention=_kept(state.attention, block.kv_heads, orders["groups"][block.index] if orders else None),
+            queries=_queries(block, state, orders) if 0 < state.queries < block.queries else None,
+            mlp=_kept(state.mlp, block.channels, orders["channels"][block.index] if orders else None),
+            sparsity={
+                linear.name: level.to_json()
+                for linear, level in zip(block.linears, state.sparsity, strict=True)
+                if level
+            },
+        )
+        for block, state in zip(anatomy.blocks, states, strict=True)
+    )
+
+
+def residual(anatomy: Anatomy, states: Sequence[BlockState], orders: Orders | None) -> Kept | None:
+    """The residual width of a plan; None where all of it is kept."""
+    kept, hidden = states[0].hidden, anatomy.hidden_size
+    return None if kept == hidden else _kept(kept, hidden, orders["hidden"] if orders else None)
+
+
+def _kept(kept: int, of: int, order: list[int] | None) -> Kept:
+    indices = tuple(order[:kept]) if order is not None and 0 < kept < of else None
+    return Kept(kept=kept, of=of, indices=indices)
+
+
+def _queries(block: Block, state: BlockState, orders: Orders | None) -> Kept:
+    indices = None
+    if orders is not None:
+        groups = orders["groups"][block.index][: state.attention]
+        heads = orders["queries"][block.index]
+        indices = tuple(group * block.queries + head for group in groups for head in heads[group][: state.queries])
+    return Kept(kept=state.queries, of=block.queries, indices=indices)
+
+
+def bare_plan(name: str, path: str, dtype: str, anatomy: Anatomy, states: Sequence[BlockState], context: int) -> Plan:
+    """The plan of a profile that no run of ours has found: without scores, texts, budgets or a recipe.
+
+    `path` and `dtype` are those of the dense model, whose weights have not been read; MACs are at `context` tokens.
+    """
+    dense = tuple(dense_state(block) for block in anatomy.blocks)
+    return Plan(
+        name=name,
+        model=ModelIdentity(path=path, family=anatomy.family, digest="", dtype=dtype, layers=len(anatomy.blocks)),
+        pruner=None,
+        hidden=residual(anatomy, states, None),
+        layers=layers(anatomy, states, None),
+        costs=_costs(anatomy, states, context),
+        dense_costs=_costs(anatomy, dense, context),
+        budgets={},
+        scores={},
+        texts={},
+        genome={},
+        seed=0,
+        recipe_digest="",
+        recipe={},
+    )
+
+
+def _costs(anatomy: Anatomy, states: Sequence[BlockState], context: int) -> dict[str, int]:
+    parts = [block_costs(*pair, context, NONE_ADDED) for pair in zip(anatomy.blocks, states, strict=True)]
+    return total(anatomy, parts, states[0].hidden, NONE_ADDED).to_json()
+
+
+def read_plan(path: Path) -> Plan:
+    """Reads a plan file; raises SecateurError when it is missing or not a plan."""
+    values = read_json(path, f"plan {path}")
+    try:
+        return Plan.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SecateurError(f"plan {path}: {where[:200]}: {first['msg']}") from error
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a plan."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Plan.model_json_schema()}
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(json.dumps(schema(), indent=1) + "\n")

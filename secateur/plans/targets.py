@@ -1,0 +1,117 @@
+"""What plans are for: a recipe's `target`, and the space without what that could not carry out.
+
+Every format is a target. Besides: `llama.cpp`, the `gguf` with MLP widths in whole blocks of its quantised types;
+`transformers-plain`, checkpoints of the stock class; `vllm`, what its Transformers backend has been read to take
+(version 0.33, in source only: it refuses layers without attention).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..space.costs import dense_state
+from ..space.errors import SecateurError, suggest
+from ..space.gene import Gene
+from ..space.genome import Genome
+from ..space.space import Space
+from .checkpoint.gguf import check_biases
+from .checkpoint.hf import stock_widths
+from .features import ALL, Source
+from .formats.table import FORMATS, Format, refusal
+from .plan import bare_plan
+
+BLOCK_32 = 32
+"""Weights in a block of llama.cpp's simple quantised types; K-quants have 256 (`multiple_of: 256`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A consumer.
+
+    Attributes:
+        form: what it can express, and its checks.
+        multiple: of what MLP widths have to be multiples.
+        uniform: widths have to be the same in all layers.
+        first: it reads sizes off the first layer, which has to keep some attention.
+        stock: repairs and rotations may add no parameters to the family's own.
+    """
+
+    form: Format
+    multiple: int = 1
+    uniform: bool = False
+    first: bool = False
+    stock: bool = False
+
+
+def _stock(source: Source) -> str | None:
+    if stock_widths(source.anatomy, source.states) is None:
+        return "the stock class has no sizes of its own per layer, and this one would need them"
+    return FORMATS["hf"].check(source)
+
+
+_HF = FORMATS["hf"]
+TARGETS = {name: Target(form, first=name in ("hf", "gguf")) for name, form in FORMATS.items()} | {
+    "llama.cpp": Target(FORMATS["gguf"], multiple=BLOCK_32, first=True),
+    "transformers-plain": Target(
+        replace(_HF, carries=ALL - {"sublayers"}, check=_stock), uniform=True, first=True, stock=True
+    ),
+    "vllm": Target(replace(_HF, carries=ALL - {"sublayers"}), first=True),
+}
+
+
+def target_of(name: str) -> Target:
+    """Raises SecateurError when there is no such target."""
+    if name not in TARGETS:
+        raise SecateurError(f"target: unknown '{name}'; {suggest(name, TARGETS)}")
+    return TARGETS[name]
+
+
+def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[str, Any]) -> tuple[Gene, ...]:
+    """The genes with those levels alone that the target can carry out, each tried by itself on the dense model (of a
+    stock class, with the widths of the genes before it).
+
+    `path`, `dtype` and `config` are those of the dense model.
+
+    Raises:
+        SecateurError: all genes of a kind would be left without a decision, or something is added to the stock class.
+    """
+    target = target_of(name)
+    if target.stock and space.additions.bias:
+        raise SecateurError(f"target: {name} has no place for added biases; choose another repair in 'widths'")
+    if target.stock and space.additions.projection:
+        raise SecateurError(
+            f"target: {name} has no place for the matrix behind a rotated stream; widths: {{hidden: magnitude}}"
+        )
+    shape = space.anatomy
+    if target.form is FORMATS["gguf"] and space.additions.bias:
+        check_biases(shape)
+    dense = [dense_state(block) for block in shape.blocks]
+    plan = bare_plan(name, path, dtype, shape, dense, space.context).model_copy(update={"recipe": {"target": name}})
+    genes: list[Gene] = []
+    reasons: dict[str, str] = {}
+    # Widths of a stock class depend on each other: one gene's levels are tried with all that the ones before may take.
+    widths: list[Genome] = [space.dense]
+    for index, gene in enumerate(space.genes):
+        kept: list[Any] = [gene.levels[0]]
+        tried = widths if target.stock and gene.narrows else [space.dense]
+        fitting = []
+        for level in range(1, len(gene.levels)):
+            combined = [genome.with_level(index, level) for genome in tried]
+            refusals = (
+                refusal(target.form, Source(plan, shape, space.states(space.canonical(genome)), config))
+                for genome in combined
+            )
+            reason = next((one for one in refusals if one is not None), None)
+            if reason is None:
+                kept.append(gene.levels[level])
+                fitting += combined
+            else:
+                reasons.setdefault(gene.kind, reason)
+        if tried is widths and gene.kind != "mlp":
+            widths = [*widths, *fitting]
+        if len(kept) > 1:
+            genes.append(replace(gene, levels=tuple(kept)))
+    for kind, reason in reasons.items():
+        if not any(gene.kind == kind for gene in genes):
+            raise SecateurError(f"target: {name} leaves nothing to decide for {kind} genes: {reason}")
+    return tuple(genes)

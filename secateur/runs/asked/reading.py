@@ -1,0 +1,187 @@
+"""Reading a recipe: YAML and overrides in, a checked `Recipe` out, or every problem on a line of its own."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ...space.errors import SecateurError, suggest
+from .located import located
+from .recipe import Recipe
+from .settings import (
+    EACH,
+    ONE,
+    Effort,
+    FrontSettings,
+    GeneSettings,
+    LatencySettings,
+    ModelSettings,
+    StageSettings,
+    TasksSettings,
+    TextSettings,
+    TrainingSettings,
+    WidthsSettings,
+)
+from .strategy_settings import (
+    DarwinScheduleSettings,
+    DarwinSettings,
+    EvolutionSettings,
+    EvopressSettings,
+    ExhaustiveSettings,
+    GreedySettings,
+    KnapsackSettings,
+    MultiprunerSettings,
+    RandomSettings,
+    SamplerSettings,
+    ScheduleSettings,
+    SurrogateSettings,
+)
+from .values import apply, read_values
+
+MOST, LONGEST = 8, 200
+"""Problems that are told of a recipe, and characters of each."""
+
+
+def read_recipe(path: Path, settings: Sequence[str] = (), kept: bool = False) -> Recipe:
+    """Reads a recipe and applies `--set` overrides such as `effort.tokens=50000` or `genes.0.layers=1-28`.
+
+    `kept`: a run keeps it, see `kept_recipe`.
+
+    Raises:
+        SecateurError: the file cannot be read, is not YAML, or does not fit; every problem on a line of its own.
+    """
+    values = read_values(path, f"recipe {path}")
+    for setting in settings:
+        apply(values, setting)
+    if kept:
+        return kept_recipe(values, f"recipe {path}")
+    return make_recipe(located(values, path.absolute().parent), f"recipe {path}")
+
+
+def kept_recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe that a run or a plan keeps whole; what an older version did not know means there what it did then.
+
+    Raises:
+        SecateurError: it is none.
+    """
+    changed: dict[str, Any] = dict(values)
+    model = changed.get("model")
+    if isinstance(model, Mapping) and "saved_dtype" not in model:
+        changed["model"] = {**model, "saved_dtype": model.get("dtype", "float32")}
+
+        def without_prefix(text: Any) -> Any:
+            return {"prefix": False, **text} if isinstance(text, Mapping) else text
+
+        changed["calibration"] = without_prefix(changed.get("calibration"))
+        held_out, training = changed.get("held_out"), changed.get("training")
+        if isinstance(held_out, list | tuple):
+            changed["held_out"] = [without_prefix(text) for text in held_out]
+        if isinstance(training, Mapping):
+            changed["training"] = {**training, "text": without_prefix(training.get("text"))}
+    return make_recipe(changed, where)
+
+
+def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Checks plain values; raises SecateurError with every problem on a line of its own."""
+    try:
+        return Recipe.model_validate(dict(values))
+    except ValidationError as error:
+        # A list whose items are wrong is also reported as too short; the items say it better.
+        found: list[dict[str, Any]] = [dict(one) for one in error.errors()]
+        deeper = {tuple(one["loc"][:length]) for one in found for length in range(len(one["loc"]))}
+        # Where a word or a section may stand and there is a section, only what is wrong with that is of use.
+        found = [one for one in found if not (_is_word(one["loc"]) and isinstance(one["input"], Mapping))]
+        found = [one for one in found if one["type"] != "too_short" or tuple(one["loc"]) not in deeper]
+        raise SecateurError(f"{where}: {_problems(found)}") from error
+
+
+def _problems(found: Sequence[dict[str, Any]]) -> str:
+    """The first of them, each once and not too long."""
+    problems = list(dict.fromkeys(_problem(one)[:LONGEST] for one in found[: 2 * MOST]))[:MOST]
+    return "; ".join(problems) + (f"; and {len(found) - MOST:,} more" if len(found) > MOST else "")
+
+
+def _is_word(location: Sequence[Any]) -> bool:
+    """Whether an error is about the one of several kinds of value that is a word of a few."""
+    return bool(location) and str(location[-1]).startswith("literal[")
+
+
+def training_settings(settings: TrainingSettings | None, changes: Sequence[str]) -> TrainingSettings:
+    """How to train one plan, with changes such as training.what=full; of lists for stages the last entry holds.
+
+    Raises:
+        SecateurError: what does not fit, or is for the stages of a search.
+    """
+    for change in changes:
+        if change.partition("=")[0].removeprefix("training.") in ("candidates", "stages", "sequences"):
+            raise SecateurError(f"--set {change}: is for the stages of a search; here one plan is trained")
+    values: dict[str, Any] = {"training": settings.model_dump(mode="json") if settings is not None else {}}
+    for change in changes:
+        if not change.startswith("training."):
+            raise SecateurError(f"--set {change}: only training is set here, such as training.what=full")
+        apply(values, change)
+    try:
+        found = TrainingSettings.model_validate(values["training"])
+        lists = {name: getattr(found, name) for name in ("optimiser", "learning_rate")}
+        return found.model_copy(update={name: value[-1] for name, value in lists.items() if isinstance(value, tuple)})
+    except ValidationError as error:
+        raise SecateurError(_problems([{**one, "loc": ("training", *one["loc"])} for one in error.errors()])) from error
+
+
+def _problem(error: dict[str, Any]) -> str:
+    """One pydantic error as `where: what`, with a suggestion for an unknown key."""
+    location = [part for part in error["loc"] if not (isinstance(part, str) and part.endswith("Settings"))]
+    # The tag of a discriminated union stands in the path like a key.
+    tags = {*_STRATEGIES, ONE, EACH}
+    path = ".".join(str(part) for part in location if part not in tags) or "recipe"
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(error["loc"])
+        return f"{path}: unknown key; {suggest(str(error['loc'][-1]), known)}"
+    if error["type"] == "missing":
+        return f"{path}: missing"
+    return f"{path}: {str(error['msg']).removeprefix('Value error, ')}"
+
+
+_STRATEGIES: dict[str, type[BaseModel]] = {
+    "random": RandomSettings,
+    "exhaustive": ExhaustiveSettings,
+    "knapsack": KnapsackSettings,
+    "greedy": GreedySettings,
+    "multipruner": MultiprunerSettings,
+    "evopress": EvopressSettings,
+    "nsga2": EvolutionSettings,
+    "nsga3": EvolutionSettings,
+    "sms-emoa": EvolutionSettings,
+    "tpe": SamplerSettings,
+    "optuna-nsga2": SamplerSettings,
+    "gp": SamplerSettings,
+    "surrogate": SurrogateSettings,
+    "darwin": DarwinSettings,
+}
+_CLASSES: dict[str, type[BaseModel]] = {
+    **_STRATEGIES,
+    "model": ModelSettings,
+    "calibration": TextSettings,
+    "held_out": TextSettings,
+    "genes": GeneSettings,
+    "widths": WidthsSettings,
+    "effort": Effort,
+    "latency": LatencySettings,
+    "front": FrontSettings,
+    "tasks": TasksSettings,
+    "training": TrainingSettings,
+    "stages": StageSettings,
+    "text": TextSettings,
+    "schedule": ScheduleSettings,
+}
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    """The keys that are allowed where an unknown one was found."""
+    settings: type[BaseModel] = Recipe
+    for part in location[:-1]:
+        settings = _CLASSES.get(str(part), settings)
+    if settings is ScheduleSettings and "darwin" in location:
+        settings = DarwinScheduleSettings
+    return list(settings.model_fields)

@@ -1,0 +1,308 @@
+"""What was asked: one YAML file, read into frozen values, refused early when anything in it is wrong."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import yaml
+from pydantic import Field, model_validator
+
+from ...files import is_name
+from ...space.costs import LATENCIES
+from ...space.errors import SecateurError, suggest
+from ...space.objective import parse_objectives
+from .settings import (
+    BASELINES,
+    DEPTH_BASELINES,
+    FRONT_BASELINES,
+    SEARCH_BASELINES,
+    SPARSITY_BASELINES,
+    WIDTH_BASELINES,
+    Effort,
+    FrontSettings,
+    GeneSettings,
+    LatencySettings,
+    ModelSettings,
+    Positive,
+    ScoreName,
+    Settings,
+    TasksSettings,
+    TextSettings,
+    TrainingSettings,
+    WidthsSettings,
+    is_plan_file,
+)
+from .strategy_settings import (
+    FRONT_STRATEGIES,
+    DarwinSettings,
+    EvolutionSettings,
+    EvopressSettings,
+    RandomSettings,
+    SamplerSettings,
+    StrategySettings,
+)
+
+TRAINING = "training"
+"""The name of the text that candidates are trained on."""
+
+
+class Recipe(Settings):
+    """Everything that determines a run."""
+
+    model: ModelSettings
+    calibration: TextSettings
+    held_out: tuple[TextSettings, ...] = ()
+    genes: Annotated[tuple[GeneSettings, ...], Field(min_length=1)]
+    budgets: dict[str, str | int | float] = Field(default_factory=dict)
+    target: str | None = None
+    context: Positive = 2048
+    keep_first_attention: bool = True
+    pruner: str = "wanda"
+    widths: WidthsSettings = WidthsSettings()
+    score: ScoreName = "kl"
+    objectives: tuple[str, ...] = ()
+    reference: dict[str, str | float] = Field(default_factory=dict)
+    latency: LatencySettings | None = None
+    tasks: TasksSettings = TasksSettings()
+    front: FrontSettings = FrontSettings()
+    training: TrainingSettings | None = None
+    strategy: StrategySettings
+    effort: Effort = Effort()
+    baselines: tuple[str, ...] | Literal["all"] = "all"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        if self.baselines != "all":
+            for name in self.baselines:
+                if name not in BASELINES and not is_plan_file(name):
+                    raise ValueError(f"baselines: unknown '{name}'; {suggest(name, BASELINES)}")
+            self._check_peers()
+        titles = [text.title for text in self.held_out]
+        if TRAINING in titles:
+            raise ValueError("held_out: 'training' is the name of the text that is trained on; set 'name' to another")
+        if "calibration" in titles:
+            raise ValueError("held_out: 'calibration' is the name of the calibration text; set 'name' to another")
+        if any(text.sequences < 2 for text in self.held_out):
+            raise ValueError("held_out: an interval needs at least 2 sequences of each text")
+        if len(set(titles)) != len(titles):
+            raise ValueError("held_out: two texts have the same name; set 'name' on one of them")
+        kinds = {gene.kind for gene in self.genes}
+        if self.score in ("hidden_error", "kl_full") and "hidden" in kinds:
+            raise ValueError(
+                f"score: {self.score} needs residual streams of one width, and the recipe has a hidden gene; use kl"
+            )
+        rotated = "hidden" in kinds and self.widths.hidden == "pca"
+        if self.pruner in ("sparsegpt", "admm") and "sparsity" in kinds and rotated:
+            raise ValueError(
+                f"pruner: {self.pruner} updates weights of an unrotated residual stream; use wanda, ria or magnitude, "
+                "or widths: {hidden: magnitude}"
+            )
+        effort = self.effort
+        unlimited = effort.tokens is None and effort.evaluations is None and effort.minutes is None
+        endless = isinstance(self.strategy, RandomSettings | EvolutionSettings | SamplerSettings)
+        if endless and unlimited:
+            raise ValueError(
+                f"effort: {self.strategy.name} search has no end of its own; give tokens, evaluations or minutes"
+            )
+        if isinstance(self.strategy, EvopressSettings) and self.strategy.schedule == "auto":
+            if effort.tokens is None and effort.minutes is None:
+                raise ValueError("effort: schedule 'auto' is sized from effort.tokens or effort.minutes; give one")
+        self._check_objectives()
+        self._check_latency()
+        self._check_training()
+        return self
+
+    def _check_peers(self) -> None:
+        """Raises ValueError for baselines from files whose names cannot be those of plans."""
+        for title, path in self.peers.items():
+            taken = (
+                title in (*BASELINES, "found", "untrained", "dense", "knee")
+                or title.startswith("front-")
+                or title.isdigit()
+            )
+            taken = taken or re.fullmatch(rf"({'|'.join(BASELINES)})-\d+", title) is not None
+            if taken or not is_name(title):
+                raise ValueError(f"baselines: '{path}': '{title[:100]}' cannot be a plan's name; rename the file")
+        files = [name for name in self.baselines if is_plan_file(name)]
+        if len(files) > len(self.peers):
+            raise ValueError("baselines: two files have the same name but for their folder or ending; rename one")
+
+    def _check_objectives(self) -> None:
+        """Raises ValueError for objectives that are none, or that the strategy cannot search for."""
+        try:
+            objectives = parse_objectives(self.objectives)
+        except SecateurError as error:
+            raise ValueError(str(error)) from None
+        kinds = {gene.kind for gene in self.genes}
+        if len(objectives) == 1:
+            own = objectives[0].name in get_args(ScoreName)
+            raise ValueError(
+                "objectives: one alone is no front; add a cost"
+                + (f", or write score: {objectives[0].name}" if own else "")
+            )
+        if objectives and self.score != "kl":
+            raise ValueError("score: objectives say what is scored; leave it out")
+        if len(objectives) > 1 and not any(objective.is_cost for objective in objectives) and not self.budgets:
+            raise ValueError("objectives: the dense model is best in all of these; add a cost such as parameters")
+        if "hidden" in kinds and {"kl_full", "hidden_error"} & set(self.objectives):
+            raise ValueError("objectives: kl_full and hidden_error need residual streams of one width; use kl")
+        unknown = sorted(set(self.reference) - set(self.objectives))
+        if unknown:
+            raise ValueError(
+                f"reference: '{unknown[0]}' is no objective of this recipe; {suggest(unknown[0], self.objectives)}"
+            )
+        for_front = self.strategy.name in FRONT_STRATEGIES
+        if objectives and not for_front:
+            raise ValueError(
+                f"objectives: {self.strategy.name} minimises one score; for a front use one of "
+                f"{', '.join(FRONT_STRATEGIES)}"
+            )
+        if not objectives and isinstance(self.strategy, EvolutionSettings | SamplerSettings):
+            raise ValueError(
+                f"strategy: {self.strategy.name} searches for a front; write objectives: [kl, parameters] or the like"
+            )
+
+    def _check_latency(self) -> None:
+        """Raises ValueError for a latency that nothing measures, or that is measured for nothing."""
+        wanted = [name for name in (*self.objectives, *self.budgets) if name in LATENCIES]
+        if wanted and self.latency is None:
+            raise ValueError(
+                f"latency: '{wanted[0]}' is wanted, but no device is named; write latency: {{device: cpu}}, or "
+                "{device: estimate, gflops: 50, bandwidth: 20}"
+            )
+        if self.latency is None:
+            return
+        if not wanted:
+            raise ValueError(
+                "latency: a device is named, but nothing is said about latency; add it to 'objectives' or 'budgets'"
+            )
+        if {gene.kind for gene in self.genes} == {"sparsity"} and wanted:
+            raise ValueError(
+                f"latency: '{wanted[0]}' does not change with zeros in dense matrices, and the recipe has only "
+                "sparsity genes; add genes that narrow or drop"
+            )
+        device = self.model.device.split(":")[0]
+        if self.latency.device in ("cpu", "cuda") and self.latency.device != device:
+            raise ValueError(
+                f"latency.device: {self.latency.device}, but the model is on {self.model.device}; set model.device "
+                f"to {self.latency.device} too"
+            )
+        if self.latency.device == "llama.cpp" and device != "cpu":
+            raise ValueError("latency.device: llama.cpp is searched on the table of the CPU; set model.device to cpu")
+        if "decode" in wanted and not self.latency.decode:
+            raise ValueError("latency.decode: 0, but decoding is an objective or has a budget; set how many tokens")
+
+    def _check_training(self) -> None:
+        """Raises ValueError for training that is missing, or that would train for nothing."""
+        darwin = isinstance(self.strategy, DarwinSettings)
+        if self.training is None:
+            if darwin:
+                raise ValueError("training: darwin trains its candidates; say how, such as training: {what: lora}")
+            return
+        if self.objectives:
+            raise ValueError("training: candidates for one budget are trained, a front's are not; leave it out")
+        if self.score in ("kl_full", "hidden_error"):
+            raise ValueError(
+                f"score: {self.score} compares with the dense model's own head or stream; to train, use kl"
+            )
+        plain, own = TrainingSettings(), ("candidates", "stages", "sequences")
+        if darwin and any(getattr(self.training, name) != getattr(plain, name) for name in own):
+            raise ValueError("training: darwin has its own stages; leave 'candidates', 'stages' and 'sequences' out")
+        own_stages = self.strategy.training if isinstance(self.strategy, DarwinSettings) else self.training.stages
+        for name in ("optimiser", "learning_rate"):
+            value = getattr(self.training, name)
+            if isinstance(value, tuple) and len(value) != len(own_stages):
+                raise ValueError(
+                    f"training.{name}: {len(value)} values for {len(own_stages)} stages; write one, or one for each"
+                )
+        if not darwin and self.training.sequences > self.calibration.sequences:
+            raise ValueError(
+                f"training.sequences: {self.training.sequences}, but calibration has {self.calibration.sequences}"
+            )
+
+    @property
+    def training_text(self) -> TextSettings | None:
+        """What candidates are trained on; None: they are not."""
+        if self.training is None:
+            return None
+        if self.training.text is not None:
+            return self.training.text.model_copy(update={"name": TRAINING})
+        # Darwin's numbers of tokens are totals already.
+        tokens = self.strategy.training[-1] if isinstance(self.strategy, DarwinSettings) else sum(self.training_tokens)
+        sequences = -(-tokens // self.calibration.length)
+        return self.calibration.model_copy(update={"sequences": sequences, "positions": None, "name": TRAINING})
+
+    @property
+    def training_tokens(self) -> tuple[int, ...]:
+        """What each stage trains on, of a search whose best candidates are trained."""
+        if self.training is None:
+            return ()
+        step = self.training.batch * (self.training.text or self.calibration).length
+        return tuple(stage.tokens or (stage.steps or 0) * step for stage in self.training.stages)
+
+    @property
+    def goal_sequences(self) -> int:
+        """On how many calibration sequences all genomes of a front are compared."""
+        return min(getattr(self.strategy, "sequences", 1), self.calibration.sequences)
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """What candidates are scored on; the first is what a search for one plan minimises."""
+        names = tuple(one.score for one in parse_objectives(self.objectives) if not one.is_cost)
+        return names or (self.score,)
+
+    @property
+    def peers(self) -> dict[str, str]:
+        """Baselines that are plan files, by the name that their plan has here: the file's, without its ending."""
+        names = () if self.baselines == "all" else self.baselines
+        return {Path(name).stem: name for name in names if is_plan_file(name)}
+
+    def wanted_baselines(self) -> tuple[str, ...]:
+        """Those by rule or search that apply to the kinds of genes the recipe has."""
+        kinds = {gene.kind for gene in self.genes}
+        apply: list[str] = []
+        if kinds & {"attention", "mlp", "block"}:
+            apply += DEPTH_BASELINES
+        if any(gene.narrows for gene in self.genes):
+            apply += WIDTH_BASELINES
+        if "sparsity" in kinds:
+            apply += SPARSITY_BASELINES
+        apply += [name for name in SEARCH_BASELINES if name != "multipruner" or any(g.narrows for g in self.genes)]
+        if self.objectives:
+            # A front is compared with lines of the same rule in several sizes, and with random search.
+            apply = [name for name in apply if name in FRONT_BASELINES]
+        return tuple(name for name in apply if self.baselines == "all" or name in self.baselines)
+
+    def digest(self) -> str:
+        """Names the recipe; settings that it does not use leave the name as it was before they existed."""
+        values = self.model_dump(mode="json")
+        unused = {"tasks"} if not any(name.startswith("lm-eval:") for name in self.objectives) else set()
+        for name, plain in (("code", False), ("timeout", None)):
+            if values["tasks"][name] == plain:
+                del values["tasks"][name]
+        unused |= {"latency"} if self.latency is None else set()
+        unused |= {"training"} if self.training is None else set()
+        unused |= {"target"} if self.target is None else set()
+        unused |= {"objectives", "reference", "front"} if not self.objectives else set()
+        values = {name: value for name, value in values.items() if name not in unused}
+        texts = [values["calibration"], *values["held_out"]]
+        stages = values["training"]["stages"] if self.training is not None else []
+        new = [(values["strategy"], "race"), *((text, "positions") for text in texts), *((s, "steps") for s in stages)]
+        new += [(values["strategy"], "warm")] if self.strategy.name == "darwin" else []
+        texts += [values["training"]["text"]] if self.training is not None and self.training.text is not None else []
+        new += [(text, "config") for text in texts]
+        for section, name in new:
+            if section.get(name, 0) is None:
+                del section[name]
+        for text in texts:
+            if not text["prefix"]:
+                del text["prefix"]
+        if self.model.saved_dtype == self.model.dtype:
+            del values["model"]["saved_dtype"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

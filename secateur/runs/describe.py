@@ -1,0 +1,153 @@
+"""What a recipe would search, and what it would take, from the model's configuration alone."""
+
+import math
+from dataclasses import dataclass
+
+from ..fitness.model.configuration import source_bytes
+from ..fitness.timing.speed import matrix_speed
+from ..search.strategies.evopress import PUBLISHED, Schedule
+from ..space.budget import labelled, shown
+from ..space.space import Space
+from . import problem
+from .asked.recipe import Recipe
+from .asked.settings import SEARCH_BASELINES
+from .asked.strategy_settings import (
+    DarwinSettings,
+    EvolutionSettings,
+    EvopressSettings,
+    SamplerSettings,
+    SurrogateSettings,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What would be searched, ready to be shown."""
+
+    genes: int
+    size: int
+    context: int
+    kinds: tuple[tuple[str, str, str, str], ...]
+    costs: tuple[tuple[str, str, str, str, str], ...]
+    lines: tuple[str, ...]
+
+
+def describe(recipe: Recipe) -> Description:
+    """Describes the space of a recipe from the model's configuration alone.
+
+    Raises:
+        SecateurError: recipe, model and budgets do not fit together.
+    """
+    space = problem.build_space(recipe)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for gene in space.genes:
+        labels = ", ".join(str(gene.label(level)) for level in range(len(gene.levels)))
+        groups.setdefault((gene.kind, labels), []).append(gene.site)
+    kinds = tuple(
+        (kind, str(len(sites)), labels, sites[0] if len(sites) == 1 else f"{sites[0]} … {sites[-1]}")
+        for (kind, labels), sites in groups.items()
+    )
+    estimate = space.latency is not None and space.latency.estimate
+    dense, least = space.dense_costs.to_json(), space.costs(space.smallest).to_json()
+    limits = {budget.cost: f"<= {shown(budget.cost, budget.limit)}" for budget in space.budgets}
+    costs = tuple(
+        (
+            labelled(name, estimate),
+            shown(name, full),
+            shown(name, least[name]),
+            f"{least[name] / max(1, full):.4f}",
+            limits.get(name, ""),
+        )
+        for name, full in dense.items()
+    )
+    lines = [f"Target: {recipe.target}; every plan of this space can go there."] if recipe.target else []
+    lines += [
+        _about_budgets(recipe, space),
+        f"Baselines: {', '.join((*recipe.wanted_baselines(), *recipe.peers.values())) or 'none'}.",
+    ]
+    if any(gene.narrows for gene in space.genes):
+        widths = recipe.widths
+        hidden = f", residual width by {widths.hidden}" if any(gene.kind == "hidden" for gene in space.genes) else ""
+        lines.append(f"Widths: kept by {widths.order}, repair {widths.repair or 'none'}{hidden}.")
+    if recipe.latency is not None:
+        known = space.latency
+        how = f"an estimate for {known.device}" if known is not None else "measured when a search begins"
+        lines.append(f"Latency of one request, {problem.workload_of(recipe.latency)}: {how}.")
+    if recipe.objectives:
+        lines.append(f"Objectives: {', '.join(recipe.objectives)}; the answer is a front.")
+    size = source_bytes(recipe.model.path)
+    if size is not None:
+        written = space.dense_costs.weight_bytes
+        note = f", {written:,} in the dtype that is written" if abs(written - size) > size // 20 else ""
+        if written > 1.05 * size:
+            note += f"; a plan that keeps more than {size / written:.2f}x of that is larger than what went in"
+        lines.append(f"Model: {size:,} bytes as it is stored{note}.")
+    widths_rounded = sorted({gene.kind for gene in space.genes if gene.narrows and gene.kind in ("mlp", "hidden")})
+    for kind in widths_rounded:
+        steps = [level for gene in space.genes if gene.kind == kind for level in gene.levels if isinstance(level, int)]
+        lines.append(f"Widths of kind {kind} are multiples of {math.gcd(*steps)}.")
+    lines += _estimate(recipe, space)
+    return Description(len(space.genes), space.size, space.context, kinds, costs, tuple(lines))
+
+
+def _about_budgets(recipe: Recipe, space: Space) -> str:
+    if len(space.budgets) < len(recipe.budgets):
+        return "Whether budgets on latency can be kept is known once it is measured" + (
+            "; the others can." if space.budgets else "."
+        )
+    return "Budgets can be kept." if space.budgets else "No budget: every genome is feasible."
+
+
+def _estimate(recipe: Recipe, space: Space) -> list[str]:
+    """Tokens and time of the search, from a short measurement of matrix products on this machine."""
+    operations = matrix_speed(recipe.model.dtype, recipe.model.device)
+    tokens = expected_tokens(recipe, space)
+    if operations is None:
+        shown = f"about {tokens:,} tokens" if tokens is not None else "its length depends on what it finds"
+        return [f"Search: {shown}. {recipe.model.device} is not on this machine, so no time can be estimated."]
+    speed = operations / (2 * space.dense_costs.macs)
+    if recipe.effort.minutes is not None:
+        tokens = min(tokens or int(speed * 60 * recipe.effort.minutes), int(speed * 60 * recipe.effort.minutes))
+    if tokens is None:
+        return ["Search: its length depends on what it finds; limit it with 'effort'."]
+    held_out = sum(text.sequences * text.length for text in recipe.held_out) * (len(recipe.wanted_baselines()) + 2)
+    searched = sum(name in recipe.wanted_baselines() and name != recipe.strategy.name for name in SEARCH_BASELINES)
+    total = (tokens * (1 + searched) + held_out) / speed / 60
+    return [
+        f"Search: about {tokens:,} tokens; {searched} searched baselines with at most as many each; confirmation about "
+        f"{held_out:,}.",
+        f"Estimated time on {recipe.model.device} of this machine: at most {total:.1f} minutes at {speed:,.0f} dense "
+        "tokens per second; what candidates share is computed once, and searches often end sooner. The preparation of "
+        "levels and widths comes on top.",
+    ]
+
+
+def expected_tokens(recipe: Recipe, space: Space) -> int | None:
+    """About how many tokens the search will forward; None when only running it can tell."""
+    strategy, length = recipe.strategy, recipe.calibration.length
+    if recipe.effort.tokens is not None:
+        return recipe.effort.tokens
+    if isinstance(strategy, EvolutionSettings | SamplerSettings):
+        return (recipe.effort.evaluations or 0) * strategy.sequences * length or None
+    if isinstance(strategy, EvopressSettings):
+        if strategy.schedule == "auto":
+            return None
+        if isinstance(strategy.schedule, str):
+            schedule = PUBLISHED[strategy.schedule.removeprefix("published-")]
+            return schedule.generations * schedule.tokens_per_generation()
+        explicit = Schedule(**strategy.schedule.model_dump())
+        return explicit.generations * explicit.tokens_per_generation(strategy.minibatches == "fresh")
+    if isinstance(strategy, DarwinSettings):
+        return None  # most of it is training
+    if strategy.name == "exhaustive":
+        return space.size * strategy.sequences * length
+    if strategy.name == "multipruner":
+        return strategy.evaluations * strategy.sequences * length if strategy.evaluations else None
+    if strategy.name == "random":
+        return (recipe.effort.evaluations or 0) * strategy.sequences * length or None
+    singles = 1 + sum(min(strategy.anchors or len(g.levels), len(g.levels) - 1) for g in space.genes)
+    if isinstance(strategy, SurrogateSettings):
+        return None  # it ends when nothing promises much any more
+    if strategy.name == "knapsack":
+        return (singles + 1) * strategy.sequences * length
+    return strategy.evaluations * strategy.sequences * length if strategy.evaluations else None

@@ -1,0 +1,205 @@
+"""From a recipe to the space and the goal; needs no model."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..fitness.model.configuration import has_zeros, load_config
+from ..fitness.zeros.level_store import needs_text
+from ..search.archive import Goal
+from ..space.budget import parse_budgets, parse_limit
+from ..space.build import check_some, hidden_gene, liked_multiple, parse_layers, sparsity_genes, structured_genes
+from ..space.costs import Additions, Costs
+from ..space.errors import SecateurError
+from ..space.families.table import anatomy, saved_dtype
+from ..space.gene import Gene, Sparsity
+from ..space.genome import Genome
+from ..space.latency import LatencyTable, Peak, Workload, roofline, table_from_json
+from ..space.objective import parse_objectives
+from ..space.space import Space
+from .asked.recipe import Recipe
+from .asked.settings import LatencySettings
+from .record.folder import RunFolder
+from .record.journal import ZEROS
+
+NONZERO = {"linear_weights", "nonzero_parameters"}
+"""Costs that zeros lower."""
+COUNTING = 2
+"""How a run counts, which its journal notes. 1, where it does not: KV caches of one token, relative budgets on linear
+weights cut off and not rounded to whole rows, and zeros that a model has by itself as weights."""
+
+
+def counting_of(folder: RunFolder) -> int:
+    """How a run counts that has begun; else how it will. Raises SecateurError where a newer version has begun it."""
+    noted, begun = folder.journal.fact("counting"), folder.journal.fact("config") is not None
+    if noted not in (None, COUNTING):
+        raise SecateurError(f"{folder.path}: counts costs in way {noted}, which this secateur does not know")
+    return 1 if noted is None and begun else COUNTING
+
+
+def build_space(
+    recipe: Recipe, config: dict[str, Any] | None = None, table: LatencyTable | None = None, counting: int = COUNTING
+) -> Space:
+    """The space of a recipe; reads the model's configuration and no weights.
+
+    `table`: the measured latency, once there is one; budgets on it are left out before. `counting`: that of a run.
+
+    Raises:
+        SecateurError: anything about model, genes or budgets that does not fit.
+    """
+    config = config if config is not None else load_config(recipe.model.path, recipe.model.trust_remote_code)
+    saved = saved_dtype(recipe.model.saved_dtype, config)
+    shape = anatomy(config, saved)
+    target = None
+    if recipe.target is not None:
+        from ..plans.targets import restricted, target_of  # which takes a while, and few ask for it
+
+        target = target_of(recipe.target)
+    if target is not None and target.first and not recipe.keep_first_attention:
+        raise SecateurError(f"target: {recipe.target} reads sizes off layer 0; leave keep_first_attention as it is")
+    genes: list[Gene] = []
+    for settings in recipe.genes:
+        layers = parse_layers(settings.layers, len(shape.blocks))
+        if settings.kind == "sparsity":
+            levels = [Sparsity.parse(level) for level in settings.levels if not isinstance(level, tuple)]
+            genes += sparsity_genes(shape, levels, layers, settings.per, settings.group)
+        elif settings.kind == "hidden":
+            genes.append(hidden_gene(shape, settings.levels, settings.multiple_of, recipe.widths.hidden))
+        else:
+            multiple, together = settings.multiple_of, settings.per == "model"
+            if target is not None and settings.levels:
+                if settings.kind == "mlp" and target.multiple > 1:
+                    multiple = math.lcm(multiple or liked_multiple(shape.blocks[0].channels), target.multiple)
+                together = together or (target.uniform and settings.kind != "block")
+            first = recipe.keep_first_attention
+            made = structured_genes(shape, settings.kind, layers, first, settings.levels, multiple, together)
+            check_some(made, settings.kind, layers, first)
+            genes += made
+    narrows = any(gene.narrows and gene.kind != "hidden" for gene in genes)
+    additions = Additions(
+        bias=narrows and recipe.widths.repair == "bias",
+        projection=recipe.widths.hidden == "pca" and shape.tied and any(gene.kind == "hidden" for gene in genes),
+    )
+    space = Space(shape, tuple(genes), context=recipe.context, additions=additions, cached=1 if counting == 1 else None)
+    if recipe.target is not None:
+        left = restricted(space, recipe.target, recipe.model.path, saved, config)
+        space = replace(space, genes=left)
+    if recipe.latency is not None:
+        _check_positions(recipe.latency, config)
+        if not shape.causal and recipe.latency.decode:
+            raise SecateurError(f"latency.decode: {shape.family} is an encoder and decodes nothing; set it to 0")
+        if recipe.latency.device == "estimate":
+            table = estimated(recipe.latency, space)
+        if table is not None:
+            space = space.with_latency(table)
+    rounded = (space.weights_left,) if counting > 1 else ()
+    space = space.with_budgets(parse_budgets(recipe.budgets, space.dense_costs, *rounded))
+    _reference(recipe, space)
+    _check_objectives(recipe, space)
+    needs_text(recipe.pruner)
+    try:
+        space.check_budgets()
+    except SecateurError:
+        # Of a model that was pruned before less is left than its genes say; how much is counted when it is loaded.
+        broken = {budget.cost for budget in space.budgets if not budget.allows(space.costs(space.smallest))}
+        if counting == 1 or not broken <= NONZERO or not has_zeros(recipe.model.path):
+            raise
+    return space
+
+
+def _check_positions(settings: LatencySettings, config: Mapping[str, Any]) -> None:
+    """Raises SecateurError for a request that is longer than the model's positions."""
+    most = config.get("max_position_embeddings") or config.get("n_positions")
+    if most is not None and settings.prefill + settings.decode > most:
+        raise SecateurError(
+            f"latency: {settings.prefill} tokens in and {settings.decode} out are more than the model's {most} "
+            "positions"
+        )
+
+
+def _check_objectives(recipe: Recipe, space: Space) -> None:
+    """Raises SecateurError for a cost that no genome of the space changes: there would be no front."""
+    dense, least = space.dense_costs.to_json(), space.costs(space.smallest).to_json()
+    for objective in parse_objectives(recipe.objectives):
+        if objective.name in dense and dense[objective.name] == least[objective.name]:
+            changing = [name for name in dense if dense[name] != least[name]]
+            raise SecateurError(
+                f"objectives: {objective.name} is the same for every genome of this space; choose from "
+                f"{', '.join(changing)}"
+            )
+
+
+def workload_of(settings: LatencySettings) -> Workload:
+    return Workload(settings.batch, settings.prefill, settings.decode)
+
+
+def estimated(settings: LatencySettings, space: Space) -> LatencyTable:
+    """The roofline estimate for a device that is not at hand."""
+    assert settings.gflops is not None
+    assert settings.bandwidth is not None
+    peak = Peak(settings.gflops * 1e9, settings.bandwidth * 1e9)
+    name = settings.name or f"{settings.gflops:g} GFLOP/s, {settings.bandwidth:g} GB/s"
+    return roofline(space.anatomy, space.shapes(), workload_of(settings), peak, name)
+
+
+def goal_of(recipe: Recipe, space: Space) -> Goal | None:
+    """What a search for a front minimises; None where the recipe asks for one plan.
+
+    Raises:
+        SecateurError: a reference that cannot be read.
+    """
+    if not recipe.objectives:
+        return None
+    return Goal(parse_objectives(recipe.objectives), recipe.goal_sequences, _reference(recipe, space))
+
+
+def _reference(recipe: Recipe, space: Space) -> tuple[tuple[str, float], ...]:
+    """The worst values of interest that the recipe names; latencies relative to a table that is not there are left."""
+    found = []
+    for objective in parse_objectives(recipe.objectives):
+        raw = recipe.reference.get(objective.name)
+        if raw is None:
+            continue
+        where = f"reference.{objective.name}"
+        if objective.is_cost:
+            limit = parse_limit(objective.name, raw, space.dense_costs, where)
+            if limit is not None:
+                found.append((objective.name, float(limit)))
+            continue
+        try:
+            found.append((objective.name, float(raw)))
+        except ValueError:
+            raise SecateurError(f"{where}: cannot read '{raw}'; write a number, such as 2.5") from None
+    return tuple(found)
+
+
+def space_of(folder: RunFolder) -> Space:
+    """The space of a run, from what its journal noted of the model and its latency; needs no model."""
+    table = folder.journal.fact("latency")
+    known = table_from_json(table) if table is not None else None
+    space = build_space(folder.recipe, folder.journal.fact("config"), known, counting_of(folder))
+    counted, zeros = check_genomes(folder, space), folder.journal.fact(ZEROS)
+    if zeros is None:
+        return space
+    dense = space.dense_costs
+    counted[space.dense] = replace(
+        dense,
+        nonzero_parameters=dense.nonzero_parameters - zeros["linears"] - zeros["outside"],
+        linear_weights=dense.linear_weights - zeros["linears"],
+    )
+    return replace(space, counted=counted)
+
+
+def check_genomes(folder: RunFolder, space: Space) -> dict[Genome, Costs]:
+    """The costs of all genomes that a journal speaks of.
+
+    Raises:
+        SecateurError: one is not in the space of the run's recipe.
+    """
+    journal = folder.journal
+    counted = {evaluation.genome: evaluation.costs for _, evaluation in journal.evaluations()}
+    genomes = counted.keys() | {choice.genome for choice in journal.choices().values()}
+    if not all(space.contains(genome) for genome in genomes):
+        raise SecateurError(f"{folder.path}: its journal has genomes that its recipe's space does not; restore both")
+    return counted

@@ -1,0 +1,127 @@
+"""A run on disk: the resolved recipe, the journal, and files that can be rebuilt from those two."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+
+from ...files import write_text
+from ...space.errors import SecateurError, StorageError
+from ..asked.reading import read_recipe
+from ..asked.recipe import Recipe
+from .journal import Journal, difference
+
+OWN = ("recipe.yaml", ".lock", *(f"journal.sqlite{suffix}" for suffix in ("", "-journal", "-wal", "-shm")))
+"""The files of a run that are written, or say what is."""
+
+
+def check_free(path: Path) -> None:
+    """Raises SecateurError when there is something at `path` already."""
+    if (path / "recipe.yaml").exists():
+        raise SecateurError(f"{path} is a run already; 'secateur resume {path}' continues it, --out names another")
+    # A kill while the recipe was being written leaves a hidden temporary file and nothing else.
+    if path.exists() and (
+        not path.is_dir() or any(not file.name.startswith(".recipe.yaml.") for file in path.iterdir())
+    ):
+        raise SecateurError(f"{path} exists and is not empty; --out names another folder")
+
+
+class RunFolder:
+    """An open run. One process at a time writes to it; the lock goes with the process, however that ends."""
+
+    def __init__(self, path: Path, recipe: Recipe, journal: Journal, lock: int | None) -> None:
+        self.path, self.recipe, self.journal, self._lock = path, recipe, journal, lock
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe) -> "RunFolder":
+        """Begins a run in `path`, which must be empty or not exist.
+
+        Raises:
+            SecateurError: there is something already, or the folder cannot be written.
+        """
+        check_free(path)
+        write_text(path / "recipe.yaml", recipe.to_yaml())
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path, writing: bool = True) -> "RunFolder":
+        """Opens a run for reading, or for continuing it.
+
+        Raises:
+            SecateurError: not a run, its recipe was changed, or another process is writing to it.
+        """
+        file = path / "recipe.yaml"
+        if not file.is_file():
+            raise SecateurError(f"{path} is no run: it has no recipe.yaml")
+        recipe = read_recipe(file, kept=True)
+        if not writing and not (path / "journal.sqlite").is_file():
+            raise SecateurError(f"{path} has no journal yet; 'secateur resume {path}' starts it")
+        for name in OWN:
+            if (path / name).is_symlink():
+                raise SecateurError(f"{path / name} is a link out of the run's folder; put the file itself there")
+        lock = _locked(path) if writing else None
+        try:
+            journal = Journal(path / "journal.sqlite")
+            if writing or journal.fact("recipe") is not None:
+                _check_recipe(journal, recipe, file)
+        except SecateurError:
+            if lock is not None:
+                os.close(lock)
+            raise
+        return cls(path, recipe, journal, lock)
+
+    def check_begun(self) -> None:
+        """Raises SecateurError where nothing has been evaluated yet."""
+        if any(self.journal.fact(name) is None for name in ("config", "model", "texts")):
+            raise SecateurError(f"{self.path}: nothing has been evaluated yet; 'secateur resume {self.path}' goes on")
+
+    def inside(self, folder: str, name: str) -> Path:
+        """A file in one of the run's own folders, for writing.
+
+        Raises:
+            StorageError: the name leads elsewhere, or the folder is a link to another place.
+        """
+        path = self.path / folder / name
+        if Path(name).name != name or (self.path / folder).is_symlink() or path.is_symlink():
+            raise StorageError(f"cannot write {path}: it leads out of the run's folder")
+        return path
+
+    def close(self) -> None:
+        self.journal.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _check_recipe(journal: Journal, recipe: Recipe, file: Path) -> None:
+    """Raises SecateurError where the recipe is another than the run began with, and says in what."""
+    values = recipe.model_dump(mode="json")
+    noted = journal.fact("recipe")
+    if noted is not None and noted != recipe.digest():
+        before = journal.fact("recipe values")
+        what = difference(before, values) if before is not None else "its digest differs"
+        raise SecateurError(f"{file} is not what this run began with ({what}); put that back, or start a new run")
+    if noted is None:
+        journal.settle("recipe values", values, f"{file}")
+        journal.settle("recipe", recipe.digest(), f"{file}")
+
+
+def _locked(path: Path) -> int:
+    try:
+        handle = os.open(path / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise SecateurError(f"{path}: cannot be written: {error}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise SecateurError(f"{path}: another process is working on this run") from None
+    return handle

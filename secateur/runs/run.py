@@ -1,0 +1,116 @@
+"""Carries a run through search, baselines, confirmation and timing."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+from ..fitness.bench import Bench
+from ..fitness.cache import digest
+from ..fitness.model.configuration import load_config, source_bytes
+from ..fitness.scores.own import check_own, is_own
+from ..fitness.timing.llama_cpp import load_llama_cpp
+from ..plans.checkpoint.gguf import check_space
+from ..search.strategy import Pool
+from .asked.recipe import Recipe
+from .problem import build_space, check_genomes, counting_of, goal_of
+from .record.folder import RunFolder, check_free
+from .record.journal import CALIBRATION, SOURCE_BYTES
+from .stages.comparing import baseline, compare_file
+from .stages.confirming import confirm
+from .stages.searching import Execution, search_found
+from .stages.starts import from_files, keep_peer, peer
+from .stages.timing import time_choices, with_latency
+from .strategies import make_steps, trained_selection
+from .watcher import Watcher
+from .workplace import load_bench, memo_of, tasks_of, with_zeros
+
+NO_LIMIT = 10**18
+
+LIBRARIES = ("moocore", "numpy", "optuna", "pymoo")
+"""What the replay of a search for a front depends on; our own strategy also on scipy."""
+
+
+def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | None = None) -> None:
+    """Carries a run through to its end from wherever it stands: search, baselines, confirmation on held-out text.
+
+    Everything already in the journal is answered from there, so that a killed run goes on where it was;
+    `bench` is what `start` has loaded already.
+
+    Raises:
+        SecateurError: anything that is the user's to mend; what was finished is kept.
+    """
+    watcher = watcher or Watcher()
+    recipe = folder.recipe
+    config = load_config(recipe.model.path, recipe.model.trust_remote_code)
+    counting = counting_of(folder)
+    space = build_space(recipe, config, counting=counting)
+    check_genomes(folder, space)
+    if bench is None:
+        watcher.phase("loading the model and its texts", None)
+        bench = load_bench(recipe, space)
+    journal = folder.journal
+    if counting > 1:
+        journal.settle("counting", counting, "the way of counting costs")
+    size = source_bytes(recipe.model.path)
+    if size is not None and journal.fact(SOURCE_BYTES) is None:
+        journal.settle(SOURCE_BYTES, size, "the size of the model's files")
+    journal.settle("config", config, "the model's configuration")
+    journal.settle("model", bench.digest, f"model {recipe.model.path}")
+    journal.settle(
+        "texts",
+        {
+            t: {"source": s.name, "digest": s.digest, "sequences": len(s), "length": s.length}
+            | ({"prefix": list(s.prefix)} if s.prefix else {})
+            for t, s in bench.texts.items()
+        },
+        "the text",
+    )
+    bench.prepare(space, watcher.blocks)
+    if bench.orders:
+        orders = bench.kept_orders()
+        journal.settle("order", digest(orders), "the importance order of heads and channels")
+        if journal.fact("orders") is None:
+            journal.settle("orders", orders, "the importance order of heads and channels")
+    space = with_latency(folder, space, bench, watcher)
+    space = with_zeros(folder, space, bench)
+    if space.budgets and space.feasible(space.dense):
+        watcher.say("the dense model keeps the budgets as it is: lower them to have anything removed")
+    memo = memo_of(folder, space, bench, CALIBRATION, recipe.scores, watcher)
+    pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
+    execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space))
+    if execution.goal is not None or recipe.strategy.name == "surrogate":
+        names = (*LIBRARIES, "scipy") if recipe.strategy.name == "surrogate" else LIBRARIES
+        libraries = {name: version(name) for name in names}
+        journal.settle("libraries", libraries, "the version of what searches")
+    search_found(execution)
+    for name in recipe.wanted_baselines():
+        baseline(execution, name)
+    for title, path in recipe.peers.items():
+        compare_file(execution, title, path)
+    confirm(execution)
+    time_choices(folder, space, bench, watcher)
+
+
+def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
+    """Begins a run in `path`: checks all that can go wrong before any long work, and only then makes the folder.
+
+    Raises:
+        SecateurError: recipe, model, texts and budgets do not fit together, or `path` is taken.
+    """
+    check_free(path)
+    space = build_space(recipe)
+    for name in filter(is_own, recipe.scores):
+        check_own(name, tasks_of(recipe), recipe.goal_sequences)
+    if recipe.latency is not None and recipe.latency.device == "llama.cpp":
+        load_llama_cpp()
+        check_space(space, load_config(recipe.model.path, recipe.model.trust_remote_code))
+    from_files(getattr(recipe.strategy, "initial", ()), space)
+    peers = {file: peer(file, space) for file in recipe.peers.values()}
+    pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
+    selection = trained_selection(recipe, space, pool, recipe.effort.tokens)
+    tokens = recipe.effort.tokens or NO_LIMIT
+    make_steps(recipe, recipe.strategy, space, pool, tokens - selection.cost() if selection else tokens)
+    bench = load_bench(recipe, space)
+    folder = RunFolder.create(path, recipe)
+    for file, genome in peers.items():
+        keep_peer(file, genome, folder.journal)
+    return folder, bench

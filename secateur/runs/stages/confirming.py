@@ -1,0 +1,23 @@
+"""Scores what was chosen on text that no search saw."""
+
+from ...search.strategy import Batch
+from ..workplace import memo_of
+from .searching import Execution
+from .trained import trained_finalists
+
+HELD_OUT_SCORES = ("kl", "cross_entropy")
+
+
+def confirm(execution: Execution) -> None:
+    """Scores every choice, and the dense model, on held-out text that no search saw."""
+    genomes = {choice.genome: None for choice in execution.folder.journal.choices().values()}
+    batch = (execution.space.dense, *genomes)
+    for text in execution.recipe.held_out:
+        folder, space, bench, watcher = execution.folder, execution.space, execution.bench, execution.watcher
+        memo = memo_of(folder, space, bench, text.title, HELD_OUT_SCORES, watcher)
+        total = len(set(batch)) * text.sequences * text.length
+        watcher.phase(f"confirming on held-out {text.title}", total)
+        memo(Batch(tuple(dict.fromkeys(batch)), range(text.sequences)))
+        finalists, chain = trained_finalists(execution.folder.journal)
+        if finalists:
+            memo(Batch(finalists, range(text.sequences), trained=chain))

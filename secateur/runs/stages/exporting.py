@@ -1,0 +1,198 @@
+"""Plans of runs and of files, written for other tools and read from theirs."""
+
+from pathlib import Path
+
+from ...files import new_folder, write_bytes
+from ...fitness.bench import Bench
+from ...fitness.model.checkpoint import DTYPES, anatomy_of, check_finite, load_model, load_tokenizer, model_digest
+from ...fitness.model.configuration import load_config, locate, source_bytes
+from ...plans.checkpoint.gguf import write_gguf
+from ...plans.checkpoint.hf import export_hf
+from ...plans.checkpoint.vocabulary import Entry, of_gguf, of_tokenizer
+from ...plans.features import Source
+from ...plans.formats.sparsity import Files
+from ...plans.formats.table import FORMATS, Format, check, files, refusal
+from ...plans.plan import Plan, bare_plan, layers, read_plan, residual
+from ...plans.reading import read_states
+from ...space.errors import SecateurError, suggest
+from ...space.families.table import anatomy, saved_dtype
+from .. import problem, workplace
+from ..asked.reading import kept_recipe
+from ..record.folder import RunFolder
+from ..record.journal import FOUND
+from ..report.front import summarise_front
+from ..report.pick import pick_row
+from ..report.summary import make_plan, summarise
+
+CONTEXT = 1024
+"""Tokens at which the MACs of an imported plan are counted."""
+
+
+def pick_plan(folder: RunFolder, pick: str) -> Plan:
+    """The plan of a choice; raises SecateurError when the run has none of that name."""
+    folder.check_begun()
+    space = problem.space_of(folder)
+    front = summarise_front(folder, space)
+    summary = front.summary if front is not None else summarise(folder, space)
+    return make_plan(folder, space, summary, pick_row(pick, summary, front, space.dense_costs))
+
+
+def plan_of(path: Path, pick: str | None) -> Plan:
+    """The plan in a file, or of a run the one that `pick` means ("found" where that is None).
+
+    Raises:
+        SecateurError: `path` is neither, the run has no such plan, or something is picked from a file.
+    """
+    if path.is_file():
+        if pick is not None:
+            raise SecateurError(f"--pick {pick}: {path} is one plan; runs have several")
+        return read_plan(path)
+    with RunFolder.open(path, writing=False) as folder:
+        return pick_plan(folder, pick or FOUND)
+
+
+def source_of(plan: Plan) -> Source:
+    """A plan with the shapes of its model, from the configuration alone."""
+    config = load_config(plan.model.path)
+    shape = anatomy(config, plan.model.dtype)
+    return Source(plan, shape, plan.states(shape), config)
+
+
+def carriers(plan: Plan) -> list[tuple[Format, str | None]]:
+    """Every format, and why it cannot carry this plan; None where it can."""
+    source = source_of(plan)
+    return [(form, refusal(form, source)) for form in FORMATS.values()]
+
+
+def export_plan(plan: Plan, to: str, out: Path, trusted: bool = False, vocabulary: str | None = None) -> Path:
+    """Writes a plan as `to` into the new folder `out`; returns what was written.
+
+    `trusted`: the recipe in the plan is the user's own, and what it says of remote code counts. `vocabulary`: a GGUF of
+    the dense model whose vocabulary goes into a `gguf`, "none" for none; by default that of the model.
+
+    Raises:
+        SecateurError: an unknown format, one that cannot carry this plan, a taken folder, or another model.
+    """
+    if to not in FORMATS:
+        raise SecateurError(f"--to {to}; {suggest(to, FORMATS)}")
+    if out.exists():
+        raise SecateurError(f"{out} exists; --out names another folder")
+    if vocabulary is not None and to != "gguf":
+        raise SecateurError(f"--vocabulary {vocabulary}: is for --to gguf")
+    form = FORMATS[to]
+    source = source_of(plan)
+    if form.write is None:
+        check(form, source)
+        if to == "hf":
+            bench = _bench(source, trusted)
+            export_hf(plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, out)
+        else:
+            _write_gguf(source, out, trusted, vocabulary)
+        return out
+    _write_files(files(form, source), out)
+    return out / "plan.json" if to == "plan" else out
+
+
+def larger_than_source(plan: Plan, written: Path) -> str | None:
+    """A warning where a checkpoint came out larger than the file that the model came from; None where it did not."""
+    if not written.is_dir():
+        return None
+    size = sum(file.stat().st_size for kind in ("*.safetensors", "*.gguf") for file in written.glob(kind))
+    before = source_bytes(plan.model.path) if size else None
+    if before is None or size <= before:
+        return None
+    return (
+        f"{written} holds {size:,} bytes of weights, {size / before:.1f} times as many as {plan.model.path}, which is "
+        f"stored in fewer bits than {plan.model.dtype}: quantise it as that one was, or leave model.saved_dtype at auto"
+    )
+
+
+def _write_files(contents: Files, out: Path) -> None:
+    with new_folder(out) as folder:
+        for name, content in contents.items():
+            write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
+
+
+def _write_gguf(source: Source, out: Path, trusted: bool, vocabulary: str | None) -> None:
+    # What can be refused without the weights is refused before they are prepared.
+    entries = _vocabulary(source, vocabulary, trusted)
+    bench = _bench(source, trusted)
+    with new_folder(out) as folder:
+        saved = DTYPES[source.plan.model.dtype]
+        write_gguf(bench.model, bench.anatomy, source.states, bench.weights, folder / "model.gguf", entries, saved)
+        source.plan.write(folder / "plan.json")
+
+
+def _vocabulary(source: Source, wanted: str | None, trusted: bool) -> list[Entry]:
+    path, count = source.plan.model.path, int(source.config["vocab_size"])
+    if wanted == "none":
+        return []
+    if wanted is not None:
+        return of_gguf(Path(wanted), count)
+    located = locate(path)
+    if located.gguf is not None:
+        return of_gguf(Path(located.folder) / located.gguf, count)
+    remote = False
+    if trusted and source.plan.recipe:
+        remote = kept_recipe(source.plan.recipe, "the plan's recipe").model.trust_remote_code
+    return of_tokenizer(load_tokenizer(path, remote), count)
+
+
+def _bench(source: Source, trusted: bool) -> Bench:
+    """The model with the levels and orders that the plan was found with.
+
+    Raises:
+        SecateurError: the plan, or the model, texts or order have changed since.
+    """
+    plan = source.plan
+    if not plan.recipe:
+        return _bare_bench(source)
+    recipe = kept_recipe(plan.recipe, "the plan's recipe")
+    if not trusted:
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"trust_remote_code": False})})
+    # Which genome it is, and nothing of what it may cost, is what is compared.
+    space = problem.build_space(recipe.model_copy(update={"budgets": {}}))
+    if space.states(space.from_json(plan.genome)) != source.states:
+        raise SecateurError("the plan's layers are not those of its genome: it was changed; export the run's own plan")
+    bench = workplace.load_bench(recipe, space)
+    if bench.digest != plan.model.digest:
+        raise SecateurError(f"model {plan.model.path} is not the one the run was made with; put that one back")
+    for title, text in bench.texts.items():
+        if title in plan.texts and text.digest != plan.texts[title].digest:
+            raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
+    bench.prepare(space)
+    orders = bench.kept_orders() if bench.orders else None
+    found = layers(source.anatomy, source.states, orders), residual(source.anatomy, source.states, orders)
+    if orders is not None and found != (plan.layers, plan.hidden):
+        raise SecateurError("heads and channels come in another order than when the run was made; resume it first")
+    return bench
+
+
+def _bare_bench(source: Source) -> Bench:
+    """The model for a plan of another tool's that drops or keeps things whole: no text, level or order is needed."""
+    path, dtype = source.plan.model.path, source.plan.model.dtype
+    model = load_model(path)
+    check_finite(model, path)
+    return Bench(model, load_tokenizer(path), anatomy_of(model, dtype), model_digest(model), {}, None)
+
+
+def import_plan(path: Path, model: str, out: Path, dtype: str = "auto") -> Plan:
+    """Reads another tool's file as a plan for `model`, and writes that to the new file `out`.
+
+    `dtype`: that bytes are counted, and a checkpoint is written in; "auto" is the model's own.
+
+    Raises:
+        SecateurError: the file is of no known format or for another model, `out` exists, or the dtype is unknown.
+    """
+    if out.exists():
+        raise SecateurError(f"{out} exists; --out names another file")
+    if dtype not in ("auto", *DTYPES):
+        raise SecateurError(f"--dtype {dtype}; {suggest(dtype, ('auto', *DTYPES))}")
+    config = load_config(model)
+    dtype = saved_dtype(dtype, config)
+    shape = anatomy(config, dtype)
+    if Path(model).expanduser().exists():
+        model = str(Path(model).expanduser().absolute())
+    plan = bare_plan(path.stem, model, dtype, shape, read_states(path, shape), CONTEXT)
+    plan.write(out)
+    return plan

@@ -1,0 +1,149 @@
+"""Runs the searches of a run, and notes what they choose."""
+
+from dataclasses import dataclass
+
+from ...fitness.bench import Bench
+from ...search.archive import Archive, Goal
+from ...search.loop import Allowance, Spending, Step, run
+from ...search.memo import Memo
+from ...search.strategy import Batch, Pool, Steps, Strategy
+from ...space.errors import SecateurError
+from ...space.front import knee, thinned
+from ...space.genome import Genome
+from ...space.space import Space
+from ..asked.recipe import Recipe
+from ..record.folder import RunFolder
+from ..record.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, RANKS, Choice, Turn
+from ..strategies import make_steps, trained_selection
+from ..watcher import Watcher
+from .starts import from_files, starting
+from .trained import note_training
+
+
+@dataclass
+class Execution:
+    """A run being carried out: what `execute` keeps in hand."""
+
+    folder: RunFolder
+    space: Space
+    bench: Bench
+    watcher: Watcher
+    memo: Memo
+    pool: Pool
+    goal: Goal | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.folder.recipe
+
+
+def search_as(execution: Execution, name: str, title: str, steps: Steps, allowance: Allowance) -> Archive | None:
+    """Runs a strategy as `name` and notes its choice; for a front, the knee. Returns what a front was made from."""
+    journal = execution.folder.journal
+    spending = Spending(execution.pool.tokens_per_sequence)
+    execution.watcher.phase(title, allowance.tokens)
+    seconds = 0.0
+    archive = archive_of(execution, execution.goal) if execution.goal is not None else None
+    curve: list[tuple[int, int, float]] = []
+    known: dict[Genome, float] = {}
+    timed: set[tuple[Genome, range, tuple[float, ...]]] = set()
+    ranks: list[tuple[int, int, float]] = []
+
+    def watch(step: Step) -> None:
+        nonlocal seconds
+        for evaluation in step.evaluations:
+            # After a training it is another evaluation, with other losses.
+            told = (evaluation.genome, evaluation.sequences, evaluation.primary)
+            if told not in timed:
+                timed.add(told)
+                seconds += evaluation.seconds
+        known.update((evaluation.genome, evaluation.loss) for evaluation in step.evaluations)
+        incumbent = step.incumbent
+        note = f"best {known[incumbent]:.4f}" if incumbent in known else ""
+        if archive is not None:
+            archive.add(step.evaluations, execution.space.dense)
+            incumbent, front = archive.knee(), len(archive.front())
+            curve.append((step.spending.evaluations, step.spending.tokens, archive.hypervolume()))
+            note = f"{front} on the front, hypervolume {curve[-1][2]:.4f}"
+        if step.correlation is not None:
+            ranks.append((step.spending.evaluations, step.spending.tokens, step.correlation))
+            note += f", the model's rank correlation {step.correlation:.2f}"
+        journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, incumbent))
+        execution.watcher.at(step.spending.tokens, note)
+
+    incumbent = run(Strategy(steps), execution.memo, spending, allowance, watch)
+    if archive is not None:
+        incumbent = archive.knee()
+        journal.settle(f"{HYPERVOLUME} {name}", curve, f"the search of '{name}'")
+    if ranks:
+        journal.settle(f"{RANKS} {name}", ranks, f"the model of '{name}'")
+    if incumbent is None:
+        told = [one for text, one in journal.evaluations() if text.partition(",")[0] == CALIBRATION]
+        failed = [one.reason for one in told if one.status == "failed"]
+        why = f"; {len(failed)} evaluations failed, the last one: {failed[-1]}" if failed else ""
+        raise SecateurError(
+            f"{title}: ended after {spending.tokens:,} tokens without a genome that keeps the budgets{why}; "
+            + ("mend what fails, or " if failed else "")
+            + "let it search for longer ('effort', or the strategy's 'schedule')"
+        )
+    journal.choose(Choice(name, incumbent, spending.tokens, spending.evaluations, seconds))
+    return archive
+
+
+def archive_of(execution: Execution, goal: Goal) -> Archive:
+    """An empty archive that knows the dense model, to which all is relative; its evaluation is not the search's.
+
+    Raises:
+        SecateurError: the dense model failed, or a reference leaves no room for a front.
+    """
+    archive, dense = Archive(goal), execution.space.dense
+    [evaluation] = execution.memo(Batch((dense,), range(goal.sequences)))
+    if evaluation.status == "failed":
+        raise SecateurError(f"the dense model cannot be scored: {evaluation.reason}")
+    archive.add([evaluation], dense)
+    worst, ideal = goal.worst(evaluation), goal.ideal(evaluation)
+    for objective, high, low in zip(goal.objectives, worst, ideal, strict=True):
+        if high <= low:
+            raise SecateurError(f"reference.{objective.name}: {high:g} is not above {low:g}, the best there can be")
+    journal = execution.folder.journal
+    journal.settle(CORNERS, {"worst": worst, "ideal": ideal}, "the reference of the hypervolume")
+    return archive
+
+
+def search_found(execution: Execution) -> None:
+    """The search that the recipe asks for."""
+    recipe, journal = execution.recipe, execution.folder.journal
+    tokens = recipe.effort.tokens
+    if recipe.effort.minutes is not None:
+        if journal.fact("tokens") is None:
+            measured = int(execution.bench.tokens_per_second() * 60 * recipe.effort.minutes)
+            journal.settle("tokens", min(measured, tokens or measured), "the tokens for the given minutes")
+        tokens = journal.fact("tokens")
+    allowance = Allowance(tokens, recipe.effort.evaluations)
+    space, bench, goal = execution.space, execution.bench, execution.goal
+    initial = starting(recipe, space, bench, goal) + from_files(getattr(recipe.strategy, "initial", ()), space, journal)
+    selection = trained_selection(recipe, space, execution.pool, tokens)
+    if selection is None:
+        steps = make_steps(recipe, recipe.strategy, space, execution.pool, tokens, initial)
+    else:
+        left = tokens - selection.cost() if tokens is not None else None
+        steps = make_steps(recipe, recipe.strategy, space, execution.pool, left, initial)
+        steps = selection.steps(steps, Allowance(left, recipe.effort.evaluations))
+        allowance = Allowance(tokens)
+    archive = search_as(execution, FOUND, f"searching with {recipe.strategy.name}", steps, allowance)
+    if archive is not None:
+        choose_members(execution, archive)
+    if recipe.training is not None:
+        note_training(recipe, journal, execution.memo, selection)
+
+
+def choose_members(execution: Execution, archive: Archive) -> None:
+    """Notes the members of the front that are confirmed and timed: all, or as many as stand for them, and the knee."""
+    genomes = [genome for genome in archive.front() if genome != execution.space.dense]
+    points = [archive.members[genome] for genome in genomes]
+    chosen = thinned(points, execution.recipe.front.members) if genomes else []
+    best = knee(points) if genomes else 0
+    if chosen and best not in chosen:
+        chosen = sorted({*chosen[:-1], best}) if len(chosen) > 1 else [best]
+    for number, index in enumerate(chosen, start=1):
+        execution.folder.journal.choose(Choice(f"{MEMBER}{number:02d}", genomes[index], 0, 0, 0.0))

@@ -1,0 +1,181 @@
+"""Genomes by rule or from files, for baselines and to start from."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+
+from ...fitness.bench import Bench
+from ...operators.baselines import (
+    angular_window,
+    erdos_renyi,
+    flap,
+    last_blocks,
+    owl,
+    shortgpt,
+    uniform_sparsity,
+    uniform_width,
+)
+from ...operators.repair import compress
+from ...operators.sampling import ends, from_states, limited
+from ...plans.reading import read_states
+from ...search.archive import Goal
+from ...space.costs import BlockState
+from ...space.errors import SecateurError
+from ...space.genome import Genome
+from ...space.space import Space
+from ..asked.recipe import Recipe
+from ..asked.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, is_plan_file
+from ..asked.strategy_settings import GOOD_RULES, RULES
+from ..record.journal import Journal
+
+STATISTICS_SEQUENCES = 8
+GOOD = ("shortgpt", "angular", "uniform-width", "flap", "uniform", "owl")
+"""What `rules` among `initial` stands for; each costs a search one candidate."""
+
+
+def rule(name: str, space: Space, bench: Bench, seed: int) -> Genome:
+    """The genome of a published rule on the budgets of `space`; raises SecateurError where it cannot keep them."""
+    rng = np.random.default_rng(seed)
+    sequences = min(STATISTICS_SEQUENCES, len(bench.calibration))
+    match name:
+        case "uniform":
+            return uniform_sparsity(space)
+        case "er":
+            return erdos_renyi(space, rng)
+        case "owl":
+            return owl(space, bench.importance(sequences, outliers=True).outliers, rng)
+        case "last-k":
+            return last_blocks(space)
+        case "uniform-width":
+            return uniform_width(space)
+        case "flap":
+            return flap(space, bench.fluctuations(sequences))
+        case "shortgpt":
+            return shortgpt(space, bench.importance(sequences, outliers=False).influence)
+    return angular_window(space, bench.importance(sequences, outliers=False).angular)
+
+
+def unfit(name: str, space: Space) -> str:
+    """Why a rule does not apply, where the space has no genes of the kind that it sets; else empty."""
+    if name in SPARSITY_BASELINES and not any(gene.kind == "sparsity" for gene in space.genes):
+        return f"'{name}' makes a sparsity profile; the recipe has no sparsity genes"
+    if name in WIDTH_BASELINES and not any(gene.narrows for gene in space.genes):
+        return f"'{name}' narrows sublayers; the recipe has no widths"
+    if name in DEPTH_BASELINES and not any(gene.drops for gene in space.genes):
+        return f"'{name}' drops blocks; the recipe has no genes that drop"
+    return ""
+
+
+def line(
+    name: str, space: Space, bench: Bench, seed: int, goal: Goal, points: int, least: int | None = None
+) -> list[Genome]:
+    """The same rule in `points` sizes of the goal's first cost, from `least` (default: the smallest genome's) upwards.
+
+    Raises:
+        SecateurError: it keeps none of the limits.
+    """
+    if not goal.costs:
+        return [rule(name, space, bench, seed)]
+    cost = goal.costs[0]
+    low, high = ends(space, cost)
+    low = max(low, least or low)
+    found: dict[Genome, None] = {}
+    reason = SecateurError(f"{name}: every size is that of the dense model")
+    for number in range(points):
+        try:
+            found.setdefault(rule(name, limited(space, cost, low + (high - low) * number // points), bench, seed))
+        except SecateurError as error:
+            reason = error
+    genomes = [genome for genome in found if genome != space.dense]
+    if not genomes:
+        raise reason
+    return genomes
+
+
+def starting(recipe: Recipe, space: Space, bench: Bench, goal: Goal | None) -> list[Genome]:
+    """What a search begins with by the rules in the strategy's `initial`; for a front, uniform ones in several sizes.
+
+    Raises:
+        SecateurError: a rule named there cannot keep the budgets.
+    """
+    wanted = getattr(recipe.strategy, "initial", ())
+    if goal is not None:
+        return uniform_lines(recipe, space, bench, goal) if {"uniform", GOOD_RULES} & set(wanted) else []
+    genomes = [rule(name, space, bench, recipe.seed) for name in wanted if name in RULES]
+    if GOOD_RULES in wanted:
+        for name in GOOD:
+            with contextlib.suppress(SecateurError):
+                if not unfit(name, space):
+                    genomes.append(rule(name, space, bench, recipe.seed))
+    return list(dict.fromkeys(genomes))
+
+
+def uniform_lines(recipe: Recipe, space: Space, bench: Bench, goal: Goal) -> list[Genome]:
+    """Uniform width and uniform sparsity in several sizes, as far as the recipe has genes for them."""
+    genomes: list[Genome] = []
+    for name in ("uniform-width", "uniform"):
+        if not unfit(name, space):
+            with contextlib.suppress(SecateurError):  # levels too far apart to be uniform within the budgets
+                genomes += line(name, space, bench, recipe.seed, goal, recipe.front.points)
+    return genomes
+
+
+def from_files(names: tuple[str, ...], space: Space, journal: Journal | None = None) -> list[Genome]:
+    """The genomes nearest to plan files, on the budgets; a journal keeps them, so that resuming needs no file.
+
+    Raises:
+        SecateurError: a file that is missing, of no known format, or for another model.
+    """
+    genomes = []
+    for name in filter(is_plan_file, names):
+        levels = journal.fact(f"initial {name}") if journal is not None else None
+        if levels is None:
+            genome = from_states(space, read_states(Path(name), space.anatomy))
+            levels = compress(genome, space, np.random.default_rng(0)).levels
+            if journal is not None:
+                journal.settle(f"initial {name}", levels, f"plan {name}")
+        genomes.append(Genome(tuple(levels)))
+    return genomes
+
+
+def peer(path: str, space: Space, journal: Journal | None = None) -> Genome:
+    """The genome that is just the plan in a file, to be compared with what is found; a journal keeps it.
+
+    Raises:
+        SecateurError: the file cannot be read, the space has no such genome, or it is over a budget.
+    """
+    levels = journal.fact(f"baseline {path}") if journal is not None else None
+    genome = Genome(tuple(levels)) if levels is not None else _exact(path, space)
+    if journal is not None:
+        keep_peer(path, genome, journal)
+    costs = space.costs(genome)
+    for budget in space.budgets:
+        if budget.excess(costs) > 0:
+            raise SecateurError(f"baseline {path}: {budget.cost} of {budget.of(costs):,} is over the budget: {budget}")
+    return genome
+
+
+def keep_peer(path: str, genome: Genome, journal: Journal) -> None:
+    """Notes the genome of a plan file, so that the file may go."""
+    journal.settle(f"baseline {path}", genome.levels, f"plan {path}")
+
+
+def _exact(path: str, space: Space) -> Genome:
+    states = read_states(Path(path), space.anatomy)
+    genome = from_states(space, states)
+    for block, (own, theirs) in enumerate(zip(space.states(genome), states, strict=True)):
+        if own != theirs:
+            raise SecateurError(
+                f"baseline {path}: no genome of this recipe has its layer {block} ({_words(theirs)}; nearest: "
+                f"{_words(own)}); give 'genes' that level"
+            )
+    return genome
+
+
+def _words(state: BlockState) -> str:
+    zeros = ", ".join(str(level) for level in state.sparsity) if any(state.sparsity) else "none"
+    return (
+        f"{state.attention} KV groups of {state.queries} query heads, {state.mlp} channels, residual width "
+        f"{state.hidden}, zeros {zeros}"
+    )

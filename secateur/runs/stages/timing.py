@@ -1,0 +1,99 @@
+"""The latency table that a search uses, and the whole models that are timed after it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ...fitness.bench import Bench
+from ...fitness.timing.llama_cpp import time_files
+from ...plans.checkpoint.gguf import write_gguf
+from ...space.costs import LATENCIES
+from ...space.errors import SecateurError, StorageError
+from ...space.genome import Genome
+from ...space.latency import Measured, table_from_json
+from ...space.space import Space
+from ..asked.settings import LatencySettings
+from ..problem import build_space, counting_of, workload_of
+from ..record.folder import RunFolder
+from ..record.journal import MEASURED, UNTIMED
+from ..watcher import Watcher
+
+
+def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher) -> Space:
+    """The space with the measured latency; measured once a run, so that a resumed one searches on the same figures.
+
+    Raises:
+        SecateurError: a budget on latency cannot be kept.
+    """
+    settings, journal = folder.recipe.latency, folder.journal
+    if settings is None or settings.device == "estimate":
+        return space
+    if journal.fact("latency") is None:
+        title = "measuring the latency of every shape"
+        table = bench.latency_table(
+            space,
+            workload_of(settings),
+            settings.threads,
+            settings.spread,
+            settings.seconds,
+            lambda done, total: watcher.blocks(title, done, total),
+        )
+        journal.settle("latency", table.to_json(), "the latency table")
+    table = table_from_json(journal.fact("latency"))
+    return build_space(folder.recipe, journal.fact("config"), table, counting_of(folder))
+
+
+FILES = ".gguf-"
+"""How the names of folders begin that hold GGUF files while they are timed."""
+
+
+@contextmanager
+def _timer(
+    folder: RunFolder, space: Space, bench: Bench, settings: LatencySettings
+) -> Iterator[Callable[[Genome], Measured]]:
+    """Times genomes as whole models on the device, as long as this is open."""
+    workload = workload_of(settings)
+    if settings.device != "llama.cpp":
+        yield lambda genome: bench.time_whole(space, genome, workload, settings.threads, settings.repeats)
+        return
+    for left in folder.path.glob(f"{FILES}*"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=folder.path, prefix=FILES) as files:
+        dense, smaller = Path(files) / "dense.gguf", Path(files) / "smaller.gguf"
+        write_gguf(bench.model, bench.anatomy, space.states(space.dense), bench.weights, dense)
+
+        def timed(genome: Genome) -> Measured:
+            smaller.unlink(missing_ok=True)
+            write_gguf(bench.model, bench.anatomy, space.states(genome), bench.weights, smaller)
+            return time_files(smaller, dense, workload, settings.threads, settings.repeats)
+
+        yield timed
+
+
+def time_choices(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher) -> None:
+    """Times every choice end to end where latency is what the recipe is about; each is kept as soon as it is known."""
+    recipe, journal = folder.recipe, folder.journal
+    settings = recipe.latency
+    if settings is None or settings.device == "estimate" or not {*recipe.objectives, *recipe.budgets} & {*LATENCIES}:
+        return
+    genomes = dict.fromkeys(choice.genome for choice in journal.choices().values())
+    facts = {genome: f"{MEASURED} {space.key(genome)}" for genome in genomes if genome != space.dense}
+    left = [genome for genome, fact in facts.items() if journal.fact(fact) is None]
+    left = [genome for genome in left if journal.fact(f"{UNTIMED} {space.key(genome)}") is None]
+    if not left:
+        return
+    journal.settle("timed on", bench.machine(settings.threads), "the machine that models are timed on")
+    title = f"timing whole models on {settings.device}"
+    with _timer(folder, space, bench, settings) as timed:
+        for number, genome in enumerate(left, start=len(facts) - len(left)):
+            watcher.blocks(title, number, len(facts))
+            try:
+                journal.settle(facts[genome], timed(genome).to_json(), "the time of a whole model")
+            except StorageError:
+                raise
+            except SecateurError as error:
+                journal.settle(f"{UNTIMED} {space.key(genome)}", str(error), "what could not be timed")
+                watcher.say(f"a plan cannot be timed: {error}")
+    watcher.blocks(title, len(facts), len(facts))

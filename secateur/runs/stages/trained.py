@@ -1,0 +1,83 @@
+"""What a run notes of the training of its candidates, and who is confirmed after it."""
+
+from ...search.loop import TRAINING_PASSES
+from ...search.memo import Memo
+from ...search.strategies.darwin import training_chains
+from ...search.strategy import Batch, Chain
+from ...search.trained import Comparison, TrainedSelection
+from ...space.genome import Genome
+from ..asked.recipe import Recipe
+from ..asked.strategy_settings import DarwinSettings
+from ..record.journal import CALIBRATION, FOUND, SELECTION, UNTRAINED, Choice, Journal, trained_text
+
+FINALISTS = 8
+"""Candidates of `darwin` of which the report says what training changed."""
+
+
+def note_training(recipe: Recipe, journal: Journal, memo: Memo, selection: TrainedSelection | None) -> None:
+    """Notes candidates before and after training, what it cost, and whom the search would have chosen without.
+
+    Of `darwin` those that came to the last stage most lately are compared, which takes their scores without training.
+    """
+    found = journal.choices()[FOUND]
+    if journal.fact(SELECTION) is not None:
+        return
+    if selection is not None:
+        comparisons, chain = selection.comparisons, tuple(stage.tokens for stage in selection.stages)
+        untrained, trained, failed = selection.untrained or found.genome, selection.trained_tokens, selection.failed
+    else:
+        chain, failed = _darwin_chain(recipe), []
+        comparisons, trained = _darwin_comparisons(journal, memo, found.genome, chain)
+        untrained = min(comparisons, key=lambda one: one.untrained).genome if comparisons else found.genome
+    values = {
+        "chain": chain,
+        "trained": trained,
+        "searched": selection is not None,
+        "failed": failed,
+        "candidates": [
+            {"genome": one.genome.levels, "untrained": one.untrained, "trained": one.trained} for one in comparisons
+        ],
+    }
+    if untrained != found.genome:
+        journal.choose(Choice(UNTRAINED, untrained, 0, 0, 0.0))
+    journal.settle(SELECTION, values, "what training changed")
+
+
+def trained_tokens(journal: Journal) -> int:
+    """What training took of a search's tokens."""
+    values = journal.fact(SELECTION)
+    return TRAINING_PASSES * int(values["trained"]) if values else 0
+
+
+def trained_finalists(journal: Journal) -> tuple[tuple[Genome, ...], Chain]:
+    """Whom to confirm after training, and after which: the answer, and what it would have been without training."""
+    values, choices = journal.fact(SELECTION), journal.choices()
+    if not values:
+        return (), ()
+    genomes = [choices[name].genome for name in (FOUND, UNTRAINED) if name in choices]
+    return tuple(genomes), tuple(values["chain"])
+
+
+def _darwin_chain(recipe: Recipe) -> Chain:
+    assert isinstance(recipe.strategy, DarwinSettings)
+    assert recipe.training_text is not None
+    return training_chains(recipe.strategy.training, recipe.training_text.length)[-1]
+
+
+def _darwin_comparisons(journal: Journal, memo: Memo, found: Genome, chain: Chain) -> tuple[list[Comparison], int]:
+    """The last candidates to be trained to the end, on the sequences of the first of them; and all tokens trained."""
+    stages = [chain[: count + 1] for count in range(len(chain))]
+    texts = [list(journal.evaluations(trained_text(CALIBRATION, stage))) for stage in stages]
+    total = sum(stage[-1] * len({one.genome for _, one in rows}) for stage, rows in zip(stages, texts, strict=True))
+    finished = [one for _, one in texts[-1] if one.status == "ok"]
+    # In the order in which they came first: what is scored here is on record too when a killed run comes by again.
+    came = list(dict.fromkeys(one.genome for one in finished))
+    genomes = tuple(dict.fromkeys([found, *reversed(came)]))[:FINALISTS]
+    used = range(max((len(one.sequences) for one in finished), default=1))
+    before = memo(Batch(genomes, used))
+    after = memo(Batch(genomes, used, trained=chain))
+    return [
+        Comparison(one.genome, one.loss, (two.loss,))
+        for one, two in zip(before, after, strict=True)
+        if one.status == two.status == "ok"
+    ], total

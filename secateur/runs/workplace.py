@@ -1,0 +1,172 @@
+"""The model of a run with its texts, and what answers a search: the journal where it can, the model where it must."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..fitness.bench import Bench, open_bench
+from ..fitness.cache import cache_folder, digest
+from ..fitness.scores.tasks import TaskRequest
+from ..fitness.scores.teacher import Teacher
+from ..fitness.slopes import SubnetSlopes, has_slopes
+from ..fitness.text import TextRequest
+from ..fitness.training import Trainer, Training
+from ..fitness.widths.preparation import WidthSettings
+from ..search.loop import TRAINING_PASSES
+from ..search.memo import Memo, SlopeMemo
+from ..search.strategy import Chain
+from ..space.errors import SecateurError
+from ..space.evaluation import Evaluation
+from ..space.genome import Genome
+from ..space.slopes import Slopes
+from ..space.space import Space
+from .asked.recipe import TRAINING, Recipe
+from .asked.settings import TextSettings, TrainingSettings
+from .problem import counting_of
+from .record.folder import RunFolder
+from .record.journal import CALIBRATION, ZEROS, TextJournal, trained_text
+from .watcher import Watcher
+
+
+def with_zeros(folder: RunFolder, space: Space, bench: Bench) -> Space:
+    """The space with the zeros in its costs that the model has by itself; the journal notes how many.
+
+    Raises:
+        SecateurError: a budget cannot be kept with them either.
+    """
+    zeros = bench.own_zeros() if counting_of(folder) > 1 else None
+    if zeros is None:
+        return space
+    outside = zeros.outside(space.anatomy.hidden_size)
+    noted = {"linears": zeros.linears, "outside": outside}
+    folder.journal.settle(ZEROS, noted, f"model {folder.recipe.model.path}")
+    counted = replace(space, zeros=zeros)
+    counted.check_budgets()
+    return counted
+
+
+def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = None, at_most: bool = False) -> Bench:
+    """Loads what scoring needs; `training`: the text to train on, by default the recipe's, if it has one.
+
+    `at_most`: of `training` fewer sequences will do where there are no more.
+
+    Raises:
+        SecateurError: a text or the model is not to be had.
+    """
+    # What is trained on comes last, so that the other texts are the same with it and without.
+    others = (*recipe.held_out, training or recipe.training_text)
+    sparse = any(gene.kind == "sparsity" for gene in space.genes)
+    hidden = any(gene.kind == "hidden" for gene in space.genes)
+    widths = None
+    if any(gene.narrows for gene in space.genes):
+        widths = WidthSettings(recipe.widths.order, recipe.widths.repair, recipe.widths.hidden if hidden else None)
+    return open_bench(
+        recipe.model.path,
+        recipe.model.dtype,
+        recipe.model.device,
+        recipe.model.trust_remote_code,
+        _request(recipe.calibration, CALIBRATION),
+        [_request(text, text.title, at_most and text is training) for text in others if text is not None],
+        recipe.seed,
+        recipe.pruner if sparse else None,
+        widths,
+        tasks_of(recipe),
+        recipe.model.saved_dtype,
+    )
+
+
+def check_same(folder: RunFolder, bench: Bench, training: bool = False) -> None:
+    """Raises SecateurError where model, texts or the order of heads and channels are not those of the run.
+
+    `training`: the text that is trained on has to be the run's too.
+    """
+    journal = folder.journal
+    if journal.fact("model") != bench.digest:
+        raise SecateurError(f"model {folder.recipe.model.path} is not the one the run was made with; put that one back")
+    for title, values in (journal.fact("texts") or {}).items():
+        checked = training or title != TRAINING
+        if checked and title in bench.texts and bench.texts[title].digest != values["digest"]:
+            raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
+    if bench.orders and journal.fact("order") != digest(bench.kept_orders()):
+        raise SecateurError("heads and channels come in another order than when the run was made")
+
+
+def tasks_of(recipe: Recipe) -> TaskRequest:
+    return TaskRequest(**recipe.tasks.model_dump())
+
+
+def _request(text: TextSettings, title: str, at_most: bool = False) -> TextRequest:
+    return TextRequest(
+        title,
+        text.source,
+        text.field,
+        text.split,
+        text.sequences,
+        text.length,
+        text.windows_per_document,
+        text.positions,
+        at_most,
+        text.config,
+        text.prefix,
+    )
+
+
+class Watched:
+    """The journal of one text, with each new row reported as progress."""
+
+    def __init__(self, view: TextJournal, watcher: Watcher) -> None:
+        self._view, self._watcher = view, watcher
+
+    def evaluations(self) -> Iterable[Evaluation]:
+        return self._view.evaluations()
+
+    def append(self, evaluation: Evaluation) -> None:
+        self._view.append(evaluation)
+        self._watcher.advance(evaluation.tokens)
+
+    def slopes(self) -> Iterable[Slopes]:
+        return self._view.slopes()
+
+    def append_slopes(self, slopes: Slopes) -> None:
+        self._view.append_slopes(slopes)
+        self._watcher.advance(slopes.tokens)
+
+
+def memo_of(
+    folder: RunFolder, space: Space, bench: Bench, title: str, scores: tuple[str, ...], watcher: Watcher
+) -> Memo:
+    """Answers batches on one of the texts; those of trained genomes too, where the recipe says how to train."""
+    provenance = bench.provenance(title, scores)
+    watched = Watched(folder.journal.view(title, provenance, digest(provenance)), watcher)
+    evaluator = bench.evaluator(space, title, scores)
+    slopes = None
+    if title == CALIBRATION and has_slopes(space, scores[0]):
+        slopes = SlopeMemo(space, SubnetSlopes(space, bench.subnet, evaluator.teacher, scores[0]), watched)
+    if folder.recipe.training is None:
+        return Memo(space, evaluator, watched, slopes)
+    trainer = trainer_of(folder.recipe.training, folder.recipe.seed, space, bench)
+    memos: dict[Chain, Memo] = {}
+
+    def trained(chain: Chain) -> Memo:
+        if chain not in memos:
+            values = provenance | {"trained": trainer.identity, "stages": chain}
+            view = folder.journal.view(trained_text(title, chain), values, digest(values))
+            memos[chain] = Memo(space, lambda genomes, used: evaluate(chain, genomes, used), Watched(view, watcher))
+        return memos[chain]
+
+    def evaluate(chain: Chain, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+        for genome in genomes:
+            before = trainer.trained_tokens
+            yield evaluator.changed(genome, sequences, lambda one: trainer(one, chain))
+            watcher.advance(TRAINING_PASSES * (trainer.trained_tokens - before))
+
+    return Memo(space, evaluator, watched, slopes, trained)
+
+
+def trainer_of(wanted: TrainingSettings, seed: int, space: Space, bench: Bench, folder: Path | None = None) -> Trainer:
+    """Trains subnets on the bench's text for that; states are kept in `folder`, by default in the cache."""
+    names = Training.__dataclass_fields__.keys() - {"seed"}
+    settings = Training(**{name: getattr(wanted, name) for name in names}, seed=seed)
+    teacher = Teacher(bench.blocks, bench.texts[TRAINING], bench.prepared_digest, keep_hidden=False)
+    identity = digest(bench.provenance(TRAINING, ()), bench.dtype)
+    return Trainer(space, bench.subnet, teacher, settings, folder or cache_folder() / "training", identity)

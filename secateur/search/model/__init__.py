@@ -1,0 +1,1 @@
+"""The model of the loss that proposes candidates."""

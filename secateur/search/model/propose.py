@@ -1,0 +1,162 @@
+"""Candidates from the surrogate: local search on it from several starts, then the batch that promises most."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from ...operators.mutation import switch_costs
+from ...space.errors import SecateurError
+from ...space.genome import Genome
+from ...space.space import Space
+from ..strategies.knapsack import solve
+from ..sweep import Table
+from .loss_model import Array, LossModel, matrix
+
+CELLS = 2000
+"""Of the knapsack's table here: what rounding loses the search finds again."""
+STEPS = 12
+RANDOM_MOVES = 6
+PAIRS = 1500
+KEPT = 16
+"""Neighbours of each step that may become candidates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A candidate, the expected improvement of the logarithm of the loss, and what the model predicts for that."""
+
+    genome: Genome
+    improvement: float
+    predicted: float
+
+
+def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
+    """E[max(0, best - f)] for normal f (Mockus 1978; Jones et al. 1998, eq. 15)."""
+    z = (best - mean) / deviation
+    result: Array = (best - mean) * norm.cdf(z) + deviation * norm.pdf(z)
+    return np.maximum(result, 0.0)
+
+
+def propose(
+    space: Space,
+    model: LossModel,
+    starts: Sequence[Genome],
+    best: float,
+    seen: frozenset[Genome] | set[Genome],
+    rng: np.random.Generator,
+) -> list[Proposal]:
+    """Every unseen genome that local search from `starts` came by, the most promising first.
+
+    Each start descends along the lower confidence bound of the model by switches of two genes and by random exchanges
+    in cost units, until no neighbour is lower or `STEPS` steps are made. `best`: the logarithm of the loss to beat.
+    """
+    visited: dict[Genome, None] = {}
+    for start in dict.fromkeys(starts):
+        bold = float(rng.choice([0.0, 1.0, 2.0]))
+        current, level = start, np.inf
+        if space.feasible(start):
+            visited[start] = None
+        for _ in range(STEPS):
+            around = _neighbours(space, current, rng)
+            if not len(around):
+                break
+            if bold:
+                mean, deviation = model.predict(around)
+                bound = mean - bold * deviation
+            else:
+                bound = model.mean(around)
+            order = np.argsort(bound, kind="stable")[:KEPT]
+            kept = [(float(bound[index]), _legal(space, around[index])) for index in order.tolist()]
+            # Changes in one block do not add up exactly.
+            legal = [(value, genome) for value, genome in kept if space.feasible(genome)]
+            visited.update(dict.fromkeys(genome for _, genome in legal))
+            if not legal or legal[0][0] >= level:
+                break
+            level, current = legal[0]
+    genomes = [genome for genome in visited if genome not in seen]
+    if not genomes:
+        return []
+    mean, deviation = model.predict(matrix(genomes))
+    gains = expected_improvement(mean, deviation, best)
+    order = np.argsort(-gains, kind="stable")
+    return [Proposal(genomes[i], float(gains[i]), float(mean[i])) for i in order.tolist()]
+
+
+def spread_out(proposals: Sequence[Proposal], model: LossModel, best: float, count: int) -> list[Proposal]:
+    """Up to `count` proposals, each the most promising once those before it are taken to come out as predicted."""
+    some = list(proposals[: 16 * count])
+    if not some:
+        return []
+    mean, covariance = model.joint(matrix([proposal.genome for proposal in some]))
+    noise = model.scales["noise"] ** 2
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(some)):
+        gains = expected_improvement(mean, np.sqrt(np.maximum(np.diag(covariance), 1e-10)), best)
+        gains[chosen] = -1.0
+        pick = int(np.argmax(gains))
+        chosen.append(pick)
+        column = covariance[:, pick]
+        covariance = covariance - np.outer(column, column) / (covariance[pick, pick] + noise)
+    return [some[index] for index in chosen]
+
+
+def linearised(space: Space, model: LossModel, genome: Genome) -> Genome | None:
+    """The exact knapsack on what the model says of single changes around `genome`; None where it cannot be solved.
+
+    A large step that a descent by switches would take many for.
+    """
+    alone = [
+        [genome.with_level(index, level) for level in range(len(gene.levels))] for index, gene in enumerate(space.genes)
+    ]
+    mean = model.mean(matrix([one for row in alone for one in row]))
+    losses = iter(np.exp(np.clip(mean, -20, 20)).tolist())
+    rows = [[next(losses) for _ in row] for row in alone]
+    added = tuple(tuple(np.maximum.accumulate([value - row[0] for value in row]).tolist()) for row in rows)
+    try:
+        return solve(space, Table(0.0, added), cells=CELLS)
+    except SecateurError:
+        return None
+
+
+def _neighbours(space: Space, genome: Genome, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Levels (neighbours, genes) of genomes that are likely to keep the budgets.
+
+    All switches of two genes, one a level denser and one a level smaller, all that make one denser where there is room,
+    and some random exchanges in cost units.
+    """
+    active = space.active(genome)
+    here = np.array(genome.levels, dtype=np.intp)
+    before = _costs(space, genome)
+    room = np.array([budget.limit for budget in space.budgets], dtype=float) - before
+    steps: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
+    costs: tuple[list[Array], list[Array]] = ([], [])
+    for index, gene in enumerate(space.genes):
+        for side, level in enumerate((genome.levels[index] - 1, genome.levels[index] + 1)):
+            if active[index] and 0 <= level < len(gene.levels):
+                moved = space.canonical(genome.with_level(index, level))
+                steps[side].append(np.array(moved.levels, dtype=np.intp) - here)
+                costs[side].append(_costs(space, moved) - before)
+    rows = [np.array(switch_costs(genome, space, rng).levels, dtype=np.intp)[None] for _ in range(RANDOM_MOVES)]
+    if steps[0]:
+        denser, dearer = np.array(steps[0]), np.array(costs[0])
+        rows.append(here + denser[(dearer <= room).all(1)])
+        if steps[1]:
+            smaller, cheaper = np.array(steps[1]), np.array(costs[1])
+            fits = ((dearer[:, None] + cheaper[None]) <= room).all(2)
+            up, down = np.nonzero(fits & ~((denser != 0).astype(int) @ (smaller != 0).T.astype(int)).astype(bool))
+            rows.append(here + denser[up] + smaller[down])
+    found = np.concatenate(rows)
+    # Of hundreds of genes some pairs must do: more would take longer than they are worth.
+    return found if len(found) <= PAIRS else found[np.sort(rng.choice(len(found), PAIRS, replace=False))]
+
+
+def _legal(space: Space, levels: NDArray[np.intp]) -> Genome:
+    return space.canonical(Genome(tuple(levels.tolist())))
+
+
+def _costs(space: Space, genome: Genome) -> Array:
+    costs = space.costs(genome)
+    return np.array([budget.of(costs) for budget in space.budgets], dtype=float)

@@ -1,0 +1,182 @@
+"""EvoPress (Sieberling et al. 2024, arXiv 2410.14649): (1 + lambda) evolution by level switches, selected in stages.
+
+As published: one parent, `offspring` children a generation, each made by min(U{1..3}, U{1..3}) level switches; several
+selection stages, each with more tokens for fewer survivors; the parent competes in the last stage; every stage draws a
+fresh random minibatch that all its candidates share. Here a minibatch is a random run of whole sequences of the
+shuffled pool, switches pair genes of one kind, and the random start of a depth search has any mix of attention and MLP
+(upstream: as many of each). Further differences, each an option: minibatches may be nested prefixes of
+the pool instead (`fresh=False`), so that nothing is computed twice and the parent's losses are free; switches may be in
+exact cost units (`mutation="costs"`), so that attention is traded for MLP; the first parent may be given; and children
+may race against the parent (`race.race`) instead of being selected in stages.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from ...operators.mutation import switch_costs, switch_levels
+from ...operators.sampling import on_budget
+from ...space.errors import SecateurError
+from ...space.evaluation import Evaluation
+from ...space.genome import Genome
+from ...space.space import Space
+from ..race import looks, race
+from ..strategy import Batch, Chain, Pool, Steps, best_of
+
+Mutation = Literal["levels", "costs"]
+MUTATIONS = {"levels": switch_levels, "costs": switch_costs}
+TRIES = 20
+GENERATIONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How a search by stages spends its tokens.
+
+    `survivors` and `tokens` have one entry per selection stage; `first` is the number of random genomes among which
+    the first parent is chosen, on the first stage's tokens, when none is given.
+    """
+
+    generations: int
+    offspring: int
+    survivors: tuple[int, ...]
+    tokens: tuple[int, ...]
+    first: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.survivors) != len(self.tokens) or not self.survivors or self.survivors[-1] != 1:
+            raise SecateurError("schedule: survivors and tokens need one entry per stage, and the last survivor is one")
+        if list(self.survivors) != sorted(self.survivors, reverse=True) or self.survivors[0] > self.offspring:
+            raise SecateurError("schedule: each stage keeps at most as many as the one before it")
+        if min(self.generations, self.first, *self.tokens) < 1:
+            raise SecateurError("schedule: generations, first and tokens must be at least 1")
+
+    def tokens_per_generation(self, fresh: bool = True) -> int:
+        """Forwarded by one generation, the parent in the last stage included.
+
+        With nested minibatches a survivor pays only for what a stage adds, and the parent for nothing.
+        """
+        entrants = (self.offspring, *self.survivors[:-1])
+        if fresh:
+            return sum(n * t for n, t in zip(entrants, self.tokens, strict=True)) + self.tokens[-1]
+        added = (self.tokens[0], *(late - early for early, late in itertools.pairwise(self.tokens)))
+        return sum(n * max(0, t) for n, t in zip(entrants, added, strict=True))
+
+
+PUBLISHED = {
+    "sparsity": Schedule(400, 64, (8, 2, 1), (2048, 16384, 65536)),
+    "depth": Schedule(160, 32, (2, 1), (2048, 32768), first=64),
+}
+"""The settings of the published scripts (Apache-2.0, commit 50888a0188); depth is for 12 of 32 blocks."""
+
+
+def sized(tokens: int, pool: Pool, fresh: bool = True) -> Schedule:
+    """The default schedule for a search of about `tokens` forwarded tokens on `pool`.
+
+    16 children, the best 4 of them scored again on six times the text, so that most tokens go to candidates and the
+    choice between the parent and the best child rests on many. As many sequences a stage, of 8, 4, 2 and 1, as leave
+    `GENERATIONS` generations.
+    """
+    for sequences in (8, 4, 2, 1):
+        per_stage = (min(sequences, pool.sequences), min(6 * sequences, pool.sequences))
+        schedule = Schedule(1, 16, (4, 1), tuple(n * pool.tokens_per_sequence for n in per_stage))
+        generations = tokens // schedule.tokens_per_generation(fresh)
+        if generations >= GENERATIONS:
+            break
+    return replace(schedule, generations=max(1, generations))
+
+
+def stage_sequences(schedule: Schedule, pool: Pool) -> tuple[int, ...]:
+    """Sequences of each stage; raises SecateurError when a stage asks for more text than the pool has."""
+    if max(schedule.tokens) > pool.sequences * pool.tokens_per_sequence:
+        raise SecateurError(
+            f"schedule: a stage wants {max(schedule.tokens):,} tokens, the calibration text has "
+            f"{pool.sequences * pool.tokens_per_sequence:,}; lower the stage or raise calibration.sequences"
+        )
+    return tuple(-(-tokens // pool.tokens_per_sequence) for tokens in schedule.tokens)
+
+
+def evopress(
+    space: Space,
+    pool: Pool,
+    seed: int,
+    schedule: Schedule,
+    mutation: Mutation = "levels",
+    fresh: bool = True,
+    initial: Sequence[Genome] = (),
+    risk: float | None = None,
+    trained: Sequence[Chain] = (),
+) -> Steps:
+    """Searches from the best of `initial` (brought onto the budgets beforehand), or of `schedule.first` random genomes.
+
+    `risk`: that the test of a race drops a child that is better than its parent; then a generation looks at the
+    sequences of the first stage, at twice as many, and so on to those of the last, with half of the children at each,
+    whatever `survivors` says. Races compare on nested prefixes; None: stages, as published. `trained`: what candidates
+    are trained on by each stage before they are scored there; see `darwin`. A race then looks at its candidates once a
+    stage.
+
+    Raises:
+        SecateurError: a stage asks for more text than the pool has, or `initial` breaks a budget.
+    """
+    stages = stage_sequences(schedule, pool)
+    for genome in initial:
+        if not space.feasible(genome):
+            raise SecateurError("evopress: an initial genome breaks a budget; bring it onto the budgets first")
+    rng = np.random.default_rng((seed, 0))
+    starts = tuple(dict.fromkeys(initial)) or tuple(dict.fromkeys(on_budget(space, rng) for _ in range(schedule.first)))
+    parent = starts[0]
+    proven: Genome | None = None
+    if len(starts) > 1:
+        told = yield Batch(starts, _minibatch(pool, stages[0] if not initial else stages[-1], fresh, rng))
+        chosen = best_of(told)
+        parent, proven = (chosen.genome, chosen.genome) if chosen else (parent, None)
+    for generation in range(1, schedule.generations + 1):
+        rng = np.random.default_rng((seed, generation))
+        candidates = _children(space, parent, schedule.offspring, mutation, rng)
+        if not candidates:
+            break
+        if risk is not None:
+            counts = stages if trained else looks(stages[0], stages[-1])
+            won = yield from race(candidates, parent, counts, risk, answer=proven, trained=trained)
+            parent = won.genome if won else parent
+            proven = won.genome if won else None
+            continue
+        for stage, (survivors, count) in enumerate(zip(schedule.survivors, stages, strict=True)):
+            last = stage == len(stages) - 1
+            # By stage and not by number of survivors: upstream compares values and lets the parent in too early.
+            entrants = (*candidates, parent) if last else candidates
+            used, chain = _minibatch(pool, count, fresh, rng), trained[stage] if trained else ()
+            told = yield Batch(entrants, used, proven, trained=chain)
+            candidates = _selected(told, survivors)
+        # Where all have failed, the parent among them, the search goes on from it but does not answer with it.
+        parent = candidates[0] if candidates else parent
+        proven = parent if candidates else None
+    return proven
+
+
+def _minibatch(pool: Pool, count: int, fresh: bool, rng: np.random.Generator) -> range:
+    start = int(rng.integers(pool.sequences - count + 1)) if fresh else 0
+    return range(start, start + count)
+
+
+def _children(
+    space: Space, parent: Genome, count: int, mutation: Mutation, rng: np.random.Generator
+) -> tuple[Genome, ...]:
+    """Distinct children, none equal to the parent; fewer than `count` when mutation finds no more."""
+    children: dict[Genome, None] = {}
+    for _ in range(count):
+        for _ in range(TRIES):
+            child = MUTATIONS[mutation](parent, space, rng)
+            if child != parent and child not in children:
+                children[child] = None
+                break
+    return tuple(children)
+
+
+def _selected(told: Sequence[Evaluation], survivors: int) -> tuple[Genome, ...]:
+    results = [evaluation for evaluation in told if evaluation.status == "ok"]
+    ranked = sorted(range(len(results)), key=lambda index: (results[index].loss, index))
+    return tuple(results[index].genome for index in ranked[:survivors])

@@ -1,0 +1,78 @@
+"""The anatomy of encoders with a masked-token head: bert and roberta.
+
+Their norms come after the residual sum, so a dropped sublayer takes its norm with it: its input, which the norm before
+has normalised already, passes on unchanged. Both sublayers dropped are then the block removed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..anatomy import Anatomy, Linear, Sublayer, Tensor, norm, ungrouped
+from ..errors import SecateurError
+
+Config = Mapping[str, Any]
+
+
+def bert(config: Config, size: int) -> Anatomy:
+    return _encoder(config, size, "bert", "cls.predictions", "transform.dense", "transform.LayerNorm")
+
+
+def roberta(config: Config, size: int) -> Anatomy:
+    return _encoder(config, size, "roberta", "lm_head", "dense", "layer_norm")
+
+
+def _encoder(config: Config, size: int, root: str, head: str, dense: str, head_norm: str) -> Anatomy:
+    """`root` and `head` are modules; `dense` and `head_norm` the linear and the norm inside the head."""
+    if config.get("is_decoder") or config.get("add_cross_attention"):
+        raise SecateurError(f"{root} as a decoder is not covered; set is_decoder and add_cross_attention to false")
+    hidden, channels, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    attention = Sublayer(
+        "attention",
+        (
+            Linear("attention.self.query", hidden, hidden, bias=True, rows=("query",)),
+            Linear("attention.self.key", hidden, hidden, bias=True, rows=("key",)),
+            Linear("attention.self.value", hidden, hidden, bias=True, rows=("key",)),
+            Linear("attention.output.dense", hidden, hidden, bias=True, columns=("query",)),
+        ),
+        norm("attention.output.LayerNorm", hidden, bias=True),
+        (("attention", "keep"),),
+        (("attention.self", "num_attention_heads", "heads"), ("attention.self", "all_head_size", "query")),
+    )
+    mlp = Sublayer(
+        "mlp",
+        (
+            Linear("intermediate.dense", channels, hidden, bias=True, rows=("channel",)),
+            Linear("output.dense", hidden, channels, bias=True, columns=("channel",)),
+        ),
+        norm("output.LayerNorm", hidden, bias=True),
+        (("intermediate", "identity"), ("output", "second")),
+    )
+    blocks = ungrouped(config["num_hidden_layers"], attention, mlp, heads, hidden, channels)
+    vocabulary, embeddings = config["vocab_size"], f"{root}.embeddings"
+    outside = [
+        Tensor(f"{embeddings}.word_embeddings.weight", (vocabulary, hidden)),
+        Tensor(f"{embeddings}.position_embeddings.weight", (config["max_position_embeddings"], hidden)),
+        Tensor(f"{embeddings}.token_type_embeddings.weight", (config["type_vocab_size"], hidden)),
+        *norm(f"{embeddings}.LayerNorm", hidden, bias=True),
+        Tensor(f"{head}.bias", (vocabulary,)),
+        Tensor(f"{head}.{dense}.weight", (hidden, hidden)),
+        Tensor(f"{head}.{dense}.bias", (hidden,)),
+        *norm(f"{head}.{head_norm}", hidden, bias=True),
+    ]
+    if not config.get("tie_word_embeddings", True):
+        outside += [
+            Tensor(f"{head}.decoder.weight", (vocabulary, hidden)),
+            Tensor(f"{head}.decoder.bias", (vocabulary,)),
+        ]
+    return Anatomy(
+        root,
+        hidden,
+        vocabulary,
+        f"{root}.encoder.layer",
+        blocks,
+        tuple(outside),
+        vocabulary * hidden + hidden * hidden,
+        size,
+        causal=False,
+        config_names=(("heads", "num_attention_heads"), ("channel", "intermediate_size"), ("hidden", "hidden_size")),
+    )

@@ -1,0 +1,172 @@
+"""The anatomy of the families made after llama: RMS norms, rotary attention, gated MLP."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..anatomy import Anatomy, Axis, Block, Linear, Sublayer, Tensor, norm
+
+Config = Mapping[str, Any]
+NORMS = {
+    "pre": (["input_layernorm"], ["post_attention_layernorm"]),
+    "post": (["post_attention_layernorm"], ["post_feedforward_layernorm"]),
+    "sandwich": (
+        ["input_layernorm", "post_attention_layernorm"],
+        ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
+    ),
+}
+HIDDEN_ORDERS = {"pre": ("pca", "magnitude"), "post": ("magnitude",), "sandwich": ()}
+"""A rotation of the residual stream commutes with norms before a branch only; gemma's embeddings are scaled by it."""
+CONFIG_NAMES = (
+    ("heads", "num_attention_heads"),
+    ("groups", "num_key_value_heads"),
+    ("channel", "intermediate_size"),
+    ("hidden", "hidden_size"),
+)
+
+
+def _windows(config: Config, layers: int) -> list[int | None]:
+    """The attention window of each layer, from `layer_types` where the family has them."""
+    window = config.get("sliding_window")
+    types = config.get("layer_types")
+    if types is not None:
+        return [window if kind == "sliding_attention" else None for kind in types]
+    return [window if config["model_type"] in ("mistral", "phi3") else None] * layers
+
+
+def _attention(
+    config: Config, sizes: Mapping[str, int], bias: bool, output_bias: bool, norms: str, head_norms: str, fused: bool
+) -> Sublayer:
+    hidden, head_dim = config["hidden_size"], sizes["head_dim"]
+    queries, keys = sizes["heads"] * head_dim, sizes["kv_heads"] * head_dim
+    attributes = [("self_attn", "num_key_value_groups", "queries")]
+    if fused:
+        rows: Axis = ("query", "key", "key")
+        linears = [Linear("self_attn.qkv_proj", queries + 2 * keys, hidden, bias, rows=rows, columns=("hidden",))]
+        attributes += [
+            ("self_attn", "num_key_value_heads", "groups"),
+            ("self_attn", "config.num_attention_heads", "heads"),
+        ]
+    else:
+        linears = [
+            Linear("self_attn.q_proj", queries, hidden, bias, rows=("query",), columns=("hidden",)),
+            Linear("self_attn.k_proj", keys, hidden, bias, rows=("key",), columns=("hidden",)),
+            Linear("self_attn.v_proj", keys, hidden, bias, rows=("key",), columns=("hidden",)),
+        ]
+    linears.append(Linear("self_attn.o_proj", hidden, queries, output_bias, rows=("hidden",), columns=("query",)))
+    around = NORMS[norms][0]
+    tensors = [tensor for name in around for tensor in norm(name, hidden, ("hidden",))]
+    if head_norms == "head":
+        tensors += [Tensor(f"self_attn.{name}_norm.weight", (head_dim,)) for name in ("q", "k")]
+    elif head_norms == "all":
+        tensors += [*norm("self_attn.q_norm", queries, ("query",)), *norm("self_attn.k_norm", keys, ("key",))]
+    return Sublayer(
+        "attention",
+        tuple(linears),
+        tuple(tensors),
+        (("self_attn", "attention"), *((name, "identity") for name in around)),
+        tuple(attributes),
+    )
+
+
+def _mlp(config: Config, bias: bool, norms: str, fused: bool) -> Sublayer:
+    hidden, channels = config["hidden_size"], config["intermediate_size"]
+    if fused:
+        rows: Axis = ("channel", "channel")
+        linears = [Linear("mlp.gate_up_proj", 2 * channels, hidden, bias, rows=rows, columns=("hidden",))]
+    else:
+        linears = [
+            Linear(f"mlp.{name}_proj", channels, hidden, bias, rows=("channel",), columns=("hidden",))
+            for name in ("gate", "up")
+        ]
+    linears.append(Linear("mlp.down_proj", hidden, channels, bias, rows=("hidden",), columns=("channel",)))
+    around = NORMS[norms][1]
+    return Sublayer(
+        "mlp",
+        tuple(linears),
+        tuple(tensor for name in around for tensor in norm(name, hidden, ("hidden",))),
+        (("mlp", "zero"), *((name, "identity") for name in around)),
+    )
+
+
+def llama_like(
+    config: Config,
+    size: int,
+    *,
+    attention_bias: bool = False,
+    output_bias: bool | None = None,
+    mlp_bias: bool = False,
+    norms: str = "pre",
+    head_norms: str = "none",
+    fused: bool = False,
+) -> Anatomy:
+    """Modules are named as in llama.
+
+    `norms`: where a branch is normalised: "pre", "post" (olmo2) or "sandwich" (gemma). `head_norms`: norms of queries
+    and keys per head ("head", qwen3 and gemma3) or over all heads at once ("all", olmo2).
+    """
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    sizes = {
+        "heads": heads,
+        "kv_heads": config.get("num_key_value_heads") or heads,
+        "head_dim": config.get("head_dim") or hidden // heads,
+    }
+    output_bias = attention_bias if output_bias is None else output_bias
+    attention = _attention(config, sizes, attention_bias, output_bias, norms, head_norms, fused)
+    mlp = _mlp(config, mlp_bias, norms, fused)
+    blocks = tuple(
+        Block(index, attention, mlp, **sizes, channels=config["intermediate_size"], hidden=hidden, window=window)
+        for index, window in enumerate(_windows(config, config["num_hidden_layers"]))
+    )
+    vocabulary = config["vocab_size"]
+    embedding = Tensor("model.embed_tokens.weight", (vocabulary, hidden), ((), ("hidden",)))
+    head = Tensor("lm_head.weight", (vocabulary, hidden), ((), ("hidden",)))
+    if config.get("tie_word_embeddings"):
+        head = embedding
+    return Anatomy(
+        config["model_type"],
+        hidden,
+        vocabulary,
+        "model.layers",
+        blocks,
+        tuple(dict.fromkeys((embedding, *norm("model.norm", hidden, ("hidden",)), head))),
+        vocabulary * hidden,
+        size,
+        config_names=CONFIG_NAMES,
+        explicit_head_dim=True,
+        hidden_orders=HIDDEN_ORDERS[norms],
+        embedding=embedding.name,
+        norm="model.norm",
+        head=head.name,
+    )
+
+
+def llama(config: Config, size: int) -> Anatomy:
+    """llama, smollm3 and granite."""
+    bias, mlp_bias = bool(config.get("attention_bias")), bool(config.get("mlp_bias"))
+    return llama_like(config, size, attention_bias=bias, mlp_bias=mlp_bias)
+
+
+def qwen2(config: Config, size: int) -> Anatomy:
+    return llama_like(config, size, attention_bias=True, output_bias=False)
+
+
+def qwen3(config: Config, size: int) -> Anatomy:
+    return llama_like(config, size, attention_bias=bool(config.get("attention_bias")), head_norms="head")
+
+
+def gemma2(config: Config, size: int) -> Anatomy:
+    return llama_like(config, size, attention_bias=bool(config.get("attention_bias")), norms="sandwich")
+
+
+def gemma3(config: Config, size: int) -> Anatomy:
+    bias = bool(config.get("attention_bias"))
+    return llama_like(config, size, attention_bias=bias, norms="sandwich", head_norms="head")
+
+
+def olmo2(config: Config, size: int) -> Anatomy:
+    bias = bool(config.get("attention_bias"))
+    return llama_like(config, size, attention_bias=bias, norms="post", head_norms="all")
+
+
+def phi3(config: Config, size: int) -> Anatomy:
+    return llama_like(config, size, fused=True)

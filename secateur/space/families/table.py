@@ -1,0 +1,117 @@
+"""The anatomy of each known family, from its Hugging Face configuration.
+
+To add a family, write a function `(config, bytes per parameter) -> Anatomy` in the manner of those imported below and
+enter it in `FAMILIES` under its `model_type`; `tests/fitness/test_families.py` then compares it with a tiny random
+model of that family.
+Configurations are the dictionaries of `PreTrainedConfig.to_dict()`, in which transformers has filled in the defaults.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..anatomy import Anatomy
+from ..errors import SecateurError, suggest
+from .bert import bert, roberta
+from .gpt import gpt2, gpt_neox, opt
+from .llama import gemma2, gemma3, llama, llama_like, olmo2, phi3, qwen2, qwen3
+
+Config = Mapping[str, Any]
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def anatomy(config: Config, dtype: str = "float32") -> Anatomy:
+    """Returns the anatomy of the model that `config` describes.
+
+    Raises:
+        SecateurError: the family is unknown, or the configuration uses something its anatomy does not cover.
+    """
+    family = str(config.get("model_type"))
+    if family.startswith("secateur_") or (family in FAMILIES and config.get("per_layer_config")):
+        raise SecateurError("this checkpoint already has per-layer sizes; start from the dense model it was made from")
+    if family not in FAMILIES:
+        raise SecateurError(f"unknown model family '{family}'; {_instead(config)}known: {', '.join(sorted(FAMILIES))}")
+    if dtype not in BYTES:
+        raise SecateurError(f"unknown dtype '{dtype}'; {suggest(dtype, BYTES)}")
+    check_sizes(config, family)
+    return FAMILIES[family](_Entries(config), BYTES[dtype])
+
+
+class _Entries(dict[str, Any]):
+    """A configuration of which a missing entry is told by name."""
+
+    def __missing__(self, name: str) -> Any:
+        raise SecateurError(f"{self.get('model_type')}: the configuration has no {name}")
+
+
+def own_dtype(config: Config) -> str:
+    """The dtype that a checkpoint says its weights are in; float32 where it says none that is known."""
+    named = str(config.get("dtype") or config.get("torch_dtype") or "").removeprefix("torch.")
+    return named if named in BYTES else "float32"
+
+
+def saved_dtype(wanted: str, config: Config) -> str:
+    """The dtype that weights are counted and written in: the one that is `wanted`, or for "auto" the checkpoint's."""
+    return own_dtype(config) if wanted == "auto" else wanted
+
+
+def _instead(config: Config) -> str:
+    """What would work for a model that has another one inside, as those that also see or hear."""
+    inner = config.get("text_config") or config.get("llm_config") or config.get("language_config")
+    if not isinstance(inner, Mapping):
+        return ""
+    kind = inner.get("model_type")
+    if kind in FAMILIES:
+        return f"its language model is of family '{kind}', which is known: save that part as a model of its own. All "
+    return f"it holds a language model of family '{kind}', which is unknown too; "
+
+
+def check_sizes(config: Config, family: str) -> None:
+    """Raises SecateurError for sizes that no model has, or that do not fit each other; defaults may be missing."""
+    sizes = {name: config.get(name) for name in SIZES if config.get(name) is not None}
+    for name, value in sizes.items():
+        least = 0 if name == "sliding_window" else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise SecateurError(f"{family}: {name} is {value!r} in the configuration; it has to be a whole number")
+    hidden = sizes.get("hidden_size", sizes.get("n_embd"))
+    heads = sizes.get("num_attention_heads", sizes.get("n_head"))
+    groups = sizes.get("num_key_value_heads", heads)
+    if heads is None or hidden is None or groups is None:
+        return
+    if heads % groups:
+        raise SecateurError(
+            f"{family}: num_attention_heads is {heads} and num_key_value_heads {groups} in the configuration; each "
+            "key-value head serves a whole number of heads"
+        )
+    if not sizes.get("head_dim") and hidden % heads:
+        raise SecateurError(
+            f"{family}: {heads} heads do not divide the hidden size of {hidden}, and the configuration has no head_dim"
+        )
+
+
+SIZES = (
+    *("hidden_size", "n_embd", "num_hidden_layers", "n_layer", "num_attention_heads", "n_head", "num_key_value_heads"),
+    *("head_dim", "intermediate_size", "ffn_dim", "n_inner", "vocab_size", "max_position_embeddings", "n_positions"),
+    *("sliding_window", "type_vocab_size", "word_embed_proj_dim"),
+)
+"""Entries of configurations that are sizes."""
+
+
+FAMILIES: dict[str, Callable[[Config, int], Anatomy]] = {
+    "llama": llama,
+    "mistral": llama_like,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "gemma2": gemma2,
+    "gemma3_text": gemma3,
+    "phi3": phi3,
+    "olmo2": olmo2,
+    "smollm3": llama,
+    "granite": llama,
+    "opt": opt,
+    "gpt2": gpt2,
+    "gpt_neox": gpt_neox,
+    "bert": bert,
+    "roberta": roberta,
+}
+ENCODERS = ("bert", "roberta")
+"""Families that predict masked tokens."""
