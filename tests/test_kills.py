@@ -1,6 +1,6 @@
 """Every command killed with SIGKILL at random moments, and on a full disk: nothing half-written, nothing lost.
 
-`SECATEUR_KILLS=40 pytest tests/test_kills.py` kills each of the five 40 times; here a few do.
+`SECATEUR_KILLS=40 pytest tests/test_kills.py` kills each of the six 40 times; here a few do.
 """
 
 import json
@@ -15,8 +15,10 @@ import pytest
 import yaml
 
 from secateur.files import SUFFIX
+from secateur.runs.record.folder import RunFolder
 from tests.gguf_file import write_gguf
 from tests.program import Ended, forked, start
+from tests.tasks import task_folder
 from tests.test_kill_and_resume import record
 from tests.tiny import save_text, save_tiny, tiny_recipe
 
@@ -45,9 +47,16 @@ def ended(place: Path, *arguments: object, cache: str = "cache", largest: int | 
     return forked(*arguments, environment={"SECATEUR_CACHE": str(place / cache)}, largest=largest)
 
 
-def killed(place: Path, arguments: tuple[object, ...], kills: int, cache: str = "cache", both: bool = False) -> int:
+def killed(
+    place: Path,
+    arguments: tuple[object, ...],
+    kills: int,
+    cache: str = "cache",
+    both: bool = False,
+    longest: float = 2.0,
+) -> int:
     """Starts a command and kills it, again and again, at moments over the time that it takes; how often it landed."""
-    rng, longest, landed = random.Random(0), 2.0, 0
+    rng, landed = random.Random(0), 0
     scratch = place / "scratch"
     scratch.mkdir(exist_ok=True)
     for _ in range(kills):
@@ -102,6 +111,22 @@ def test_tuning_goes_on_after_kills(place: Path) -> None:
     assert ended(place, *arguments, place / "tuned").returncode == 0
     points = [json.loads((place / name / "tune.json").read_text())["points"] for name in ("tuned-whole", "tuned")]
     assert points[0] == points[1]
+
+
+def test_tasks_go_on_after_kills(place: Path) -> None:
+    """What a killed evaluation had finished is there, and nothing else is."""
+    folder = task_folder(place / "tasks")
+    runs = [shutil.copytree(place / "run", place / name) for name in ("asked-once", "asked-again")]
+    arguments = ("--tasks", "guess", "--include", folder, "--limit", "6", "--pick", "all", "--pick", "dense")
+    assert ended(place, "eval", runs[0], *arguments).returncode == 0
+    assert killed(place, ("eval", runs[1], *arguments), KILLS, longest=15.0)
+    assert ended(place, "eval", runs[1], *arguments).returncode == 0
+    found = []
+    for run in runs:
+        with RunFolder.open(run, writing=False) as opened:
+            found.append(sorted(opened.journal.facts("task ")))
+    assert found[0]
+    assert found[0] == found[1]
 
 
 def test_two_runs_prepare_one_cache_while_they_are_killed(place: Path) -> None:

@@ -150,6 +150,33 @@ def test_stopped_before_there_is_a_run(long: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("search", "RECIPE", "--out", "new"),
+        ("space", "RECIPE"),
+        ("report", "RUN"),
+        ("export", "RUN", "--to", "hf", "--out", "new"),
+        ("eval", "RUN", "--tasks", "x"),
+        ("tune", "RUN", "--tokens", "64", "--out", "new"),
+        ("import", "RUN/plan.json", "--model", "RUN", "--out", "new.json"),
+        ("compare", "RUN", "RUN"),
+        ("dashboard", "RUN"),
+    ],
+)
+def test_every_command_says_in_one_line_that_it_was_stopped(long: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """While it loads its libraries, which make errors of their own of what interrupts them."""
+    names = {"RECIPE": str(long / "recipe.yaml"), "RUN": str(tmp_path)}
+    process = started(*(names.get(word, word) for word in words), cwd=tmp_path)
+    time.sleep(0.8)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (143, ""), err
+    assert err.startswith("secateur: terminated; ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_second_signal_ends_what_does_not_end() -> None:
     code = """
 import os, signal, threading, time
