@@ -318,7 +318,7 @@ def test_a_gguf_of_a_run_has_the_sizes_of_its_plan_or_is_not_there(
 def test_a_plan_file_cannot_say_that_remote_code_may_run(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from secateur.runs import problem
+    from secateur.runs import workplace
     from secateur.runs.stages import exporting
 
     asked = []
@@ -327,7 +327,7 @@ def test_a_plan_file_cannot_say_that_remote_code_may_run(
         asked.append(recipe.model.trust_remote_code)
         raise SecateurError("enough")
 
-    monkeypatch.setattr(problem, "load_bench", load)
+    monkeypatch.setattr(workplace, "load_bench", load)
     values = json.loads((finished / "run" / "plans" / "found.json").read_text())
     values["recipe"]["model"]["trust_remote_code"] = True
     (tmp_path / "p.json").write_text(json.dumps(values))

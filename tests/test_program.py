@@ -22,7 +22,8 @@ COMMANDS = ("search", "resume", "report", "export", "eval", "tune", "import", "c
 
 def started(*arguments: object, shell: str = "", **options: Any) -> subprocess.Popen[str]:
     words = [str(PROGRAM), *map(str, arguments)]
-    environment = {**os.environ, **options.pop("environment", {})}
+    # What a process that does not end was about is then said.
+    environment = {**os.environ, "PYTHONFAULTHANDLER": "1", **options.pop("environment", {})}
     environment = {name: value for name, value in environment.items() if value is not None}
     if shell:
         words = ["bash", "-c", f'set -o pipefail; "$@" {shell}', "bash", *words]
@@ -130,7 +131,11 @@ def test_a_search_that_is_stopped_says_how_to_go_on(
         process.send_signal(number)
         if again:
             process.send_signal(number)  # as `timeout` does: the process, then its group
-        _, err = process.communicate(timeout=60)
+        try:
+            _, err = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            pytest.fail(f"it goes on after the signal: {process.communicate()[1]}")
         assert process.returncode == status
         assert "Traceback" not in err
         assert err.count("secateur: ") == 1

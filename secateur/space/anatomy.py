@@ -1,6 +1,6 @@
 """What a transformer consists of: blocks, sublayers, linears and every other parameter, as plain shapes.
 
-An anatomy is computed from a configuration alone (`families.py`); `fitness` compares it name by name with the
+An anatomy is computed from a configuration alone (`families/`); `fitness` compares it name by name with the
 module tree of a loaded model, so that costs computed from it are those of the real thing. Every dimension that a width
 can change says so by its *axis*: which segments lie along it, in storage order.
 """
