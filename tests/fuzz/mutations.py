@@ -82,7 +82,8 @@ def mutated(values: Any, rng: random.Random) -> Any:
             # A copy: what holds itself has no end.
             container[key] = _copied(other[place]) if other is not container else nasty(rng)
         elif what == 3 and isinstance(container[key], int | float) and not isinstance(container[key], bool):
-            container[key] = container[key] * rng.choice((-1, 0, 2, 1000, 0.5)) + rng.choice((0, 1, -1))
+            factor = rng.choice((-1, 0, 2, 1000, 0.5) if abs(container[key]) < 2**60 else (-1, 0, 2))
+            container[key] = container[key] * factor + rng.choice((0, 1, -1))
         elif what == 4 and isinstance(container, list):
             container.insert(key, _copied(container[key]))
         else:

@@ -20,6 +20,8 @@ from .facts import check_fact
 
 CALIBRATION, FOUND = "calibration", "found"
 """The name of the calibration text, and of the choice that the search asked for has made."""
+HELD_OUT_SCORES = {"kl", "cross_entropy"}
+"""What every subnet is scored by on text that is held out."""
 MEMBER = "front-"
 """How the names of a front's members begin."""
 MEASURED, UNTIMED, HYPERVOLUME, CORNERS = "measured", "untimed", "hypervolume", "corners"
@@ -137,7 +139,7 @@ class Journal:
         for row in self._database.rows("evaluations", "? IS NULL OR text = ?", (text, text), "id"):
             try:
                 yield _evaluation(*row)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise self._database.damaged(f"an evaluation on '{str(row[0])[:80]}' is none") from error
 
     def append_slopes(self, text: str, slopes: Slopes) -> None:
@@ -187,7 +189,7 @@ class Journal:
             try:
                 levels = tuple(_LEVELS.validate_json(genome))
                 found[name] = Choice(name, Genome(levels), int(tokens), int(evaluations), float(seconds))
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise self._database.damaged(f"the choice '{name}' is none") from error
         return found
 
@@ -205,7 +207,7 @@ class Journal:
                 levels = _INCUMBENT.validate_json(incumbent)
                 genome = Genome(tuple(levels)) if levels else None
                 found.append(Turn(search, int(tokens), int(evaluations), genome))
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise self._database.damaged(f"a step of '{search}' is none") from error
         return found
 
@@ -239,6 +241,13 @@ def _evaluation(
     values = {score: tuple(column) for score, column in _LOSSES.validate_json(losses).items()}
     if any(len(column) != len(sequences) for column in values.values()) or (not values and status != "failed"):
         raise ValueError("losses")
+    if (
+        text != CALIBRATION
+        and not text.startswith(f"{CALIBRATION}, ")
+        and values
+        and not values.keys() >= HELD_OUT_SCORES
+    ):
+        raise ValueError("scores")
     if status not in get_args(Status):
         raise ValueError("status")
     return str(text), Evaluation(
