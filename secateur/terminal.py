@@ -28,8 +28,8 @@ LONGEST = 1800
 """Characters of a message; of a longer one the beginning is shown."""
 SECONDS = 60.0
 """Between two lines of progress where the output is no terminal."""
-SAME_WISH = 1.0
-"""Seconds within which a second signal says nothing new."""
+SAME_WISH, AGAIN = 1.0, 10.0
+"""Seconds within which a second signal says nothing new, and after which one that was lost is raised again."""
 BROKEN_PIPE = 128 + signal.SIGPIPE
 """Status of a command whose reader went away, as of one that was killed for it."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -108,8 +108,9 @@ def heed() -> None:
 def stoppable() -> Iterator[None]:
     """Raises `Stopped` at the first signal, so that everything is put away; a second one ends the program at once.
 
-    What follows within a second is the same wish: `timeout` and batch systems signal a process and then its group. The
-    program ends with this: nothing else can end it then.
+    What follows within a second is the same wish: `timeout` and batch systems signal a process and then its group.
+    Where a library has caught it and waits, or goes on and tells nobody, it is raised again after a while. The program
+    ends with this: nothing else can end it then.
     """
     first = 0.0
 
@@ -119,11 +120,16 @@ def stoppable() -> Iterator[None]:
         if not _wishes:
             first = now
             _wishes.append(Stopped(number, "interrupted" if number == signal.SIGINT else "terminated"))
+            signal.signal(signal.SIGALRM, again)
+            signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
             raise _wishes[0]
         if now - first > SAME_WISH:
             with contextlib.suppress(OSError):
                 os.write(2, b"\nsecateur: left at once; what was finished is kept\n")
             os._exit(128 + number)
+
+    def again(_number: int, _frame: FrameType | None) -> None:
+        heed()
 
     # What whoever started us has us ignore stays ignored, as of jobs in the background.
     heard = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
@@ -134,6 +140,8 @@ def stoppable() -> Iterator[None]:
     finally:
         for number in heard:
             signal.signal(number, signal.SIG_IGN)
+        if _wishes:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextlib.contextmanager

@@ -230,6 +230,26 @@ with stoppable():
     assert result.stdout.splitlines() == ["caught", "interrupted", "['so']"], result.stderr
 
 
+def test_a_signal_that_is_lost_comes_again() -> None:
+    code = """
+import os, signal, threading
+signal.signal(2, signal.default_int_handler)
+from secateur import terminal
+from secateur.space.errors import Stopped
+terminal.AGAIN = 0.5
+with terminal.stoppable():
+    try:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except BaseException:
+            threading.Event().wait(20)
+    except Stopped as stop:
+        print(stop.word)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=False)
+    assert (result.stdout, result.returncode) == ("interrupted\n", 0), result.stderr
+
+
 def test_without_a_home_or_a_folder_for_temporary_files(long: Path, tmp_path: Path) -> None:
     for name in ("HOME", "TMPDIR"):
         for value in (None, "", "/nonexistent"):
