@@ -43,7 +43,7 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
     rows = some()
     for row in rows:
         journal.append("calibration", "digest", row)
-    held = replace(rows[0], losses={name: rows[0].primary for name in ("kl", "cross_entropy")})
+    held = replace(rows[0], losses=dict.fromkeys(("kl", "cross_entropy"), rows[0].primary))
     journal.append("sotu", "digest", held)
     journal.close()
     journal = Journal(tmp_path / "j.sqlite")
