@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and what killed writers leave behind.
+"""Other people's files read within bounds; files and folders written whole, and what killed writers left removed.
 
 A writer holds a lock in its temporary folder, which goes with the process however that ends: what nobody holds is
 removed by the next one who writes beside it. What is locked are files, since folders cannot be over NFS.

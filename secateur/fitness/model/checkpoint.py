@@ -1,4 +1,4 @@
-"""Finding and loading models: local folders, GGUF files, GGUF files inside installed packages, hub names."""
+"""Loading models and tokenizers, from wherever `configuration` finds them."""
 
 import hashlib
 import json

@@ -144,8 +144,9 @@ def check_numbers(values: Mapping[str, Any], where: str) -> None:
 
 def check_quantised(config: Mapping[str, Any], path: str) -> None:
     """Raises SecateurError for weights that are stored quantised."""
-    names = [name for name in ("quantization_config", "compression_config") if config.get(name) is not None]
-    for quantised in [config[name] for name in names]:
+    for quantised in map(config.get, ("quantization_config", "compression_config")):
+        if quantised is None:
+            continue
         how = quantised.get("quant_method") or quantised.get("format") if isinstance(quantised, Mapping) else None
         raise SecateurError(
             f"model '{path}': its weights are quantised (quantization_config: {str(how)[:80]}), and what is searched "

@@ -111,7 +111,7 @@ class Weights:
         values, sizes = self._dense[block.index][tensor.name], state.sizes(block)
         if not copied(tensor, block, sizes):
             return sliced(tensor, values, block, sizes)
-        key = ("slice", block.index, tensor.name, _widths(sublayer, state), state.hidden)
+        key = ("slice", block.index, tensor.name, widths_of(sublayer, state), state.hidden)
         return self._assembled.get(key, lambda: sliced(tensor, values, block, sizes))
 
     def _narrow_norms(
@@ -129,7 +129,7 @@ class Weights:
     def _repair(self, block: Block, sublayer: Sublayer, state: BlockState) -> dict[str, torch.Tensor] | None:
         if self._repairs is None:
             return None
-        widths = _widths(sublayer, state)
+        widths = widths_of(sublayer, state)
         path = repair_file(self._repairs.folder, block.index, sublayer.kind, widths, self._repairs.name)
         if path not in self._read:
             self._read[path] = read_tensors(path)
@@ -164,7 +164,7 @@ class Weights:
         narrow_hidden = state.hidden < block.hidden
         if not level and repair is None and not (narrow_hidden and self._basis and self._basis.rotation is not None):
             return self._slice(block, sublayer, next(linear.tensors()), state)
-        key = (block.index, position, _widths(sublayer, state), state.hidden, level)
+        key = (block.index, position, widths_of(sublayer, state), state.hidden, level)
         return self._assembled.get(
             key, lambda: self._assemble(block, sublayer, number, position, state, repair["weight"] if repair else None)
         )
@@ -208,5 +208,6 @@ class Weights:
         return Kept(rows, columns, values)
 
 
-def _widths(sublayer: Sublayer, state: BlockState) -> Widths:
+def widths_of(sublayer: Sublayer, state: BlockState) -> Widths:
+    """What a state keeps of a sublayer, as files and memos of its weights are named by."""
     return (state.attention, state.queries) if sublayer.kind == "attention" else (state.mlp, 0)

@@ -9,7 +9,7 @@ import torch
 from ...space.anatomy import Linear, Sublayer
 from ...space.costs import BlockState
 from ...space.gene import Sparsity, zeros_per_row
-from ..subnets.weights import Weights
+from ..subnets.weights import Weights, widths_of
 from .nested import NESTED
 
 
@@ -59,8 +59,7 @@ class OwnZeros:
         shape = linear.shape(state.sizes(self._anatomy.blocks[index]))
         if (index, position) not in self._some:
             return level.zeros(*shape)
-        widths = (state.attention, state.queries) if sublayer.kind == "attention" else (state.mlp, 0)
-        known = (index, position, widths, state.hidden, level)
+        known = (index, position, widths_of(sublayer, state), state.hidden, level)
         if known not in self._counted:
             self._counted[known] = self._count(index, position, state, level, shape)
         return self._counted[known]
