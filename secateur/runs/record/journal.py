@@ -20,7 +20,7 @@ from .facts import check_fact
 
 CALIBRATION, FOUND = "calibration", "found"
 """The name of the calibration text, and of the choice that the search asked for has made."""
-HELD_OUT_SCORES = {"kl", "cross_entropy"}
+HELD_OUT_SCORES = ("kl", "cross_entropy")
 """What every subnet is scored by on text that is held out."""
 MEMBER = "front-"
 """How the names of a front's members begin."""
@@ -245,7 +245,7 @@ def _evaluation(
         text != CALIBRATION
         and not text.startswith(f"{CALIBRATION}, ")
         and values
-        and not values.keys() >= HELD_OUT_SCORES
+        and not values.keys() >= set(HELD_OUT_SCORES)
     ):
         raise ValueError("scores")
     if status not in get_args(Status):

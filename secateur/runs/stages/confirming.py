@@ -1,11 +1,10 @@
 """Scores what was chosen on text that no search saw."""
 
 from ...search.strategy import Batch
+from ..record.journal import HELD_OUT_SCORES
 from ..workplace import memo_of
 from .searching import Execution
 from .trained import trained_finalists
-
-HELD_OUT_SCORES = ("kl", "cross_entropy")
 
 
 def confirm(execution: Execution) -> None:

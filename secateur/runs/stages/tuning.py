@@ -25,11 +25,10 @@ from ..asked.reading import training_settings
 from ..asked.recipe import TRAINING, Recipe
 from ..asked.settings import TextSettings
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION
+from ..record.journal import CALIBRATION, HELD_OUT_SCORES
 from ..report.prediction import predicted_loss
 from ..watcher import Watcher
 from ..workplace import trainer_of
-from .confirming import HELD_OUT_SCORES
 from .exporting import pick_plan
 from .tasks import picked
 
