@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -41,8 +42,13 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     """The command line in this process, for the many ways to be refused."""
     monkeypatch.setattr(sys, "argv", ["secateur", *map(str, arguments)])
     capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:  # it ends a process; this one goes on, and starts others that are to be stopped
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return Refusal(int(end.value.code or 0), capsys.readouterr().err)
 
 

@@ -40,7 +40,8 @@ def started(*arguments: object, shell: str = "", **options: Any) -> subprocess.P
 
 def _heard() -> None:
     """As in a terminal; who runs the tests in the background has signals ignored, and what they start with them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def ended(*arguments: object, **options: Any) -> tuple[int, str, str]:
@@ -116,6 +117,18 @@ def _in_the_middle(process: subprocess.Popen[str], run: Path, rows: int) -> None
         time.sleep(0.05)
 
 
+def _listening(process: subprocess.Popen[str]) -> None:
+    """Waits until it has something to do at a SIGTERM."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert process.poll() is None, process.communicate()
+        caught = next(one for one in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "SigCgt" in one)
+        if int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.01)
+    pytest.fail("it does not listen")
+
+
 @pytest.mark.parametrize(
     ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
@@ -146,7 +159,8 @@ def test_a_search_that_is_stopped_says_how_to_go_on(
 
 def test_stopped_before_there_is_a_run(long: Path, tmp_path: Path) -> None:
     process = started("search", long / "recipe.yaml", "--out", tmp_path / "run")
-    time.sleep(1.0)
+    _listening(process)
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -173,7 +187,8 @@ def test_every_command_says_in_one_line_that_it_was_stopped(long: Path, tmp_path
     """While it loads its libraries, which make errors of their own of what interrupts them."""
     names = {"RECIPE": str(long / "recipe.yaml"), "RUN": str(tmp_path)}
     process = started(*(names.get(word, word) for word in words), cwd=tmp_path)
-    time.sleep(0.8)
+    _listening(process)
+    time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (143, ""), err
