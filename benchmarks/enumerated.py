@@ -22,7 +22,7 @@ from secateur.fitness.sources import documents
 from secateur.fitness.subnets.subnet import Subnet
 from secateur.fitness.text import Sequences
 from secateur.search.memo import Memo
-from secateur.search.strategy import Pool, Strategy
+from secateur.search.steps import AskTell, Pool
 from secateur.space.anatomy import Anatomy
 from secateur.space.budget import Budget
 from secateur.space.evaluation import Evaluation
@@ -161,7 +161,7 @@ def on_small_models() -> list[Enumerated]:
     return found
 
 
-def first_seen(table: Enumerated, strategy: Strategy, limit: int) -> tuple[int | None, list[float]]:
+def first_seen(table: Enumerated, strategy: AskTell, limit: int) -> tuple[int | None, list[float]]:
     """Distinct genomes evaluated until the optimum was among them (None: never), and the best loss after each."""
     memo, optimum = table.memo(), table.optimum
     curve: list[float] = []

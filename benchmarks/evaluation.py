@@ -19,8 +19,8 @@ from secateur.operators.mutation import switch_costs
 from secateur.operators.sampling import on_budget
 from secateur.search.loop import Spending, run
 from secateur.search.memo import Memo
+from secateur.search.steps import AskTell, Batch, Pool
 from secateur.search.strategies.knapsack import knapsack
-from secateur.search.strategy import Batch, Pool, Strategy
 from secateur.space.budget import parse_budgets
 from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.evaluation import Evaluation
@@ -137,7 +137,7 @@ def precision() -> tuple[Table, str]:
         whole = bench.calibration
         if parent is None:
             memo = Memo(space, bench.evaluator(space, "calibration", ("kl",)), Unkept())
-            parent = run(Strategy(knapsack(space, Pool(RANKED, LENGTH), 1)), memo, Spending(LENGTH))
+            parent = run(AskTell(knapsack(space, Pool(RANKED, LENGTH), 1)), memo, Spending(LENGTH))
         assert parent is not None
         chosen = parent
         for positions in (LENGTH, LENGTH // 4, LENGTH // 8):

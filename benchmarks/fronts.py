@@ -32,11 +32,11 @@ from secateur.search.archive import Archive, Goal
 from secateur.search.encoding import Levels, Shares
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo
+from secateur.search.steps import AskTell, Batch, Pool, Steps
 from secateur.search.strategies.evolution import OFFSPRING, driven, evolution
 from secateur.search.strategies.knapsack import knapsack_front
 from secateur.search.strategies.random import random_search
 from secateur.search.strategies.samplers import sampled
-from secateur.search.strategy import Batch, Pool, Steps, Strategy
 from secateur.search.warm import warm_front
 from secateur.space.build import structured_genes
 from secateur.space.evaluation import Evaluation
@@ -107,7 +107,7 @@ def curve(space: Space, goal: Goal, steps: Steps, lookup: Lookup, most: int) -> 
         archive.add(step.evaluations, space.dense)
         found.append((step.spending.evaluations, archive.hypervolume()))
 
-    run(Strategy(steps), Memo(space, lookup, Unkept()), Spending(LENGTH), Allowance(evaluations=most), watch)
+    run(AskTell(steps), Memo(space, lookup, Unkept()), Spending(LENGTH), Allowance(evaluations=most), watch)
     return found
 
 

@@ -12,12 +12,13 @@ import numpy as np
 
 from benchmarks.enumerated import Enumerated, first_seen, on_small_models, on_smollm2
 from benchmarks.setup import RESULTS, shown, table_of
+from secateur.search.model.search import Options
+from secateur.search.steps import AskTell, Steps
 from secateur.search.strategies.evopress import Schedule, evopress
 from secateur.search.strategies.greedy import greedy
 from secateur.search.strategies.knapsack import knapsack
 from secateur.search.strategies.random import random_search
-from secateur.search.strategies.surrogate import Options, surrogate
-from secateur.search.strategy import Steps, Strategy
+from secateur.search.strategies.surrogate import surrogate
 
 SEEDS, LIMIT = 10, 1500
 OUT = RESULTS / "optimum"
@@ -28,8 +29,8 @@ def strategies(table: Enumerated) -> dict[str, Callable[[int], Steps]]:
     space, pool = table.space, table.pool
     count = pool.sequences
     full = count * pool.tokens_per_sequence
-    published = Schedule(400, 32, (1,), (full,), first=64)
-    small = Schedule(1000, 8, (1,), (full,), first=8)
+    published = Schedule(generations=400, offspring=32, survivors=(1,), tokens=(full,), first=64)
+    small = Schedule(generations=1000, offspring=8, survivors=(1,), tokens=(full,), first=8)
 
     def ours(**changes: bool) -> Callable[[int], Steps]:
         options = Options(sequences=count, first=count, tolerance=0.0, **changes)
@@ -63,7 +64,7 @@ def main() -> None:
 def measured(table: Enumerated, curves: dict[str, list[list[float]]]) -> Iterator[tuple[str, ...]]:
     """Runs every strategy with every seed; a row for each, and its `curves`."""
     for name, make in strategies(table).items():
-        results = [first_seen(table, Strategy(make(seed)), LIMIT) for seed in range(SEEDS)]
+        results = [first_seen(table, AskTell(make(seed)), LIMIT) for seed in range(SEEDS)]
         curves[name] = [curve for _, curve in results]
         # A seed that ended without the optimum counts as more than any that found it.
         counts = np.array([reached if reached is not None else np.inf for reached, _ in results])

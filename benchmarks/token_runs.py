@@ -29,8 +29,8 @@ from secateur.runs.record.journal import FOUND
 from secateur.runs.workplace import load_bench
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo, SlopeMemo
-from secateur.search.strategies.surrogate import Options, Search
-from secateur.search.strategy import Batch, Pool, Strategy
+from secateur.search.model.search import Options, Search
+from secateur.search.steps import AskTell, Batch, Pool
 from secateur.space.budget import Budget, parse_limit
 from secateur.space.genome import Genome
 from secateur.space.space import Space
@@ -200,7 +200,7 @@ def ours(
                     curve.append((spending.tokens, spending.evaluations, genome))
 
         started = time.perf_counter()
-        run(Strategy(search.steps(())), whole, spending, allowance, watch)
+        run(AskTell(search.steps(())), whole, spending, allowance, watch)
         for curve, share in zip(curves, removed, strict=True):
             assert curve, f"{kind} {share:.1%}, seed {seed}: no answer"
             # The last point says what the whole run took.

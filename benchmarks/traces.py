@@ -18,20 +18,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.setup import MODEL, console
-from secateur.fitness.slopes import has_slopes
 from secateur.operators.sampling import uniform
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.asked.recipe import Recipe
-from secateur.runs.problem import build_space
-from secateur.runs.strategies import make_steps, trained_selection
+from secateur.runs.problem import build_space, problem_of, trained_selection
 from secateur.runs.workplace import load_bench
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo, SlopeMemo
-from secateur.search.strategy import Batch, Pool, Steps, Strategy
+from secateur.search.steps import AskTell, Batch, Steps
 from secateur.space.errors import SecateurError
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
-from secateur.space.slopes import Slopes
+from secateur.space.slopes import Slopes, has_slopes
 from secateur.space.space import Space
 from tests.tiny import ListJournal, config_of
 
@@ -183,15 +181,15 @@ class SlopeList:
         """Nothing: each search has its own memo."""
 
 
-def steps_of(recipe: Recipe, space: Space, pool: Pool) -> Steps:
+def steps_of(recipe: Recipe, space: Space) -> Steps:
     """A strategy as a run makes it of its recipe, without statistics of a model to start from."""
     tokens = recipe.effort.tokens
-    selection = trained_selection(recipe, space, pool, tokens)
-    if selection is None:
-        return make_steps(recipe, recipe.strategy, space, pool, tokens)
-    left = tokens - selection.cost() if tokens is not None else None
-    steps = make_steps(recipe, recipe.strategy, space, pool, left)
-    return selection.steps(steps, Allowance(left, recipe.effort.evaluations))
+    selection = trained_selection(recipe, space, tokens)
+    left = tokens - selection.cost() if selection is not None and tokens is not None else tokens
+    problem = problem_of(recipe, space, Allowance(left, recipe.effort.evaluations))
+    recipe.strategy.check(problem)
+    steps = recipe.strategy.steps(problem)
+    return steps if selection is None else selection.steps(steps, problem.allowance)
 
 
 def recipe_of(changes: Mapping[str, Any], strategy: Mapping[str, Any]) -> Recipe:
@@ -211,11 +209,10 @@ def recipe_of(changes: Mapping[str, Any], strategy: Mapping[str, Any]) -> Recipe
 
 def trace(family: str, changes: Mapping[str, Any], strategy: Mapping[str, Any]) -> dict[str, Any]:
     """What a strategy asked for and answered, or why it refused."""
-    pool = Pool(SEQUENCES, LENGTH)
     try:
         recipe = recipe_of(changes, strategy)
         space = build_space(recipe, config_of(family).to_dict())
-        steps = steps_of(recipe, space, pool)
+        steps = steps_of(recipe, space)
         asked = hashlib.sha256()
         table, count = Table(space), 0
         slopes = SlopeMemo(space, table.slopes, SlopeList()) if has_slopes(space, recipe.scores[0]) else None
@@ -238,7 +235,7 @@ def trace(family: str, changes: Mapping[str, Any], strategy: Mapping[str, Any]) 
 
         spending = Spending(LENGTH)
         allowance = Allowance(recipe.effort.tokens, recipe.effort.evaluations)
-        answer = run(Strategy(steps), evaluate, spending, allowance)
+        answer = run(AskTell(steps), evaluate, spending, allowance)
     except SecateurError as error:
         return {"refused": str(error)}
     return {

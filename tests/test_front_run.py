@@ -23,16 +23,15 @@ from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space, space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import MEMBER, Choice
-from secateur.runs.strategies import make_steps
 from secateur.search.loop import Spending, run
 from secateur.search.memo import Memo
-from secateur.search.strategy import Batch, Pool, Strategy, noted
+from secateur.search.steps import AskTell, Batch, noted
 from secateur.space.errors import SecateurError
 from secateur.space.front import nondominated
 from secateur.space.latency import Measured, Ratio, Times
 from tests.tasks import task_folder
 from tests.test_cli import command, refused, write
-from tests.tiny import ListJournal, TableEvaluator, tiny_recipe
+from tests.tiny import ListJournal, TableEvaluator, steps_of, tiny_recipe
 
 GENES = [
     {"kind": "attention", "levels": [2, 1, 0]},
@@ -352,9 +351,9 @@ def test_the_same_size_twice_is_searched_once(tiny: Path) -> None:
         strategy = {"name": "surrogate", "sequences": 2, "sizes": sizes}
         recipe = make_recipe(front_recipe(tiny, strategy=strategy, objectives=["kl", "parameters"], latency=None))
         space = build_space(recipe)
-        steps = make_steps(recipe, recipe.strategy, space, Pool(6, 16), 10**6)
+        steps = steps_of(recipe)
         memo = Memo(space, TableEvaluator(space), ListJournal())
-        run(Strategy(noted(steps, lambda batch, _: asked[-1].append(batch))), memo, Spending(16))
+        run(AskTell(noted(steps, lambda batch, _: asked[-1].append(batch))), memo, Spending(16))
     assert asked[0] == asked[1]
 
 

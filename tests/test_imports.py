@@ -28,7 +28,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "fitness": BELOW,
     "plans": {*BELOW, "plans/checkpoint"},  # which asks about states, and has to be parted from what writes weights
     "plans/checkpoint": {*BELOW, "plans", "fitness"},
-    "runs/asked": BELOW,
+    "runs/asked": {*BELOW, "operators", "search"},
     "runs/record": {*BELOW, "runs/asked"},
     "runs/report": {*BELOW, "plans", "runs/asked", "runs/record"},
     "runs/watcher": set(),

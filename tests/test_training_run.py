@@ -12,7 +12,7 @@ from secateur.runs.problem import build_space
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import CALIBRATION, FOUND, SELECTION, trained_text
 from secateur.runs.workplace import load_bench
-from secateur.search.strategies.darwin import training_chains
+from secateur.search.trained import training_chains
 from secateur.space.errors import SecateurError
 from tests.tiny import tiny_recipe
 

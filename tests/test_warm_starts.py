@@ -8,13 +8,12 @@ import pytest
 
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space
-from secateur.runs.strategies import make_steps
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
-from secateur.search.strategy import Batch, Pool, Strategy, noted
+from secateur.search.steps import AskTell, Batch, noted
 from secateur.space.errors import SecateurError
 from secateur.space.evaluation import Evaluation
-from tests.tiny import ListJournal, TableEvaluator, tiny_recipe
+from tests.tiny import ListJournal, TableEvaluator, steps_of, tiny_recipe
 
 
 @pytest.mark.parametrize("first", [["greedy"], ["knapsack"], ["knapsack", "greedy"]])
@@ -32,17 +31,17 @@ def test_half_of_the_effort_is_left_for_the_search(tiny: Path, first: list[str],
     }
     recipe = make_recipe(tiny_recipe(tiny / "model", tiny / "calibration.txt", **changes))
     space = build_space(recipe)
-    pool, own = Pool(6, length), Spending(length)
+    own = Spending(length)
 
     def note(batch: Batch, _: list[Evaluation]) -> None:
         # The first that knows a best answer is the search itself.
         if batch.incumbent is not None:
             own.add(batch)
 
-    steps = noted(make_steps(recipe, recipe.strategy, space, pool, recipe.effort.tokens), note)
+    steps = noted(steps_of(recipe), note)
     memo, spending = Memo(space, TableEvaluator(space), ListJournal()), Spending(length)
     allowance = Allowance(tokens=recipe.effort.tokens, evaluations=recipe.effort.evaluations)
-    assert run(Strategy(steps), memo, spending, allowance) is not None
+    assert run(AskTell(steps), memo, spending, allowance) is not None
     assert len(own.genomes) >= 6
 
 
@@ -53,7 +52,15 @@ def test_what_half_of_the_effort_does_not_reach_for_is_refused(tiny: Path) -> No
     with pytest.raises(
         SecateurError, match=r"effort: knapsack needs 9 .*knapsack before evopress, with half of the effort"
     ):
-        make_steps(recipe, recipe.strategy, build_space(recipe), Pool(6, 16), recipe.effort.tokens)
+        steps_of(recipe)
+
+
+def test_a_schedule_that_nothing_sizes_is_refused(tiny: Path) -> None:
+    strategy = {"name": "evopress"}
+    values = tiny_recipe(tiny / "model", tiny / "calibration.txt", strategy=strategy, effort={"evaluations": 90})
+    with pytest.raises(SecateurError, match="effort: schedule 'auto' is sized from"):
+        steps_of(make_recipe(values))
+    assert steps_of(make_recipe(values | {"effort": {"minutes": 1}})), "tokens are known when it begins"
 
 
 @pytest.mark.parametrize("name", ["knapsack", "greedy"])
@@ -61,7 +68,7 @@ def test_tokens_for_not_even_one_evaluation_are_refused_whatever_evaluations_the
     effort = {"tokens": 3 * 16, "evaluations": 1000}  # an evaluation takes 4 sequences
     recipe = make_recipe(tiny_recipe(tiny / "model", tiny / "calibration.txt", strategy={"name": name}, effort=effort))
     with pytest.raises(SecateurError, match=f"effort: {name} needs"):
-        make_steps(recipe, recipe.strategy, build_space(recipe), Pool(6, 16), recipe.effort.tokens)
+        steps_of(recipe)
 
 
 @pytest.mark.parametrize("lazy", [3, 4, 5, 6])
@@ -69,7 +76,7 @@ def test_what_a_refusal_asks_for_is_enough(tiny: Path, lazy: int) -> None:
     def steps(effort: dict[str, int]) -> Any:
         strategy = {"name": "surrogate", "lazy": lazy}
         recipe = make_recipe(tiny_recipe(tiny / "model", tiny / "calibration.txt", strategy=strategy, effort=effort))
-        return make_steps(recipe, recipe.strategy, build_space(recipe), Pool(6, 16), recipe.effort.tokens)
+        return steps_of(recipe)
 
     with pytest.raises(SecateurError, match="effort: surrogate needs") as refusal:
         steps({"evaluations": 2})

@@ -10,6 +10,10 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
+from secateur.runs.asked.recipe import Recipe
+from secateur.runs.problem import build_space, problem_of
+from secateur.search.loop import Allowance
+from secateur.search.steps import Steps
 from secateur.space.anatomy import Anatomy
 from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
 from secateur.space.evaluation import Evaluation
@@ -227,3 +231,11 @@ def tiny_recipe(folder: Path, text: Path, held_out: Path | None = None, **change
     if held_out is not None:
         recipe["held_out"] = [{"source": str(held_out), "sequences": 5, "length": 16, "windows_per_document": 2}]
     return {**recipe, **changes}
+
+
+def steps_of(recipe: Recipe) -> Steps:
+    """The search that a recipe asks for, checked as a run checks it; nothing of it is trained afterwards."""
+    allowance = Allowance(recipe.effort.tokens, recipe.effort.evaluations)
+    problem = problem_of(recipe, build_space(recipe), allowance)
+    recipe.strategy.check(problem)
+    return recipe.strategy.steps(problem)

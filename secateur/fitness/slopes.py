@@ -16,23 +16,21 @@ ever stored: what leaves a linear is one number for each gene and level.
 import math
 import time
 from collections.abc import Callable
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 
 from ..space.errors import SecateurError
-from ..space.gene import Sparsity
 from ..space.genome import Genome
-from ..space.slopes import PASSES, Slopes
+from ..space.slopes import DIFFERENTIABLE, PASSES, Differentiable, Slopes
 from ..space.space import Space
 from .evaluator import BATCH_TOKENS, aligned
 from .faults import CANDIDATE_ERRORS, Batches
-from .scores.built_in import Differentiable, mean_losses, predicted
+from .scores.built_in import mean_losses, predicted
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet
 from .zeros.level_store import as_matrix
 
-DIFFERENTIABLE: tuple[str, ...] = get_args(Differentiable)
 REACH = 4
 """How many levels to either side are looked at: the estimate is a local one."""
 
@@ -177,10 +175,3 @@ class SubnetSlopes:
             output.register_hook(backward)  # type: ignore[no-untyped-call]
 
         return forward
-
-
-def has_slopes(space: Space, score: str) -> bool:
-    """Whether there is something for `SubnetSlopes` to say."""
-    return score in DIFFERENTIABLE and any(
-        isinstance(level, Sparsity) and bool(level) for gene in space.genes for level in gene.levels
-    )

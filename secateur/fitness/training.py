@@ -25,9 +25,10 @@ import torch
 
 from ..space.errors import SecateurError
 from ..space.genome import Genome
+from ..space.slopes import Differentiable
 from ..space.space import Space
 from .cache import digest, read_tensors, usable, write_tensors
-from .scores.built_in import Differentiable, mean_losses
+from .scores.built_in import mean_losses
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet
 

@@ -5,19 +5,11 @@ from dataclasses import dataclass
 
 from ..fitness.model.configuration import source_bytes
 from ..fitness.timing.speed import matrix_speed
-from ..search.strategies.evopress import PUBLISHED, Schedule
+from ..search.loop import Allowance
 from ..space.budget import labelled, shown
 from ..space.space import Space
 from . import problem
-from .asked.recipe import Recipe
-from .asked.settings import SEARCH_BASELINES
-from .asked.strategy_settings import (
-    DarwinSettings,
-    EvolutionSettings,
-    EvopressSettings,
-    SamplerSettings,
-    SurrogateSettings,
-)
+from .asked.recipe import Recipe, search_baselines
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +31,7 @@ def describe(recipe: Recipe) -> Description:
         SecateurError: recipe, model and budgets do not fit together.
     """
     space = problem.build_space(recipe)
+    problem.check_search(recipe, space)
     groups: dict[tuple[str, str], list[str]] = {}
     for gene in space.genes:
         labels = ", ".join(str(gene.label(level)) for level in range(len(gene.levels)))
@@ -111,7 +104,7 @@ def _estimate(recipe: Recipe, space: Space) -> list[str]:
     if tokens is None:
         return ["Search: its length depends on what it finds; limit it with 'effort'."]
     held_out = sum(text.sequences * text.length for text in recipe.held_out) * (len(recipe.wanted_baselines()) + 2)
-    searched = sum(name in recipe.wanted_baselines() and name != recipe.strategy.name for name in SEARCH_BASELINES)
+    searched = sum(name in recipe.wanted_baselines() and name != recipe.strategy.name for name in search_baselines())
     total = (tokens * (1 + searched) + held_out) / speed / 60
     return [
         f"Search: about {tokens:,} tokens; {searched} searched baselines with at most as many each; confirmation about "
@@ -124,30 +117,7 @@ def _estimate(recipe: Recipe, space: Space) -> list[str]:
 
 def expected_tokens(recipe: Recipe, space: Space) -> int | None:
     """About how many tokens the search will forward; None when only running it can tell."""
-    strategy, length = recipe.strategy, recipe.calibration.length
     if recipe.effort.tokens is not None:
         return recipe.effort.tokens
-    if isinstance(strategy, EvolutionSettings | SamplerSettings):
-        return (recipe.effort.evaluations or 0) * strategy.sequences * length or None
-    if isinstance(strategy, EvopressSettings):
-        if strategy.schedule == "auto":
-            return None
-        if isinstance(strategy.schedule, str):
-            schedule = PUBLISHED[strategy.schedule.removeprefix("published-")]
-            return schedule.generations * schedule.tokens_per_generation()
-        explicit = Schedule(**strategy.schedule.model_dump())
-        return explicit.generations * explicit.tokens_per_generation(strategy.minibatches == "fresh")
-    if isinstance(strategy, DarwinSettings):
-        return None  # most of it is training
-    if strategy.name == "exhaustive":
-        return space.size * strategy.sequences * length
-    if strategy.name == "multipruner":
-        return strategy.evaluations * strategy.sequences * length if strategy.evaluations else None
-    if strategy.name == "random":
-        return (recipe.effort.evaluations or 0) * strategy.sequences * length or None
-    singles = 1 + sum(min(strategy.anchors or len(g.levels), len(g.levels) - 1) for g in space.genes)
-    if isinstance(strategy, SurrogateSettings):
-        return None  # it ends when nothing promises much any more
-    if strategy.name == "knapsack":
-        return (singles + 1) * strategy.sequences * length
-    return strategy.evaluations * strategy.sequences * length if strategy.evaluations else None
+    allowance = Allowance(None, recipe.effort.evaluations)
+    return recipe.strategy.expected(problem.problem_of(recipe, space, allowance))

@@ -1,13 +1,17 @@
 """From a recipe to the space and the goal; needs no model."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..fitness.model.configuration import has_zeros, load_config
 from ..fitness.zeros.level_store import needs_text
 from ..search.archive import Goal
+from ..search.loop import Allowance
+from ..search.problem import Problem
+from ..search.steps import Pool
+from ..search.trained import Stage, TrainedSelection, whole
 from ..space.budget import parse_budgets, parse_limit
 from ..space.build import check_some, hidden_gene, liked_multiple, parse_layers, sparsity_genes, structured_genes
 from ..space.costs import Additions, Costs
@@ -17,6 +21,7 @@ from ..space.gene import Gene, Sparsity
 from ..space.genome import Genome
 from ..space.latency import LatencyTable, Peak, Workload, roofline, table_from_json
 from ..space.objective import parse_objectives
+from ..space.slopes import has_slopes
 from ..space.space import Space
 from .asked.recipe import Recipe
 from .asked.settings import LatencySettings
@@ -141,6 +146,65 @@ def estimated(settings: LatencySettings, space: Space) -> LatencyTable:
     peak = Peak(settings.gflops * 1e9, settings.bandwidth * 1e9)
     name = settings.name or f"{settings.gflops:g} GFLOP/s, {settings.bandwidth:g} GB/s"
     return roofline(space.anatomy, space.shapes(), workload_of(settings), peak, name)
+
+
+def problem_of(recipe: Recipe, space: Space, allowance: Allowance, starts: Sequence[Genome] = ()) -> Problem:
+    """What the recipe's strategy, or one beside it, is given to search with `allowance`.
+
+    Raises:
+        SecateurError: a reference that cannot be read.
+    """
+    text = recipe.training_text
+    return Problem(
+        space,
+        Pool(recipe.calibration.sequences, recipe.calibration.length),
+        recipe.seed,
+        allowance,
+        goal_of(recipe, space),
+        tuple(starts),
+        slopes=has_slopes(space, recipe.scores[0]),
+        length=text.length if text is not None else None,
+        timed=recipe.effort.minutes is not None,
+    )
+
+
+def check_search(recipe: Recipe, space: Space) -> None:
+    """Checks that the search which a recipe asks for can run on its space, text and effort.
+
+    Raises:
+        SecateurError: it cannot.
+    """
+    effort = recipe.effort
+    allowance = Allowance(effort.tokens, effort.evaluations)
+    selection = trained_selection(recipe, space, effort.tokens)
+    if selection is not None and effort.tokens is not None:
+        allowance = Allowance(effort.tokens - selection.cost(), effort.evaluations)
+    recipe.strategy.check(problem_of(recipe, space, allowance))
+
+
+def trained_selection(recipe: Recipe, space: Space, tokens: int | None) -> TrainedSelection | None:
+    """What follows a search whose best candidates are trained; None where there is no such thing.
+
+    Raises:
+        SecateurError: `tokens`, what search and selection may spend together, does not even reach for the selection.
+    """
+    settings = recipe.training
+    if settings is None or recipe.strategy.trained():
+        return None
+    assert recipe.training_text is not None
+    length, text = recipe.training_text.length, recipe.calibration
+    stages = [
+        Stage(whole(tokens, length), stage.survivors)
+        for tokens, stage in zip(recipe.training_tokens, settings.stages, strict=True)
+    ]
+    pool = Pool(text.sequences, text.length)
+    selection = TrainedSelection(space, pool, settings.candidates, stages, settings.sequences)
+    if tokens is not None and tokens <= selection.cost():
+        raise SecateurError(
+            f"effort: {tokens:,} tokens, of which training {settings.candidates} candidates takes {selection.cost():,} "
+            "(a trained token counts as three); raise 'effort', or lower training.candidates or training.stages"
+        )
+    return selection
 
 
 def goal_of(recipe: Recipe, space: Space) -> Goal | None:

@@ -1,6 +1,5 @@
 """Carries a run through search, baselines, confirmation and timing."""
 
-from importlib.metadata import version
 from pathlib import Path
 
 from ..fitness.bench import Bench
@@ -9,24 +8,18 @@ from ..fitness.model.configuration import load_config, source_bytes
 from ..fitness.scores.own import check_own, is_own
 from ..fitness.timing.llama_cpp import load_llama_cpp
 from ..plans.checkpoint.gguf import check_space
-from ..search.strategy import Pool
+from ..search.steps import Pool
 from .asked.recipe import Recipe
-from .problem import build_space, check_genomes, counting_of, goal_of
+from .problem import build_space, check_genomes, check_search, counting_of, goal_of
 from .record.folder import RunFolder, check_free
 from .record.journal import CALIBRATION, SOURCE_BYTES
 from .stages.comparing import baseline, compare_file
 from .stages.confirming import confirm
-from .stages.searching import Execution, search_found
+from .stages.searching import Execution, note_libraries, search_found
 from .stages.starts import from_files, keep_peer, peer
 from .stages.timing import time_choices, with_latency
-from .strategies import make_steps, trained_selection
 from .watcher import Watcher
 from .workplace import load_bench, memo_of, tasks_of, with_zeros
-
-NO_LIMIT = 10**18
-
-LIBRARIES = ("moocore", "numpy", "optuna", "pymoo")
-"""What the replay of a search for a front depends on; our own strategy also on scipy."""
 
 
 def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | None = None) -> None:
@@ -77,10 +70,7 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     memo = memo_of(folder, space, bench, CALIBRATION, recipe.scores, watcher)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
     execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space))
-    if execution.goal is not None or recipe.strategy.name == "surrogate":
-        names = (*LIBRARIES, "scipy") if recipe.strategy.name == "surrogate" else LIBRARIES
-        libraries = {name: version(name) for name in names}
-        journal.settle("libraries", libraries, "the version of what searches")
+    note_libraries(execution)
     search_found(execution)
     for name in recipe.wanted_baselines():
         baseline(execution, name)
@@ -103,12 +93,9 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     if recipe.latency is not None and recipe.latency.device == "llama.cpp":
         load_llama_cpp()
         check_space(space, load_config(recipe.model.path, recipe.model.trust_remote_code))
-    from_files(getattr(recipe.strategy, "initial", ()), space)
+    from_files(recipe.strategy.start_names(), space)
     peers = {file: peer(file, space) for file in recipe.peers.values()}
-    pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
-    selection = trained_selection(recipe, space, pool, recipe.effort.tokens)
-    tokens = recipe.effort.tokens or NO_LIMIT
-    make_steps(recipe, recipe.strategy, space, pool, tokens - selection.cost() if selection else tokens)
+    check_search(recipe, space)
     bench = load_bench(recipe, space)
     folder = RunFolder.create(path, recipe)
     for file, genome in peers.items():

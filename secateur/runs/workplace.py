@@ -8,17 +8,17 @@ from ..fitness.bench import Bench, open_bench
 from ..fitness.cache import cache_folder, digest
 from ..fitness.scores.tasks import TaskRequest
 from ..fitness.scores.teacher import Teacher
-from ..fitness.slopes import SubnetSlopes, has_slopes
+from ..fitness.slopes import SubnetSlopes
 from ..fitness.text import TextRequest
 from ..fitness.training import Trainer, Training
 from ..fitness.widths.preparation import WidthSettings
 from ..search.loop import TRAINING_PASSES
 from ..search.memo import Memo, SlopeMemo
-from ..search.strategy import Chain
+from ..search.steps import Chain
 from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
-from ..space.slopes import Slopes
+from ..space.slopes import Slopes, has_slopes
 from ..space.space import Space
 from .asked.recipe import TRAINING, Recipe
 from .asked.settings import TextSettings, TrainingSettings

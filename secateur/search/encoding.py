@@ -8,6 +8,7 @@ a genome on its budgets (SPDY, Frantar and Alistarh 2022, arXiv 2201.13096, sec.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from ..operators.sampling import ends, limited, spread
 from ..space.gene import Sparsity
 from ..space.genome import Genome
 from ..space.space import Space
-from .strategies.knapsack import solve
+from .model.knapsack import check_clusters, solve
+from .problem import Problem
 from .sweep import Table
 
 CELLS = 2000
@@ -118,3 +120,17 @@ class Shares:
 
 
 Encoding = Levels | Shares
+EncodingName = Literal["levels", "shares"]
+
+
+def encoding_of(name: EncodingName, problem: Problem) -> Encoding:
+    """The encoding of that name for a search for a front.
+
+    Raises:
+        SecateurError: too many structured genes hang together for `shares` to be decoded.
+    """
+    costs = problem.goal.costs if problem.goal is not None else ()
+    if name == "levels":
+        return Levels(problem.space, costs)
+    check_clusters(problem.space)
+    return Shares(problem.space, costs)

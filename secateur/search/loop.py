@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.slopes import PASSES
-from .strategy import Batch, Chain, Strategy
+from .steps import AskTell, Batch, Chain
 
 TRAINING_PASSES = 3
 """What a trained token costs, in forward passes: one forward, two backward."""
@@ -81,7 +81,7 @@ class Step:
 
 
 def run(
-    strategy: Strategy,
+    strategy: AskTell,
     evaluate: Callable[[Batch], list[Evaluation]],
     spending: Spending,
     allowance: Allowance = Allowance(),

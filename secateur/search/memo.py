@@ -8,7 +8,7 @@ from ..space.evaluation import Evaluation, merged
 from ..space.genome import Genome
 from ..space.slopes import Slopes, joined
 from ..space.space import Space
-from .strategy import Batch, Chain
+from .steps import Batch, Chain
 
 
 class Evaluator(Protocol):

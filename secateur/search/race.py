@@ -16,12 +16,12 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from .archive import Goal
-from .strategy import Batch, Chain, best_of
+from .steps import Batch, Chain, best_of
 
 FEWEST = 4
 """Sequences under which nobody is dropped by the test."""
@@ -42,7 +42,7 @@ def worse(challenger: Sequence[float], incumbent: Sequence[float], risk: float) 
     if count < FEWEST or mean <= 0:
         return False
     error = float(difference.std(ddof=1)) / math.sqrt(count)
-    return mean > error * float(student.ppf(1 - risk, count - 1))
+    return mean > error * float(stdtrit(count - 1, 1 - risk))
 
 
 def spent(risk: float, look: int) -> float:

@@ -1,131 +1,79 @@
-"""What a strategy is: it asks for evaluations and is told them; it never evaluates.
+"""What a strategy is to a recipe: settings, what it refuses, what it takes, and its steps, all in one class."""
 
-A strategy is written as a generator that yields a `Batch` and receives its evaluations, so that it reads from top to
-bottom; `Strategy` turns it into ask and tell and checks what comes back.
-"""
+from abc import abstractmethod
+from typing import ClassVar, NamedTuple
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
-
-from ..space.errors import SecateurError
-from ..space.evaluation import Evaluation
-from ..space.genome import Genome
+from ..space.settings import Settings
+from .problem import Problem
+from .steps import Steps
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """The calibration text as a strategy sees it: how many shuffled sequences there are and how long each is."""
+class Swept(NamedTuple):
+    """A sweep of single changes: on how many sequences, and how many levels of each gene (None: all)."""
 
     sequences: int
-    tokens_per_sequence: int
+    anchors: int | None
 
 
-Chain = tuple[int, ...]
-"""Tokens of each stage of training that a subnet has been through."""
+class Strategy(Settings):
+    """The section `strategy` of a recipe, and what it means.
 
+    A subclass adds settings as fields, and `steps`; the rest has defaults for a strategy that starts from nothing. One
+    line in `strategies/table.py` makes recipes know it.
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Genomes to be scored on the same `sequences` of the pool; `incumbent` is the best answer before them.
-
-    `correlation`: Spearman's, of what the strategy's model said of its last candidates and what came out; None where
-    there is no model, or nothing to go by yet. `slopes`: whether the loss around the first genome is asked for as well.
-    `trained`: what the genomes are trained on before they are scored.
+    Attributes:
+        name: by which a recipe asks for it.
+        ends: whether it comes to an end that does not depend on what it may spend.
+        libraries: those whose versions decide what it does, so that another version of them cannot go on with a run.
     """
 
-    genomes: tuple[Genome, ...]
-    sequences: range
-    incumbent: Genome | None = None
-    correlation: float | None = None
-    slopes: bool = False
-    trained: Chain = ()
+    name: str
+    ends: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ()
 
-
-Steps = Generator[Batch, list[Evaluation], Genome | None]
-"""A strategy in the making: yields batches, receives their evaluations in order, returns its answer."""
-
-
-Answer = TypeVar("Answer")
-
-
-def noted(
-    steps: Generator[Batch, list[Evaluation], Answer],
-    note: Callable[[Batch, list[Evaluation]], None],
-    change: Callable[[Batch], Batch] = lambda batch: batch,
-) -> Generator[Batch, list[Evaluation], Answer]:
-    """Passes batches through, as `change` makes them, and notes what they were told."""
-    try:
-        batch = change(next(steps))
-        while True:
-            told = yield batch
-            note(batch, told)
-            batch = change(steps.send(told))
-    except StopIteration as end:
-        answer: Answer = end.value
-        return answer
-
-
-class Strategy:
-    """Ask and tell over `steps`.
-
-    Deterministic given the seed that went into `steps` and what it is told; its state is never stored but rebuilt by
-    telling it the same evaluations again.
-    """
-
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
-        self._pending: Batch | None = None
-        self._started = False
-        # In the order of when each was last the best.
-        self._incumbents: dict[Genome, None] = {}
-        self._failed: set[Genome] = set()
-
-    @property
-    def incumbent(self) -> Genome | None:
-        """The last of the best genomes so far that did not fail when it was last scored; None before there is one.
-
-        Trainings that fail say nothing of the genome.
-        """
-        return next((genome for genome in reversed(self._incumbents) if genome not in self._failed), None)
-
-    def ask(self) -> Batch | None:
-        """The next batch, the same one until it is told; None when the strategy has finished."""
-        if not self._started:
-            self._started = True
-            self._advance(None)
-        return self._pending
-
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Takes the evaluations of the batch last asked, in its order.
+    def check(self, problem: Problem) -> None:
+        """Refuses what cannot be searched, before any work.
 
         Raises:
-            SecateurError: nothing was asked, or these are not the evaluations of what was asked.
+            SecateurError: it cannot run on this space, this text, or with these tokens.
         """
-        if self._pending is None:
-            raise SecateurError("tell before ask: there is no batch to be told")
-        wanted = [(genome.levels, self._pending.sequences) for genome in self._pending.genomes]
-        got = [(evaluation.genome.levels, evaluation.sequences) for evaluation in evaluations]
-        if wanted != got:
-            raise SecateurError(f"told {len(got)} evaluations that are not those of the {len(wanted)} genomes asked")
-        if not self._pending.trained:
-            for evaluation in evaluations:
-                note = self._failed.add if evaluation.status == "failed" else self._failed.discard
-                note(evaluation.genome)
-        self._advance(list(evaluations))
 
-    def _advance(self, evaluations: list[Evaluation] | None) -> None:
-        try:
-            self._pending = next(self._steps) if evaluations is None else self._steps.send(evaluations)
-            best = self._pending.incumbent
-        except StopIteration as end:
-            self._pending, best = None, end.value
-        if best is not None:
-            self._incumbents.pop(best, None)
-            self._incumbents[best] = None
+    def expected(self, problem: Problem) -> int | None:
+        """About how many tokens it takes where nothing limits it; None when only running it can tell."""
+        return None
 
+    @abstractmethod
+    def steps(self, problem: Problem) -> Steps:
+        """The search, for a problem that `check` has nothing against."""
 
-def best_of(evaluations: Sequence[Evaluation]) -> Evaluation | None:
-    """The evaluation with the lowest loss among those that can be a result; the earliest of equals."""
-    results = [evaluation for evaluation in evaluations if evaluation.status == "ok"]
-    return min(results, key=lambda evaluation: evaluation.loss) if results else None
+    # What the rest of a run asks of it.
+
+    def start_names(self) -> tuple[str, ...]:
+        """Names of rules and plan files whose genomes it starts from."""
+        return ()
+
+    def compared(self) -> int | None:
+        """On how many sequences it compares all genomes; None where that depends."""
+        return None
+
+    def swept(self) -> Swept | None:
+        """Its sweep of single changes; None where it has none."""
+        return None
+
+    def warming(self) -> "Strategy | None":
+        """The settings of a strategy that it runs first, where the recipe has some."""
+        return None
+
+    def trained(self) -> tuple[int, ...]:
+        """What its candidates have been trained on by the end of each of its stages, in tokens; empty: they are not."""
+        return ()
+
+    @classmethod
+    def beside(cls, name: str, compared: int, sweep: Swept) -> "Strategy":
+        """As the baseline `name` of a search that compares on `compared` sequences and sweeps as `sweep`.
+
+        It takes over what it has settings for; whoever sets `anchors` sweeps.
+        """
+        sequences = sweep.sequences if "anchors" in cls.model_fields else compared
+        values = {"name": name, "sequences": sequences, "anchors": sweep.anchors}
+        return cls.model_validate({key: value for key, value in values.items() if key in cls.model_fields})

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.gene import Gene, Sparsity
 from ..space.genome import Genome
 from ..space.space import Space
-from .strategy import Batch
+from .problem import Problem
+from .steps import Batch
+from .strategy import Swept
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,28 @@ def sweep(space: Space, sequences: range, anchors: int | None = None) -> Generat
     for (i, level), evaluation in zip(singles, told[1:], strict=True):
         scored[i][level] = evaluation.loss - dense
     return Table(dense, tuple(_filled(gene, row) for gene, row in zip(space.genes, scored, strict=True)))
+
+
+def affordable_anchors(problem: Problem, name: str, sweep: Swept, solutions: int = 1) -> int | None:
+    """How many levels of each gene strategy `name` scores: what is set, or as many as are affordable.
+
+    `solutions`: evaluations that it needs besides its sweep.
+
+    Raises:
+        SecateurError: not even one level of each gene is.
+    """
+    genes, affordable = problem.space.genes, problem.affordable(sweep.sequences)
+    if affordable is None:
+        return sweep.anchors
+    wanted = sweep.anchors or max(1, (affordable - 1 - solutions) // len(genes))
+    singles = 1 + solutions + sum(min(wanted, len(gene.levels) - 1) for gene in genes)
+    if singles > affordable:
+        raise SecateurError(
+            f"effort: {name} needs {singles} evaluations for its sweep of single changes, "
+            f"{singles * sweep.sequences * problem.pool.tokens_per_sequence:,} tokens at {sweep.sequences} sequences "
+            "each; raise 'effort', or lower 'sequences' or 'anchors'"
+        )
+    return min(wanted, max(len(gene.levels) for gene in genes))
 
 
 def _anchor_levels(gene: Gene, anchors: int | None) -> Sequence[int]:

@@ -7,12 +7,14 @@ goes on from where its training ended.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
+from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.space import Space
 from .loop import TRAINING_PASSES, Allowance, Spending
-from .strategy import Batch, Chain, Pool, Steps, Strategy, best_of
+from .steps import AskTell, Batch, Chain, Pool, Steps, best_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,24 @@ class Comparison:
 def whole(tokens: int, length: int) -> int:
     """As many tokens, rounded up to whole sequences: what is really trained on."""
     return -(-tokens // length) * length
+
+
+def training_chains(tokens: Sequence[int], length: int) -> tuple[Chain, ...]:
+    """What each stage adds to the training before it, from what candidates have been trained on by its end.
+
+    Totals are whole sequences of `length` tokens, rounded up.
+
+    Raises:
+        SecateurError: a stage that trains less than the one before it.
+    """
+    totals = [whole(count, length) for count in tokens]
+    if not tokens or tokens[0] < 1 or any(late <= early for early, late in pairwise(totals)):
+        raise SecateurError(
+            f"schedule.training: {', '.join(map(str, tokens))}; write rising numbers of tokens, "
+            f"by a sequence of {length} or more"
+        )
+    added = tuple(late - early for early, late in pairwise([0, *totals]))
+    return tuple(added[: stage + 1] for stage in range(len(added)))
 
 
 def chains(stages: Sequence[Stage]) -> list[Chain]:
@@ -107,7 +127,7 @@ def _within(
     steps: Steps, allowance: Allowance, pool: Pool, known: dict[Genome, Evaluation]
 ) -> Generator[Batch, list[Evaluation], Genome | None]:
     """A search until its end, or until its next batch would exceed `allowance`; keeps the longest evaluations."""
-    strategy, spending = Strategy(steps), Spending(pool.tokens_per_sequence)
+    strategy, spending = AskTell(steps), Spending(pool.tokens_per_sequence)
     while (batch := strategy.ask()) is not None and spending.fits(batch, allowance):
         told = yield batch
         spending.add(batch)

@@ -1,13 +1,113 @@
-"""Warm starts: other strategies first, then the one that was asked for with what is left of the tokens."""
+"""Where a search starts: rules, plan files, and other strategies that run first, with a part of what it may spend."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
+from ..operators.rules.table import RULES
+from ..operators.sampling import ends, limited
+from ..space.errors import SecateurError, suggest
 from ..space.front import thinned
 from ..space.genome import Genome
 from ..space.space import Space
 from .archive import Archive, Goal
-from .loop import Spending
-from .strategy import Batch, Pool, Steps, noted
+from .loop import Allowance, Spending
+from .problem import Problem
+from .steps import Batch, Pool, Steps, noted
+from .strategies.table import STRATEGIES, load
+from .strategy import Strategy
+
+GOOD_RULES = "rules"
+"""In `initial`: all rules that are often good, as far as they apply to the genes and keep the budgets."""
+PLAN_FILES = (".json", ".txt", ".yaml", ".yml", ".csv", ".npy")
+
+
+def is_plan_file(name: str) -> bool:
+    """Whether a name among rules and baselines is that of a file."""
+    return Path(name).suffix in PLAN_FILES
+
+
+def runs_first() -> list[str]:
+    """The strategies that `initial` may name, in the order in which they run."""
+    return sorted((name for name, entry in STRATEGIES.items() if entry.first), key=lambda name: STRATEGIES[name].first)
+
+
+def check_initial(names: Sequence[str], warm: Strategy | None = None, known: Sequence[str] = ()) -> None:
+    """Raises ValueError for what is neither known nor a plan file, and for settings in `warm` that nothing uses."""
+    for name in names:
+        if name not in known and not is_plan_file(name):
+            raise ValueError(f"initial: '{name}' is no plan file; {suggest(name, known)}")
+    if warm is not None and warm.name not in names:
+        raise ValueError(f"'warm' has settings for {warm.name}, which 'initial' does not name")
+
+
+def check_front_initial(names: Sequence[str], warm: Strategy | None) -> None:
+    """Raises ValueError for what a search for a front cannot start from."""
+    check_initial(names, warm, ("dense", "uniform", *runs_first()))
+
+
+def check_front(problem: Problem, name: str, population: int, initial: Sequence[str], warm: Strategy | None) -> None:
+    """Checks that strategy `name` can score a population, after what `initial` has run first.
+
+    Raises:
+        SecateurError: the effort does not reach for both, or what runs first cannot run.
+    """
+    assert problem.goal is not None
+    left = problem.affordable(problem.goal.sequences)
+    if left is not None and any(one in initial for one in runs_first()):
+        left -= left // 2
+    if left is not None and left < population:
+        raise SecateurError(
+            f"effort: {left} evaluations are left for {name} after its start, fewer than its population of "
+            f"{population}; raise 'effort', lower 'population' or 'sequences', or leave {' and '.join(runs_first())} "
+            "out of 'initial'"
+        )
+    first(problem, name, initial, warm)
+
+
+def check_rules(names: Sequence[str], space: Space) -> None:
+    """Raises SecateurError for a rule whose kind of gene the space does not have."""
+    for name in filter(RULES.__contains__, names):
+        if reason := RULES[name].unfit(space):
+            raise SecateurError(f"strategy.initial: '{name}' {reason}")
+
+
+def first(problem: Problem, name: str, initial: Sequence[str], warm: Strategy | None) -> list[Callable[[], Steps]]:
+    """The strategies that `initial` has strategy `name` run first, with half of the effort for all of them together.
+
+    Raises:
+        SecateurError: one of them cannot run on that.
+    """
+    names = [one for one in runs_first() if one in initial]
+    allowance, each = problem.allowance, 2 * max(1, len(names))
+    part = Allowance(
+        tokens=allowance.tokens and max(1, allowance.tokens // each),
+        evaluations=allowance.evaluations and max(1, allowance.evaluations // each),
+    )
+    found: list[Callable[[], Steps]] = []
+    for one in names:
+        chosen = warm if warm is not None and warm.name == one else load(one).model_validate({"name": one})
+        own = replace(problem, allowance=part, starts=())
+        if problem.goal is not None:
+            # Whatever is said, on the sequences of the search, so that its evaluations are part of the front.
+            chosen = chosen.model_copy(update={"sequences": problem.goal.sequences})
+            own = own if STRATEGIES[one].fronts else replace(own, space=half_way(own.space, problem.goal))
+        try:
+            chosen.check(own)
+        except SecateurError as error:
+            share = "half" if len(names) == 1 else "a quarter"
+            raise SecateurError(f"{error} ('initial' runs {one} before {name}, with {share} of the effort)") from None
+        found.append(partial(chosen.steps, own))
+    return found
+
+
+def half_way(space: Space, goal: Goal) -> Space:
+    """A walk needs somewhere to go: half of the way to the smallest genome, past every size until there."""
+    cost = next(iter(goal.costs), None)
+    if cost is None or getattr(space.dense_costs, cost) is None:  # not measured yet
+        return space
+    return limited(space, cost, sum(ends(space, cost)) // 2)
 
 
 def warm_start(pool: Pool, first: Sequence[Callable[[], Steps]], then: Callable[[list[Genome], int], Steps]) -> Steps:

@@ -3,13 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
+from .gene import Sparsity
 from .genome import Genome
+from .space import Space
 
 PASSES = 4
 """What the slopes of a sequence cost, in forward passes: one forward, one back to the inputs, one each to the products
 of gradients and inputs and of their squares."""
 
+Differentiable = Literal["kl", "cross_entropy"]
+DIFFERENTIABLE: tuple[str, ...] = get_args(Differentiable)
+"""Scores that have slopes."""
 Rows = tuple[tuple[float, ...], ...]
 
 
@@ -70,4 +76,11 @@ def joined(parts: Sequence[Slopes]) -> Slopes:
         second=() if failed else mean([part.second for part in parts]),
         tokens=sum(part.tokens for part in parts),
         seconds=sum(part.seconds for part in parts),
+    )
+
+
+def has_slopes(space: Space, score: str) -> bool:
+    """Whether there are slopes of a score in a space: they are those of zeros in matrices."""
+    return score in DIFFERENTIABLE and any(
+        isinstance(level, Sparsity) and bool(level) for gene in space.genes for level in gene.levels
     )

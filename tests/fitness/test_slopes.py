@@ -11,13 +11,13 @@ from secateur.fitness.bench import Bench
 from secateur.fitness.model.checkpoint import anatomy_of, model_digest
 from secateur.fitness.scores.built_in import predicted
 from secateur.fitness.scores.built_in import score as scored
-from secateur.fitness.slopes import REACH, SubnetSlopes, has_slopes
+from secateur.fitness.slopes import REACH, SubnetSlopes
 from secateur.fitness.zeros.level_store import as_matrix
 from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.errors import SecateurError
 from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
-from secateur.space.slopes import PASSES, Slopes, joined
+from secateur.space.slopes import PASSES, Slopes, has_slopes, joined
 from secateur.space.space import Space
 from tests.fitness.prepared import random_text
 from tests.tiny import drop_space, mixed_genes, model_of

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateur.operators import crossover
-from secateur.operators.baselines import flap, uniform_width
 from secateur.operators.mutation import swap_drops, switch_costs, switch_count, switch_levels
 from secateur.operators.repair import compress, repair, tighten
+from secateur.operators.rules.flap import flap
+from secateur.operators.rules.uniform_width import uniform_width
 from secateur.operators.sampling import from_shares, near_profile, on_budget, uniform
 from secateur.space.budget import parse_budgets
 from secateur.space.build import sparsity_genes, structured_genes

@@ -60,7 +60,6 @@ def with_changes(**changes: Any) -> dict[str, Any]:
         ({"model": None}, r"model"),
         ({"calibration": {"source": "x", "sequences": 0}}, r"calibration\.sequences: .*greater than or equal to 1"),
         ({"strategy": {"name": "random"}}, r"effort: random search has no end"),
-        ({"strategy": {"name": "evopress"}}, r"effort: schedule 'auto'"),
         (
             {"strategy": {"name": "evopress", "warm": {"name": "greedy"}}, "effort": {"tokens": 5}},
             r"'warm' has settings",

@@ -7,7 +7,7 @@ import numpy as np
 
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
-from secateur.search.strategy import Pool, Steps, Strategy
+from secateur.search.steps import AskTell, Pool, Steps
 from secateur.space.budget import Budget
 from secateur.space.build import structured_genes
 from secateur.space.evaluation import Evaluation
@@ -68,5 +68,5 @@ class Breaking(Quadratic):
 def answered(space: Space, steps: Steps, evaluator: Quadratic, limit: int = 10**9) -> tuple[Genome | None, Spending]:
     spending = Spending(POOL.tokens_per_sequence)
     memo = Memo(space, evaluator, ListJournal())
-    answer = run(Strategy(steps), memo, spending, Allowance(evaluations=limit))
+    answer = run(AskTell(steps), memo, spending, Allowance(evaluations=limit))
     return answer, spending

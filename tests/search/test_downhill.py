@@ -19,9 +19,9 @@ from secateur.runs.record.journal import CALIBRATION, FOUND, Journal
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo, SlopeMemo
 from secateur.search.model.downhill import REACHES, downhill
-from secateur.search.strategies.knapsack import solve
-from secateur.search.strategies.surrogate import Options, Search
-from secateur.search.strategy import Batch, Pool, Strategy, noted
+from secateur.search.model.knapsack import solve
+from secateur.search.model.search import Options, Search
+from secateur.search.steps import AskTell, Batch, Pool, noted
 from secateur.search.sweep import Table
 from secateur.space.budget import Budget
 from secateur.space.build import sparsity_genes
@@ -121,7 +121,7 @@ def test_a_convex_additive_loss_is_solved_from_anywhere_in_a_few_steps(seed: int
     search = Search(FREE, POOL, seed, [SPACE], options)
     memo = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, exact, SlopeList()))
     spending = Spending(POOL.tokens_per_sequence)
-    strategy = Strategy(search.begin([START]))
+    strategy = AskTell(search.begin([START]))
     run(strategy, memo, spending, Allowance())
     assert search.incumbents[0] is not None
     assert evaluator.loss(search.incumbents[0]) == pytest.approx(best)
@@ -134,7 +134,7 @@ def test_slopes_that_mislead_make_nothing_worse() -> None:
     evaluator = TableEvaluator(FREE, seed=3)
     search = Search(FREE, POOL, 0, [SPACE], Options(slopes=True, sweeping=False, growing=False))
     memo = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, Exact(evaluator, wrong=True), SlopeList()))
-    run(Strategy(search.begin([START])), memo, Spending(16), Allowance())
+    run(AskTell(search.begin([START])), memo, Spending(16), Allowance())
     assert search.incumbents[0] is not None
     assert evaluator.loss(search.incumbents[0]) <= evaluator.loss(START)
 
@@ -156,7 +156,7 @@ def test_slopes_that_always_promise_something_come_to_an_end() -> None:
 
     search = Search(FREE, POOL, 0, [SPACE], Options(slopes=True, sweeping=False, growing=False))
     memo = Memo(FREE, Flat(FREE), ListJournal(), SlopeMemo(FREE, promising, SlopeList()))
-    strategy, batches = Strategy(search.begin([START])), 0
+    strategy, batches = AskTell(search.begin([START])), 0
     while (batch := strategy.ask()) is not None and batches < 100:
         strategy.tell(memo(batch))
         batches += 1
@@ -187,7 +187,7 @@ def test_who_fails_where_its_slopes_are_asked_for_is_not_the_answer() -> None:
             search.begin([START]),
             lambda _, told: failed.update(one.genome for one in told if one.status == "failed"),
         )
-        run(Strategy(steps), memo, Spending(16), Allowance())
+        run(AskTell(steps), memo, Spending(16), Allowance())
         [answer] = search.incumbents
         assert answer is not None
         assert answer not in failed

@@ -6,10 +6,11 @@ import pytest
 
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo, SlopeMemo
+from secateur.search.model.search import Options
+from secateur.search.steps import AskTell, Batch, Steps
 from secateur.search.strategies.evopress import Schedule, evopress
 from secateur.search.strategies.greedy import greedy
-from secateur.search.strategies.surrogate import Options, surrogate
-from secateur.search.strategy import Batch, Steps, Strategy
+from secateur.search.strategies.surrogate import surrogate
 from secateur.search.trained import Stage, TrainedSelection
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
@@ -34,7 +35,7 @@ def test_trainings_that_fail_leave_the_answer_of_the_search(stages: int) -> None
         return Memo(space, broken, ListJournal())
 
     selection = TrainedSelection(space, POOL, 4, [Stage(32, 2), Stage(32, 1)], 4)
-    strategy = Strategy(selection.steps(greedy(space, POOL, 0, 4, 4), Allowance()))
+    strategy = AskTell(selection.steps(greedy(space, POOL, 0, 4, 4), Allowance()))
     answer = run(strategy, Memo(space, evaluator, ListJournal(), trained=trained), Spending(16))
     assert answer is not None
     assert selection.failed == {1: [4], 2: [0, 2]}[stages]
@@ -49,12 +50,12 @@ def test_an_answer_that_fails_before_it_is_trained_is_not_selected() -> None:
     selection = TrainedSelection(space, POOL, 2, [Stage(32, 1)], 8)
     nothing = Breaking(space, 0, lambda _, __: True)  # trainings fail
     memo = Memo(space, evaluator, ListJournal(), trained=lambda _: Memo(space, nothing, ListJournal()))
-    assert run(Strategy(selection.steps(search, Allowance())), memo, Spending(16)) == second
+    assert run(AskTell(selection.steps(search, Allowance())), memo, Spending(16)) == second
     # Nothing is left to be trained.
     nobody = Breaking(space, 0, lambda _, used: used.stop > 4, 0.4)
     selection = TrainedSelection(space, POOL, 2, [Stage(32, 1)], 8)
     search = asked(Batch((first, second), range(4)), answer=first)
-    assert run(Strategy(selection.steps(search, Allowance())), Memo(space, nobody, ListJournal()), Spending(16)) is None
+    assert run(AskTell(selection.steps(search, Allowance())), Memo(space, nobody, ListJournal()), Spending(16)) is None
 
 
 def test_who_has_failed_on_other_text_may_be_the_answer() -> None:
@@ -63,10 +64,10 @@ def test_who_has_failed_on_other_text_may_be_the_answer() -> None:
     evaluator = Breaking(space, 0, lambda genome, used: genome == first and used.start == 0)
     memo = Memo(space, evaluator, ListJournal())
     early, late = Batch((first, second), range(2), first), Batch((first,), range(2, 4), second)
-    assert run(Strategy(asked(early, answer=first)), memo, Spending(16)) is None
-    assert run(Strategy(asked(early, late, answer=first)), memo, Spending(16)) == first
+    assert run(AskTell(asked(early, answer=first)), memo, Spending(16)) is None
+    assert run(AskTell(asked(early, late, answer=first)), memo, Spending(16)) == first
     # Where the answer has failed, the one before it stands.
-    assert run(Strategy(asked(replace(late, incumbent=second), early, answer=first)), memo, Spending(16)) == second
+    assert run(AskTell(asked(replace(late, incumbent=second), early, answer=first)), memo, Spending(16)) == second
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -77,7 +78,9 @@ def test_on_fresh_text_the_winner_of_the_last_stage_is_the_answer(seed: int) -> 
         space, seed, lambda genome, used: any((index + sum(genome.levels[::2])) % 3 == 0 for index in used)
     )
     memo = Memo(space, broken, ListJournal())
-    strategy = Strategy(evopress(space, POOL, seed, Schedule(12, 8, (1,), (16,), first=4)))
+    strategy = AskTell(
+        evopress(space, POOL, seed, Schedule(generations=12, offspring=8, survivors=(1,), tokens=(16,), first=4))
+    )
     while (batch := strategy.ask()) is not None:
         rows = memo(batch)
         strategy.tell(rows)
@@ -92,7 +95,7 @@ def test_a_search_cut_just_after_its_answer_failed_has_another(tokens: int) -> N
     best = min(filter(space.feasible, space.all()), key=Quadratic(space, 0).loss)
     removed = [index for index, level in enumerate(best.levels) if level][:2]
     evaluator = Breaking(space, 0, lambda genome, used: used.stop > 8 and any(genome.levels[i] for i in removed), 0.4)
-    strategy = Strategy(surrogate(space, POOL, 0, [space], Options(sequences=8)))
+    strategy = AskTell(surrogate(space, POOL, 0, [space], Options(sequences=8)))
     answer = run(strategy, Memo(space, evaluator, ListJournal()), Spending(16), Allowance(tokens=tokens))
     assert answer is not None
     assert space.feasible(answer)

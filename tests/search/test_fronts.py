@@ -16,10 +16,10 @@ from secateur.search.archive import LIMIT, Archive, Goal
 from secateur.search.encoding import Levels, Shares
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
+from secateur.search.steps import AskTell, Steps
 from secateur.search.strategies.evolution import Name, evolution
 from secateur.search.strategies.knapsack import knapsack_front
 from secateur.search.strategies.samplers import sampled
-from secateur.search.strategy import Steps, Strategy
 from secateur.space.budget import parse_budgets
 from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
@@ -34,7 +34,7 @@ def found(space: Space, goal: Goal, steps: Steps, evaluations: int, evaluator: T
     archive = Archive(goal)
     memo = Memo(space, evaluator, ListJournal())
     watch = lambda step: archive.add(step.evaluations, space.dense)  # noqa: E731
-    run(Strategy(steps), memo, Spending(16), Allowance(evaluations=evaluations), watch)
+    run(AskTell(steps), memo, Spending(16), Allowance(evaluations=evaluations), watch)
     return archive
 
 
@@ -68,7 +68,7 @@ def test_racing_children_see_more_genomes_for_the_same_tokens_and_come_nearer_th
         steps = evolution("nsga2", space, goal, seed, 16, Levels(space, goal.costs), risk=risk)
         memo, allowance = Memo(space, noisy, ListJournal()), Allowance(tokens=150 * 16 * 16)
         watch = lambda step, archive=archive: archive.add(step.evaluations, space.dense)  # noqa: E731
-        run(Strategy(steps), memo, spending, allowance, watch)
+        run(AskTell(steps), memo, spending, allowance, watch)
         real = Archive(goal)
         real.add(list(clean([space.dense, *archive.front()], range(16))), space.dense)
         shares[risk].append(real.hypervolume())

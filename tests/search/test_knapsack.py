@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.search.strategies.knapsack import solve
+from secateur.search.model.knapsack import solve
 from secateur.search.sweep import Table, sweep
 from secateur.space.budget import parse_budgets
 from secateur.space.build import hidden_gene, sparsity_genes, structured_genes

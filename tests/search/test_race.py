@@ -14,9 +14,9 @@ from secateur.search.archive import Archive, Goal
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
 from secateur.search.race import Outcome, looks, race, race_front, spent, worse
+from secateur.search.steps import AskTell, Batch, Steps
 from secateur.search.strategies.darwin import darwin
 from secateur.search.strategies.evopress import Schedule
-from secateur.search.strategy import Batch, Steps, Strategy
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
@@ -58,7 +58,7 @@ def test_who_is_clearly_worse_costs_one_look_and_the_incumbent_nothing() -> None
     best, bad = ranked[0], ranked[-4:]
     memo(Batch((best,), range(16)))
     evaluator.calls = 0
-    strategy = Strategy(_race(bad, best))
+    strategy = AskTell(_race(bad, best))
     while (batch := strategy.ask()) is not None:
         strategy.tell(memo(batch))
     assert strategy.incumbent == best
@@ -75,7 +75,7 @@ def test_a_race_finds_the_better_one_and_halves_the_field() -> None:
     evaluator = Quadratic(space, 1, 0.05)
     memo = Memo(space, evaluator, ListJournal())
     ranked = sorted({on_budget(space, np.random.default_rng(seed)) for seed in range(40)}, key=evaluator.loss)
-    strategy, sizes = Strategy(_race(ranked[:8], ranked[20])), []
+    strategy, sizes = AskTell(_race(ranked[:8], ranked[20])), []
     while (batch := strategy.ask()) is not None:
         sizes.append(len(batch.genomes) - 1)
         strategy.tell(memo(batch))
@@ -90,7 +90,7 @@ def test_of_equals_the_incumbent_wins() -> None:
     genomes = [space.dense.with_level(index, 1) for index in range(4)]
     same = [replace(one, losses={"kl": (1.0,) * 16}) for one in evaluator(genomes, range(16))]
     memo = Memo(space, evaluator, ListJournal(same))
-    strategy = Strategy(_race(genomes[:3], genomes[3]))
+    strategy = AskTell(_race(genomes[:3], genomes[3]))
     while (batch := strategy.ask()) is not None:
         strategy.tell(memo(batch))
     assert strategy.incumbent == genomes[3]
@@ -101,8 +101,8 @@ def test_a_race_over_equal_stages_goes_through_all_of_them() -> None:
     space = masks()
     evaluator = Quadratic(space, 0)
     memo = Memo(space, evaluator, ListJournal(), trained=lambda _: memo)
-    chains, schedule = ((32,), (32, 64)), Schedule(2, 8, (4, 1), (16, 16))
-    strategy = Strategy(darwin(space, POOL, 0, schedule, chains, fresh=False, risk=0.2))
+    chains, schedule = ((32,), (32, 64)), Schedule(generations=2, offspring=8, survivors=(4, 1), tokens=(16, 16))
+    strategy = AskTell(darwin(space, POOL, 0, schedule, chains, fresh=False, risk=0.2))
     asked = []
     while (batch := strategy.ask()) is not None:
         asked.append(batch.trained)
@@ -114,11 +114,13 @@ def test_in_a_race_of_darwin_who_has_lost_is_not_trained_further() -> None:
     space = masks()
     evaluator = Quadratic(space, 2, 0.05)
     memo = Memo(space, evaluator, ListJournal(), trained=lambda _: memo)
-    schedule = Schedule(6, 8, (4, 1), (4 * 16, 16 * 16))  # half go on, as in a race
+    schedule = Schedule(
+        generations=6, offspring=8, survivors=(4, 1), tokens=(4 * 16, 16 * 16)
+    )  # half go on, as in a race
     chains = ((32,), (32, 64))
     results, free = {}, 0
     for risk in (None, 0.2):
-        strategy = Strategy(darwin(space, POOL, 0, schedule, chains, "costs", fresh=False, risk=risk))
+        strategy = AskTell(darwin(space, POOL, 0, schedule, chains, "costs", fresh=False, risk=risk))
         spending, answer = Spending(POOL.tokens_per_sequence), None
         while (batch := strategy.ask()) is not None:
             parent = batch.genomes[-1] if batch.trained and spending.trained else None
@@ -146,7 +148,7 @@ def _raced(challengers: list[Genome], front: list[Evaluation], goal: Goal, memo:
         found.extend((yield from race_front(challengers, front, goal, 0.2)))
         return None
 
-    run(Strategy(steps()), memo, Spending(16), Allowance())
+    run(AskTell(steps()), memo, Spending(16), Allowance())
     return found
 
 

@@ -17,11 +17,12 @@ from secateur.search.memo import Memo
 from secateur.search.model.known import Known
 from secateur.search.model.loss_model import LossModel, matrix
 from secateur.search.model.propose import expected_improvement, propose, spread_out
+from secateur.search.model.search import POOR, Options, Search
+from secateur.search.steps import AskTell, Batch, Steps, noted
 from secateur.search.strategies.evopress import Schedule, evopress
-from secateur.search.strategies.greedy import walk_through
-from secateur.search.strategies.surrogate import POOR, Options, Search, surrogate, surrogate_front
-from secateur.search.strategy import Batch, Steps, Strategy, noted
+from secateur.search.strategies.surrogate import surrogate, surrogate_front
 from secateur.search.sweep import sweep
+from secateur.search.walk import walk_through
 from secateur.space.budget import Budget, parse_budgets
 from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.evaluation import Evaluation
@@ -215,8 +216,8 @@ def test_it_needs_fewer_tokens_than_evopress_under_noise() -> None:
         space = space.with_budgets(parse_budgets({"linear_weights": "0.5x"}, space.dense_costs))
         evaluator = Quadratic(space, seed, 0.2)
         answer, spending = answered(space, surrogate(space, POOL, seed, [space], Options(batch=4)), evaluator, 130)
-        schedule = Schedule(1000, 16, (2, 1), (16, 256), first=16)
-        steps = Strategy(evopress(space, POOL, seed, schedule))
+        schedule = Schedule(generations=1000, offspring=16, survivors=(2, 1), tokens=(16, 256), first=16)
+        steps = AskTell(evopress(space, POOL, seed, schedule))
         other = run(steps, Memo(space, evaluator, ListJournal()), Spending(16), Allowance(tokens=spending.tokens))
         assert answer is not None
         assert other is not None
@@ -365,7 +366,7 @@ def test_where_the_model_is_no_guide_mutation_takes_over(kind: type[Quadratic], 
             yield from search.turn()
         return None
 
-    run(Strategy(steps()), memo, Spending(16), watch=lambda step: told.append(step.correlation))
+    run(AskTell(steps()), memo, Spending(16), watch=lambda step: told.append(step.correlation))
     known = [value for value in told if value is not None]
     assert told[0] is None
     assert (float(np.median(known)) < POOR) == poor

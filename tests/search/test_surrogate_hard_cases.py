@@ -6,8 +6,9 @@ import pytest
 from secateur.operators.sampling import on_budget
 from secateur.search.archive import Archive, Goal
 from secateur.search.model.known import Known
-from secateur.search.strategies.surrogate import Options, surrogate, surrogate_front
-from secateur.search.strategy import noted
+from secateur.search.model.search import Options
+from secateur.search.steps import noted
+from secateur.search.strategies.surrogate import surrogate, surrogate_front
 from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
 from tests.search.quadratic import POOL, Breaking, Quadratic, answered, masks

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateur.operators.sampling import sized, uniform
-from secateur.search.strategies.knapsack import solve
+from secateur.search.model.knapsack import solve
 from secateur.search.sweep import Table
 from secateur.space.budget import parse_budgets
 from secateur.space.build import hidden_gene, structured_genes

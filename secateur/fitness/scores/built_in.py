@@ -1,10 +1,10 @@
 """What a subnet is scored on: distance to the dense model, or the text itself. All in float32, all minimised."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
+from ...space.slopes import Differentiable
 from ..text import NOT_MASKED, Sequences
 from .teacher import Teacher
 
@@ -15,8 +15,6 @@ SCORES = {
     "hidden_error": "squared error of the last hidden state relative to the dense one",
 }
 Scores = dict[str, float]
-Differentiable = Literal["kl", "cross_entropy"]
-"""Those that `mean_losses` knows."""
 HEAD_ROWS = 256
 """Positions whose logits are held at once."""
 SOFTMAX_ROWS = 32

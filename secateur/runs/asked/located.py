@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .settings import is_plan_file
+from ...search.warm import is_plan_file
 
 TEXTS = (".txt", ".jsonl", ".parquet", ".npy")
 

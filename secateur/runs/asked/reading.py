@@ -4,39 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from ...space.errors import SecateurError, suggest
+from ...space.errors import SecateurError
+from ...space.settings import UNKNOWN
 from .located import located
 from .recipe import Recipe
-from .settings import (
-    EACH,
-    ONE,
-    Effort,
-    FrontSettings,
-    GeneSettings,
-    LatencySettings,
-    ModelSettings,
-    StageSettings,
-    TasksSettings,
-    TextSettings,
-    TrainingSettings,
-    WidthsSettings,
-)
-from .strategy_settings import (
-    DarwinScheduleSettings,
-    DarwinSettings,
-    EvolutionSettings,
-    EvopressSettings,
-    ExhaustiveSettings,
-    GreedySettings,
-    KnapsackSettings,
-    MultiprunerSettings,
-    RandomSettings,
-    SamplerSettings,
-    ScheduleSettings,
-    SurrogateSettings,
-)
+from .settings import EACH, ONE, TrainingSettings
 from .values import apply, read_values
 
 MOST, LONGEST = 8, 200
@@ -123,65 +97,26 @@ def training_settings(settings: TrainingSettings | None, changes: Sequence[str])
         apply(values, change)
     try:
         found = TrainingSettings.model_validate(values["training"])
-        lists = {name: getattr(found, name) for name in ("optimiser", "learning_rate")}
+        lists = {"optimiser": found.optimiser, "learning_rate": found.learning_rate}
         return found.model_copy(update={name: value[-1] for name, value in lists.items() if isinstance(value, tuple)})
     except ValidationError as error:
         raise SecateurError(_problems([{**one, "loc": ("training", *one["loc"])} for one in error.errors()])) from error
 
 
 def _problem(error: dict[str, Any]) -> str:
-    """One pydantic error as `where: what`, with a suggestion for an unknown key."""
-    location = [part for part in error["loc"] if not (isinstance(part, str) and part.endswith("Settings"))]
-    # The tag of a discriminated union stands in the path like a key.
-    tags = {*_STRATEGIES, ONE, EACH}
-    path = ".".join(str(part) for part in location if part not in tags) or "recipe"
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(error["loc"])
-        return f"{path}: unknown key; {suggest(str(error['loc'][-1]), known)}"
+    """One pydantic error as `where: what`.
+
+    Classes, validators and tags, by which pydantic tells the members of a union apart, stand in its path like keys.
+    """
+    path, last = error["loc"], len(error["loc"]) - 1
+    # A key that is not known is shown whatever it looks like.
+    keys = [part for n, part in enumerate(path) if not _is_member(part) or (n == last and error["type"] == UNKNOWN)]
+    where = ".".join(map(str, keys)) or "recipe"
     if error["type"] == "missing":
-        return f"{path}: missing"
-    return f"{path}: {str(error['msg']).removeprefix('Value error, ')}"
+        return f"{where}: missing"
+    return f"{where}: {str(error['msg']).removeprefix('Value error, ')}"
 
 
-_STRATEGIES: dict[str, type[BaseModel]] = {
-    "random": RandomSettings,
-    "exhaustive": ExhaustiveSettings,
-    "knapsack": KnapsackSettings,
-    "greedy": GreedySettings,
-    "multipruner": MultiprunerSettings,
-    "evopress": EvopressSettings,
-    "nsga2": EvolutionSettings,
-    "nsga3": EvolutionSettings,
-    "sms-emoa": EvolutionSettings,
-    "tpe": SamplerSettings,
-    "optuna-nsga2": SamplerSettings,
-    "gp": SamplerSettings,
-    "surrogate": SurrogateSettings,
-    "darwin": DarwinSettings,
-}
-_CLASSES: dict[str, type[BaseModel]] = {
-    **_STRATEGIES,
-    "model": ModelSettings,
-    "calibration": TextSettings,
-    "held_out": TextSettings,
-    "genes": GeneSettings,
-    "widths": WidthsSettings,
-    "effort": Effort,
-    "latency": LatencySettings,
-    "front": FrontSettings,
-    "tasks": TasksSettings,
-    "training": TrainingSettings,
-    "stages": StageSettings,
-    "text": TextSettings,
-    "schedule": ScheduleSettings,
-}
-
-
-def _known_keys(location: Sequence[Any]) -> list[str]:
-    """The keys that are allowed where an unknown one was found."""
-    settings: type[BaseModel] = Recipe
-    for part in location[:-1]:
-        settings = _CLASSES.get(str(part), settings)
-    if settings is ScheduleSettings and "darwin" in location:
-        settings = DarwinScheduleSettings
-    return list(settings.model_fields)
+def _is_member(part: object) -> bool:
+    """Whether a part of a path is no key, but says which member of a union was tried."""
+    return isinstance(part, str) and (part in (ONE, EACH) or part[:1].isupper() or "[" in part)

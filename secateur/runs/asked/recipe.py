@@ -10,42 +10,39 @@ import yaml
 from pydantic import Field, model_validator
 
 from ...files import is_name
+from ...operators.rules.rule import Feature
+from ...operators.rules.table import RULES
+from ...search.strategies.table import STRATEGIES, AnyStrategy
+from ...search.warm import is_plan_file
 from ...space.costs import LATENCIES
 from ...space.errors import SecateurError, suggest
 from ...space.objective import parse_objectives
+from ...space.settings import Positive, Settings
 from .settings import (
-    BASELINES,
-    DEPTH_BASELINES,
-    FRONT_BASELINES,
-    SEARCH_BASELINES,
-    SPARSITY_BASELINES,
-    WIDTH_BASELINES,
     Effort,
     FrontSettings,
     GeneSettings,
     LatencySettings,
     ModelSettings,
-    Positive,
     ScoreName,
-    Settings,
     TasksSettings,
     TextSettings,
     TrainingSettings,
     WidthsSettings,
-    is_plan_file,
-)
-from .strategy_settings import (
-    FRONT_STRATEGIES,
-    DarwinSettings,
-    EvolutionSettings,
-    EvopressSettings,
-    RandomSettings,
-    SamplerSettings,
-    StrategySettings,
 )
 
 TRAINING = "training"
 """The name of the text that candidates are trained on."""
+
+
+def search_baselines() -> list[str]:
+    """The strategies that are baselines of others."""
+    return [name for name, entry in STRATEGIES.items() if entry.baseline]
+
+
+def baselines() -> list[str]:
+    """Everything but files that a recipe may name as a baseline, in the order of reports."""
+    return [*RULES, *search_baselines()]
 
 
 class Recipe(Settings):
@@ -68,7 +65,7 @@ class Recipe(Settings):
     tasks: TasksSettings = TasksSettings()
     front: FrontSettings = FrontSettings()
     training: TrainingSettings | None = None
-    strategy: StrategySettings
+    strategy: AnyStrategy
     effort: Effort = Effort()
     baselines: tuple[str, ...] | Literal["all"] = "all"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -77,8 +74,8 @@ class Recipe(Settings):
     def _consistent(self) -> "Recipe":
         if self.baselines != "all":
             for name in self.baselines:
-                if name not in BASELINES and not is_plan_file(name):
-                    raise ValueError(f"baselines: unknown '{name}'; {suggest(name, BASELINES)}")
+                if name not in baselines() and not is_plan_file(name):
+                    raise ValueError(f"baselines: unknown '{name}'; {suggest(name, baselines())}")
             self._check_peers()
         titles = [text.title for text in self.held_out]
         if TRAINING in titles:
@@ -102,14 +99,10 @@ class Recipe(Settings):
             )
         effort = self.effort
         unlimited = effort.tokens is None and effort.evaluations is None and effort.minutes is None
-        endless = isinstance(self.strategy, RandomSettings | EvolutionSettings | SamplerSettings)
-        if endless and unlimited:
+        if unlimited and not self.strategy.ends:
             raise ValueError(
                 f"effort: {self.strategy.name} search has no end of its own; give tokens, evaluations or minutes"
             )
-        if isinstance(self.strategy, EvopressSettings) and self.strategy.schedule == "auto":
-            if effort.tokens is None and effort.minutes is None:
-                raise ValueError("effort: schedule 'auto' is sized from effort.tokens or effort.minutes; give one")
         self._check_objectives()
         self._check_latency()
         self._check_training()
@@ -119,11 +112,11 @@ class Recipe(Settings):
         """Raises ValueError for baselines from files whose names cannot be those of plans."""
         for title, path in self.peers.items():
             taken = (
-                title in (*BASELINES, "found", "untrained", "dense", "knee")
+                title in (*baselines(), "found", "untrained", "dense", "knee")
                 or title.startswith("front-")
                 or title.isdigit()
             )
-            taken = taken or re.fullmatch(rf"({'|'.join(BASELINES)})-\d+", title) is not None
+            taken = taken or re.fullmatch(rf"({'|'.join(map(re.escape, baselines()))})-\d+", title) is not None
             if taken or not is_name(title):
                 raise ValueError(f"baselines: '{path}': '{title[:100]}' cannot be a plan's name; rename the file")
         files = [name for name in self.baselines if is_plan_file(name)]
@@ -154,13 +147,11 @@ class Recipe(Settings):
             raise ValueError(
                 f"reference: '{unknown[0]}' is no objective of this recipe; {suggest(unknown[0], self.objectives)}"
             )
-        for_front = self.strategy.name in FRONT_STRATEGIES
-        if objectives and not for_front:
-            raise ValueError(
-                f"objectives: {self.strategy.name} minimises one score; for a front use one of "
-                f"{', '.join(FRONT_STRATEGIES)}"
-            )
-        if not objectives and isinstance(self.strategy, EvolutionSettings | SamplerSettings):
+        entry = STRATEGIES[self.strategy.name]
+        if objectives and not entry.fronts:
+            others = ", ".join(name for name, other in STRATEGIES.items() if other.fronts)
+            raise ValueError(f"objectives: {self.strategy.name} minimises one score; for a front use one of {others}")
+        if not objectives and not entry.plans:
             raise ValueError(
                 f"strategy: {self.strategy.name} searches for a front; write objectives: [kl, parameters] or the like"
             )
@@ -197,10 +188,10 @@ class Recipe(Settings):
 
     def _check_training(self) -> None:
         """Raises ValueError for training that is missing, or that would train for nothing."""
-        darwin = isinstance(self.strategy, DarwinSettings)
+        name, own_stages = self.strategy.name, self.strategy.trained()
         if self.training is None:
-            if darwin:
-                raise ValueError("training: darwin trains its candidates; say how, such as training: {what: lora}")
+            if own_stages:
+                raise ValueError(f"training: {name} trains its candidates; say how, such as training: {{what: lora}}")
             return
         if self.objectives:
             raise ValueError("training: candidates for one budget are trained, a front's are not; leave it out")
@@ -208,17 +199,13 @@ class Recipe(Settings):
             raise ValueError(
                 f"score: {self.score} compares with the dense model's own head or stream; to train, use kl"
             )
-        plain, own = TrainingSettings(), ("candidates", "stages", "sequences")
-        if darwin and any(getattr(self.training, name) != getattr(plain, name) for name in own):
-            raise ValueError("training: darwin has its own stages; leave 'candidates', 'stages' and 'sequences' out")
-        own_stages = self.strategy.training if isinstance(self.strategy, DarwinSettings) else self.training.stages
-        for name in ("optimiser", "learning_rate"):
-            value = getattr(self.training, name)
-            if isinstance(value, tuple) and len(value) != len(own_stages):
-                raise ValueError(
-                    f"training.{name}: {len(value)} values for {len(own_stages)} stages; write one, or one for each"
-                )
-        if not darwin and self.training.sequences > self.calibration.sequences:
+        if own_stages and self.training.selects:
+            raise ValueError(f"training: {name} has its own stages; leave 'candidates', 'stages' and 'sequences' out")
+        stages = len(own_stages or self.training.stages)
+        for key, value in (("optimiser", self.training.optimiser), ("learning_rate", self.training.learning_rate)):
+            if isinstance(value, tuple) and len(value) != stages:
+                raise ValueError(f"training.{key}: {len(value)} values for {stages} stages; write one, or one for each")
+        if not own_stages and self.training.sequences > self.calibration.sequences:
             raise ValueError(
                 f"training.sequences: {self.training.sequences}, but calibration has {self.calibration.sequences}"
             )
@@ -230,8 +217,8 @@ class Recipe(Settings):
             return None
         if self.training.text is not None:
             return self.training.text.model_copy(update={"name": TRAINING})
-        # Darwin's numbers of tokens are totals already.
-        tokens = self.strategy.training[-1] if isinstance(self.strategy, DarwinSettings) else sum(self.training_tokens)
+        # What a strategy trains is told in totals.
+        tokens = self.strategy.trained()[-1] if self.strategy.trained() else sum(self.training_tokens)
         sequences = -(-tokens // self.calibration.length)
         return self.calibration.model_copy(update={"sequences": sequences, "positions": None, "name": TRAINING})
 
@@ -246,7 +233,7 @@ class Recipe(Settings):
     @property
     def goal_sequences(self) -> int:
         """On how many calibration sequences all genomes of a front are compared."""
-        return min(getattr(self.strategy, "sequences", 1), self.calibration.sequences)
+        return min(self.strategy.compared() or 1, self.calibration.sequences)
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -262,18 +249,13 @@ class Recipe(Settings):
 
     def wanted_baselines(self) -> tuple[str, ...]:
         """Those by rule or search that apply to the kinds of genes the recipe has."""
-        kinds = {gene.kind for gene in self.genes}
-        apply: list[str] = []
-        if kinds & {"attention", "mlp", "block"}:
-            apply += DEPTH_BASELINES
-        if any(gene.narrows for gene in self.genes):
-            apply += WIDTH_BASELINES
-        if "sparsity" in kinds:
-            apply += SPARSITY_BASELINES
-        apply += [name for name in SEARCH_BASELINES if name != "multipruner" or any(g.narrows for g in self.genes)]
-        if self.objectives:
-            # A front is compared with lines of the same rule in several sizes, and with random search.
-            apply = [name for name in apply if name in FRONT_BASELINES]
+        features: set[Feature | None] = {None, *(feature for gene in self.genes for feature in gene.features)}
+        # A front is compared with lines of the same rule in several sizes, and with random search.
+        front = bool(self.objectives)
+        apply = [name for name, rule in RULES.items() if rule.about in features and (rule.line or not front)]
+        for name, entry in STRATEGIES.items():
+            if entry.about in features and (entry.front_baseline if front else entry.baseline):
+                apply.append(name)
         return tuple(name for name in apply if self.baselines == "all" or name in self.baselines)
 
     def digest(self) -> str:
@@ -291,7 +273,7 @@ class Recipe(Settings):
         texts = [values["calibration"], *values["held_out"]]
         stages = values["training"]["stages"] if self.training is not None else []
         new = [(values["strategy"], "race"), *((text, "positions") for text in texts), *((s, "steps") for s in stages)]
-        new += [(values["strategy"], "warm")] if self.strategy.name == "darwin" else []
+        new += [(values["strategy"], "warm")] if self.strategy.trained() else []
         texts += [values["training"]["text"]] if self.training is not None and self.training.text is not None else []
         new += [(text, "config") for text in texts]
         for section, name in new:

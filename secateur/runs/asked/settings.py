@@ -6,17 +6,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-DEPTH_BASELINES = ("last-k", "shortgpt", "angular")
-SPARSITY_BASELINES = ("uniform", "owl", "er")
-WIDTH_BASELINES = ("uniform-width", "flap")
-SEARCH_BASELINES = ("greedy", "multipruner", "knapsack", "random")
-FRONT_BASELINES = ("shortgpt", "uniform-width", "uniform", "random")
-BASELINES = (*DEPTH_BASELINES, *WIDTH_BASELINES, *SPARSITY_BASELINES, *SEARCH_BASELINES)
-PLAN_FILES = (".json", ".txt", ".yaml", ".yml", ".csv", ".npy")
+from ...operators.rules.rule import Feature
+from ...space.settings import Positive, Settings
 
-Positive = Annotated[int, Field(ge=1, le=2**62)]
 ONE, EACH = "one", "each"
 
 
@@ -33,15 +27,6 @@ OneOrEach = Annotated[
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Optimiser = Literal["adamw", "sgd"]
 ScoreName = Literal["kl", "kl_full", "cross_entropy", "hidden_error"]
-
-
-def is_plan_file(name: str) -> bool:
-    """Whether a name among rules and baselines is that of a file."""
-    return Path(name).suffix in PLAN_FILES
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSettings(Settings):
@@ -162,6 +147,14 @@ class GeneSettings(Settings):
         """Whether it can ask for narrower sublayers or a narrower residual stream."""
         return self.kind != "sparsity" and bool(self.levels)
 
+    @property
+    def features(self) -> set[Feature]:
+        """What its genes can do to a model, as far as the recipe says."""
+        found: set[Feature] = {"widths"} if self.narrows else set()
+        if self.kind in ("attention", "mlp", "block"):
+            found.add("drops")
+        return found | ({"zeros"} if self.kind == "sparsity" else set())
+
 
 class WidthsSettings(Settings):
     """How narrower sublayers are made.
@@ -262,6 +255,12 @@ class TrainingSettings(Settings):
         StageSettings(tokens=32768, survivors=1),
     )
     sequences: Positive = 8
+
+    @property
+    def selects(self) -> bool:
+        """Whether it says who is selected by it at the end of a search."""
+        plain = TrainingSettings()
+        return (self.candidates, self.stages, self.sequences) != (plain.candidates, plain.stages, plain.sequences)
 
     @model_validator(mode="after")
     def _fits_stages(self) -> "TrainingSettings":

@@ -1,18 +1,17 @@
 """What a found plan is compared with: rules, searches, and plans of other tools."""
 
 import time
-from typing import Any
 
 from ...search.archive import Goal
 from ...search.loop import Allowance
-from ...search.strategy import Batch
+from ...search.steps import Batch
+from ...search.strategies.table import STRATEGIES, load
+from ...search.strategy import Swept
 from ...space.errors import DeviceError, SecateurError, StorageError
-from ..asked.settings import SEARCH_BASELINES
-from ..asked.strategy_settings import GreedySettings, KnapsackSettings, MultiprunerSettings, RandomSettings
+from ..problem import problem_of
 from ..record.journal import FOUND, MEMBER, Choice
-from ..strategies import make_steps
 from .searching import Execution, search_as
-from .starts import line, peer, rule
+from .starts import by_rule, line, peer
 from .trained import trained_tokens
 
 FIDELITY = 2
@@ -25,14 +24,14 @@ def baseline(execution: Execution, name: str) -> None:
     if journal.fact(f"skipped {name}") is not None or name == execution.recipe.strategy.name:
         return
     try:
-        if name in SEARCH_BASELINES:
+        if name in STRATEGIES:
             _search_baseline(execution, name)
         elif execution.goal is not None:
             _baseline_line(execution, execution.goal, name)
         elif name not in journal.choices():
             execution.watcher.phase(f"baseline {name}", None)
             started = time.perf_counter()
-            genome = rule(name, execution.space, execution.bench, execution.recipe.seed)
+            genome = by_rule(name, execution.space, execution.bench, execution.recipe.seed)
             journal.choose(Choice(name, genome, 0, 0, time.perf_counter() - started))
     except (StorageError, DeviceError):
         raise
@@ -68,27 +67,20 @@ def _baseline_line(execution: Execution, goal: Goal, name: str) -> None:
 
 
 def _search_baseline(execution: Execution, name: str) -> None:
-    """Greedy, knapsack or random search with no more tokens than the search had."""
-    recipe, space, pool = execution.recipe, execution.space, execution.pool
+    """Another strategy with no more tokens than the search had."""
+    recipe, goal = execution.recipe, execution.goal
     found = execution.folder.journal.choices()[FOUND]
     # What a search spent on training is no measure for one that does without.
     tokens = found.tokens - trained_tokens(execution.folder.journal)
-    settings: Any = getattr(recipe.strategy, "warm", None) or recipe.strategy
-    if settings.name != name:
-        # The fidelity and levels of the recipe's own sweep, where it has one, so that evaluations are shared.
-        sequences, anchors = getattr(settings, "sequences", FIDELITY), getattr(settings, "anchors", None)
-        if name in ("greedy", "knapsack"):
-            sequences = min(sequences, getattr(settings, "first", sequences))
-        if execution.goal is not None:
-            sequences = execution.goal.sequences
-        if name == "random":
-            settings = RandomSettings(name="random", sequences=sequences)
-        elif name == "knapsack":
-            settings = KnapsackSettings(name="knapsack", sequences=sequences, anchors=anchors)
-        elif name == "multipruner":
-            settings = MultiprunerSettings(name="multipruner", sequences=sequences)
-        else:
-            settings = GreedySettings(name="greedy", sequences=sequences, anchors=anchors)
-    steps = make_steps(recipe, settings, space, pool, tokens)
-    evaluations = found.evaluations if execution.goal is not None else None
-    search_as(execution, name, f"baseline {name}", steps, Allowance(tokens, evaluations))
+    # The fidelity and levels of the recipe's own sweep, where it has one, so that evaluations are shared.
+    own = recipe.strategy.warming() or recipe.strategy
+    strategy = own
+    if own.name != name:
+        compared, sweep = own.compared() or FIDELITY, own.swept() or Swept(own.compared() or FIDELITY, None)
+        if goal is not None:
+            compared, sweep = goal.sequences, sweep._replace(sequences=goal.sequences)
+        strategy = load(name).beside(name, compared, sweep)
+    problem = problem_of(recipe, execution.space, Allowance(tokens, recipe.effort.evaluations))
+    strategy.check(problem)
+    evaluations = found.evaluations if goal is not None else None
+    search_as(execution, name, f"baseline {name}", strategy.steps(problem), Allowance(tokens, evaluations))

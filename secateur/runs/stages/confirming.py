@@ -1,6 +1,6 @@
 """Scores what was chosen on text that no search saw."""
 
-from ...search.strategy import Batch
+from ...search.steps import Batch
 from ..record.journal import HELD_OUT_SCORES
 from ..workplace import memo_of
 from .searching import Execution

@@ -1,23 +1,27 @@
 """Runs the searches of a run, and notes what they choose."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from ...fitness.bench import Bench
 from ...search.archive import Archive, Goal
 from ...search.loop import Allowance, Spending, Step, run
 from ...search.memo import Memo
-from ...search.strategy import Batch, Pool, Steps, Strategy
+from ...search.steps import AskTell, Batch, Pool, Steps
 from ...space.errors import SecateurError
 from ...space.front import knee, thinned
 from ...space.genome import Genome
 from ...space.space import Space
 from ..asked.recipe import Recipe
+from ..problem import problem_of, trained_selection
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, RANKS, Choice, Turn
-from ..strategies import make_steps, trained_selection
 from ..watcher import Watcher
 from .starts import from_files, starting
 from .trained import note_training
+
+OF_FRONTS = ("moocore",)
+"""Libraries whose versions decide what is on a front."""
 
 
 @dataclass
@@ -71,7 +75,7 @@ def search_as(execution: Execution, name: str, title: str, steps: Steps, allowan
         journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, incumbent))
         execution.watcher.at(step.spending.tokens, note)
 
-    incumbent = run(Strategy(steps), execution.memo, spending, allowance, watch)
+    incumbent = run(AskTell(steps), execution.memo, spending, allowance, watch)
     if archive is not None:
         incumbent = archive.knee()
         journal.settle(f"{HYPERVOLUME} {name}", curve, f"the search of '{name}'")
@@ -110,6 +114,22 @@ def archive_of(execution: Execution, goal: Goal) -> Archive:
     return archive
 
 
+def note_libraries(execution: Execution) -> None:
+    """Notes the versions of the libraries that decide what a search does.
+
+    Raises:
+        SecateurError: the run was begun with others.
+    """
+    names, journal = execution.recipe.strategy.libraries, execution.folder.journal
+    if execution.goal is None and not names:
+        return
+    versions = {name: version(name) for name in ("numpy", *names, *(OF_FRONTS if execution.goal is not None else ()))}
+    noted = journal.fact("libraries")
+    if noted is not None:  # a run of before may have noted others, too
+        versions = {**noted, **{name: versions[name] for name in versions if name in noted}}
+    journal.settle("libraries", versions, "the version of what searches")
+
+
 def search_found(execution: Execution) -> None:
     """The search that the recipe asks for."""
     recipe, journal = execution.recipe, execution.folder.journal
@@ -119,17 +139,16 @@ def search_found(execution: Execution) -> None:
             measured = int(execution.bench.tokens_per_second() * 60 * recipe.effort.minutes)
             journal.settle("tokens", min(measured, tokens or measured), "the tokens for the given minutes")
         tokens = journal.fact("tokens")
-    allowance = Allowance(tokens, recipe.effort.evaluations)
-    space, bench, goal = execution.space, execution.bench, execution.goal
-    initial = starting(recipe, space, bench, goal) + from_files(getattr(recipe.strategy, "initial", ()), space, journal)
-    selection = trained_selection(recipe, space, execution.pool, tokens)
-    if selection is None:
-        steps = make_steps(recipe, recipe.strategy, space, execution.pool, tokens, initial)
-    else:
-        left = tokens - selection.cost() if tokens is not None else None
-        steps = make_steps(recipe, recipe.strategy, space, execution.pool, left, initial)
-        steps = selection.steps(steps, Allowance(left, recipe.effort.evaluations))
-        allowance = Allowance(tokens)
+    space, bench, strategy = execution.space, execution.bench, recipe.strategy
+    starts = starting(recipe, space, bench, execution.goal) + from_files(strategy.start_names(), space, journal)
+    selection = trained_selection(recipe, space, tokens)
+    left = tokens - selection.cost() if selection is not None and tokens is not None else tokens
+    allowance = Allowance(left, recipe.effort.evaluations)
+    problem = problem_of(recipe, space, allowance, starts)
+    strategy.check(problem)
+    steps = strategy.steps(problem)
+    if selection is not None:
+        steps, allowance = selection.steps(steps, allowance), Allowance(tokens)
     archive = search_as(execution, FOUND, f"searching with {recipe.strategy.name}", steps, allowance)
     if archive is not None:
         choose_members(execution, archive)

@@ -1,70 +1,51 @@
 """Genomes by rule or from files, for baselines and to start from."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ...fitness.bench import Bench
-from ...operators.baselines import (
-    angular_window,
-    erdos_renyi,
-    flap,
-    last_blocks,
-    owl,
-    shortgpt,
-    uniform_sparsity,
-    uniform_width,
-)
 from ...operators.repair import compress
+from ...operators.rules.rule import UnitScores
+from ...operators.rules.table import RULES
 from ...operators.sampling import ends, from_states, limited
 from ...plans.reading import read_states
 from ...search.archive import Goal
+from ...search.warm import GOOD_RULES, is_plan_file
 from ...space.costs import BlockState
 from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.space import Space
 from ..asked.recipe import Recipe
-from ..asked.settings import DEPTH_BASELINES, SPARSITY_BASELINES, WIDTH_BASELINES, is_plan_file
-from ..asked.strategy_settings import GOOD_RULES, RULES
 from ..record.journal import Journal
 
 STATISTICS_SEQUENCES = 8
-GOOD = ("shortgpt", "angular", "uniform-width", "flap", "uniform", "owl")
-"""What `rules` among `initial` stands for; each costs a search one candidate."""
 
 
-def rule(name: str, space: Space, bench: Bench, seed: int) -> Genome:
+class Measured:
+    """What rules want to know of the dense model of a bench, on the first sequences of its calibration text."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench, self._sequences = bench, min(STATISTICS_SEQUENCES, len(bench.calibration))
+
+    def influence(self) -> Sequence[float]:
+        return self._bench.importance(self._sequences, outliers=False).influence
+
+    def angular(self) -> Sequence[Sequence[float]]:
+        return self._bench.importance(self._sequences, outliers=False).angular
+
+    def outliers(self) -> Sequence[float]:
+        return self._bench.importance(self._sequences, outliers=True).outliers
+
+    def fluctuations(self) -> UnitScores:
+        return self._bench.fluctuations(self._sequences)
+
+
+def by_rule(name: str, space: Space, bench: Bench, seed: int) -> Genome:
     """The genome of a published rule on the budgets of `space`; raises SecateurError where it cannot keep them."""
-    rng = np.random.default_rng(seed)
-    sequences = min(STATISTICS_SEQUENCES, len(bench.calibration))
-    match name:
-        case "uniform":
-            return uniform_sparsity(space)
-        case "er":
-            return erdos_renyi(space, rng)
-        case "owl":
-            return owl(space, bench.importance(sequences, outliers=True).outliers, rng)
-        case "last-k":
-            return last_blocks(space)
-        case "uniform-width":
-            return uniform_width(space)
-        case "flap":
-            return flap(space, bench.fluctuations(sequences))
-        case "shortgpt":
-            return shortgpt(space, bench.importance(sequences, outliers=False).influence)
-    return angular_window(space, bench.importance(sequences, outliers=False).angular)
-
-
-def unfit(name: str, space: Space) -> str:
-    """Why a rule does not apply, where the space has no genes of the kind that it sets; else empty."""
-    if name in SPARSITY_BASELINES and not any(gene.kind == "sparsity" for gene in space.genes):
-        return f"'{name}' makes a sparsity profile; the recipe has no sparsity genes"
-    if name in WIDTH_BASELINES and not any(gene.narrows for gene in space.genes):
-        return f"'{name}' narrows sublayers; the recipe has no widths"
-    if name in DEPTH_BASELINES and not any(gene.drops for gene in space.genes):
-        return f"'{name}' drops blocks; the recipe has no genes that drop"
-    return ""
+    return RULES[name].genome(space, Measured(bench), np.random.default_rng(seed))
 
 
 def line(
@@ -76,7 +57,7 @@ def line(
         SecateurError: it keeps none of the limits.
     """
     if not goal.costs:
-        return [rule(name, space, bench, seed)]
+        return [by_rule(name, space, bench, seed)]
     cost = goal.costs[0]
     low, high = ends(space, cost)
     low = max(low, least or low)
@@ -84,7 +65,7 @@ def line(
     reason = SecateurError(f"{name}: every size is that of the dense model")
     for number in range(points):
         try:
-            found.setdefault(rule(name, limited(space, cost, low + (high - low) * number // points), bench, seed))
+            found.setdefault(by_rule(name, limited(space, cost, low + (high - low) * number // points), bench, seed))
         except SecateurError as error:
             reason = error
     genomes = [genome for genome in found if genome != space.dense]
@@ -99,23 +80,23 @@ def starting(recipe: Recipe, space: Space, bench: Bench, goal: Goal | None) -> l
     Raises:
         SecateurError: a rule named there cannot keep the budgets.
     """
-    wanted = getattr(recipe.strategy, "initial", ())
+    wanted = recipe.strategy.start_names()
     if goal is not None:
         return uniform_lines(recipe, space, bench, goal) if {"uniform", GOOD_RULES} & set(wanted) else []
-    genomes = [rule(name, space, bench, recipe.seed) for name in wanted if name in RULES]
+    genomes = [by_rule(name, space, bench, recipe.seed) for name in wanted if name in RULES]
     if GOOD_RULES in wanted:
-        for name in GOOD:
-            with contextlib.suppress(SecateurError):
-                if not unfit(name, space):
-                    genomes.append(rule(name, space, bench, recipe.seed))
+        for name, rule in RULES.items():
+            if rule.good and not rule.unfit(space):
+                with contextlib.suppress(SecateurError):
+                    genomes.append(by_rule(name, space, bench, recipe.seed))
     return list(dict.fromkeys(genomes))
 
 
 def uniform_lines(recipe: Recipe, space: Space, bench: Bench, goal: Goal) -> list[Genome]:
     """Uniform width and uniform sparsity in several sizes, as far as the recipe has genes for them."""
     genomes: list[Genome] = []
-    for name in ("uniform-width", "uniform"):
-        if not unfit(name, space):
+    for name, rule in RULES.items():
+        if rule.uniform and not rule.unfit(space):
             with contextlib.suppress(SecateurError):  # levels too far apart to be uniform within the budgets
                 genomes += line(name, space, bench, recipe.seed, goal, recipe.front.points)
     return genomes

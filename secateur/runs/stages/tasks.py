@@ -12,7 +12,7 @@ from ...fitness.model.configuration import load_config
 from ...fitness.scores.tasks import TaskRun, check_tasks, definitions, run_task
 from ...fitness.subnets.subnet import pointed
 from ...fitness.training import TrainingError
-from ...search.strategy import Chain
+from ...search.steps import Chain
 from ...space.errors import SecateurError
 from ...space.families.table import ENCODERS
 from ...space.genome import Genome

@@ -2,22 +2,21 @@
 
 from ...search.loop import TRAINING_PASSES
 from ...search.memo import Memo
-from ...search.strategies.darwin import training_chains
-from ...search.strategy import Batch, Chain
-from ...search.trained import Comparison, TrainedSelection
+from ...search.steps import Batch, Chain
+from ...search.trained import Comparison, TrainedSelection, training_chains
 from ...space.genome import Genome
 from ..asked.recipe import Recipe
-from ..asked.strategy_settings import DarwinSettings
 from ..record.journal import CALIBRATION, FOUND, SELECTION, UNTRAINED, Choice, Journal, trained_text
 
 FINALISTS = 8
-"""Candidates of `darwin` of which the report says what training changed."""
+"""Candidates of a strategy that trains its own of which the report says what training changed."""
 
 
 def note_training(recipe: Recipe, journal: Journal, memo: Memo, selection: TrainedSelection | None) -> None:
     """Notes candidates before and after training, what it cost, and whom the search would have chosen without.
 
-    Of `darwin` those that came to the last stage most lately are compared, which takes their scores without training.
+    Of a strategy that trains its own those that came to the last stage most lately are compared, which takes their
+    scores without training.
     """
     found = journal.choices()[FOUND]
     if journal.fact(SELECTION) is not None:
@@ -26,8 +25,8 @@ def note_training(recipe: Recipe, journal: Journal, memo: Memo, selection: Train
         comparisons, chain = selection.comparisons, tuple(stage.tokens for stage in selection.stages)
         untrained, trained, failed = selection.untrained or found.genome, selection.trained_tokens, selection.failed
     else:
-        chain, failed = _darwin_chain(recipe), []
-        comparisons, trained = _darwin_comparisons(journal, memo, found.genome, chain)
+        chain, failed = _own_chain(recipe), []
+        comparisons, trained = _own_comparisons(journal, memo, found.genome, chain)
         untrained = min(comparisons, key=lambda one: one.untrained).genome if comparisons else found.genome
     values = {
         "chain": chain,
@@ -58,13 +57,12 @@ def trained_finalists(journal: Journal) -> tuple[tuple[Genome, ...], Chain]:
     return tuple(genomes), tuple(values["chain"])
 
 
-def _darwin_chain(recipe: Recipe) -> Chain:
-    assert isinstance(recipe.strategy, DarwinSettings)
+def _own_chain(recipe: Recipe) -> Chain:
     assert recipe.training_text is not None
-    return training_chains(recipe.strategy.training, recipe.training_text.length)[-1]
+    return training_chains(recipe.strategy.trained(), recipe.training_text.length)[-1]
 
 
-def _darwin_comparisons(journal: Journal, memo: Memo, found: Genome, chain: Chain) -> tuple[list[Comparison], int]:
+def _own_comparisons(journal: Journal, memo: Memo, found: Genome, chain: Chain) -> tuple[list[Comparison], int]:
     """The last candidates to be trained to the end, on the sequences of the first of them; and all tokens trained."""
     stages = [chain[: count + 1] for count in range(len(chain))]
     texts = [list(journal.evaluations(trained_text(CALIBRATION, stage))) for stage in stages]

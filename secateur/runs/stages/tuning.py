@@ -14,7 +14,7 @@ from ...fitness.bench import Bench
 from ...fitness.training import Trainer, TrainingError
 from ...plans.checkpoint.hf import export_hf
 from ...plans.plan import Score
-from ...search.strategy import Chain
+from ...search.steps import Chain
 from ...search.trained import whole
 from ...space.errors import SecateurError
 from ...space.evaluation import mean_and_error

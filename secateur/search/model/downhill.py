@@ -8,8 +8,8 @@ from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.slopes import Slopes
 from ...space.space import Space
-from ..strategies.knapsack import solve
 from ..sweep import Table
+from .knapsack import solve
 from .propose import CELLS
 
 REACHES = (1, 2, 4)

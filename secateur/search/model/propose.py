@@ -1,18 +1,19 @@
 """Candidates from the surrogate: local search on it from several starts, then the batch that promises most."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from ...operators.mutation import switch_costs
 from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.space import Space
-from ..strategies.knapsack import solve
 from ..sweep import Table
+from .knapsack import solve
 from .loss_model import Array, LossModel, matrix
 
 CELLS = 2000
@@ -36,7 +37,7 @@ class Proposal:
 def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
     """E[max(0, best - f)] for normal f (Mockus 1978; Jones et al. 1998, eq. 15)."""
     z = (best - mean) / deviation
-    result: Array = (best - mean) * norm.cdf(z) + deviation * norm.pdf(z)
+    result: Array = (best - mean) * ndtr(z) + deviation * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     return np.maximum(result, 0.0)
 
 

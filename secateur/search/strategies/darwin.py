@@ -8,35 +8,92 @@ Children may also race against it: who a stage shows to be worse is not trained 
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from typing import Literal
+
+from pydantic import model_validator
 
 from ...space.errors import SecateurError
 from ...space.genome import Genome
+from ...space.settings import Positive, Probability
 from ...space.space import Space
-from ..strategy import Chain, Pool, Steps
-from ..trained import whole
-from .evopress import Mutation, Schedule, evopress
+from ..problem import Problem
+from ..steps import Chain, Pool, Steps
+from ..strategy import Strategy
+from ..trained import training_chains
+from ..warm import check_rules, first, warm_start
+from .evopress import Mutation, Schedule, check_plan_initial, check_race, evopress, stage_sequences
+from .table import AnyStrategy
 
-PUBLISHED = Schedule(200, 16, (8, 4, 2, 1), (1024, 2048, 4096, 8192))
+
+class TrainingSchedule(Schedule):
+    """As EvoPress's, and what candidates have been trained on by the end of each stage, in tokens."""
+
+    training: tuple[Positive, ...]
+
+
+PUBLISHED = TrainingSchedule(
+    generations=200,
+    offspring=16,
+    survivors=(8, 4, 2, 1),
+    tokens=(1024, 2048, 4096, 8192),
+    training=(10_000, 50_000, 100_000, 200_000),
+)
 """Settings of the published script (commit 3596da3973)."""
 
 
-def training_chains(tokens: Sequence[int], length: int) -> tuple[Chain, ...]:
-    """What each stage adds to the training before it, from what candidates have been trained on by its end.
+class Darwin(Strategy):
+    """EvoPress's evolution with a short training in every stage; how is said by the recipe's `training`.
 
-    Totals are whole sequences of `length` tokens, rounded up.
-
-    Raises:
-        SecateurError: a stage that trains less than the one before it.
+    `schedule`, `mutation`, `minibatches`, `initial`, `warm` and `race` as in evopress, `published` being DarwinLM's; a
+    race looks at its candidates once a stage, and who has lost is not trained further.
     """
-    totals = [whole(count, length) for count in tokens]
-    if not tokens or tokens[0] < 1 or any(late <= early for early, late in pairwise(totals)):
-        raise SecateurError(
-            f"schedule.training: {', '.join(map(str, tokens))}; write rising numbers of tokens, "
-            f"by a sequence of {length} or more"
-        )
-    added = tuple(late - early for early, late in pairwise([0, *totals]))
-    return tuple(added[: stage + 1] for stage in range(len(added)))
+
+    name: Literal["darwin"] = "darwin"
+    schedule: Literal["published"] | TrainingSchedule
+    mutation: Mutation = "levels"
+    minibatches: Literal["fresh", "nested"] = "fresh"
+    initial: tuple[str, ...] = ("random",)
+    warm: AnyStrategy | None = None
+    race: Probability | None = None
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> "Darwin":
+        check_race(self.race, self.minibatches == "nested")
+        check_plan_initial(self.initial, self.warm)
+        return self
+
+    def _schedule(self) -> TrainingSchedule:
+        return PUBLISHED if self.schedule == "published" else self.schedule
+
+    def _chains(self, problem: Problem) -> tuple[Chain, ...]:
+        assert problem.length is not None
+        return training_chains(self._schedule().training, problem.length)
+
+    def check(self, problem: Problem) -> None:
+        schedule = self._schedule()
+        check_stages(schedule, self._chains(problem), self.race)
+        stage_sequences(schedule, problem.pool)
+        check_rules(self.initial, problem.space)
+        first(problem, self.name, self.initial, self.warm)
+
+    def steps(self, problem: Problem) -> Steps:
+        space, pool, fresh = problem.space, problem.pool, self.minibatches == "fresh"
+        schedule, chains = self._schedule(), self._chains(problem)
+
+        def then(answers: list[Genome], _: int) -> Steps:
+            starts = [*problem.starts, *answers]
+            return darwin(space, pool, problem.seed, schedule, chains, self.mutation, fresh, starts, self.race)
+
+        return warm_start(pool, first(problem, self.name, self.initial, self.warm), then)
+
+    def start_names(self) -> tuple[str, ...]:
+        return self.initial
+
+    def warming(self) -> Strategy | None:
+        return self.warm
+
+    def trained(self) -> tuple[int, ...]:
+        return self._schedule().training
 
 
 def darwin(
@@ -55,8 +112,13 @@ def darwin(
     Raises:
         SecateurError: another number of stages, stages of less and less text in a race, or as `evopress`.
     """
+    check_stages(schedule, chains, risk)
+    return evopress(space, pool, seed, schedule, mutation, fresh, initial, risk, chains)
+
+
+def check_stages(schedule: Schedule, chains: Sequence[Chain], risk: float | None) -> None:
+    """Raises SecateurError for another number of trainings than stages, or a race on less and less text."""
     if len(chains) != len(schedule.tokens):
         raise SecateurError(f"schedule.training: {len(chains)} stages, but 'tokens' has {len(schedule.tokens)}")
     if risk is not None and list(schedule.tokens) != sorted(schedule.tokens):
         raise SecateurError("schedule.tokens: a race looks at no less text in a later stage; write rising numbers")
-    return evopress(space, pool, seed, schedule, mutation, fresh, initial, risk, chains)

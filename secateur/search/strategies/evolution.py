@@ -10,10 +10,11 @@ Budgets are kept by repair first; what still breaks one loses to everything that
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.algorithms.moo.nsga3 import NSGA3
 from pymoo.algorithms.moo.sms import SMSEMOA
@@ -21,7 +22,7 @@ from pymoo.core.algorithm import Algorithm
 from pymoo.core.crossover import Crossover
 from pymoo.core.evaluator import Evaluator
 from pymoo.core.mutation import Mutation
-from pymoo.core.problem import Problem
+from pymoo.core.problem import Problem as Variables
 from pymoo.core.repair import Repair
 from pymoo.core.sampling import Sampling
 from pymoo.core.termination import NoTermination
@@ -35,11 +36,16 @@ from ...operators.mutation import vary
 from ...operators.repair import compress
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
+from ...space.settings import Positive, Probability
 from ...space.space import Space
 from ..archive import Archive, Goal
-from ..encoding import Encoding, Levels
+from ..encoding import Encoding, EncodingName, Levels, encoding_of
+from ..problem import Problem
 from ..race import Outcome, measured, race_front
-from ..strategy import Batch, Steps
+from ..steps import Batch, Steps
+from ..strategy import Strategy, Swept
+from ..warm import check_front, check_front_initial, first, warm_front
+from .table import AnyStrategy
 
 Name = Literal["nsga2", "nsga3", "sms-emoa"]
 OFFSPRING = 4
@@ -51,7 +57,66 @@ STALE = 20
 FAILED = 1e9
 
 
-class SpaceProblem(Problem):  # type: ignore[misc]
+class Evolution(Strategy):
+    """Multi-objective evolution by pymoo.
+
+    `encoding`: one level per gene, or `shares`, real sensitivities that the exact knapsack decodes onto the budgets.
+    `initial`: what the population starts from besides random genomes: `dense`; `uniform` in several sizes; `knapsack`
+    and `greedy`, run first with the settings in `warm` and half of the effort for both together; plan files, our own or
+    other tools'.
+    `race`: a child sees all sequences only until a member of the front proves to dominate it, and one that nothing on
+    the front dominates is dropped with this probability at most; it needs more sequences than the 4 of the first look.
+    """
+
+    name: Name
+    population: Annotated[int, Field(ge=4)] = 24
+    sequences: Positive = 4
+    encoding: EncodingName = "levels"
+    initial: tuple[str, ...] = ("dense", "uniform", "knapsack")
+    warm: AnyStrategy | None = None
+    race: Probability | None = None
+    ends: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("pymoo",)
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> "Evolution":
+        check_front_initial(self.initial, self.warm)
+        if self.race is not None and self.sequences <= 4:
+            raise ValueError("race: nobody is dropped on 4 sequences or fewer; set 'sequences' to 8 or more")
+        return self
+
+    def check(self, problem: Problem) -> None:
+        check_front(problem, self.name, self.population, self.initial, self.warm)
+        encoding_of(self.encoding, problem)
+
+    def expected(self, problem: Problem) -> int | None:
+        length = problem.pool.tokens_per_sequence
+        return (problem.allowance.evaluations or 0) * self.sequences * length or None
+
+    def steps(self, problem: Problem) -> Steps:
+        space, goal, encoding = problem.space, problem.goal, encoding_of(self.encoding, problem)
+        assert goal is not None
+
+        def then(starts: list[Genome]) -> Steps:
+            return evolution(self.name, space, goal, problem.seed, self.population, encoding, starts, self.race)
+
+        before = first(problem, self.name, self.initial, self.warm)
+        return warm_front(space, goal, self.population, problem.starts, before, then)
+
+    def start_names(self) -> tuple[str, ...]:
+        return self.initial
+
+    def compared(self) -> int:
+        return self.sequences
+
+    def swept(self) -> Swept | None:
+        return self.warm.swept() if self.warm is not None else None
+
+    def warming(self) -> Strategy | None:
+        return self.warm
+
+
+class SpaceProblem(Variables):  # type: ignore[misc]
     """A view of `Space` for pymoo: variables of an encoding, and a constraint per budget besides one for failures."""
 
     def __init__(self, space: Space, goal: Goal, encoding: Encoding) -> None:

@@ -12,19 +12,25 @@ may race against the parent (`race.race`) instead of being selected in stages.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from pydantic import model_validator
 
 from ...operators.mutation import switch_costs, switch_levels
+from ...operators.rules.table import RULES
 from ...operators.sampling import on_budget
 from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
+from ...space.settings import Positive, Probability, Settings
 from ...space.space import Space
+from ..problem import Problem
 from ..race import looks, race
-from ..strategy import Batch, Chain, Pool, Steps, best_of
+from ..steps import Batch, Chain, Pool, Steps, best_of
+from ..strategy import Strategy
+from ..warm import GOOD_RULES, check_initial, check_rules, first, runs_first, warm_start
+from .table import AnyStrategy
 
 Mutation = Literal["levels", "costs"]
 MUTATIONS = {"levels": switch_levels, "costs": switch_costs}
@@ -32,27 +38,26 @@ TRIES = 20
 GENERATIONS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Settings):
     """How a search by stages spends its tokens.
 
     `survivors` and `tokens` have one entry per selection stage; `first` is the number of random genomes among which
     the first parent is chosen, on the first stage's tokens, when none is given.
     """
 
-    generations: int
-    offspring: int
-    survivors: tuple[int, ...]
-    tokens: tuple[int, ...]
-    first: int = 1
+    generations: Positive
+    offspring: Positive
+    survivors: tuple[Positive, ...]
+    tokens: tuple[Positive, ...]
+    first: Positive = 1
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _stages_fit(self) -> "Schedule":
         if len(self.survivors) != len(self.tokens) or not self.survivors or self.survivors[-1] != 1:
-            raise SecateurError("schedule: survivors and tokens need one entry per stage, and the last survivor is one")
+            raise ValueError("survivors and tokens need one entry per stage, and the last survivor is one")
         if list(self.survivors) != sorted(self.survivors, reverse=True) or self.survivors[0] > self.offspring:
-            raise SecateurError("schedule: each stage keeps at most as many as the one before it")
-        if min(self.generations, self.first, *self.tokens) < 1:
-            raise SecateurError("schedule: generations, first and tokens must be at least 1")
+            raise ValueError("each stage keeps at most as many as the one before it")
+        return self
 
     def tokens_per_generation(self, fresh: bool = True) -> int:
         """Forwarded by one generation, the parent in the last stage included.
@@ -67,10 +72,98 @@ class Schedule:
 
 
 PUBLISHED = {
-    "sparsity": Schedule(400, 64, (8, 2, 1), (2048, 16384, 65536)),
-    "depth": Schedule(160, 32, (2, 1), (2048, 32768), first=64),
+    "published-sparsity": Schedule(generations=400, offspring=64, survivors=(8, 2, 1), tokens=(2048, 16384, 65536)),
+    "published-depth": Schedule(generations=160, offspring=32, survivors=(2, 1), tokens=(2048, 32768), first=64),
 }
 """The settings of the published scripts (Apache-2.0, commit 50888a0188); depth is for 12 of 32 blocks."""
+
+
+class Evopress(Strategy):
+    """(1 + lambda) evolution by level switches.
+
+    `schedule`: `auto` (sized from the effort), `published-depth`, `published-sparsity`, or explicit numbers.
+    `minibatches`: `fresh` at every stage or `nested` prefixes of the pool; `mutation`: switches in `levels` or `costs`;
+    by default fresh and levels with a published schedule, nested and costs otherwise. `initial`: where to start;
+    `random` is the published choice for depth (and for where nothing else that is named gives a start), `uniform` for
+    sparsity; so may any other rule of the baselines be, all good ones that apply (`rules`), and plan files, our own or
+    other tools'; `knapsack` and `greedy` run those first, with the settings in `warm` and half of the effort for both
+    together. `race`: children race against their parent instead of being selected in stages: at most half of them go on
+    after a look, and the test loses one that is better than the parent with this probability at most, as far as
+    differences are normal and the parent was not lucky on this text.
+    """
+
+    name: Literal["evopress"] = "evopress"
+    schedule: Literal["auto", "published-depth", "published-sparsity"] | Schedule = "auto"
+    mutation: Mutation | None = None
+    minibatches: Literal["fresh", "nested"] | None = None
+    initial: tuple[str, ...] = ("random",)
+    warm: AnyStrategy | None = None
+    race: Probability | None = None
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> "Evopress":
+        check_race(self.race, not self._fresh)
+        check_plan_initial(self.initial, self.warm)
+        return self
+
+    @property
+    def _published(self) -> bool:
+        return isinstance(self.schedule, str) and self.schedule in PUBLISHED
+
+    @property
+    def _fresh(self) -> bool:
+        return (self.minibatches or ("fresh" if self._published else "nested")) == "fresh"
+
+    def _schedule(self) -> Schedule | None:
+        """What is set; None where the tokens decide."""
+        return PUBLISHED.get(self.schedule) if isinstance(self.schedule, str) else self.schedule
+
+    def check(self, problem: Problem) -> None:
+        schedule = self._schedule()
+        if schedule is not None:
+            stage_sequences(schedule, problem.pool)
+        elif problem.allowance.tokens is None and not problem.timed:
+            raise SecateurError(
+                "effort: schedule 'auto' is sized from effort.tokens or effort.minutes; give one of them"
+            )
+        check_rules(self.initial, problem.space)
+        first(problem, self.name, self.initial, self.warm)
+
+    def expected(self, problem: Problem) -> int | None:
+        schedule = self._schedule()
+        return None if schedule is None else schedule.generations * schedule.tokens_per_generation(self._fresh)
+
+    def steps(self, problem: Problem) -> Steps:
+        space, pool, schedule, fresh, risk = problem.space, problem.pool, self._schedule(), self._fresh, self.race
+        mutation: Mutation = self.mutation or ("levels" if self._published else "costs")
+        tokens = problem.allowance.tokens
+
+        def then(answers: list[Genome], spent: int) -> Steps:
+            sizes = schedule
+            if sizes is None:
+                assert tokens is not None
+                sizes = sized(tokens - spent, pool, fresh)
+            starts = [*problem.starts, *answers]
+            return evopress(space, pool, problem.seed, sizes, mutation, fresh, starts, risk)
+
+        return warm_start(pool, first(problem, self.name, self.initial, self.warm), then)
+
+    def start_names(self) -> tuple[str, ...]:
+        return self.initial
+
+    def warming(self) -> Strategy | None:
+        return self.warm
+
+
+def check_race(risk: float | None, nested: bool) -> None:
+    """Raises ValueError for races over minibatches that are drawn anew for each stage."""
+    if risk is not None and not nested:
+        raise ValueError("race: children are compared on nested prefixes of the text; set minibatches: nested")
+
+
+def check_plan_initial(names: Sequence[str], warm: Strategy | None) -> None:
+    """Raises ValueError for what a search for one plan cannot start from."""
+    check_initial(names, warm, ("random", *RULES, GOOD_RULES, *runs_first()))
 
 
 def sized(tokens: int, pool: Pool, fresh: bool = True) -> Schedule:
@@ -82,11 +175,12 @@ def sized(tokens: int, pool: Pool, fresh: bool = True) -> Schedule:
     """
     for sequences in (8, 4, 2, 1):
         per_stage = (min(sequences, pool.sequences), min(6 * sequences, pool.sequences))
-        schedule = Schedule(1, 16, (4, 1), tuple(n * pool.tokens_per_sequence for n in per_stage))
+        tokens_per_stage = tuple(count * pool.tokens_per_sequence for count in per_stage)
+        schedule = Schedule(generations=1, offspring=16, survivors=(4, 1), tokens=tokens_per_stage)
         generations = tokens // schedule.tokens_per_generation(fresh)
         if generations >= GENERATIONS:
             break
-    return replace(schedule, generations=max(1, generations))
+    return schedule.model_copy(update={"generations": max(1, generations)})
 
 
 def stage_sequences(schedule: Schedule, pool: Pool) -> tuple[int, ...]:

@@ -1,13 +1,36 @@
 """Every genome of a small space."""
 
 from itertools import islice
+from typing import Literal
 
 from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
+from ...space.settings import Positive
 from ...space.space import Space
-from ..strategy import Batch, Pool, Steps, best_of
+from ..problem import Problem
+from ..steps import Batch, Pool, Steps, best_of
+from ..strategy import Strategy
 
 LIMIT = 200_000
+
+
+class Exhaustive(Strategy):
+    """Every genome of a small space."""
+
+    name: Literal["exhaustive"] = "exhaustive"
+    sequences: Positive = 4
+
+    def check(self, problem: Problem) -> None:
+        check_size(problem.space)
+
+    def expected(self, problem: Problem) -> int:
+        return problem.space.size * self.sequences * problem.pool.tokens_per_sequence
+
+    def steps(self, problem: Problem) -> Steps:
+        return exhaustive(problem.space, problem.pool, self.sequences)
+
+    def compared(self) -> int:
+        return self.sequences
 
 
 def exhaustive(space: Space, pool: Pool, sequences: int, batch: int = 64) -> Steps:

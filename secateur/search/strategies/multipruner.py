@@ -8,6 +8,7 @@ evaluations would not suffice for one change a step, a step makes several.
 
 import math
 from collections.abc import Generator
+from typing import Literal
 
 import numpy as np
 
@@ -15,12 +16,38 @@ from ...operators.repair import tighten
 from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
+from ...space.settings import Positive
 from ...space.space import Space
-from ..strategy import Batch, Pool, Steps, best_of
+from ..problem import Problem, fewest
+from ..steps import Batch, Pool, Steps, best_of
+from ..strategy import Strategy
 
 STAGES = (("drop", 0.44), ("mlp", 0.52), ("attention", 0.04))
 Moves = dict[int, Genome]
 """Genome after one change, by the gene that it changes."""
+
+
+class Multipruner(Strategy):
+    """Greedily sublayers, then channels, then heads; `evaluations` at most (null: one change a step, as published)."""
+
+    name: Literal["multipruner"] = "multipruner"
+    sequences: Positive = 4
+    evaluations: Positive | None = None
+
+    def check(self, problem: Problem) -> None:
+        if not any(gene.drops or gene.narrows for gene in problem.space.genes):
+            raise SecateurError("strategy: multipruner drops and narrows sublayers; the recipe has only sparsity genes")
+
+    def expected(self, problem: Problem) -> int | None:
+        length = problem.pool.tokens_per_sequence
+        return self.evaluations * self.sequences * length if self.evaluations else None
+
+    def steps(self, problem: Problem) -> Steps:
+        most = fewest(self.evaluations, problem.affordable(self.sequences))
+        return multipruner(problem.space, problem.pool, problem.seed, self.sequences, most)
+
+    def compared(self) -> int:
+        return self.sequences
 
 
 def multipruner(space: Space, pool: Pool, seed: int, sequences: int, evaluations: int | None = None) -> Steps:

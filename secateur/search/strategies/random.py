@@ -1,15 +1,41 @@
 """Random search: the neutral baseline (Random Search as a Baseline, arXiv 2403.08265)."""
 
 from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from ...operators.sampling import sized
 from ...space.evaluation import Evaluation
+from ...space.settings import Positive
 from ...space.space import Space
-from ..strategy import Batch, Pool, Steps, best_of
+from ..problem import Problem
+from ..steps import Batch, Pool, Steps, best_of
+from ..strategy import Strategy
 
-TRIES = 50
+BATCH, TRIES = 8, 50
+
+
+class Random(Strategy):
+    """Random genomes on the budget, each on `sequences` sequences."""
+
+    name: Literal["random"] = "random"
+    sequences: Positive = 4
+    ends: ClassVar[bool] = False
+
+    def expected(self, problem: Problem) -> int | None:
+        length = problem.pool.tokens_per_sequence
+        return (problem.allowance.evaluations or 0) * self.sequences * length or None
+
+    def steps(self, problem: Problem) -> Steps:
+        costs = problem.goal.costs if problem.goal is not None else ()
+        affordable = problem.affordable(self.sequences)
+        # The dense model comes first where there are costs to vary.
+        batch = BATCH if affordable is None else min(BATCH, max(1, affordable - bool(costs)))
+        return random_search(problem.space, problem.pool, problem.seed, self.sequences, batch, costs=costs)
+
+    def compared(self) -> int:
+        return self.sequences
 
 
 def random_search(
@@ -17,7 +43,7 @@ def random_search(
     pool: Pool,
     seed: int,
     sequences: int,
-    batch: int = 8,
+    batch: int = BATCH,
     batches: int | None = None,
     costs: Sequence[str] = (),
 ) -> Steps:

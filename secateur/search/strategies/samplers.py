@@ -7,22 +7,82 @@ so that the sampler learns where the budgets are. The study lives in memory and 
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import Field, model_validator
 
 from ...space.genome import Genome
+from ...space.settings import Positive
 from ...space.space import Space
 from ..archive import Archive, Goal
-from ..encoding import Encoding, Levels
-from ..strategy import Batch, Steps
-from .evolution import STALE
+from ..encoding import Encoding, EncodingName, Levels, encoding_of
+from ..problem import Problem
+from ..steps import Batch, Steps
+from ..strategy import Strategy, Swept
+from ..warm import check_front, check_front_initial, first, warm_front
+from .table import AnyStrategy
 
 Name = Literal["tpe", "optuna-nsga2", "gp"]
 EXCESS = "excess"
+STALE = 20
+"""Populations without a genome that is new after which a search has seen what it can reach."""
+
+
+class Sampler(Strategy):
+    """Optuna's samplers: `population` is that of NSGA-II, and of random trials before the others begin.
+
+    `batch` vectors are asked for at a time (by default 1 for gp, 4 otherwise); the rest is as for evolution.
+    """
+
+    name: Name
+    population: Annotated[int, Field(ge=2)] = 16
+    batch: Positive | None = None
+    sequences: Positive = 4
+    encoding: EncodingName = "levels"
+    initial: tuple[str, ...] = ("dense", "uniform", "knapsack")
+    warm: AnyStrategy | None = None
+    ends: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("optuna",)
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> "Sampler":
+        check_front_initial(self.initial, self.warm)
+        return self
+
+    def check(self, problem: Problem) -> None:
+        check_front(problem, self.name, self.population, self.initial, self.warm)
+        encoding_of(self.encoding, problem)
+
+    def expected(self, problem: Problem) -> int | None:
+        length = problem.pool.tokens_per_sequence
+        return (problem.allowance.evaluations or 0) * self.sequences * length or None
+
+    def steps(self, problem: Problem) -> Steps:
+        space, goal, encoding = problem.space, problem.goal, encoding_of(self.encoding, problem)
+        assert goal is not None
+        batch = self.batch or (1 if self.name == "gp" else 4)
+
+        def then(starts: list[Genome]) -> Steps:
+            return sampled(self.name, space, goal, problem.seed, self.population, batch, encoding, starts)
+
+        before = first(problem, self.name, self.initial, self.warm)
+        return warm_front(space, goal, self.population, problem.starts, before, then)
+
+    def start_names(self) -> tuple[str, ...]:
+        return self.initial
+
+    def compared(self) -> int:
+        return self.sequences
+
+    def swept(self) -> Swept | None:
+        return self.warm.swept() if self.warm is not None else None
+
+    def warming(self) -> Strategy | None:
+        return self.warm
 
 
 def sampled(

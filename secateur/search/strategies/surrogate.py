@@ -17,84 +17,159 @@ Nothing is forwarded twice: everything is scored on prefixes of one shuffled tex
 for all others.
 """
 
-import contextlib
 import math
-from collections import Counter
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
 
-import numpy as np
+from pydantic import Field, model_validator
 
-from ...operators.mutation import switch_costs
-from ...operators.repair import tighten
-from ...operators.sampling import limited, on_budget
+from ...operators.rules.table import RULES
+from ...operators.sampling import ends, limited
+from ...space.budget import parse_limit
 from ...space.errors import SecateurError
-from ...space.evaluation import Evaluation
 from ...space.genome import Genome
+from ...space.settings import Positive, Probability
 from ...space.space import Space
 from ..archive import Archive, Goal
-from ..model.downhill import downhill
-from ..model.known import Known
-from ..model.loss_model import LossModel, by_share, matrix
-from ..model.propose import CELLS, Proposal, linearised, propose, spread_out
-from ..model.ranking import Ranking
-from ..race import looks, race
-from ..strategy import Answer, Batch, Pool, Steps, noted
-from ..sweep import sweep
-from .greedy import walk_through
-from .knapsack import solve
+from ..model.search import PATH, Options, Search
+from ..problem import Problem
+from ..steps import Pool, Steps, noted
+from ..strategy import Strategy, Swept
+from ..warm import GOOD_RULES, check_initial, check_rules, is_plan_file
 
-POOR = 0.3
-"""Rank correlation under which most candidates come from mutation."""
-PATIENCE = 3
-STALE = 20
-"""Rounds without a new incumbent after which it is quiet, whatever the model promises."""
-AGAIN = 2
-"""How often a genome is proposed at most: one that a race cut short may come back once."""
-FINALISTS = 8
-TRIES = 20
-OFFSET = 1e-3
-"""Mean loss of the dense model, nats per token, from which a score is taken to have a zero of its own."""
+BEGINNING = 0.6
+"""Of the effort, what sweep and path may take at most."""
+DEFAULT = Options()
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How the search goes about it.
+class Surrogate(Strategy):
+    """A sweep, a lazy greedy path through all budgets, then candidates from a model of the loss, raced.
 
-    Attributes:
-        sequences: on which answers are compared at first, and for a front in the end too.
-        first: on which sweep, path and every first look are scored; at most `sequences`.
-        anchors: levels of each gene that the sweep scores; None: all.
-        lazy: genes tried again at each step of the path.
-        path: evaluations that the path may take; None: `PATH` for each gene. Where these are too few it is left out.
-        batch: candidates a round.
-        risk: that the test of a race drops a candidate that is better than the incumbent; see `race`.
-        mutated: share of a batch that mutation makes without asking the model.
-        tolerance: quiet is when no candidate promises to lower a loss by this share, `PATIENCE` times in a row.
-        slopes: go downhill by slopes, which the evaluator then has to have.
-        settled: sequences that answers are compared on before the rounds begin, where there are slopes and `growing`.
-        growing: compare on twice the sequences when it is quiet, as long as there are more; else the search ends.
-        sweeping, modelling, racing: parts that can be left out, to see what they are worth.
+    Answers are compared on `sequences` sequences, and on twice as many each time it gets quiet, up to the whole text (a
+    front: on `sequences`); sweep, path and first looks are on `first`. `anchors` levels of each gene are scored by the
+    sweep, `lazy` genes tried again at each step of the path, which takes `path` evaluations at most (null: three for
+    each gene; where these are less than a step for every two changes, there is no path). `slopes`: where sparsity is
+    searched for one budget and the first score is kl or cross_entropy, go downhill from there by what one pass
+    backwards says of every level, on up to 64 sequences. `batch` candidates a round, of which mutation alone makes the
+    share `mutated`, but one at least; a race's test loses one that is better than the incumbent with probability
+    `risk` at most, under the conditions of evopress's. It is quiet when no candidate promises to lower a loss by the
+    share `tolerance` any more. `initial`: rules and plan files to start from besides, `rules` being all good ones that
+    apply; of rules for a front `uniform` alone.
+
+    For a front, `sizes` limits of each cost are searched at once: how many, evenly down to half of what can go, or
+    limits of the one cost, such as ["0.9x", "0.8x"].
     """
 
-    sequences: int = 8
-    first: int = 2
-    anchors: int | None = 2
-    lazy: int = 6
-    path: int | None = None
-    batch: int = 6
-    risk: float = 0.2
-    mutated: float = 0.17
-    tolerance: float = 1e-3
-    slopes: bool = False
-    settled: int = 64
-    growing: bool = True
-    sweeping: bool = True
-    modelling: bool = True
-    racing: bool = True
+    name: Literal["surrogate"] = "surrogate"
+    sequences: Positive = 8
+    first: Positive = 2
+    anchors: Positive | None = 2
+    lazy: Positive = 6
+    path: Positive | None = None
+    batch: Annotated[int, Field(ge=2)] = 6
+    risk: Probability = 0.2
+    mutated: Annotated[float, Field(ge=0, le=1)] = 0.17
+    tolerance: Annotated[float, Field(ge=0)] = 1e-3
+    slopes: bool = True
+    sizes: Positive | Annotated[tuple[str, ...], Field(min_length=1)] = 8
+    initial: tuple[str, ...] = (GOOD_RULES,)
+    libraries: ClassVar[tuple[str, ...]] = ("scipy",)
 
+    @model_validator(mode="after")
+    def _initial_exists(self) -> "Surrogate":
+        check_initial(self.initial, None, (*RULES, GOOD_RULES))
+        return self
 
-PATH = 3
+    def check(self, problem: Problem) -> None:
+        check_rules(self.initial, problem.space)
+        if problem.goal is not None and not all(
+            name in ("uniform", GOOD_RULES) or is_plan_file(name) for name in self.initial
+        ):
+            raise SecateurError("strategy.initial: a front by surrogate starts from its path, 'uniform' and plan files")
+        self._options(problem, self._limits(problem))
+
+    def steps(self, problem: Problem) -> Steps:
+        space, pool, seed, limits = problem.space, problem.pool, problem.seed, self._limits(problem)
+        options = self._options(problem, limits)
+        if problem.goal is None:
+            options = replace(options, slopes=self.slopes and problem.slopes)
+            return surrogate(space, pool, seed, [space], options, problem.starts)
+        return surrogate_front(space, problem.goal, pool, seed, limits, options, problem.starts)
+
+    def start_names(self) -> tuple[str, ...]:
+        return self.initial
+
+    def compared(self) -> int:
+        return self.sequences
+
+    def swept(self) -> Swept:
+        return Swept(min(self.sequences, self.first), self.anchors)
+
+    def _options(self, problem: Problem, limits: Sequence[tuple[str, int]]) -> Options:
+        """With sweep and path on as much text as leaves something to search with.
+
+        Raises:
+            SecateurError: the effort does not reach for a sweep and a path.
+        """
+        space, pool, allowance = problem.space, problem.pool, problem.allowance
+        levels = max(len(gene.levels) for gene in space.genes)
+        anchors = min(self.anchors or levels, levels)
+        options = Options(
+            anchors=anchors,
+            lazy=self.lazy,
+            batch=self.batch,
+            risk=self.risk,
+            mutated=self.mutated,
+            tolerance=self.tolerance,
+        )
+        singles = 1 + sum(min(anchors, len(gene.levels) - 1) for gene in space.genes)
+        last = min(self.sequences, pool.sequences)
+        # What every target's first answer takes on all its text comes off before.
+        kept = last * max(1, len(limits))
+        sequences = None if allowance.tokens is None else allowance.tokens // pool.tokens_per_sequence
+        for first in sorted({min(self.first, last), 1}, reverse=True):
+            left = [] if sequences is None else [BEGINNING * (sequences - kept) / first]
+            left += [] if allowance.evaluations is None else [BEGINNING * allowance.evaluations]
+            room = int(min(left)) - singles if left else None
+            if room is None or room > self.lazy:
+                wanted = self.path or PATH * len(space.genes)
+                path = wanted if room is None else min(wanted, room)
+                return replace(options, sequences=last, first=first, path=path)
+        needed = math.ceil((singles + self.lazy + 1) / BEGINNING)
+        raise SecateurError(
+            f"effort: surrogate needs {needed} evaluations and {(needed + kept) * pool.tokens_per_sequence:,} tokens "
+            "for its sweep of single changes, a path, and answers to compare; raise 'effort', or lower 'anchors' or "
+            "'sequences'"
+        )
+
+    def _limits(self, problem: Problem) -> list[tuple[str, int]]:
+        """The (cost, limit) of each target of a search for a front; none where one plan is searched.
+
+        Raises:
+            SecateurError: sizes that cannot be read or kept, or that could be of several costs; nothing but costs and
+                one score to minimise.
+        """
+        goal, space = problem.goal, problem.space
+        if goal is None:
+            return []
+        if len(goal.objectives) != len(goal.costs) + 1 or not goal.costs:
+            raise SecateurError("objectives: surrogate searches for a front of one score and costs, such as [kl, macs]")
+        limits = []
+        if isinstance(self.sizes, int):
+            for cost in (cost for cost in goal.costs if getattr(space.dense_costs, cost) is not None):
+                least, most = ends(space, cost)
+                steps = 2 * self.sizes
+                limits += [(cost, most - (most - least) * number // steps) for number in range(1, self.sizes + 1)]
+            return list(dict.fromkeys(limits))
+        if len(goal.costs) > 1:
+            raise SecateurError("strategy.sizes: several costs are objectives; write how many sizes of each, such as 8")
+        for raw in self.sizes:
+            limit = parse_limit(goal.costs[0], raw, space.dense_costs, "strategy.sizes")
+            if limit is not None:
+                limited(space, goal.costs[0], limit).check_budgets()
+                limits.append((goal.costs[0], limit))
+        return list(dict.fromkeys(limits))
 
 
 def surrogate(
@@ -102,7 +177,7 @@ def surrogate(
     pool: Pool,
     seed: int,
     targets: Sequence[Space],
-    options: Options = Options(),
+    options: Options = DEFAULT,
     initial: Sequence[Genome] = (),
 ) -> Steps:
     """Searches all `targets` at once; answers with the best genome of the first.
@@ -119,7 +194,7 @@ def surrogate_front(
     pool: Pool,
     seed: int,
     limits: Sequence[tuple[str, int]],
-    options: Options = Options(),
+    options: Options = DEFAULT,
     initial: Sequence[Genome] = (),
 ) -> Steps:
     """A whole front: one target for each of `limits` (cost, limit), all on the goal's sequences. Answers: the knee."""
@@ -133,222 +208,3 @@ def surrogate_front(
         lambda batch: replace(batch, incumbent=archive.knee()),
     )
     return archive.knee()
-
-
-class Search:
-    """The state of one search; `incumbents` has the best answer to each target so far."""
-
-    def __init__(self, space: Space, pool: Pool, seed: int, targets: Sequence[Space], options: Options) -> None:
-        self.space, self.targets, self.options, self.pool = space, list(targets), options, pool
-        self.rng = np.random.default_rng(seed)
-        last = min(options.sequences, pool.sequences)
-        self.counts = looks(min(options.first, last), last) if options.racing else (last,)
-        self.known = Known()
-        self.model = LossModel(space, by_share(space))
-        self.incumbents: list[Genome | None] = [None] * len(targets)
-        self.ranking = Ranking()
-        self.asked: Counter[Genome] = Counter()
-        self.quiet = self.stale = 0
-        self.finished = False
-
-    def steps(self, initial: Sequence[Genome]) -> Steps:
-        """The whole search; answers with the best genome of the first target."""
-        yield from self.begin(initial)
-        while not self.finished:
-            yield from self.turn()
-        return self.incumbents[0]
-
-    # -- the beginning ---------------------------------------------------------------------------------------------
-
-    def begin(self, initial: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:
-        """Sweep and path, then a first incumbent for every target."""
-        used = range(self.counts[0])
-        starts: list[list[Genome]] = [list(initial) for _ in self.targets]
-        if self.options.sweeping:
-            table = yield from self._noted(sweep(self.space, used, self.options.anchors))
-            yield from self._score_dense()
-            self.model = LossModel(self.space, table.added)
-            most = self.options.path or PATH * len(self.space.genes)
-            points = yield from self._noted(walk_through(self.targets, table, used, self.options.lazy, most))
-            for target, own, point in zip(self.targets, starts, points, strict=True):
-                own.append(point)
-                # Where too much hangs together, or levels have failed, the path is all there is.
-                with contextlib.suppress(SecateurError):
-                    own.append(solve(target, table, CELLS))
-        else:
-            for target, own in zip(self.targets, starts, strict=True):
-                own += [on_budget(target, self.rng) for _ in range(self.options.batch)]
-        for index, target in enumerate(self.targets):
-            keeping = [tighten(genome, target, self.rng) for genome in starts[index] if target.feasible(genome)]
-            yield from self._race(index, tuple(dict.fromkeys(keeping)))
-            yield from self._descend(index)
-        if self.options.slopes:
-            while self.options.growing and self.counts[-1] < min(self.options.settled, self.pool.sequences):
-                yield from self._grow()
-        # Whatever was tried has failed.
-        self.finished = all(incumbent is None for incumbent in self.incumbents)
-
-    # -- rounds ----------------------------------------------------------------------------------------------------
-
-    def turn(self) -> Generator[Batch, list[Evaluation], None]:
-        """Fits the model, then races one batch of candidates; on more text, or to the end, when it is quiet."""
-        if self.options.modelling:
-            incumbents = [genome for genome in self.incumbents if genome is not None]
-            genomes, losses, sequences = self.known.rows(self.space.dense, incumbents)
-            if genomes:
-                self.model.fit(genomes, losses, sequences, told=len(self.known.losses))
-        before = list(self.incumbents)
-        chosen = self._candidates()
-        promised = max((proposal.improvement for _, proposal in chosen), default=0.0)
-        for index in sorted({target for target, _ in chosen}):
-            proposals = [proposal for target, proposal in chosen if target == index]
-            self.asked.update(proposal.genome for proposal in proposals)
-            incumbent, expected = self.incumbents[index], self._expected(index)
-            yield from self._race(index, [proposal.genome for proposal in proposals])
-            self._compare(proposals, incumbent, expected)
-        moved = self.incumbents != before
-        self.stale = 0 if moved else self.stale + 1
-        self.quiet = 0 if moved or promised >= self.options.tolerance else self.quiet + 1
-        if not chosen or self.stale >= STALE or self.quiet >= PATIENCE:
-            yield from self._grow()
-
-    def _grow(self) -> Generator[Batch, list[Evaluation], None]:
-        """The best of every target on twice the text; the end where there is no more."""
-        self.quiet = self.stale = 0
-        last = min(2 * self.counts[-1], self.pool.sequences)
-        if not self.options.growing or last == self.counts[-1]:
-            self.finished = True
-            return
-        self.counts = looks(self.counts[0], last) if self.options.racing else (last,)
-        yield from self._score_dense()
-        for index in range(len(self.targets)):
-            if self.incumbents[index] is not None:
-                yield from self._race(index, self._finalists(index))
-                yield from self._descend(index)
-
-    def _descend(self, index: int) -> Generator[Batch, list[Evaluation], None]:
-        """Goes downhill from a target's incumbent as long as that makes a better one."""
-        while self.options.slopes and (incumbent := self.incumbents[index]) is not None:
-            [told] = yield from self._noted(_ask(Batch((incumbent,), range(self.counts[-1]), slopes=True)))
-            if told.status == "failed":
-                self.incumbents[index] = None
-                yield from self._race(index, self._finalists(index))
-                continue
-            assert told.slopes is not None
-            if told.slopes.reason:
-                self.options = replace(self.options, slopes=False)
-                return
-            yield from self._race(index, downhill(self.targets[index], told.slopes))
-            if self.incumbents[index] == incumbent:
-                return
-
-    def _score_dense(self) -> Generator[Batch, list[Evaluation], None]:
-        """The dense model on as much text as answers are compared on, where its loss is not nothing."""
-        dense = self.space.dense
-        if dense in self.known.losses and abs(np.mean(self.known.losses[dense])) > OFFSET:
-            yield from self._noted(_ask(Batch((dense,), range(self.counts[-1]))))
-
-    def _best(self, target: Space) -> list[Genome]:
-        """Everything scored that keeps a target's budgets and has not failed, best first, on whatever text."""
-        genomes, losses, _ = self.known.rows(self.space.dense)
-        found = dict(zip(genomes, losses, strict=True))
-        if self.space.dense in self.known.losses:
-            found[self.space.dense] = 0.0
-        best = sorted(found, key=lambda genome: found[genome])
-        return [genome for genome in best if genome not in self.known.failed and target.feasible(genome)]
-
-    def _finalists(self, index: int) -> list[Genome]:
-        return self._best(self.targets[index])[:FINALISTS]
-
-    def _expected(self, index: int) -> float:
-        """The logarithm of the loss that the model sees in a target's incumbent."""
-        incumbent = self.incumbents[index]
-        return math.inf if incumbent is None else float(self.model.mean(matrix([incumbent]))[0])
-
-    def _candidates(self) -> list[tuple[int, Proposal]]:
-        """The next batch: (target, proposal)."""
-        wanted = self.options.batch
-        mutated = max(1, round(self.options.mutated * wanted))
-        correlation = self.ranking.correlation
-        poor = correlation is not None and correlation < POOR
-        if not self.options.modelling:
-            mutated = wanted
-        elif poor:
-            mutated = max(mutated, math.ceil(2 * wanted / 3))
-        ranked: list[tuple[int, Proposal]] = []
-        for index, target in enumerate(self.targets):
-            # The model knows nothing of a target where everything has failed.
-            if mutated < wanted and self.incumbents[index] is not None:
-                ranked += [(index, proposal) for proposal in self._proposals(index, target, wanted - mutated)]
-        ranked.sort(key=lambda one: (-one[1].improvement, one[0]))
-        chosen: dict[Genome, tuple[int, Proposal]] = {}
-        for index, proposal in ranked:
-            if len(chosen) < wanted - mutated:
-                chosen.setdefault(proposal.genome, (index, proposal))
-        # Where the model says nothing, or nothing to go by, there is always hope; `STALE` ends it.
-        hope = math.inf if poor or mutated == wanted else 0.0
-        for _ in range(TRIES * wanted):
-            if len(chosen) >= wanted:
-                break
-            index = int(self.rng.integers(len(self.targets)))
-            parent = self.incumbents[index]
-            child = on_budget(self.targets[index], self.rng)
-            if parent is not None:
-                child = switch_costs(parent, self.targets[index], self.rng)
-            if child not in chosen and child not in self.known.losses and child not in self.known.failed:
-                chosen[child] = (index, Proposal(child, hope, float(self.model.mean(matrix([child]))[0])))
-        return list(chosen.values())
-
-    def _proposals(self, index: int, target: Space, count: int) -> list[Proposal]:
-        incumbent = self.incumbents[index]
-        assert incumbent is not None
-        others = [genome for genome in self._best(target)[:4] if genome != incumbent]
-        starts = [incumbent, *others[:3], on_budget(target, self.rng)]
-        if (jump := linearised(target, self.model, incumbent)) is not None:
-            starts.insert(1, tighten(jump, target, self.rng))
-        finished = {genome for genome, row in self.known.losses.items() if len(row) >= self.counts[-1]}
-        often = {genome for genome, times in self.asked.items() if times >= AGAIN}
-        best = self._expected(index)
-        seen = finished | often | self.known.failed | {incumbent}
-        found = propose(target, self.model, starts, best, seen, self.rng)
-        return spread_out(found, self.model, best, count)
-
-    def _race(self, index: int, challengers: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:
-        while entrants := [genome for genome in challengers if genome != self.incumbents[index]]:
-            incumbent = self.incumbents[index]
-            won = yield from self._noted(race(entrants, incumbent, self.counts, self.options.risk))
-            self.incumbents[index] = won.genome if won is not None else None
-            if won is not None:
-                return
-            # All have failed: the best of the others take their place.
-            challengers = self._finalists(index)
-
-    def _noted(self, steps: Generator[Batch, list[Evaluation], Answer]) -> Generator[Batch, list[Evaluation], Answer]:
-        """Keeps what batches were told, and tells whoever watches how it stands."""
-        return noted(
-            steps,
-            lambda batch, told: self.known.add(told),
-            lambda batch: replace(batch, incumbent=self._answer(), correlation=self.ranking.correlation),
-        )
-
-    def _answer(self) -> Genome | None:
-        """The best answer to the first target; where there is none yet, or it has just failed, the best one scored."""
-        answer = self.incumbents[0]
-        if answer is None or answer in self.known.failed:
-            return next(iter(self._best(self.targets[0])), None)
-        return answer
-
-    def _compare(self, proposals: Sequence[Proposal], before: Genome | None, expected: float) -> None:
-        """Notes how much worse than the incumbent of then the model took each candidate to be, and what came out."""
-        if not self.options.modelling or before is None or before not in self.known.losses:
-            return
-        count, dense = self.counts[0], self.space.dense
-        base = max(1e-9, self.known.excess(before, dense, count))
-        for proposal in proposals:
-            if proposal.genome in self.known.losses:
-                outcome = self.known.excess(proposal.genome, dense, count) / base
-                self.ranking.add(proposal.predicted - expected, outcome)
-
-
-def _ask(batch: Batch) -> Generator[Batch, list[Evaluation], list[Evaluation]]:
-    return (yield batch)

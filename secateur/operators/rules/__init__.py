@@ -1,0 +1,1 @@
+"""Published allocations: one rule a file, all of them in `table`."""

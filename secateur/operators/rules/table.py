@@ -1,0 +1,18 @@
+"""All rules by the names that recipes have for them."""
+
+from collections.abc import Mapping
+
+from . import angular, erdos_renyi, flap, last_blocks, owl, shortgpt, uniform_sparsity, uniform_width
+from .rule import Rule
+
+RULES: Mapping[str, Rule] = {
+    "last-k": last_blocks.RULE,
+    "shortgpt": shortgpt.RULE,
+    "angular": angular.RULE,
+    "uniform-width": uniform_width.RULE,
+    "flap": flap.RULE,
+    "uniform": uniform_sparsity.RULE,
+    "owl": owl.RULE,
+    "er": erdos_renyi.RULE,
+}
+"""In the order of reports."""

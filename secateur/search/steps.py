@@ -1,0 +1,131 @@
+"""What a strategy is: it asks for evaluations and is told them; it never evaluates.
+
+A strategy is written as a generator that yields a `Batch` and receives its evaluations, so that it reads from top to
+bottom; `AskTell` turns it into ask and tell and checks what comes back.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..space.errors import SecateurError
+from ..space.evaluation import Evaluation
+from ..space.genome import Genome
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The calibration text as a strategy sees it: how many shuffled sequences there are and how long each is."""
+
+    sequences: int
+    tokens_per_sequence: int
+
+
+Chain = tuple[int, ...]
+"""Tokens of each stage of training that a subnet has been through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Genomes to be scored on the same `sequences` of the pool; `incumbent` is the best answer before them.
+
+    `correlation`: Spearman's, of what the strategy's model said of its last candidates and what came out; None where
+    there is no model, or nothing to go by yet. `slopes`: whether the loss around the first genome is asked for as well.
+    `trained`: what the genomes are trained on before they are scored.
+    """
+
+    genomes: tuple[Genome, ...]
+    sequences: range
+    incumbent: Genome | None = None
+    correlation: float | None = None
+    slopes: bool = False
+    trained: Chain = ()
+
+
+Steps = Generator[Batch, list[Evaluation], Genome | None]
+"""A strategy in the making: yields batches, receives their evaluations in order, returns its answer."""
+
+
+Answer = TypeVar("Answer")
+
+
+def noted(
+    steps: Generator[Batch, list[Evaluation], Answer],
+    note: Callable[[Batch, list[Evaluation]], None],
+    change: Callable[[Batch], Batch] = lambda batch: batch,
+) -> Generator[Batch, list[Evaluation], Answer]:
+    """Passes batches through, as `change` makes them, and notes what they were told."""
+    try:
+        batch = change(next(steps))
+        while True:
+            told = yield batch
+            note(batch, told)
+            batch = change(steps.send(told))
+    except StopIteration as end:
+        answer: Answer = end.value
+        return answer
+
+
+class AskTell:
+    """Ask and tell over `steps`.
+
+    Deterministic given the seed that went into `steps` and what it is told; its state is never stored but rebuilt by
+    telling it the same evaluations again.
+    """
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._pending: Batch | None = None
+        self._started = False
+        # In the order of when each was last the best.
+        self._incumbents: dict[Genome, None] = {}
+        self._failed: set[Genome] = set()
+
+    @property
+    def incumbent(self) -> Genome | None:
+        """The last of the best genomes so far that did not fail when it was last scored; None before there is one.
+
+        Trainings that fail say nothing of the genome.
+        """
+        return next((genome for genome in reversed(self._incumbents) if genome not in self._failed), None)
+
+    def ask(self) -> Batch | None:
+        """The next batch, the same one until it is told; None when the strategy has finished."""
+        if not self._started:
+            self._started = True
+            self._advance(None)
+        return self._pending
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Takes the evaluations of the batch last asked, in its order.
+
+        Raises:
+            SecateurError: nothing was asked, or these are not the evaluations of what was asked.
+        """
+        if self._pending is None:
+            raise SecateurError("tell before ask: there is no batch to be told")
+        wanted = [(genome.levels, self._pending.sequences) for genome in self._pending.genomes]
+        got = [(evaluation.genome.levels, evaluation.sequences) for evaluation in evaluations]
+        if wanted != got:
+            raise SecateurError(f"told {len(got)} evaluations that are not those of the {len(wanted)} genomes asked")
+        if not self._pending.trained:
+            for evaluation in evaluations:
+                note = self._failed.add if evaluation.status == "failed" else self._failed.discard
+                note(evaluation.genome)
+        self._advance(list(evaluations))
+
+    def _advance(self, evaluations: list[Evaluation] | None) -> None:
+        try:
+            self._pending = next(self._steps) if evaluations is None else self._steps.send(evaluations)
+            best = self._pending.incumbent
+        except StopIteration as end:
+            self._pending, best = None, end.value
+        if best is not None:
+            self._incumbents.pop(best, None)
+            self._incumbents[best] = None
+
+
+def best_of(evaluations: Sequence[Evaluation]) -> Evaluation | None:
+    """The evaluation with the lowest loss among those that can be a result; the earliest of equals."""
+    results = [evaluation for evaluation in evaluations if evaluation.status == "ok"]
+    return min(results, key=lambda evaluation: evaluation.loss) if results else None

@@ -1,0 +1,80 @@
+"""All strategies by the names that recipes have for them. A module is loaded when its strategy is named."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from ...operators.rules.rule import Feature
+from ...space.errors import suggest
+from ..strategy import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of a strategy before it is loaded.
+
+    Attributes:
+        where: "module:class", relative to this package where it begins with a dot.
+        plans: it searches for one plan.
+        fronts: it searches for a front.
+        baseline: what is found is compared with it, as far as genes can do `about`.
+        front_baseline: so are fronts.
+        about: what genes have to be able to do; None: anything.
+        first: its place among those that `initial` may run before another; 0: it is none.
+    """
+
+    where: str
+    plans: bool = True
+    fronts: bool = False
+    baseline: bool = False
+    front_baseline: bool = False
+    about: Feature | None = None
+    first: int = 0
+
+
+STRATEGIES: Mapping[str, Entry] = {
+    "surrogate": Entry(".surrogate:Surrogate", fronts=True),
+    "evopress": Entry(".evopress:Evopress"),
+    "darwin": Entry(".darwin:Darwin"),
+    "greedy": Entry(".greedy:Greedy", baseline=True, first=2),
+    "multipruner": Entry(".multipruner:Multipruner", baseline=True, about="widths"),
+    "knapsack": Entry(".knapsack:Knapsack", fronts=True, baseline=True, first=1),
+    "random": Entry(".random:Random", fronts=True, baseline=True, front_baseline=True),
+    "exhaustive": Entry(".exhaustive:Exhaustive", fronts=True),
+    "nsga2": Entry(".evolution:Evolution", plans=False, fronts=True),
+    "nsga3": Entry(".evolution:Evolution", plans=False, fronts=True),
+    "sms-emoa": Entry(".evolution:Evolution", plans=False, fronts=True),
+    "tpe": Entry(".samplers:Sampler", plans=False, fronts=True),
+    "optuna-nsga2": Entry(".samplers:Sampler", plans=False, fronts=True),
+    "gp": Entry(".samplers:Sampler", plans=False, fronts=True),
+}
+"""Baselines in the order of reports."""
+
+
+def load(name: str) -> type[Strategy]:
+    """The class of a strategy of the table."""
+    module, _, attribute = STRATEGIES[name].where.partition(":")
+    return cast(type[Strategy], getattr(importlib.import_module(module, __package__), attribute))
+
+
+def read(values: object) -> object:
+    """The strategy that a section describes, as its own settings have it.
+
+    Raises:
+        ValueError: there is none of that name, or (pydantic's) what does not fit its settings.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    if "name" not in values:
+        raise ValueError(f"write which, as name: one of {', '.join(STRATEGIES)}")
+    name = values["name"]
+    if not isinstance(name, str) or name not in STRATEGIES:
+        raise ValueError(f"unknown name '{str(name)[:40]}'; {suggest(str(name)[:40], STRATEGIES)}")
+    return load(name).model_validate(values)
+
+
+AnyStrategy = Annotated[SerializeAsAny[Strategy], BeforeValidator(read)]
+"""A section that says by its `name` which strategy's settings the rest is."""

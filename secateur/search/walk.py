@@ -1,0 +1,172 @@
+"""A greedy walk from the dense model: at each step the change of least added loss per saved cost."""
+
+import heapq
+import math
+from collections.abc import Generator, Sequence
+
+from ..space.errors import SecateurError
+from ..space.evaluation import Evaluation
+from ..space.genome import Genome
+from ..space.space import Space
+from .steps import Batch, noted
+from .sweep import Table
+
+COARSE = 2
+"""Changes that a step of a walk through several budgets may make at most, so that it is worth its evaluations."""
+
+
+def walk(
+    space: Space, table: Table, used: range, lazy: int | None, evaluations: int | None
+) -> Generator[Batch, list[Evaluation], Genome]:
+    """From dense to the first genome that keeps the budgets; `table` gives the first guess at every loss.
+
+    Raises:
+        SecateurError: the budgets cannot be kept.
+    """
+    space.check_budgets()
+    genome, loss = space.dense, table.dense
+    known = _of_table(table)
+    while not space.feasible(genome):
+        ranked = [index for _, index in _moves(space, genome, known)]
+        tried = ranked if lazy is None else ranked[:lazy]
+        planned = len(_planned(space, genome, known)) if evaluations is not None else 1
+        if evaluations is not None and evaluations <= len(tried):
+            for index in _planned(space, genome, known):
+                genome = _deeper(space, genome, index)
+            return genome
+        moves = 1 if evaluations is None else -(-planned // (evaluations // (len(tried) + 1)))
+        told = yield Batch((genome, *(_deeper(space, genome, index) for index in tried)), used)
+        loss = told[0].loss if told[0].status != "failed" else loss
+        for index, evaluation in zip(tried, told[1:], strict=True):
+            level = _next_level(space, genome, index)
+            assert level is not None
+            added = evaluation.loss - loss
+            known[index, level] = known[index, genome.levels[index]] + added if math.isfinite(added) else math.inf
+        if evaluations is not None:
+            evaluations -= len(tried) + 1
+        for index in _planned(space, genome, known, moves):
+            genome = _deeper(space, genome, index)
+    return genome
+
+
+def walk_through(
+    targets: Sequence[Space], table: Table, used: range, lazy: int, evaluations: int
+) -> Generator[Batch, list[Evaluation], list[Genome]]:
+    """For each target the first point of a walk that keeps its budgets.
+
+    One walk for all targets that limit the same costs, to the tightest of them; one more for each that it misses.
+    Where `evaluations`, shared among the costs, would leave steps of more than `COARSE` changes, `table` alone decides.
+
+    Raises:
+        SecateurError: budgets that cannot be kept.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index in sorted(range(len(targets)), key=lambda index: _size(targets[index])):
+        groups.setdefault(tuple(sorted(budget.cost for budget in targets[index].budgets)), []).append(index)
+    points: dict[int, Genome] = {}
+    for group in groups.values():
+        some = [targets[index] for index in group]
+        found = yield from _walk_through(some, table, used, lazy, evaluations // len(groups))
+        points.update(zip(group, found, strict=True))
+    return [points[index] for index in range(len(targets))]
+
+
+def _walk_through(
+    targets: Sequence[Space], table: Table, used: range, lazy: int, evaluations: int
+) -> Generator[Batch, list[Evaluation], list[Genome]]:
+    """`walk_through` for targets that limit the same costs, the tightest first."""
+    walked = [targets[0].dense]
+    points: list[Genome] = []
+    asked: list[int] = []
+
+    def note(batch: Batch, _: list[Evaluation]) -> None:
+        walked.append(batch.genomes[0])
+        asked.append(len(batch.genomes))
+
+    for target in targets:
+        if not any(target.feasible(genome) for genome in walked):
+            left = evaluations - sum(asked)
+            fine = _changes(target, table) <= COARSE * (left // (lazy + 1))
+            end = yield from noted(walk(target, table, used, lazy, left if fine else 0), note)
+            walked.append(end)
+        points.append(next(genome for genome in walked if target.feasible(genome)))
+    return points
+
+
+def _size(target: Space) -> float:
+    """How much its budgets leave, in shares of the dense costs."""
+    return sum(budget.limit / max(1, budget.of(target.dense_costs)) for budget in target.budgets)
+
+
+def _changes(space: Space, table: Table) -> int:
+    """How many changes a walk makes where `table` is right; see `walk` for what it raises."""
+    space.check_budgets()
+    return len(_planned(space, space.dense, _of_table(table)))
+
+
+def _of_table(table: Table) -> dict[tuple[int, int], float]:
+    return {(index, level): value for index, row in enumerate(table.added) for level, value in enumerate(row)}
+
+
+def _next_level(space: Space, genome: Genome, index: int) -> int | None:
+    """The next deeper level of a gene that saves something of what is still over budget; None where there is none.
+
+    Levels can save nothing: 2:4 has as many zeros as 0.5.
+    """
+    before = space.costs(genome)
+    for level in range(genome.levels[index] + 1, len(space.genes[index].levels)):
+        after = space.costs(space.canonical(genome.with_level(index, level)))
+        if any(budget.of(after) < budget.of(before) for budget in space.budgets if not budget.allows(before)):
+            return level
+    return None
+
+
+def _deeper(space: Space, genome: Genome, index: int) -> Genome:
+    level = _next_level(space, genome, index)
+    assert level is not None
+    return space.canonical(genome.with_level(index, level))
+
+
+def _score(space: Space, genome: Genome, index: int, known: dict[tuple[int, int], float]) -> float | None:
+    """Added loss per saved cost of the gene's next level; None where nothing is saved."""
+    level = _next_level(space, genome, index)
+    if level is None:
+        return None
+    before, after = space.costs(genome), space.costs(space.canonical(genome.with_level(index, level)))
+    # More than what is missing does not count, so that the last step does not overshoot for nothing.
+    saved = sum(
+        min(budget.of(before) - budget.of(after), budget.of(before) - budget.limit)
+        / max(1, budget.of(space.dense_costs))
+        for budget in space.budgets
+        if not budget.allows(before)
+    )
+    added = known[index, level]
+    return (added - known[index, genome.levels[index]]) / saved if math.isfinite(added) else math.inf
+
+
+def _moves(space: Space, genome: Genome, known: dict[tuple[int, int], float]) -> list[tuple[float, int]]:
+    """Genes that can go deeper, with their scores, best first."""
+    active = space.active(genome)
+    scores = [(_score(space, genome, index, known), index) for index in range(len(space.genes)) if active[index]]
+    return sorted((score, index) for score, index in scores if score is not None)
+
+
+def _planned(space: Space, genome: Genome, known: dict[tuple[int, int], float], most: int | None = None) -> list[int]:
+    """The changes that would follow if what is known now stayed true, until the budgets hold; the first `most`.
+
+    Scores are kept in a heap and only those of the gene just changed are computed again.
+    """
+    heap = _moves(space, genome, known)
+    planned: list[int] = []
+    while not space.feasible(genome) and (most is None or len(planned) < most):
+        if not heap:
+            raise SecateurError("greedy: no change is left that brings the genome closer to its budgets")
+        _, index = heapq.heappop(heap)
+        if not space.active(genome)[index] or _next_level(space, genome, index) is None:
+            continue
+        genome = _deeper(space, genome, index)
+        planned.append(index)
+        score = _score(space, genome, index, known) if space.active(genome)[index] else None
+        if score is not None:
+            heapq.heappush(heap, (score, index))
+    return planned
