@@ -28,6 +28,7 @@ from secateur.space.budget import Budget
 from secateur.space.evaluation import Evaluation
 from secateur.space.gene import Gene
 from secateur.space.genome import Genome
+from secateur.space.kinds.block import BLOCK
 from secateur.space.slopes import Slopes
 from secateur.space.space import Space
 
@@ -99,8 +100,7 @@ def groups(shape: Anatomy, size: int) -> tuple[Gene, ...]:
     """One gene for every `size` neighbouring blocks, kept or dropped together."""
     starts = range(0, len(shape.blocks), size)
     return tuple(
-        Gene("block", f"{start}", (1, 0), tuple((block, -1) for block in range(start, start + size)))
-        for start in starts
+        Gene(BLOCK, f"{start}", (1, 0), tuple((block, -1) for block in range(start, start + size))) for start in starts
     )
 
 

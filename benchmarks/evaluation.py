@@ -22,11 +22,11 @@ from secateur.search.memo import Memo
 from secateur.search.steps import AskTell, Batch, Pool
 from secateur.search.strategies.knapsack import knapsack
 from secateur.space.budget import parse_budgets
-from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.evaluation import Evaluation
-from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.space import Space
+from secateur.space.treatments import Sparsity
+from tests.genes import sparsity_genes, structured_genes
 
 LENGTH, RANKED = 256, 16
 LEVELS = tuple(Sparsity.parse(level) for level in (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7))

@@ -38,11 +38,11 @@ from secateur.search.strategies.knapsack import knapsack_front
 from secateur.search.strategies.random import random_search
 from secateur.search.strategies.samplers import sampled
 from secateur.search.warm import warm_front
-from secateur.space.build import structured_genes
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
 from secateur.space.space import Space
+from tests.genes import structured_genes
 
 SEQUENCES, LENGTH, SEEDS, FEW_SEEDS, POPULATION = 4, 64, 10, 3, 24
 AT = (50, 100, 200, 300)

@@ -73,7 +73,7 @@ def uniform(wanted: Recipe) -> Plans:
     for groups in (3, 2):
         for kept in (level for level in fine.genes[-1].levels if isinstance(level, int)):
             plan: dict[str, float | int | str] = {
-                gene.key: groups if gene.kind == "attention" else kept for gene in fine.genes
+                gene.key: groups if gene.kind.name == "attention" else kept for gene in fine.genes
             }
             if fine.feasible(fine.from_json(plan)):
                 chosen[f"uniform {groups} groups, {kept} channels"] = plan

@@ -19,11 +19,11 @@ from secateur.fitness.subnets.weights import Repairs, Weights
 from secateur.fitness.widths.orders import ORDERS
 from secateur.fitness.widths.preparation import WidthSettings, narrower_sublayers, prepare_repairs
 from secateur.fitness.widths.repairs import REPAIRS
-from secateur.operators.sampling import nearest_level
-from secateur.space.build import hidden_gene, structured_genes
 from secateur.space.costs import Additions
+from secateur.space.gene import nearest_level
 from secateur.space.genome import Genome
 from secateur.space.space import Space
+from tests.genes import hidden_gene, structured_genes
 
 SHARES = (0.8, 0.6)
 STREAMS = (544, 512, 448)

@@ -8,7 +8,7 @@ from secateur.plans.features import Source
 from secateur.plans.formats.sparsity import Files
 from secateur.plans.plan import bare_plan
 from secateur.space.anatomy import Anatomy
-from secateur.space.costs import BlockState
+from secateur.space.state import BlockState
 
 
 def plan_source(

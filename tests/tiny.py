@@ -15,12 +15,13 @@ from secateur.runs.problem import build_space, problem_of
 from secateur.search.loop import Allowance
 from secateur.search.steps import Steps
 from secateur.space.anatomy import Anatomy
-from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
 from secateur.space.evaluation import Evaluation
 from secateur.space.families.table import ENCODERS, FAMILIES, anatomy
-from secateur.space.gene import Gene, Sparsity
+from secateur.space.gene import Gene
 from secateur.space.genome import Genome
 from secateur.space.space import Space
+from secateur.space.treatments import Sparsity
+from tests.genes import hidden_gene, sparsity_genes, structured_genes
 
 VOCABULARY = 96
 COMMON: dict[str, Any] = {

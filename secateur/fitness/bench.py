@@ -14,7 +14,6 @@ import transformers
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
 from ..space.families.table import anatomy, saved_dtype
-from ..space.gene import Sparsity
 from ..space.genome import Genome
 from ..space.latency import LatencyTable, Measured, Workload
 from ..space.space import Space
@@ -137,8 +136,8 @@ class Bench:
                 told = partial(watch, f"preparing repairs ({self.widths.repair})")
                 prepare_repairs(self.blocks, (self.widths.repair,), wanted, self.calibration, self.width_folder, told)
         if self.pruner is not None:
-            levels = {level for gene in space.genes for level in gene.levels if isinstance(level, Sparsity)}
-            layers = {block for gene in space.genes if gene.kind == "sparsity" for block, _ in gene.members}
+            levels = {level for gene in space.genes for level in gene.treatments}
+            layers = {block for gene in space.genes if gene.treatments for block in gene.blocks}
             rotation = self.basis.rotation if self.basis is not None else None
             told = partial(watch, "preparing sparsity levels")
             narrower = self.widths is not None
@@ -177,10 +176,10 @@ class Bench:
             "hidden": hidden.tolist() if hidden is not None else None,
         }
 
-    def fluctuations(self, sequences: int) -> list[tuple[list[float], list[float]]]:
+    def fluctuations(self, sequences: int) -> dict[str, list[list[float]]]:
         """FLAP's standardised scores of each block's KV groups and channels; see `widths.fluctuations`."""
         pairs = fluctuations(self.blocks, self.calibration, sequences)
-        return [(groups.tolist(), channels.tolist()) for groups, channels in pairs]
+        return {"groups": [one.tolist() for one, _ in pairs], "channels": [one.tolist() for _, one in pairs]}
 
     def evaluator(self, space: Space, title: str, scores: tuple[str, ...]) -> SubnetEvaluator:
         """Scores genomes of `space` on one of the texts."""

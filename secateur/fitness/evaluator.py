@@ -7,10 +7,10 @@ from types import MappingProxyType
 
 import torch
 
-from ..space.costs import BlockState
 from ..space.evaluation import Evaluation, Status
 from ..space.genome import Genome
 from ..space.space import Space
+from ..space.state import BlockState
 from .faults import CANDIDATE_ERRORS, Batches
 from .scores.built_in import score
 from .scores.own import OwnScore

@@ -92,7 +92,7 @@ class SubnetSlopes:
         active, moves = self.space.active(genome), Moves()
         states = self.space.states(genome)
         for index, gene in enumerate(self.space.genes):
-            if gene.kind != "sparsity" or not active[index]:
+            if not gene.treatments or not active[index]:
                 continue
             own = genome.levels[index]
             for level in range(max(0, own - REACH), min(len(gene.levels), own + REACH + 1)):

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..space.anatomy import Block
 from ..space.budget import Budget
-from ..space.costs import BlockState
-from ..space.gene import Gene, GeneKind, Sparsity
+from ..space.gene import nearest_level
 from ..space.genome import Genome
 from ..space.space import Space
+from ..space.state import BlockState
 from .repair import compress, repair, tighten
 
 
@@ -82,43 +81,5 @@ def from_shares(space: Space, shares: Sequence[float], rng: np.random.Generator)
 
 def from_states(space: Space, states: Sequence[BlockState]) -> Genome:
     """The genome nearest to what another plan makes of each block, gene by gene; it may break the budgets."""
-    levels = []
-    for gene in space.genes:
-        if gene.kind == "sparsity":
-            wanted = {states[index].sparsity[linear] for index, linear in gene.members}
-            exact = next((level for level, one in enumerate(gene.levels) if wanted == {one}), None)
-            shares = [states[index].sparsity[linear].share for index, linear in gene.members]
-            levels.append(nearest_level(gene, sum(shares) / len(shares)) if exact is None else exact)
-            continue
-        # A block that is gone says nothing of the width that it shares with others.
-        blocks = [block for block, _ in gene.members if len(gene.members) == 1 or not states[block].removed]
-        removed = [1 - _kept(gene.kind, states[block], space.anatomy.blocks[block]) for block in blocks]
-        levels.append(nearest_level(gene, sum(removed) / len(removed)) if removed else 0)
+    levels = [gene.kind.nearest(gene, states, space.anatomy) for gene in space.genes]
     return space.canonical(Genome(tuple(levels)))
-
-
-def _kept(kind: GeneKind, state: BlockState, full: Block) -> float:
-    """The share that a block keeps of what a structured gene decides on."""
-    match kind:
-        case "attention":
-            return state.attention / full.kv_heads
-        case "queries":
-            return (state.queries or full.queries) / full.queries
-        case "mlp":
-            return state.mlp / full.channels
-        case "hidden":
-            return state.hidden / full.hidden
-    return float(not state.removed)
-
-
-def nearest_level(gene: Gene, share: float) -> int:
-    """The level of `gene` that removes a share closest to `share`; the denser one when two are as close."""
-    removed = [level.share if isinstance(level, Sparsity) else 1 - level / _dense(gene) for level in gene.levels]
-    return min(range(len(removed)), key=lambda index: (abs(removed[index] - share), index))
-
-
-def _dense(gene: Gene) -> int:
-    first = gene.levels[0]
-    assert isinstance(first, int)
-    assert first > 0
-    return first

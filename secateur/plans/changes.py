@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..space.anatomy import Anatomy
-from ..space.costs import BlockState, dense_state
 from ..space.errors import SecateurError, suggest
-from ..space.gene import STEPS, Sparsity
+from ..space.state import BlockState, dense_state
+from ..space.treatments import STEPS, Sparsity
 
 Unit = Literal["attention", "queries", "mlp"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..space.anatomy import Anatomy, Block
-from ..space.costs import BlockState
+from ..space.state import BlockState
 from .plan import Plan
 
 Feature = Literal["layers", "sublayers", "groups", "queries", "channels", "hidden", "shares", "patterns"]

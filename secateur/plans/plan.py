@@ -13,9 +13,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ..files import read_json, write_text
 from ..space.anatomy import Anatomy, Block
-from ..space.costs import COSTS, NONE_ADDED, BlockState, block_costs, dense_state, total
+from ..space.costs import COSTS, NONE_ADDED, block_costs, total
 from ..space.errors import SecateurError, suggest
-from ..space.gene import Sparsity
+from ..space.state import BlockState, dense_state
+from ..space.treatments import Sparsity
 
 SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
 

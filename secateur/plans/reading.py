@@ -16,8 +16,8 @@ import numpy as np
 
 from ..files import parsed, read_bytes, read_json, read_text
 from ..space.anatomy import Anatomy
-from ..space.costs import BlockState
 from ..space.errors import SecateurError, said
+from ..space.state import BlockState
 from .changes import Changes, as_states
 from .formats import read_recipes as recipes
 from .formats import read_shapes as shapes

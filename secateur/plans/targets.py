@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..space.costs import dense_state
 from ..space.errors import SecateurError, suggest
 from ..space.gene import Gene
 from ..space.genome import Genome
 from ..space.space import Space
+from ..space.state import dense_state
 from .checkpoint.gguf import check_biases
 from .checkpoint.hf import stock_widths
 from .features import ALL, Source
@@ -106,12 +106,12 @@ def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[s
                 kept.append(gene.levels[level])
                 fitting += combined
             else:
-                reasons.setdefault(gene.kind, reason)
-        if tried is widths and gene.kind != "mlp":
+                reasons.setdefault(gene.kind.name, reason)
+        if tried is widths and gene.kind.dimension != "channels":
             widths = [*widths, *fitting]
         if len(kept) > 1:
             genes.append(replace(gene, levels=tuple(kept)))
     for kind, reason in reasons.items():
-        if not any(gene.kind == kind for gene in genes):
+        if not any(gene.kind.name == kind for gene in genes):
             raise SecateurError(f"target: {name} leaves nothing to decide for {kind} genes: {reason}")
     return tuple(genes)

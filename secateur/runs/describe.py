@@ -7,6 +7,7 @@ from ..fitness.model.configuration import source_bytes
 from ..fitness.timing.speed import matrix_speed
 from ..search.loop import Allowance
 from ..space.budget import labelled, shown
+from ..space.gene import features_of
 from ..space.space import Space
 from . import problem
 from .asked.recipe import Recipe, search_baselines
@@ -35,7 +36,7 @@ def describe(recipe: Recipe) -> Description:
     groups: dict[tuple[str, str], list[str]] = {}
     for gene in space.genes:
         labels = ", ".join(str(gene.label(level)) for level in range(len(gene.levels)))
-        groups.setdefault((gene.kind, labels), []).append(gene.site)
+        groups.setdefault((gene.kind.name, labels), []).append(gene.site)
     kinds = tuple(
         (kind, str(len(sites)), labels, sites[0] if len(sites) == 1 else f"{sites[0]} … {sites[-1]}")
         for (kind, labels), sites in groups.items()
@@ -58,9 +59,10 @@ def describe(recipe: Recipe) -> Description:
         _about_budgets(recipe, space),
         f"Baselines: {', '.join((*recipe.wanted_baselines(), *recipe.peers.values())) or 'none'}.",
     ]
-    if any(gene.narrows for gene in space.genes):
+    features = features_of(space.genes)
+    if "widths" in features:
         widths = recipe.widths
-        hidden = f", residual width by {widths.hidden}" if any(gene.kind == "hidden" for gene in space.genes) else ""
+        hidden = f", residual width by {widths.hidden}" if "stream" in features else ""
         lines.append(f"Widths: kept by {widths.order}, repair {widths.repair or 'none'}{hidden}.")
     if recipe.latency is not None:
         known = space.latency
@@ -75,10 +77,12 @@ def describe(recipe: Recipe) -> Description:
         if written > 1.05 * size:
             note += f"; a plan that keeps more than {size / written:.2f}x of that is larger than what went in"
         lines.append(f"Model: {size:,} bytes as it is stored{note}.")
-    widths_rounded = sorted({gene.kind for gene in space.genes if gene.narrows and gene.kind in ("mlp", "hidden")})
-    for kind in widths_rounded:
-        steps = [level for gene in space.genes if gene.kind == kind for level in gene.levels if isinstance(level, int)]
-        lines.append(f"Widths of kind {kind} are multiples of {math.gcd(*steps)}.")
+    rounded: dict[str, list[int]] = {}
+    for gene in space.genes:
+        if gene.narrows and gene.kind.dimension in ("channels", "hidden"):
+            rounded.setdefault(gene.kind.name, []).extend(gene.counts)
+    for kind, counts in sorted(rounded.items()):
+        lines.append(f"Widths of kind {kind} are multiples of {math.gcd(*counts)}.")
     lines += _estimate(recipe, space)
     return Description(len(space.genes), space.size, space.context, kinds, costs, tuple(lines))
 

@@ -1,6 +1,5 @@
 """From a recipe to the space and the goal; needs no model."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,12 +12,13 @@ from ..search.problem import Problem
 from ..search.steps import Pool
 from ..search.trained import Stage, TrainedSelection, whole
 from ..space.budget import parse_budgets, parse_limit
-from ..space.build import check_some, hidden_gene, liked_multiple, parse_layers, sparsity_genes, structured_genes
 from ..space.costs import Additions, Costs
 from ..space.errors import SecateurError
 from ..space.families.table import anatomy, saved_dtype
-from ..space.gene import Gene, Sparsity
+from ..space.gene import Gene, features_of
 from ..space.genome import Genome
+from ..space.kinds.settings import Wishes
+from ..space.kinds.table import KINDS
 from ..space.latency import LatencyTable, Peak, Workload, roofline, table_from_json
 from ..space.objective import parse_objectives
 from ..space.slopes import has_slopes
@@ -63,28 +63,15 @@ def build_space(
         target = target_of(recipe.target)
     if target is not None and target.first and not recipe.keep_first_attention:
         raise SecateurError(f"target: {recipe.target} reads sizes off layer 0; leave keep_first_attention as it is")
+    multiple, uniform = (target.multiple, target.uniform) if target is not None else (1, False)
+    wishes = Wishes(recipe.keep_first_attention, recipe.widths.hidden, multiple, uniform)
     genes: list[Gene] = []
     for settings in recipe.genes:
-        layers = parse_layers(settings.layers, len(shape.blocks))
-        if settings.kind == "sparsity":
-            levels = [Sparsity.parse(level) for level in settings.levels if not isinstance(level, tuple)]
-            genes += sparsity_genes(shape, levels, layers, settings.per, settings.group)
-        elif settings.kind == "hidden":
-            genes.append(hidden_gene(shape, settings.levels, settings.multiple_of, recipe.widths.hidden))
-        else:
-            multiple, together = settings.multiple_of, settings.per == "model"
-            if target is not None and settings.levels:
-                if settings.kind == "mlp" and target.multiple > 1:
-                    multiple = math.lcm(multiple or liked_multiple(shape.blocks[0].channels), target.multiple)
-                together = together or (target.uniform and settings.kind != "block")
-            first = recipe.keep_first_attention
-            made = structured_genes(shape, settings.kind, layers, first, settings.levels, multiple, together)
-            check_some(made, settings.kind, layers, first)
-            genes += made
-    narrows = any(gene.narrows and gene.kind != "hidden" for gene in genes)
+        genes += KINDS[settings.kind].genes(shape, settings, wishes)
+    narrows = any(gene.narrows and not gene.kind.everywhere for gene in genes)
     additions = Additions(
         bias=narrows and recipe.widths.repair == "bias",
-        projection=recipe.widths.hidden == "pca" and shape.tied and any(gene.kind == "hidden" for gene in genes),
+        projection=recipe.widths.hidden == "pca" and shape.tied and "stream" in features_of(genes),
     )
     space = Space(shape, tuple(genes), context=recipe.context, additions=additions, cached=1 if counting == 1 else None)
     if recipe.target is not None:

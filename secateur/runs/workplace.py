@@ -17,6 +17,7 @@ from ..search.memo import Memo, SlopeMemo
 from ..search.steps import Chain
 from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
+from ..space.gene import features_of
 from ..space.genome import Genome
 from ..space.slopes import Slopes, has_slopes
 from ..space.space import Space
@@ -55,11 +56,10 @@ def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = Non
     """
     # What is trained on comes last, so that the other texts are the same with it and without.
     others = (*recipe.held_out, training or recipe.training_text)
-    sparse = any(gene.kind == "sparsity" for gene in space.genes)
-    hidden = any(gene.kind == "hidden" for gene in space.genes)
-    widths = None
-    if any(gene.narrows for gene in space.genes):
-        widths = WidthSettings(recipe.widths.order, recipe.widths.repair, recipe.widths.hidden if hidden else None)
+    features, widths = features_of(space.genes), None
+    if "widths" in features:
+        hidden = recipe.widths.hidden if "stream" in features else None
+        widths = WidthSettings(recipe.widths.order, recipe.widths.repair, hidden)
     return open_bench(
         recipe.model.path,
         recipe.model.dtype,
@@ -68,7 +68,7 @@ def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = Non
         _request(recipe.calibration, CALIBRATION),
         [_request(text, text.title, at_most and text is training) for text in others if text is not None],
         recipe.seed,
-        recipe.pruner if sparse else None,
+        recipe.pruner if "zeros" in features else None,
         widths,
         tasks_of(recipe),
         recipe.model.saved_dtype,

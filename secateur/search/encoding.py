@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from ..operators.repair import compress
 from ..operators.sampling import ends, limited, spread
-from ..space.gene import Sparsity
 from ..space.genome import Genome
 from ..space.space import Space
 from .model.knapsack import check_clusters, solve
@@ -79,12 +78,7 @@ class Shares:
     @cached_property
     def _removed(self) -> list[list[float]]:
         """The share that each level of each gene removes, squared: SPDY's guess at how loss grows."""
-        rows = []
-        for gene in self.space.genes:
-            first = gene.levels[0]
-            dense = first if isinstance(first, int) else 1
-            rows.append([(v.share if isinstance(v, Sparsity) else 1 - v / dense) ** 2 for v in gene.levels])
-        return rows
+        return [[gene.removed(level) ** 2 for level in range(len(gene.levels))] for gene in self.space.genes]
 
     @cached_property
     def _ends(self) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
-from ..space.gene import Gene, Sparsity
+from ..space.gene import Gene
 from ..space.genome import Genome
 from ..space.space import Space
 from .problem import Problem
@@ -80,8 +80,7 @@ def _filled(gene: Gene, scored: dict[int, float]) -> tuple[float, ...]:
     Loss grows much faster than the share, so that a straight line would make light pruning look far too dear; below the
     first scored level the law of the first two goes on. Where losses are not positive the line is straight.
     """
-    dense = float(gene.levels[0]) if isinstance(gene.levels[0], int) else 1.0
-    removed = [level.share if isinstance(level, Sparsity) else 1 - level / dense for level in gene.levels]
+    removed = [gene.removed(level) for level in range(len(gene.levels))]
     known = sorted(level for level in scored if level)
     finite = [level for level in known if 0 < scored[level] < math.inf]
     if len(finite) > 1 and len(finite) == len(known) and removed[finite[0]] < removed[finite[-1]]:

@@ -1,57 +1,45 @@
 """What does not fit together in a space, said before anything is tried."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from .anatomy import Anatomy, Axis
 from .costs import Costs
 from .errors import SecateurError
-from .gene import Gene, Sparsity
-
-Structure = Mapping[tuple[str, int], int]
-"""Index of the structured gene of a kind at a block."""
+from .gene import Gene
 
 
-def check_genes(genes: Sequence[Gene]) -> None:
-    """Raises SecateurError where there are no genes, or two of a kind decide on the same block."""
+def check_genes(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
+    """Raises SecateurError where there are no genes, or two that decide on the same."""
     if not genes:
         raise SecateurError("the space has no genes; add at least one under 'genes'")
     keys = [gene.key for gene in genes]
     if len(set(keys)) != len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise SecateurError(f"gene {twice} is declared twice")
-    deciding: dict[tuple[str, int], str] = {}
+    deciding: dict[tuple[str, int, int], str] = {}
     for gene in genes:
-        for block, _ in gene.members if gene.kind != "sparsity" else ():
-            other = deciding.setdefault((gene.kind, block), gene.key)
-            if other != gene.key:
+        for block, linear in gene.members:
+            other = deciding.setdefault((gene.kind.dimension or gene.kind.name, block, linear), gene.key)
+            if other == gene.key:
+                continue
+            if linear < 0:
                 raise SecateurError(f"block {block}: both {other} and {gene.key} decide on it; restrict their 'layers'")
+            name = anatomy.blocks[block].linears[linear].name
+            raise SecateurError(
+                f"block {block}, {name}: covered by both {other} and {gene.key}; give each linear to one "
+                f"{gene.kind.name} gene"
+            )
 
 
-def check_covered(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
-    """Raises SecateurError where two sparsity genes decide on the same linear."""
-    covered: dict[tuple[int, int], str] = {}
-    for gene in genes:
-        if gene.kind != "sparsity":
-            continue
-        for member in gene.members:
-            if member in covered:
-                linear = anatomy.blocks[member[0]].linears[member[1]].name
-                raise SecateurError(
-                    f"block {member[0]}, {linear}: covered by both {covered[member]} and {gene.key}; "
-                    "give each linear to one sparsity gene"
-                )
-            covered[member] = gene.key
-
-
-def check_patterns(anatomy: Anatomy, genes: Sequence[Gene], structure: Structure) -> None:
+def check_patterns(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
     """Raises SecateurError where a pattern N:M would not fit the narrower inputs of a linear."""
     for gene in genes:
-        for level in gene.levels:
-            if not isinstance(level, Sparsity) or not level.of:
+        for level in gene.treatments:
+            if not level.of:
                 continue
             for index, linear in gene.members:
                 columns = anatomy.blocks[index].linears[linear].columns
-                for size in _input_sizes(anatomy, genes, structure, index, columns):
+                for size in _input_sizes(anatomy, genes, index, columns):
                     if size % level.of:
                         name = anatomy.blocks[index].linears[linear].name
                         raise SecateurError(
@@ -60,16 +48,16 @@ def check_patterns(anatomy: Anatomy, genes: Sequence[Gene], structure: Structure
                         )
 
 
-def _input_sizes(anatomy: Anatomy, genes: Sequence[Gene], structure: Structure, index: int, columns: Axis) -> set[int]:
+def _input_sizes(anatomy: Anatomy, genes: Sequence[Gene], index: int, columns: Axis) -> set[int]:
     """The lengths that `columns` can take in runs that stay together: whole heads, channels, residual width."""
     block = anatomy.blocks[index]
+    touching = [gene for gene in genes if index in gene.blocks]
     if columns == ("query",):
-        found = [structure.get((kind, index)) for kind in ("attention", "queries")]
-        narrows = any(genes[gene].narrows for gene in found if gene is not None)
+        narrows = any(gene.narrows for gene in touching if gene.kind.dimension in ("groups", "queries"))
         return {block.head_dim} if narrows else {block.heads * block.head_dim}
-    kind = "mlp" if columns == ("channel",) else "hidden" if columns == ("hidden",) else ""
-    gene = structure.get((kind, index))
-    return {int(level) for level in genes[gene].levels if isinstance(level, int)} if gene is not None else set()
+    dimension = "channels" if columns == ("channel",) else "hidden" if columns == ("hidden",) else None
+    own = [gene for gene in touching if gene.kind.dimension == dimension]
+    return {level for gene in own for level in gene.levels if isinstance(level, int)}
 
 
 def check_projection(anatomy: Anatomy, gene: Gene, dense: Costs, first: Costs) -> None:

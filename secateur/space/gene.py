@@ -1,93 +1,76 @@
-"""Genes: one decision each, with levels ordered from dense to smallest."""
+"""Genes: one decision each, with levels ordered from dense to smallest, and what a kind of gene is."""
 
-import math
-import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
+from .anatomy import Anatomy, Block
 from .errors import SecateurError
+from .state import BlockState
+from .treatments import DENSE, Sparsity
 
-GeneKind = Literal["attention", "queries", "mlp", "block", "hidden", "sparsity"]
-STEPS = 200
-"""Unstructured sparsity is counted in steps of 1/200, so that one byte says at which step a weight dies."""
+Level = int | Sparsity
+"""What is kept, 0 meaning dropped; or a treatment of linears."""
+Place = tuple[int, str]
+"""A branch of a block: what can be there or not."""
+Feature = Literal["drops", "widths", "zeros", "stream"]
+"""What genes can do to a model: drop sublayers or blocks, narrow them, set weights to zero, narrow the stream."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sparsity:
-    """A share of zero weights in a linear: `steps` of half a per cent, or `keep` non-zeros of every `of` inputs."""
+class Kind(Protocol):
+    """What the genes of one kind decide, and everything that others want to know of them.
 
-    steps: int = 0
-    keep: int = 0
-    of: int = 0
+    One file in `kinds/` has a kind with its settings, one line in `kinds/table.py` makes recipes know it. Methods take
+    a gene of the kind and the index of one of its levels.
 
-    @classmethod
-    def parse(cls, value: "float | int | str") -> "Sparsity":
-        """Reads 0.5, "50%" or "2:4".
-
-        Raises:
-            SecateurError: not a share in [0, 1) in steps of 0.005, nor an N:M pattern with 0 < N < M <= 16.
-        """
-        text = str(value).strip()
-        pattern = re.fullmatch(r"([0-9]{1,4}):([0-9]{1,4})", text)
-        if pattern:
-            keep, of = int(pattern[1]), int(pattern[2])
-            if not 0 < keep < of <= 16:
-                raise SecateurError(f"sparsity pattern '{text}': N:M needs 0 < N < M <= 16, such as 2:4")
-            return cls(keep=keep, of=of)
-        try:
-            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-        except ValueError:
-            share = math.nan
-        if not math.isfinite(share):
-            raise SecateurError(
-                f"sparsity level '{text[:40]}': expected a share such as 0.5 or a pattern such as 2:4"
-            ) from None
-        steps = round(share * STEPS)
-        if not 0 <= steps < STEPS or abs(share * STEPS - steps) > 1e-6:
-            raise SecateurError(f"sparsity level '{text}': shares go from 0 to 0.995 in steps of {1 / STEPS}")
-        return cls(steps=steps)
+    Attributes:
+        name: in recipes, in the keys of genes and in reports.
+        dimension: of blocks, whose length its levels give; empty where they give none.
+        free: what a level costs adds to what the other genes cost, as long as what it is about is there.
+        everywhere: what everything else costs depends on its level.
+        absorbs: where others have silenced all that its last level silences, that level stands for theirs.
+    """
 
     @property
-    def share(self) -> float:
-        """Of zero weights, in [0, 1)."""
-        return 1 - self.keep / self.of if self.of else self.steps / STEPS
+    def name(self) -> str: ...
+    @property
+    def dimension(self) -> str: ...
+    @property
+    def free(self) -> bool: ...
+    @property
+    def everywhere(self) -> bool: ...
+    @property
+    def absorbs(self) -> bool: ...
 
-    def zeros(self, outputs: int, inputs: int) -> int:
-        """Exact number of zero weights in a linear: the same number in every output row."""
-        if self.of:
-            return outputs * inputs // self.of * (self.of - self.keep)
-        return outputs * zeros_per_row(self.steps, inputs)
+    def features(self, gene: "Gene") -> frozenset[Feature]:
+        """What its levels can do."""
 
-    def __bool__(self) -> bool:
-        return bool(self.steps or self.of)
+    def apply(self, gene: "Gene", level: int, block: Block, state: BlockState) -> BlockState:
+        """What a level makes of one of the blocks that the gene touches. Never undoes what others have made."""
 
-    def __str__(self) -> str:
-        return f"{self.keep}:{self.of}" if self.of else f"{self.steps / STEPS:.3f}"
+    def places(self, gene: "Gene", anatomy: Anatomy) -> frozenset[Place]:
+        """Where it decides: it matters as long as one of them is not silenced by others. None: it always matters."""
 
-    def to_json(self) -> float | str:
-        return str(self) if self.of else self.steps / STEPS
+    def silences(self, gene: "Gene", level: int) -> frozenset[Place]:
+        """Where nothing matters any more at a level."""
 
+    def removed(self, gene: "Gene", level: int) -> float:
+        """The share that a level removes, in [0, 1]."""
 
-def zeros_per_row(steps: int, inputs: int) -> int:
-    """Zeros in a row of `inputs` weights at an unstructured sparsity of `steps`/200, rounded to the nearest."""
-    return (2 * steps * inputs + STEPS) // (2 * STEPS)
-
-
-DENSE = Sparsity()
+    def nearest(self, gene: "Gene", states: Sequence[BlockState], anatomy: Anatomy) -> int:
+        """The level that is nearest to what another plan makes of the blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gene:
     """One decision: what it decides (`kind`), where (`site`), and its `levels` from dense (level 0) to smallest.
 
-    A level of a structured gene is the number kept (KV groups, query heads in each of them, channels, blocks, residual
-    width), 0 meaning dropped; a level of a `sparsity` gene is a `Sparsity`. `members` are the (block, linear) pairs
-    that a sparsity gene covers and (block, -1) for each block that a structured gene touches.
+    `members` are the (block, linear) pairs that it covers, or (block, -1) for each block that it touches.
     """
 
-    kind: GeneKind
+    kind: Kind
     site: str
-    levels: tuple[int, ...] | tuple[Sparsity, ...]
+    levels: tuple[Level, ...]
     members: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
@@ -96,25 +79,59 @@ class Gene:
         sizes = [level.share if isinstance(level, Sparsity) else -level for level in self.levels]
         if sizes != sorted(sizes) or len(set(self.levels)) != len(self.levels):
             raise SecateurError(f"gene {self.key}: levels must differ and go from dense to smallest")
-        if self.kind == "sparsity" and self.levels[0] != DENSE:
-            raise SecateurError(f"gene {self.key}: the first sparsity level must be 0 (dense)")
+        if isinstance(self.levels[0], Sparsity) and self.levels[0] != DENSE:
+            raise SecateurError(f"gene {self.key}: the first {self.kind.name} level must be 0 (dense)")
 
     @property
     def key(self) -> str:
         """Stable name, for example `sparsity@3.mlp.up_proj` or `attention@7`."""
-        return f"{self.kind}@{self.site}"
+        return f"{self.kind.name}@{self.site}"
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The blocks that it touches."""
+        return tuple(dict.fromkeys(block for block, _ in self.members))
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """What its levels can do."""
+        return self.kind.features(self)
 
     @property
     def drops(self) -> bool:
         """Whether its last level removes what it is about."""
-        return self.kind in ("attention", "mlp", "block") and self.levels[-1] == 0
+        return "drops" in self.features
 
     @property
     def narrows(self) -> bool:
         """Whether one of its levels keeps a part, but not all."""
-        return self.kind != "sparsity" and any(level and level != self.levels[0] for level in self.levels)
+        return "widths" in self.features
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Its levels that say how much is kept, those that drop left out."""
+        return tuple(level for level in self.levels if isinstance(level, int) and level)
+
+    @property
+    def treatments(self) -> tuple[Sparsity, ...]:
+        """Its levels that are treatments of linears."""
+        return tuple(level for level in self.levels if isinstance(level, Sparsity))
+
+    def removed(self, level: int) -> float:
+        """The share that a level removes, in [0, 1]."""
+        return self.kind.removed(self, level)
 
     def label(self, level: int) -> float | int | str:
         """The value of a level as written to JSON."""
         value = self.levels[level]
         return value.to_json() if isinstance(value, Sparsity) else value
+
+
+def nearest_level(gene: Gene, share: float) -> int:
+    """The level of `gene` that removes a share closest to `share`; the denser one when two are as close."""
+    return min(range(len(gene.levels)), key=lambda level: (abs(gene.removed(level) - share), level))
+
+
+def features_of(genes: Iterable[Gene]) -> frozenset[Feature]:
+    """What any of the genes can do."""
+    return frozenset(feature for gene in genes for feature in gene.features)

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from .anatomy import Anatomy, Block
-from .costs import BlockState
+from .state import BlockState
 
 Part = Literal["base", "block", "attention", "mlp"]
 Size = tuple[int, ...]
@@ -258,12 +258,12 @@ def roofline(anatomy: Anatomy, wanted: Sequence[Shape], workload: Workload, peak
 
 
 def every_state(levels: Sequence[Mapping[str, Sequence[int]]]) -> list[list[BlockState]]:
-    """For each block all combinations of what it can keep; `levels` by "attention", "queries", "mlp", "hidden"."""
+    """For each block all combinations of what it can keep; `levels` by "groups", "queries", "channels", "hidden"."""
     return [
         [
             BlockState(attention, queries if attention else 0, mlp, hidden, ())
             for attention, queries, mlp, hidden in itertools.product(
-                one["attention"], one["queries"], one["mlp"], one["hidden"]
+                one["groups"], one["queries"], one["channels"], one["hidden"]
             )
         ]
         for one in levels

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from .gene import Sparsity
 from .genome import Genome
 from .space import Space
 
@@ -81,6 +80,4 @@ def joined(parts: Sequence[Slopes]) -> Slopes:
 
 def has_slopes(space: Space, score: str) -> bool:
     """Whether there are slopes of a score in a space: they are those of zeros in matrices."""
-    return score in DIFFERENTIABLE and any(
-        isinstance(level, Sparsity) and bool(level) for gene in space.genes for level in gene.levels
-    )
+    return score in DIFFERENTIABLE and any(any(gene.treatments) for gene in space.genes)

@@ -10,12 +10,14 @@ from operator import itemgetter
 
 from .anatomy import Anatomy
 from .budget import Budget, shown
-from .checks import check_covered, check_genes, check_patterns, check_projection
-from .costs import NONE_ADDED, Additions, BlockCosts, BlockState, Costs, Zeros, block_costs, dense_state, total
+from .checks import check_genes, check_patterns, check_projection
+from .costs import NONE_ADDED, Additions, BlockCosts, Costs, Zeros, block_costs, total
 from .errors import SecateurError, suggest
-from .gene import STEPS, Gene, Sparsity, zeros_per_row
+from .gene import Gene, Place
 from .genome import Genome
 from .latency import LatencyTable, Shape, every_state, shapes
+from .state import BlockState, dense_state, settled
+from .treatments import STEPS, zeros_per_row
 
 Known = tuple[BlockState, BlockCosts]
 PATTERNS = 10_000
@@ -43,13 +45,11 @@ class Space:
     counted: Mapping[Genome, Costs] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_genes(self.genes)
-        check_covered(self.anatomy, self.genes)
-        check_patterns(self.anatomy, self.genes, self._structure)
-        hidden = self._structure.get(("hidden", 0))
-        if hidden is not None and self.additions.projection:
-            first = self.costs(self.dense.with_level(hidden, 1))
-            check_projection(self.anatomy, self.genes[hidden], self.dense_costs, first)
+        check_genes(self.anatomy, self.genes)
+        check_patterns(self.anatomy, self.genes)
+        if self.everywhere is not None and self.additions.projection:
+            first = self.costs(self.dense.with_level(self.everywhere, 1))
+            check_projection(self.anatomy, self.genes[self.everywhere], self.dense_costs, first)
 
     # -- genomes -------------------------------------------------------------------------------------------------
 
@@ -100,25 +100,39 @@ class Space:
     # -- canonical form --------------------------------------------------------------------------------------------
 
     @cached_property
-    def _structure(self) -> dict[tuple[str, int], int]:
-        """Index of the structured gene of a kind at a block."""
-        return {(g.kind, block): i for i, g in enumerate(self.genes) if g.kind != "sparsity" for block, _ in g.members}
+    def everywhere(self) -> int | None:
+        """The gene on whose level the cost of everything else depends; None where there is none."""
+        return next((index for index, gene in enumerate(self.genes) if gene.kind.everywhere), None)
 
-    def _kept(self, genome: Genome, kind: str, block: int) -> int | None:
-        """What the structured gene of `kind` keeps at `block`; None where there is no such gene."""
-        index = self._structure.get((kind, block))
-        if index is None:
-            return None
-        level = self.genes[index].levels[genome.levels[index]]
-        assert isinstance(level, int)
-        return level
+    @cached_property
+    def _places(self) -> tuple[frozenset[Place], ...]:
+        """For each gene, where it decides."""
+        return tuple(gene.kind.places(gene, self.anatomy) for gene in self.genes)
+
+    @cached_property
+    def _silencing(self) -> tuple[tuple[int, Mapping[int, frozenset[Place]]], ...]:
+        """Genes that can make others matter no more, and where they do at which levels."""
+        found = []
+        for index, gene in enumerate(self.genes):
+            levels = {level: gene.kind.silences(gene, level) for level in range(len(gene.levels))}
+            if levels := {level: places for level, places in levels.items() if places}:
+                found.append((index, levels))
+        return tuple(found)
 
     @cached_property
     def independent(self) -> bool:
         """Whether every gene matters whatever the others are, so that every genome is canonical."""
-        drops = {gene.kind for gene in self.genes if gene.drops}
-        kinds = {gene.kind for gene in self.genes} - {"hidden"}
-        return not drops or kinds <= {"attention", "mlp"} or kinds == {"block"}
+        who: dict[Place, set[int]] = {}
+        for index, levels in self._silencing:
+            for place in frozenset().union(*levels.values()):
+                who.setdefault(place, set()).add(index)
+        alone = all(who.get(place, set()) <= {index} for index, places in enumerate(self._places) for place in places)
+        return alone and not any(
+            who[place] - {index}
+            for index, levels in self._silencing
+            if self.genes[index].kind.absorbs
+            for place in frozenset().union(*levels.values())
+        )
 
     def active(self, genome: Genome) -> tuple[bool, ...]:
         """Which genes matter, given the others: a dropped MLP has no sparsity, a dropped block no attention.
@@ -127,63 +141,63 @@ class Space:
         """
         if self.independent:
             return (True,) * len(self.genes)
-        dropped = tuple([genome.levels[index] == last for index, last in self._dropping])
-        if not any(dropped):
+        silent = self._silent(genome)
+        if not any(silent):
             return (True,) * len(self.genes)
-        if dropped not in self._known_active:
+        if silent not in self._known_active:
             if len(self._known_active) >= PATTERNS:
                 self._known_active.clear()
-            self._known_active[dropped] = self._find_active(genome)
-        return self._known_active[dropped]
+            who = self._silenced(genome)
+            self._known_active[silent] = tuple(
+                [
+                    not places or any(not who.get(place, set()) - {index} for place in places)
+                    for index, places in enumerate(self._places)
+                ]
+            )
+        return self._known_active[silent]
+
+    def _silent(self, genome: Genome) -> tuple[int, ...]:
+        """The levels of a genome that silence something, 0 for those that do not."""
+        levels = genome.levels
+        return tuple([levels[index] if levels[index] in places else 0 for index, places in self._silencing])
+
+    def _silenced(self, genome: Genome) -> dict[Place, set[int]]:
+        """By whom places are silenced."""
+        who: dict[Place, set[int]] = {}
+        for index, levels in self._silencing:
+            for place in levels.get(genome.levels[index], ()):
+                who.setdefault(place, set()).add(index)
+        return who
 
     @cached_property
-    def _dropping(self) -> tuple[tuple[int, int], ...]:
-        """Genes whose last level drops something, and that level."""
-        return tuple((index, len(gene.levels) - 1) for index, gene in enumerate(self.genes) if gene.drops)
-
-    @cached_property
-    def _known_active(self) -> dict[tuple[bool, ...], tuple[bool, ...]]:
-        """Which genes matter, by what is dropped: nothing else decides that."""
+    def _known_active(self) -> dict[tuple[int, ...], tuple[bool, ...]]:
+        """Which genes matter, by what is silenced: nothing else decides that."""
         return {}
-
-    def _find_active(self, genome: Genome) -> tuple[bool, ...]:
-        gone: set[tuple[int, str]] = set()
-        blocks_gone: set[int] = set()
-        for block in range(len(self.anatomy.blocks)):
-            if self._kept(genome, "block", block) == 0:
-                blocks_gone.add(block)
-                gone |= {(block, "attention"), (block, "mlp")}
-                continue
-            gone |= {(block, kind) for kind in ("attention", "mlp") if self._kept(genome, kind, block) == 0}
-        flags = []
-        for gene in self.genes:
-            if gene.kind in ("block", "hidden"):
-                flags.append(True)
-            elif gene.kind == "queries":
-                flags.append(any((block, "attention") not in gone for block, _ in gene.members))
-            elif gene.kind == "sparsity":
-                flags.append(any((b, self._sublayer_of(b, linear)) not in gone for b, linear in gene.members))
-            else:
-                flags.append(any(block not in blocks_gone for block, _ in gene.members))
-        return tuple(flags)
-
-    def _sublayer_of(self, block: int, linear: int) -> str:
-        return "attention" if linear < len(self.anatomy.blocks[block].attention.linears) else "mlp"
 
     def canonical(self, genome: Genome) -> Genome:
         """The one genome that stands for all genomes of the same subnet."""
-        if self.independent or not any(genome.levels[index] == last for index, last in self._dropping):
+        if self.independent or not any(self._silent(genome)):
             return genome
         levels = list(genome.levels)
-        for index, last in self._dropping:
-            gene = self.genes[index]
-            if gene.kind == "block" and any(
-                self._kept(genome, "attention", block) == self._kept(genome, "mlp", block) == 0
-                for block, _ in gene.members
-            ):
-                levels[index] = last
+        if self._absorbing:
+            who = self._silenced(genome)
+            for index, last, blocks in self._absorbing:
+                if any(all(who.get(place, set()) - {index} for place in places) for places in blocks):
+                    levels[index] = last
         active = self.active(Genome(tuple(levels)))
         return Genome(tuple([level if on else 0 for level, on in zip(levels, active, strict=True)]))
+
+    @cached_property
+    def _absorbing(self) -> tuple[tuple[int, int, tuple[tuple[Place, ...], ...]], ...]:
+        """Genes whose last level stands for what others silence, that level, and what it silences of each block."""
+        found = []
+        for index, levels in self._silencing:
+            gene = self.genes[index]
+            if gene.kind.absorbs:
+                last = len(gene.levels) - 1
+                blocks = tuple(tuple(place for place in levels[last] if place[0] == block) for block in gene.blocks)
+                found.append((index, last, blocks))
+        return tuple(found)
 
     # -- what a genome means ---------------------------------------------------------------------------------------
 
@@ -192,7 +206,7 @@ class Space:
         """For each block, the genes that have a say in it."""
         touching: list[list[int]] = [[] for _ in self.anatomy.blocks]
         for index, gene in enumerate(self.genes):
-            for block in {block for block, _ in gene.members}:
+            for block in gene.blocks:
                 touching[block].append(index)
         return tuple(tuple(indices) for indices in touching)
 
@@ -216,24 +230,11 @@ class Space:
 
     def _state(self, genome: Genome, index: int) -> BlockState:
         block = self.anatomy.blocks[index]
-        dense = dense_state(block)
-        removed = self._kept(genome, "block", index) == 0
-
-        def kept(kind: str, count: int) -> int:
-            gene = self._kept(genome, kind, index)
-            return count if gene is None else gene
-
-        attention = 0 if removed else kept("attention", dense.attention)
-        mlp = 0 if removed else kept("mlp", dense.mlp)
-        queries = kept("queries", dense.queries) if attention else 0
-        sparsity = list(dense.sparsity)
-        for gene_index in self._touching[index]:
-            value = self.genes[gene_index].levels[genome.levels[gene_index]]
-            if isinstance(value, Sparsity):
-                for member_block, linear in self.genes[gene_index].members:
-                    if member_block == index and {"attention": attention, "mlp": mlp}[self._sublayer_of(index, linear)]:
-                        sparsity[linear] = value
-        return BlockState(attention, queries, mlp, kept("hidden", dense.hidden), tuple(sparsity))
+        state = dense_state(block)
+        for number in self._touching[index]:
+            gene = self.genes[number]
+            state = gene.kind.apply(gene, genome.levels[number], block, state)
+        return settled(block, state)
 
     def states(self, genome: Genome) -> tuple[BlockState, ...]:
         """What becomes of each block."""
@@ -259,18 +260,13 @@ class Space:
         """Everything whose latency a table for this space must have, dense shapes included."""
         levels = []
         for block in self.anatomy.blocks:
-            full = {
-                "attention": block.kv_heads,
-                "queries": block.queries,
-                "mlp": block.channels,
-                "hidden": block.hidden,
-            }
-            kept = {kind: {size} for kind, size in full.items()}
-            for kind, sizes in kept.items():
-                index = self._structure.get((kind, block.index))
-                if index is not None:
-                    sizes |= {level for level in self.genes[index].levels if isinstance(level, int)}
-            levels.append({kind: sorted(sizes) for kind, sizes in kept.items()})
+            full = {"groups": block.kv_heads, "queries": block.queries, "channels": block.channels}
+            kept = {dimension: {size} for dimension, size in (*full.items(), ("hidden", block.hidden))}
+            for number in self._touching[block.index]:
+                gene = self.genes[number]
+                if gene.kind.dimension:
+                    kept[gene.kind.dimension] |= {level for level in gene.levels if isinstance(level, int)}
+            levels.append({dimension: sorted(sizes) for dimension, sizes in kept.items()})
         return shapes(every_state(levels), self.anatomy)
 
     def weights_left(self, share: float) -> int | None:
@@ -314,7 +310,7 @@ class Space:
     def with_budgets(self, budgets: tuple[Budget, ...]) -> "Space":
         space = replace(self, budgets=budgets)
         # What was computed does not depend on budgets.
-        shared = ("_known_blocks", "_touching", "_structure", "_dropping", "_known_active", "independent")
+        shared = ("_known_blocks", "_touching", "_places", "_silencing", "_absorbing", "_known_active", "independent")
         space.__dict__.update({name: getattr(self, name) for name in shared})
         return space
 

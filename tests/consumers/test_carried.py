@@ -20,8 +20,8 @@ from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space
 from secateur.runs.stages.exporting import source_of
 from secateur.runs.workplace import load_bench
-from secateur.space.costs import dense_state
-from secateur.space.gene import Sparsity
+from secateur.space.state import dense_state
+from secateur.space.treatments import Sparsity
 from tests.consumers.environment import Consumer
 from tests.consumers.table import Proof
 from tests.plans import plan_source

@@ -15,8 +15,8 @@ from secateur.fitness.subnets.weights import Weights
 from secateur.plans.features import Source
 from secateur.plans.formats.table import FORMATS, files
 from secateur.space.anatomy import Block
-from secateur.space.costs import BlockState, dense_state
-from secateur.space.gene import Sparsity
+from secateur.space.state import BlockState, dense_state
+from secateur.space.treatments import Sparsity
 from tests.consumers.environment import Consumer
 from tests.consumers.table import Proof
 from tests.plans import plan_source, write_files

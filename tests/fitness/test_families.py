@@ -14,10 +14,10 @@ from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.subnets.materialise import materialised, smaller_config
 from secateur.fitness.subnets.subnet import Subnet
 from secateur.fitness.subnets.weights import Weights
-from secateur.space.costs import dense_state
 from secateur.space.errors import SecateurError
 from secateur.space.families.table import FAMILIES, anatomy
 from secateur.space.space import Space
+from secateur.space.state import dense_state
 from tests.tiny import FAMILY_NAMES, VOCABULARY, config_of, mixed_genes, model_of
 
 CONTEXT = 12
@@ -129,7 +129,7 @@ def test_opt_350m_is_refused() -> None:
 def test_first_attention_dropped_only_where_a_recipe_insists() -> None:
     model = model_of("llama")
     shape = anatomy_of(model)
-    from secateur.space.build import structured_genes
+    from tests.genes import structured_genes
 
     space = Space(shape, structured_genes(shape, "attention", [0], keep_first_attention=False))
     smaller = materialised(model, shape, space.states(space.smallest), Weights(Blocks(model, shape)))
@@ -145,7 +145,7 @@ def test_the_first_layer_of_each_sort_keeps_its_attention(family: str) -> None:
     shape = anatomy_of(model)
     space = Space(shape, mixed_genes(shape))
     kept = {shape.blocks.index(block) for block in shape.blocks} - {
-        gene.members[0][0] for gene in space.genes if gene.kind == "attention"
+        gene.members[0][0] for gene in space.genes if gene.kind.name == "attention"
     }
     assert kept == {0, 1}
     states = space.states(space.from_json({"attention@2": 0, "attention@3": 0}))

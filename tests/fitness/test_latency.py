@@ -12,9 +12,9 @@ from secateur.fitness.subnets.weights import Weights
 from secateur.fitness.timing import latency
 from secateur.fitness.timing.latency import compared, measure_table, request, threads, time_model, until_settled
 from secateur.fitness.widths.preparation import WidthSettings
-from secateur.space.costs import dense_state
 from secateur.space.latency import Times, Workload
 from secateur.space.space import Space
+from secateur.space.state import dense_state
 from tests.fitness.prepared import prepared
 from tests.tiny import CAUSAL_NAMES, FAMILY_NAMES, all_genes, model_of
 

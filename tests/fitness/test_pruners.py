@@ -19,7 +19,7 @@ from secateur.fitness.zeros.nested import NESTED, Statistics, death_steps, kept,
 from secateur.fitness.zeros.preparation import block_statistics, prepare
 from secateur.fitness.zeros.updating import UPDATING, admm, pack_survivors, sparsegpt, unpack_survivors
 from secateur.space.errors import SecateurError
-from secateur.space.gene import Sparsity
+from secateur.space.treatments import Sparsity
 from tests.tiny import LEVELS, VOCABULARY, model_of
 
 TEXT = Sequences(

@@ -13,13 +13,13 @@ from secateur.fitness.scores.built_in import predicted
 from secateur.fitness.scores.built_in import score as scored
 from secateur.fitness.slopes import REACH, SubnetSlopes
 from secateur.fitness.zeros.level_store import as_matrix
-from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.errors import SecateurError
-from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.slopes import PASSES, Slopes, has_slopes, joined
 from secateur.space.space import Space
+from secateur.space.treatments import Sparsity
 from tests.fitness.prepared import random_text
+from tests.genes import sparsity_genes, structured_genes
 from tests.tiny import drop_space, mixed_genes, model_of
 
 LEVELS = tuple(Sparsity.parse(round(0.1 * step, 1)) for step in range(1, 9))
@@ -43,7 +43,7 @@ def slopes_of(bench: Bench, space: Space, score: str = "kl") -> SubnetSlopes:
 
 def some(space: Space) -> Genome:
     """Every sparsity gene somewhere else, one MLP dropped."""
-    drops = sum(gene.kind == "mlp" for gene in space.genes)
+    drops = sum(gene.kind.name == "mlp" for gene in space.genes)
     levels = [0] * drops + [(3 * index) % 9 for index in range(len(space.genes) - drops)]
     levels[1] = 1
     return space.canonical(Genome(tuple(levels)))
@@ -105,7 +105,7 @@ def test_second_order_is_the_mean_of_squared_gradients_of_tokens(family: str) ->
     bench, space = bench_of(family)
     genome = some(space)
     found = slopes_of(bench, space, "cross_entropy")(genome, range(1))
-    gene = max(index for index, one in enumerate(space.genes) if one.members[0][0] == 2 and one.kind == "sparsity")
+    gene = max(index for index, one in enumerate(space.genes) if one.members[0][0] == 2 and one.kind.name == "sparsity")
     block, states = 2, space.states(genome)
     positions = [p for b, p in space.genes[gene].members if b == block]
     ids = bench.calibration.ids[:1]
@@ -151,7 +151,7 @@ def test_what_is_not_known_and_what_stays() -> None:
     for index, gene in enumerate(space.genes):
         own = genome.levels[index]
         for level, (first, second) in enumerate(zip(found.first[index], found.second[index], strict=True)):
-            known = level == own or (gene.kind == "sparsity" and active[index] and abs(level - own) <= REACH)
+            known = level == own or (gene.kind.name == "sparsity" and active[index] and abs(level - own) <= REACH)
             assert math.isnan(first) is not known
             assert math.isnan(second) is not known
             assert (found.added()[index][level] == math.inf) is not known

@@ -26,11 +26,11 @@ from secateur.fitness.widths.preparation import WidthSettings
 from secateur.fitness.widths.rotation import Basis
 from secateur.operators.sampling import uniform
 from secateur.plans.checkpoint.hf import save
-from secateur.space.build import hidden_gene
 from secateur.space.costs import Additions
 from secateur.space.genome import Genome
 from secateur.space.space import Space
 from tests.fitness.prepared import CONTEXT, IDS, prepared, random_text, through_blocks
+from tests.genes import hidden_gene
 from tests.tiny import FAMILY_NAMES, all_genes, model_of
 
 GENOMES = 50
@@ -126,7 +126,7 @@ def test_a_narrower_model_is_the_dense_one_with_zeros(family: str) -> None:
     for _ in range(15):
         genome = uniform(space, rng)
         for index, gene in enumerate(space.genes):
-            if gene.kind == "sparsity":
+            if gene.kind.name == "sparsity":
                 genome = genome.with_level(index, 0)
         states = space.states(genome)
         assert close(through_blocks(bench, states), masked_by_hand(bench, states)), space.to_json(genome)
@@ -271,10 +271,10 @@ def test_equal_widths_everywhere_are_a_stock_model(family: str, tmp_path: Path) 
 def test_a_stream_that_is_no_multiple_of_the_heads(family: str, width: int, drop: bool, tmp_path: Path) -> None:
     """llama's own configuration refuses that, though its heads have a size of their own."""
     bench, full = prepared(family, WidthSettings("wanda-sp", hidden="magnitude"))
-    genes = [gene for gene in full.genes if gene.kind != "hidden"] + [
+    genes = [gene for gene in full.genes if gene.kind.name != "hidden"] + [
         hidden_gene(bench.anatomy, (32, width), 1, "magnitude")
     ]
-    space = Space(bench.anatomy, tuple(gene for gene in genes if gene.kind != "sparsity"))
+    space = Space(bench.anatomy, tuple(gene for gene in genes if gene.kind.name != "sparsity"))
     states = space.states(space.from_json({"hidden@model": width, **({"mlp@1": 0} if drop else {})}))
     save(bench.model, space.anatomy, states, bench.weights, tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
@@ -292,9 +292,9 @@ def test_a_loaded_checkpoint_can_be_copied(tmp_path: Path) -> None:
 
 def test_flap_scores_of_a_single_group() -> None:
     bench, _ = prepared("llama", WidthSettings("flap"), num_key_value_heads=1)
-    for groups, channels in bench.fluctuations(4):
-        assert groups == [0.0]
-        assert all(math.isfinite(value) for value in channels)
+    found = bench.fluctuations(4)
+    assert all(groups == [0.0] for groups in found["groups"])
+    assert all(math.isfinite(value) for channels in found["channels"] for value in channels)
 
 
 def test_the_written_configuration_is_the_schema_of_transformers(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from secateur.fitness.bench import Bench
 from secateur.fitness.subnets.materialise import materialised
 from secateur.fitness.widths.preparation import WidthSettings
 from secateur.operators.sampling import uniform
-from secateur.space.gene import Sparsity
 from secateur.space.space import Space
+from secateur.space.treatments import Sparsity
 from tests.fitness.prepared import prepared
 from tests.fitness.test_widths import check_costs
 
@@ -77,7 +77,7 @@ def test_pruners_that_update_weights_bring_no_zero_back() -> None:
         bench, space = prepared("llama", WidthSettings("magnitude", None), pruner, zeroed=0.6)
         assert bench.store is not None
         for gene in space.genes:
-            for level in gene.levels if gene.kind == "sparsity" else ():
+            for level in gene.levels if gene.kind.name == "sparsity" else ():
                 for block, linear in gene.members:
                     assert isinstance(level, Sparsity)
                     dense, pruned = bench.store.dense(block, linear), bench.store.weight(block, linear, level)

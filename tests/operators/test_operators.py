@@ -14,10 +14,10 @@ from secateur.operators.rules.flap import flap
 from secateur.operators.rules.uniform_width import uniform_width
 from secateur.operators.sampling import from_shares, near_profile, on_budget, uniform
 from secateur.space.budget import parse_budgets
-from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
 from secateur.space.space import Space
+from tests.genes import sparsity_genes, structured_genes
 from tests.tiny import LEVELS, all_genes, anatomy_for, drop_space, mixed_genes
 
 SHAPE = anatomy_for()
@@ -131,7 +131,7 @@ def test_cost_switches_trade_attention_for_mlp() -> None:
     genome = on_budget(space, rng)
     for _ in range(60):
         genome = switch_costs(genome, space, rng)
-        kinds = [gene.kind for gene, level in zip(space.genes, genome.levels, strict=True) if level]
+        kinds = [gene.kind.name for gene, level in zip(space.genes, genome.levels, strict=True) if level]
         mixes.add((kinds.count("attention"), kinds.count("mlp")))
     assert len(mixes) > 1
 
@@ -174,7 +174,7 @@ def test_flap_removes_the_lowest_scores_of_all(seed: int, ratio: float) -> None:
     rng = np.random.default_rng(seed)
     scores = [(rng.normal(size=2).tolist(), rng.normal(size=48).tolist()) for _ in range(4)]
     try:
-        genome = flap(space, scores)
+        genome = flap(space, {"groups": [one for one, _ in scores], "channels": [one for _, one in scores]})
     except SecateurError:
         return
     assert space.feasible(genome)

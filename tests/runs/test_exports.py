@@ -19,9 +19,9 @@ from secateur.plans.features import ALL, Feature, Source, features
 from secateur.plans.formats.table import FORMATS, files, refusal
 from secateur.plans.reading import read_states
 from secateur.space.anatomy import Anatomy
-from secateur.space.costs import BlockState, dense_state
 from secateur.space.errors import SecateurError
-from secateur.space.gene import Sparsity
+from secateur.space.state import BlockState, dense_state
+from secateur.space.treatments import Sparsity
 from tests.consumers.environment import ROOT
 from tests.consumers.table import BEGIN, END, expressed
 from tests.plans import plan_source, write_files

@@ -18,11 +18,11 @@ from secateur.fitness.timing.llama_cpp import time_files
 from secateur.fitness.widths.preparation import WidthSettings
 from secateur.plans.checkpoint.gguf import PLACEHOLDER, write_gguf
 from secateur.space.anatomy import Anatomy
-from secateur.space.costs import BlockState, dense_state
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
 from secateur.space.latency import Workload
 from secateur.space.space import Space
+from secateur.space.state import BlockState, dense_state
 from tests.fitness.prepared import prepared
 from tests.tiny import model_of
 
@@ -147,7 +147,7 @@ def narrowed(space: Space) -> Genome:
     """Attention and MLP of every block one level narrower than dense."""
     genome = space.dense
     for index, gene in enumerate(space.genes):
-        if gene.kind in ("attention", "mlp") and gene.narrows:
+        if gene.kind.name in ("attention", "mlp") and gene.narrows:
             genome = genome.with_level(index, 1)
     return space.canonical(genome)
 

@@ -74,7 +74,7 @@ def fitting(model: Path, target: str) -> list[dict[str, Any]]:
 def test_every_genome_can_be_carried_out(target: str, model: Path) -> None:
     genes = fitting(model, target)
     space = restricted(model, target, genes)
-    assert {gene.kind for gene in space.genes} == {gene["kind"] for gene in genes}
+    assert {gene.kind.name for gene in space.genes} == {gene["kind"] for gene in genes}
     config = config_of("llama", num_attention_heads=8, head_dim=4, intermediate_size=160, num_hidden_layers=5).to_dict()
     shape = anatomy(config, "float32")
     rng = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def test_every_genome_can_be_carried_out(target: str, model: Path) -> None:
 
 def levels(space: Space) -> dict[str, tuple[Any, ...]]:
     """Levels by kind, of the second layer where there is a gene for each."""
-    return {gene.kind: gene.levels for gene in space.genes if gene.site in ("1", "model", "1.mlp")}
+    return {gene.kind.name: gene.levels for gene in space.genes if gene.site in ("1", "model", "1.mlp")}
 
 
 def test_what_is_left(model: Path) -> None:
@@ -105,7 +105,7 @@ def test_what_is_left(model: Path) -> None:
     vllm = levels(restricted(model, "vllm", EVERYTHING))
     assert (vllm["attention"], vllm["mlp"]) == ((2, 1), (160, 112, 64)), "no layer without one of its sublayers"
     plain = restricted(model, "transformers-plain", EVERYTHING[1:])
-    assert [gene.site for gene in plain.genes if gene.kind == "mlp"] == ["model"]
+    assert [gene.site for gene in plain.genes if gene.kind.name == "mlp"] == ["model"]
     assert levels(plain)["queries"] == (4, 2, 1), "6 heads do not go into a residual stream of 32, which Llama checks"
     pruning = levels(restricted(model, "torch-pruning", EVERYTHING[1:3]))
     assert pruning["queries"] == (4, 3, 2), "with one query head it does nothing, without a word"
@@ -124,7 +124,7 @@ def test_widths_of_a_stock_class_go_together(tmp_path: Path) -> None:
         {"kind": "block"},
     ]
     space = restricted(folder, "transformers-plain", genes, widths={"hidden": "magnitude", "repair": None})
-    assert {gene.kind: gene.levels for gene in space.genes if gene.site == "model"} == {
+    assert {gene.kind.name: gene.levels for gene in space.genes if gene.site == "model"} == {
         "attention": (4, 3, 2),
         "queries": (2, 1),
         "hidden": (96, 72),
@@ -178,7 +178,7 @@ def test_one_width_for_all_layers(model: Path) -> None:
     refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"kind": "mlp", "per": "model"}, "give 'levels'"),
         ({"kind": "mlp", "per": "model", "levels": [0]}, "narrows them"),
-        ({"kind": "sparsity", "per": "model", "levels": [0.5]}, "belongs to widths"),
+        ({"kind": "sparsity", "per": "model", "levels": [0.5]}, "per: Input should be"),
         ({"kind": "mlp", "per": "model", "levels": [[80], [60], [80], [80], [80]]}, "different levels"),
     )
     # Read back from states: what is gone says nothing of the width, and what differs counts in the mean.

@@ -16,8 +16,8 @@ from secateur.fitness.model.configuration import locate
 from secateur.fitness.subnets.weights import Weights
 from secateur.plans.checkpoint.gguf import write_gguf
 from secateur.plans.checkpoint.vocabulary import CASES, REST, of_gguf, of_tokenizer
-from secateur.space.costs import dense_state
 from secateur.space.errors import SecateurError
+from secateur.space.state import dense_state
 from tests.tiny import model_of
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,10 @@ from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
 from secateur.search.steps import AskTell, Pool, Steps
 from secateur.space.budget import Budget
-from secateur.space.build import structured_genes
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
 from secateur.space.space import Space
+from tests.genes import structured_genes
 from tests.tiny import ListJournal, anatomy_for
 
 POOL = Pool(16, 16)

@@ -24,12 +24,12 @@ from secateur.search.model.search import Options, Search
 from secateur.search.steps import AskTell, Batch, Pool, noted
 from secateur.search.sweep import Table
 from secateur.space.budget import Budget
-from secateur.space.build import sparsity_genes
 from secateur.space.evaluation import Evaluation
-from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.slopes import PASSES, Slopes
 from secateur.space.space import Space
+from secateur.space.treatments import Sparsity
+from tests.genes import sparsity_genes
 from tests.tiny import ListJournal, TableEvaluator, anatomy_for, tiny_recipe
 
 SHAPE = anatomy_for(num_hidden_layers=6)

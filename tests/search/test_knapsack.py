@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from secateur.search.model.knapsack import solve
 from secateur.search.sweep import Table, sweep
 from secateur.space.budget import parse_budgets
-from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
 from secateur.space.space import Space
+from tests.genes import hidden_gene, sparsity_genes, structured_genes
 from tests.tiny import LEVELS, TableEvaluator, anatomy_for, drop_space
 
 SHAPE = anatomy_for(num_hidden_layers=2)

@@ -23,13 +23,13 @@ from secateur.search.strategies.random import random_search
 from secateur.search.strategies.surrogate import surrogate, surrogate_front
 from secateur.search.warm import warm_front, warm_start
 from secateur.space.budget import parse_budgets
-from secateur.space.build import hidden_gene, sparsity_genes, structured_genes
 from secateur.space.costs import Additions
 from secateur.space.errors import SecateurError
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
 from secateur.space.space import Space
+from tests.genes import hidden_gene, sparsity_genes, structured_genes
 from tests.tiny import LEVELS, ListJournal, TableEvaluator, anatomy_for, best_by_force, drop_space
 
 POOL = Pool(8, 16)
@@ -409,7 +409,7 @@ def test_multipruner_goes_by_its_stages() -> None:
         changed = [space.genes[index] for index in genome.changed(best)]
         assert len(changed) == 1
         dropped = best.levels[space.genes.index(changed[0])] == len(changed[0].levels) - 1 and changed[0].drops
-        kinds.append("drop" if dropped else changed[0].kind)
+        kinds.append("drop" if dropped else changed[0].kind.name)
         genome = best
     order = ["drop", "mlp", "attention"]
     assert [order.index(kind) for kind in kinds] == sorted(order.index(kind) for kind in kinds)

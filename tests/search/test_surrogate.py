@@ -24,12 +24,12 @@ from secateur.search.strategies.surrogate import surrogate, surrogate_front
 from secateur.search.sweep import sweep
 from secateur.search.walk import walk_through
 from secateur.space.budget import Budget, parse_budgets
-from secateur.space.build import sparsity_genes, structured_genes
 from secateur.space.evaluation import Evaluation
-from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
 from secateur.space.space import Space
+from secateur.space.treatments import Sparsity
+from tests.genes import sparsity_genes, structured_genes
 from tests.search.quadratic import POOL, Quadratic, answered, masks
 from tests.tiny import LEVELS, ListJournal, anatomy_for, mixed_genes
 

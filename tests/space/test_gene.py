@@ -3,7 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateur.space.errors import SecateurError
-from secateur.space.gene import Gene, Sparsity, zeros_per_row
+from secateur.space.gene import Gene
+from secateur.space.kinds.mlp import MLP
+from secateur.space.kinds.sparsity import SPARSITY
+from secateur.space.treatments import Sparsity, zeros_per_row
 
 
 @given(st.integers(0, 199), st.integers(1, 300), st.integers(1, 20))
@@ -34,8 +37,8 @@ def test_parse_refuses(text: float | str) -> None:
 
 def test_levels_go_from_dense_to_smallest() -> None:
     with pytest.raises(SecateurError, match="dense to smallest"):
-        Gene("mlp", "0", (0, 48), ((0, -1),))
+        Gene(MLP, "0", (0, 48), ((0, -1),))
     with pytest.raises(SecateurError, match="at least two levels"):
-        Gene("mlp", "0", (48,), ((0, -1),))
+        Gene(MLP, "0", (48,), ((0, -1),))
     with pytest.raises(SecateurError, match="first sparsity level"):
-        Gene("sparsity", "0", (Sparsity(20), Sparsity(40)), ((0, 0),))
+        Gene(SPARSITY, "0", (Sparsity(20), Sparsity(40)), ((0, 0),))

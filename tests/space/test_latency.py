@@ -11,7 +11,6 @@ from secateur.operators.sampling import sized, uniform
 from secateur.search.model.knapsack import solve
 from secateur.search.sweep import Table
 from secateur.space.budget import parse_budgets
-from secateur.space.build import hidden_gene, structured_genes
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
 from secateur.space.latency import (
@@ -26,6 +25,7 @@ from secateur.space.latency import (
     table_from_json,
 )
 from secateur.space.space import Space
+from tests.genes import hidden_gene, structured_genes
 from tests.tiny import all_genes, anatomy_for
 
 WORKLOAD = Workload(1, 64, 10)

@@ -11,19 +11,14 @@ from hypothesis import strategies as st
 
 from secateur.operators.sampling import uniform
 from secateur.space.budget import parse_budgets
-from secateur.space.build import (
-    hidden_gene,
-    liked_multiple,
-    parse_layers,
-    sparsity_genes,
-    structured_genes,
-    width_levels,
-)
 from secateur.space.costs import Additions
 from secateur.space.errors import SecateurError
-from secateur.space.gene import Sparsity
 from secateur.space.genome import Genome
+from secateur.space.kinds.levels import liked_multiple, width_levels
+from secateur.space.kinds.settings import parse_layers
 from secateur.space.space import Space
+from secateur.space.treatments import Sparsity
+from tests.genes import hidden_gene, sparsity_genes, structured_genes
 from tests.tiny import LEVELS, all_genes, anatomy_for, drop_space, mixed_genes
 
 SHAPE = anatomy_for()
@@ -238,7 +233,7 @@ def test_shares_give_multiples_in_order(dense: int, shares: list[float], multipl
 )
 def test_widths_that_do_not_fit(kind: str, levels: tuple[float, ...], multiple_of: int, message: str) -> None:
     with pytest.raises(SecateurError, match=message):
-        structured_genes(SHAPE, kind, range(4), levels=levels, multiple_of=multiple_of)  # type: ignore[arg-type]
+        structured_genes(SHAPE, kind, range(4), levels=levels, multiple_of=multiple_of)
 
 
 def test_levels_layer_by_layer() -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ...space.anatomy import Anatomy
-from ...space.costs import BlockState
 from ...space.errors import SecateurError
+from ...space.state import BlockState
 from ..model.surgery import add_projection, narrow
 from .weights import Weights
 

@@ -8,7 +8,7 @@ from types import TracebackType
 import torch
 from torch import nn
 
-from ...space.costs import BlockState, dense_state
+from ...space.state import BlockState, dense_state
 from ..model.blocks import Blocks
 from ..model.surgery import add_projection, parent_of, set_size, stand_in
 from .weights import Weights

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from ...space.anatomy import Block, Linear, Sublayer, Tensor
-from ...space.costs import BlockState, dense_state
-from ...space.gene import DENSE
+from ...space.state import BlockState, dense_state
+from ...space.treatments import DENSE
 from ..cache import read_tensors
 from ..model.blocks import Blocks
 from ..widths.axes import copied, kept_positions, sliced

@@ -19,7 +19,7 @@ import transformers
 from torch import nn
 
 from ...space.anatomy import Anatomy
-from ...space.costs import LATENCIES, BlockState, dense_state
+from ...space.costs import LATENCIES
 from ...space.latency import (
     Entry,
     LatencyTable,
@@ -32,6 +32,7 @@ from ...space.latency import (
     monotone,
     table_from_json,
 )
+from ...space.state import BlockState, dense_state
 from ..cache import cache_folder, digest, read_json, usable, write_json
 from ..model.blocks import Blocks
 from ..subnets.materialise import materialised

@@ -137,18 +137,14 @@ def narrower_sublayers(space: Space) -> dict[int, set[tuple[str, Widths]]]:
     """Every narrower width that a sublayer can have in a space, by block."""
     wanted: dict[int, set[tuple[str, Widths]]] = {}
     for block in space.anatomy.blocks:
-        levels = {
-            gene.kind: [level for level in gene.levels if isinstance(level, int) and level]
-            for gene in space.genes
-            if gene.kind != "sparsity" and block.index in [index for index, _ in gene.members]
-        }
+        levels = {gene.kind.dimension: gene.counts for gene in space.genes if block.index in gene.blocks}
         attention = {
             ("attention", (groups, queries))
-            for groups in levels.get("attention", [block.kv_heads])
-            for queries in levels.get("queries", [block.queries])
+            for groups in levels.get("groups", (block.kv_heads,))
+            for queries in levels.get("queries", (block.queries,))
             if groups * queries < block.heads
         }
-        mlp = {("mlp", (channels, 0)) for channels in levels.get("mlp", []) if channels < block.channels}
+        mlp = {("mlp", (channels, 0)) for channels in levels.get("channels", ()) if channels < block.channels}
         wanted[block.index] = attention | mlp
     return wanted
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from ...space.anatomy import Anatomy, Linear
 from ...space.errors import SecateurError, suggest
-from ...space.gene import Sparsity
+from ...space.treatments import Sparsity
 from ..cache import read_tensors
 from ..subnets.recent import Recent
 from .nested import NESTED, Statistics, plane

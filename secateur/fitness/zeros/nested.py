@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from ...space.gene import STEPS, Sparsity, zeros_per_row
+from ...space.treatments import STEPS, Sparsity, zeros_per_row
 
 Group = Literal["row", "matrix"]
 NEVER = 255

@@ -7,8 +7,8 @@ zeros as its level asks for, or as there were if those are more.
 import torch
 
 from ...space.anatomy import Linear, Sublayer
-from ...space.costs import BlockState
-from ...space.gene import Sparsity, zeros_per_row
+from ...space.state import BlockState
+from ...space.treatments import Sparsity, zeros_per_row
 from ..subnets.weights import Weights, widths_of
 from .nested import NESTED
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ...space.anatomy import Block, Linear
-from ...space.gene import Sparsity
+from ...space.treatments import Sparsity
 from ..cache import cache_folder, digest, usable, write_tensors
 from ..model.blocks import Blocks
 from ..text import Sequences

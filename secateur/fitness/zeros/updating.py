@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from ...space.gene import Sparsity
+from ...space.treatments import Sparsity
 from .nested import Statistics, pattern_ranks
 
 DAMPING, ADMM_DAMPING = 0.01, 0.1

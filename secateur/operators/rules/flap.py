@@ -13,7 +13,7 @@ def flap(space: Space, scores: UnitScores) -> Genome:
 
     A sublayer keeps its smallest level above nothing at least, as in the authors' code.
     """
-    thresholds = sorted({one for row in scores for part in row for one in part})
+    thresholds = sorted({one for rows in scores.values() for row in rows for one in row})
     low, high = 0, len(thresholds) - 1
     found: Genome | None = None
     while low <= high:
@@ -31,14 +31,13 @@ def flap(space: Space, scores: UnitScores) -> Genome:
 def _over_threshold(space: Space, scores: UnitScores, threshold: float) -> Genome:
     levels = []
     for gene in space.genes:
-        if gene.kind not in ("attention", "mlp") or not gene.narrows:
+        if gene.kind.dimension not in scores or not gene.narrows:
             levels.append(0)
             continue
         # One width for several layers: as many as they want on average.
-        rows = [scores[block][gene.kind == "mlp"] for block, _ in gene.members]
+        rows = [scores[gene.kind.dimension][block] for block in gene.blocks]
         wanted = sum(one >= threshold for row in rows for one in row) / len(rows)
-        kept = [int(level) for level in gene.levels if isinstance(level, int) and level]
-        enough = [index for index, level in enumerate(kept) if level >= wanted]
+        enough = [index for index, level in enumerate(gene.counts) if level >= wanted]
         levels.append(enough[-1])
     return space.canonical(Genome(tuple(levels)))
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ...space.errors import SecateurError
-from ...space.gene import Gene
+from ...space.gene import Gene, nearest_level
 from ...space.genome import Genome
 from ...space.space import Space
-from ..sampling import from_shares, nearest_level
+from ..sampling import from_shares
 
 Profile = Callable[[Gene, float], float]
 """(gene, base sparsity) -> share of zeros of that gene."""
@@ -16,7 +16,7 @@ Profile = Callable[[Gene, float], float]
 
 def sparse(space: Space) -> list[Gene]:
     """The sparsity genes of a space."""
-    return [gene for gene in space.genes if gene.kind == "sparsity"]
+    return [gene for gene in space.genes if "zeros" in gene.features]
 
 
 def scaled(space: Space, share: Profile, rng: np.random.Generator) -> Genome:
@@ -26,7 +26,7 @@ def scaled(space: Space, share: Profile, rng: np.random.Generator) -> Genome:
         SecateurError: no base sparsity does.
     """
     for base in np.arange(0.0, 1.0, 0.005).tolist():
-        shares = [min(1.0, max(0.0, share(g, base))) if g.kind == "sparsity" else 0.0 for g in space.genes]
+        shares = [min(1.0, max(0.0, share(g, base))) if "zeros" in g.features else 0.0 for g in space.genes]
         levels = tuple(nearest_level(g, s) for g, s in zip(space.genes, shares, strict=True))
         if space.feasible(space.canonical(Genome(levels))):
             return from_shares(space, shares, rng)

@@ -1,18 +1,24 @@
 """What a rule is: a genome from statistics of the dense model, without search."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from ...space.gene import Feature, features_of
 from ...space.genome import Genome
 from ...space.space import Space
 
-Feature = Literal["drops", "widths", "zeros"]
-"""What genes can do to a model: drop sublayers or blocks, narrow them, set weights to zero."""
-UnitScores = Sequence[tuple[Sequence[float], Sequence[float]]]
-"""For each block the scores of its KV groups and of its channels."""
+UnitScores = Mapping[str, Sequence[Sequence[float]]]
+"""By dimension ("groups", "channels"), for each block the scores of its units."""
+WHY: Mapping[Feature, str] = {
+    "zeros": "makes a sparsity profile; the recipe has no sparsity genes",
+    "widths": "narrows sublayers; the recipe has no widths",
+    "drops": "drops blocks; the recipe has no genes that drop",
+    "stream": "narrows the residual stream; the recipe has no genes that do",
+}
+"""Why a rule that is about a feature does not apply."""
 
 
 class Statistics(Protocol):
@@ -52,10 +58,4 @@ class Rule:
 
     def unfit(self, space: Space) -> str:
         """Why it does not apply, where the space has no genes of what it is about; else empty."""
-        if self.about == "zeros" and not any(gene.kind == "sparsity" for gene in space.genes):
-            return "makes a sparsity profile; the recipe has no sparsity genes"
-        if self.about == "widths" and not any(gene.narrows for gene in space.genes):
-            return "narrows sublayers; the recipe has no widths"
-        if self.about == "drops" and not any(gene.drops for gene in space.genes):
-            return "drops blocks; the recipe has no genes that drop"
-        return ""
+        return "" if self.about in features_of(space.genes) else WHY[self.about]

@@ -3,10 +3,9 @@
 import numpy as np
 
 from ...space.errors import SecateurError
-from ...space.gene import Sparsity
+from ...space.gene import nearest_level
 from ...space.genome import Genome
 from ...space.space import Space
-from ..sampling import nearest_level
 from .profiles import sparse
 from .rule import Rule, Statistics
 
@@ -16,9 +15,9 @@ def uniform_sparsity(space: Space) -> Genome:
 
     Uniform means uniform: where no level lies on the budget, what is left over is not given back.
     """
-    shares = sorted({level.share for gene in sparse(space) for level in gene.levels if isinstance(level, Sparsity)})
+    shares = sorted({level.share for gene in sparse(space) for level in gene.treatments})
     for share in shares:
-        levels = [nearest_level(g, share) if g.kind == "sparsity" else 0 for g in space.genes]
+        levels = [nearest_level(g, share) if "zeros" in g.features else 0 for g in space.genes]
         genome = space.canonical(Genome(tuple(levels)))
         if space.feasible(genome):
             return genome

@@ -25,7 +25,7 @@ def _width_level(gene: Gene, share: float) -> int:
     """The level that keeps nearest to `share`, dropped not among them; dense for genes that do not narrow."""
     if not gene.narrows:
         return 0
-    kept = [level for level in gene.levels if isinstance(level, int) and level]
+    kept = gene.counts
     return min(range(len(kept)), key=lambda level: (abs(kept[level] / kept[0] - share), level))
 
 

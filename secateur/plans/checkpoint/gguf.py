@@ -15,9 +15,10 @@ from torch import nn
 from ...fitness.subnets.materialise import kept_blocks, smaller_weights
 from ...fitness.subnets.weights import Weights
 from ...space.anatomy import Anatomy, Block
-from ...space.costs import BlockState
 from ...space.errors import SecateurError, StorageError
+from ...space.gene import features_of
 from ...space.space import Space
+from ...space.state import BlockState
 from .vocabulary import Entry
 
 ARCHITECTURES = {"llama": "deci", "mistral": "deci", "qwen2": "deci", "qwen3": "openelm"}
@@ -87,14 +88,17 @@ def check_space(space: Space, config: Mapping[str, Any]) -> None:
     """Raises SecateurError where not every genome could be written, before anything is searched."""
     check_model(space.anatomy, config)
     openelm = ARCHITECTURES[space.anatomy.family] == "openelm"
-    if any(gene.kind == "hidden" for gene in space.genes):
+    if "stream" in features_of(space.genes):
         raise SecateurError("gguf: a narrower residual width is not written; leave the hidden gene out")
     if space.additions.bias:
         check_biases(space.anatomy)
-    dropping = [gene for gene in space.genes if gene.kind in ("attention", "block") and gene.drops]
-    if openelm and any(gene.kind == "attention" for gene in dropping):
+    silenced = [
+        frozenset().union(*(gene.kind.silences(gene, level) for level in range(len(gene.levels))))
+        for gene in space.genes
+    ]
+    if openelm and any({branch for _, branch in places} == {"attention"} for places in silenced):
         raise SecateurError("gguf: openelm has no layers without attention; leave 0 out of attention's levels")
-    if any(gene.members[0][0] == 0 for gene in dropping):
+    if any((0, "attention") in places for places in silenced):
         raise SecateurError(f"gguf: {FIRST}; leave keep_first_attention as it is")
 
 

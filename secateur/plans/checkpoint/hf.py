@@ -34,8 +34,8 @@ from ...fitness.subnets.materialise import (
 )
 from ...fitness.subnets.weights import Weights
 from ...space.anatomy import Anatomy
-from ...space.costs import BlockState
 from ...space.errors import StorageError
+from ...space.state import BlockState
 from ..plan import Plan
 from .card import card
 

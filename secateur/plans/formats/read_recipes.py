@@ -6,7 +6,7 @@ from typing import Any
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
-from ...space.gene import Sparsity
+from ...space.treatments import Sparsity
 from ..changes import Changes, Unit, dropped, located, share
 from ..features import OTHER_ORDER
 

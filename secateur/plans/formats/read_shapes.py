@@ -6,7 +6,7 @@ from typing import Any
 
 from ...space.anatomy import Anatomy, Block
 from ...space.errors import SecateurError, suggest
-from ...space.gene import Sparsity
+from ...space.treatments import Sparsity
 from ..changes import Changes, Unit, located
 from .read_units import named_levels
 

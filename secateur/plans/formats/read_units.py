@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
-from ...space.gene import STEPS
+from ...space.treatments import STEPS
 from ..changes import Changes, Unit, dropped, located, share
 from ..features import OTHER_ORDER
 

@@ -7,7 +7,7 @@ import json
 
 import yaml
 
-from ...space.costs import BlockState
+from ...space.state import BlockState
 from ..features import Source
 from .sparsity import Files
 

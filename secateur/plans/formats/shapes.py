@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ...space.anatomy import Block
-from ...space.costs import BlockState
+from ...space.state import BlockState
 from ..features import Source
 from .sparsity import Files, snippet
 

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from ...space.anatomy import Linear
-from ...space.gene import STEPS, Sparsity
+from ...space.treatments import STEPS, Sparsity
 from ..features import OTHER_ORDER, Source
 
 Files = dict[str, str | bytes]

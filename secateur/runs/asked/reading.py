@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...space.errors import SecateurError
+from ...space.kinds.table import KINDS
 from ...space.settings import UNKNOWN
 from .located import located
-from .recipe import Recipe
+from .recipe import OF_ALL_KINDS, Recipe
 from .settings import EACH, ONE, TrainingSettings
 from .values import apply, read_values
 
@@ -40,7 +41,9 @@ def kept_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         SecateurError: it is none.
     """
     changed: dict[str, Any] = dict(values)
-    model = changed.get("model")
+    genes, model = changed.get("genes"), changed.get("model")
+    if isinstance(genes, list | tuple):
+        changed["genes"] = [_without_strangers(one) for one in genes]
     if isinstance(model, Mapping) and "saved_dtype" not in model:
         changed["model"] = {**model, "saved_dtype": model.get("dtype", "float32")}
 
@@ -54,6 +57,16 @@ def kept_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         if isinstance(training, Mapping):
             changed["training"] = {**training, "text": without_prefix(training.get("text"))}
     return make_recipe(changed, where)
+
+
+def _without_strangers(values: Any) -> Any:
+    """A section of genes without settings of other kinds, where these say nothing."""
+    kind = values.get("kind") if isinstance(values, Mapping) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        return values
+    own = KINDS[kind].settings.model_fields
+    plain = OF_ALL_KINDS.items()
+    return {key: value for key, value in values.items() if key in own or (key, value) not in plain}
 
 
 def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -10,18 +11,18 @@ import yaml
 from pydantic import Field, model_validator
 
 from ...files import is_name
-from ...operators.rules.rule import Feature
 from ...operators.rules.table import RULES
 from ...search.strategies.table import STRATEGIES, AnyStrategy
 from ...search.warm import is_plan_file
 from ...space.costs import LATENCIES
 from ...space.errors import SecateurError, suggest
+from ...space.gene import Feature
+from ...space.kinds.table import AnyGenes
 from ...space.objective import parse_objectives
 from ...space.settings import Positive, Settings
 from .settings import (
     Effort,
     FrontSettings,
-    GeneSettings,
     LatencySettings,
     ModelSettings,
     ScoreName,
@@ -31,6 +32,8 @@ from .settings import (
     WidthsSettings,
 )
 
+OF_ALL_KINDS: Mapping[str, object] = {"layers": "all", "levels": [], "multiple_of": None, "per": "linear", "group": 1}
+"""Settings that genes of every kind once had; in recipes that runs and plans keep, and in what names a recipe."""
 TRAINING = "training"
 """The name of the text that candidates are trained on."""
 
@@ -51,7 +54,7 @@ class Recipe(Settings):
     model: ModelSettings
     calibration: TextSettings
     held_out: tuple[TextSettings, ...] = ()
-    genes: Annotated[tuple[GeneSettings, ...], Field(min_length=1)]
+    genes: Annotated[tuple[AnyGenes, ...], Field(min_length=1)]
     budgets: dict[str, str | int | float] = Field(default_factory=dict)
     target: str | None = None
     context: Positive = 2048
@@ -86,13 +89,13 @@ class Recipe(Settings):
             raise ValueError("held_out: an interval needs at least 2 sequences of each text")
         if len(set(titles)) != len(titles):
             raise ValueError("held_out: two texts have the same name; set 'name' on one of them")
-        kinds = {gene.kind for gene in self.genes}
-        if self.score in ("hidden_error", "kl_full") and "hidden" in kinds:
+        features = self.features()
+        if self.score in ("hidden_error", "kl_full") and "stream" in features:
             raise ValueError(
                 f"score: {self.score} needs residual streams of one width, and the recipe has a hidden gene; use kl"
             )
-        rotated = "hidden" in kinds and self.widths.hidden == "pca"
-        if self.pruner in ("sparsegpt", "admm") and "sparsity" in kinds and rotated:
+        rotated = "stream" in features and self.widths.hidden == "pca"
+        if self.pruner in ("sparsegpt", "admm") and "zeros" in features and rotated:
             raise ValueError(
                 f"pruner: {self.pruner} updates weights of an unrotated residual stream; use wanda, ria or magnitude, "
                 "or widths: {hidden: magnitude}"
@@ -129,7 +132,6 @@ class Recipe(Settings):
             objectives = parse_objectives(self.objectives)
         except SecateurError as error:
             raise ValueError(str(error)) from None
-        kinds = {gene.kind for gene in self.genes}
         if len(objectives) == 1:
             own = objectives[0].name in get_args(ScoreName)
             raise ValueError(
@@ -140,7 +142,7 @@ class Recipe(Settings):
             raise ValueError("score: objectives say what is scored; leave it out")
         if len(objectives) > 1 and not any(objective.is_cost for objective in objectives) and not self.budgets:
             raise ValueError("objectives: the dense model is best in all of these; add a cost such as parameters")
-        if "hidden" in kinds and {"kl_full", "hidden_error"} & set(self.objectives):
+        if "stream" in self.features() and {"kl_full", "hidden_error"} & set(self.objectives):
             raise ValueError("objectives: kl_full and hidden_error need residual streams of one width; use kl")
         unknown = sorted(set(self.reference) - set(self.objectives))
         if unknown:
@@ -170,7 +172,7 @@ class Recipe(Settings):
             raise ValueError(
                 "latency: a device is named, but nothing is said about latency; add it to 'objectives' or 'budgets'"
             )
-        if {gene.kind for gene in self.genes} == {"sparsity"} and wanted:
+        if self.features() == {"zeros"} and wanted:
             raise ValueError(
                 f"latency: '{wanted[0]}' does not change with zeros in dense matrices, and the recipe has only "
                 "sparsity genes; add genes that narrow or drop"
@@ -247,9 +249,13 @@ class Recipe(Settings):
         names = () if self.baselines == "all" else self.baselines
         return {Path(name).stem: name for name in names if is_plan_file(name)}
 
+    def features(self) -> frozenset[Feature]:
+        """What its genes can do, as far as it says."""
+        return frozenset(feature for gene in self.genes for feature in gene.features())
+
     def wanted_baselines(self) -> tuple[str, ...]:
         """Those by rule or search that apply to the kinds of genes the recipe has."""
-        features: set[Feature | None] = {None, *(feature for gene in self.genes for feature in gene.features)}
+        features: set[Feature | None] = {None, *self.features()}
         # A front is compared with lines of the same rule in several sizes, and with random search.
         front = bool(self.objectives)
         apply = [name for name, rule in RULES.items() if rule.about in features and (rule.line or not front)]
@@ -270,6 +276,7 @@ class Recipe(Settings):
         unused |= {"target"} if self.target is None else set()
         unused |= {"objectives", "reference", "front"} if not self.objectives else set()
         values = {name: value for name, value in values.items() if name not in unused}
+        values["genes"] = [{**OF_ALL_KINDS, **gene} for gene in values["genes"]]
         texts = [values["calibration"], *values["held_out"]]
         stages = values["training"]["stages"] if self.training is not None else []
         new = [(values["strategy"], "race"), *((text, "positions") for text in texts), *((s, "steps") for s in stages)]

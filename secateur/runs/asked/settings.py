@@ -1,14 +1,10 @@
 """The settings of a recipe, section by section: frozen values that refuse what does not fit them."""
 
-import math
-import re
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from ...operators.rules.rule import Feature
 from ...space.settings import Positive, Settings
 
 ONE, EACH = "one", "each"
@@ -72,88 +68,6 @@ class TextSettings(Settings):
     def title(self) -> str:
         """`name`, or the last part of the source."""
         return self.name or Path(self.source.split(":")[-1]).stem
-
-
-Level = int | float | str
-
-
-class GeneSettings(Settings):
-    """Genes of one kind over `layers`.
-
-    `levels`: for sparsity, shares of zeros and patterns; for `attention` (KV groups), `queries` (query heads per KV
-    group), `mlp` (channels) and `hidden` (residual width, one gene for the model), what is kept: counts, shares, 0 for
-    dropped, or a text such as "step 128" or "5 levels to 0.25"; one list for all layers or one for each. Attention and
-    MLP without levels are kept or dropped. `multiple_of` rounds kept shares; null: channels and the residual width to
-    64, or the next divisor of it that the dimension allows. `per` and `group` are for
-    sparsity: a gene for each linear, sublayer, block or group of blocks; `per: model` is one width for all layers.
-    """
-
-    kind: Literal["attention", "queries", "mlp", "block", "hidden", "sparsity"]
-    layers: str | tuple[int, ...] = "all"
-    levels: str | tuple[Level | tuple[Level, ...], ...] = ()
-    multiple_of: Positive | None = None
-    per: Literal["linear", "sublayer", "block", "group", "model"] = "linear"
-    group: Positive = 1
-
-    @field_validator("levels", mode="before")
-    @classmethod
-    def _readable(cls, value: object) -> str | tuple[Level | tuple[Level, ...], ...]:
-        """One message for what is no list of levels; a union of types would give one for each of its members."""
-
-        def one(level: object) -> Level:
-            if isinstance(level, bool) or not isinstance(level, int | float | str):
-                shown = level if level is None or isinstance(level, bool) else f"that is a {type(level).__name__}"
-                raise ValueError(f"cannot read level {shown}; write counts, shares, or one list of them per layer")
-            if len(str(level)) > 40 or (isinstance(level, float) and not math.isfinite(level)):
-                raise ValueError(f"cannot read level {str(level)[:40]}; write a count or a share")
-            return level
-
-        if isinstance(value, str):
-            return value
-        if not isinstance(value, list | tuple):
-            raise ValueError("write a list of levels, or a text such as 'step 128'")
-        return tuple(tuple(map(one, level)) if isinstance(level, list | tuple) else one(level) for level in value)
-
-    @model_validator(mode="after")
-    def _fits_kind(self) -> "GeneSettings":
-        if self.kind == "sparsity" and (not self.levels or isinstance(self.levels, str)):
-            raise ValueError("sparsity genes need a list of 'levels', such as [0.4, 0.5, 0.6] or ['2:4']")
-        if self.kind == "sparsity" and any(isinstance(level, tuple) for level in self.levels):
-            raise ValueError("sparsity genes take one list of 'levels'; give layers that differ genes of their own")
-        if self.kind in ("queries", "hidden") and not self.levels:
-            raise ValueError(f"{self.kind} genes need 'levels', such as [1.0, 0.75, 0.5]")
-        if self.kind == "block" and self.levels:
-            raise ValueError("a block is kept or dropped: genes of kind block take no 'levels'")
-        if self.kind == "hidden" and self.layers != "all":
-            raise ValueError("the residual width is one gene for the model: genes of kind hidden take no 'layers'")
-        if self.multiple_of not in (None, 1) and (self.kind in ("sparsity", "block") or not self.levels):
-            raise ValueError(f"'multiple_of' belongs to widths, not to {self.kind} without 'levels' of width")
-        if not isinstance(self.levels, str) and any(isinstance(level, tuple) for level in self.levels):
-            numbers = [int(n) for n in re.findall(r"\d+", str(self.layers))]
-            if any(second <= first for first, second in pairwise(numbers)):
-                raise ValueError("with one list of levels per layer, write 'layers' in ascending order, each once")
-        if self.kind != "sparsity" and (self.per not in ("linear", "model") or self.group != 1):
-            raise ValueError(f"'per' and 'group' belong to sparsity genes, not to {self.kind}")
-        if self.kind == "sparsity" and self.per == "model":
-            raise ValueError("per: model belongs to widths; sparsity has linear, sublayer, block and group")
-        if self.per == "model" and (self.kind in ("block", "hidden") or not self.levels):
-            raise ValueError("per: model is one width for all layers: give 'levels' to attention, queries or mlp")
-        if (self.per == "group") != (self.group > 1):
-            raise ValueError("write per: group together with group: K, K at least 2")
-        return self
-
-    @property
-    def narrows(self) -> bool:
-        """Whether it can ask for narrower sublayers or a narrower residual stream."""
-        return self.kind != "sparsity" and bool(self.levels)
-
-    @property
-    def features(self) -> set[Feature]:
-        """What its genes can do to a model, as far as the recipe says."""
-        found: set[Feature] = {"widths"} if self.narrows else set()
-        if self.kind in ("attention", "mlp", "block"):
-            found.add("drops")
-        return found | ({"zeros"} if self.kind == "sparsity" else set())
 
 
 class WidthsSettings(Settings):

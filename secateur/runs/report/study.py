@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ...space.errors import StorageError
 from ...space.evaluation import Evaluation
-from ...space.gene import Gene, Sparsity
+from ...space.gene import Gene
 from ...space.objective import Objective, parse_objectives
 from ...space.space import Space
 from ..record.folder import RunFolder
@@ -90,11 +90,11 @@ def _trial(space: Space, objectives: tuple[Objective, ...], parts: list[Evaluati
 
 def _value(gene: Gene, level: int) -> float | int:
     value = gene.levels[level]
-    return float(value.share) if isinstance(value, Sparsity) else value
+    return value if isinstance(value, int) else gene.removed(level)
 
 
 def _distribution(gene: Gene) -> BaseDistribution:
     first, last = _value(gene, 0), _value(gene, len(gene.levels) - 1)
-    if gene.kind == "sparsity":
+    if gene.treatments:
         return FloatDistribution(float(first), float(last))
     return IntDistribution(int(last), int(first))

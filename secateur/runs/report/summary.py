@@ -9,6 +9,7 @@ from scipy import stats
 from ...plans.plan import MeasuredLatency, ModelIdentity, Plan, Score, TextIdentity, WidthIdentity, layers, residual
 from ...space.evaluation import Evaluation, mean_and_error, merged
 from ...space.families.table import saved_dtype
+from ...space.gene import features_of
 from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
@@ -301,10 +302,11 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
     """The neutral plan of one row of the comparison."""
     recipe, journal = folder.recipe, folder.journal
     orders = journal.fact("orders")
+    features = features_of(space.genes)
     widths = WidthIdentity(**recipe.widths.model_dump()) if orders is not None else None
-    if widths is not None and not any(gene.kind == "hidden" for gene in space.genes):
+    if widths is not None and "stream" not in features:
         widths = widths.model_copy(update={"hidden": None})
-    sparse, states = any(gene.kind == "sparsity" for gene in space.genes), space.states(row.genome)
+    states = space.states(row.genome)
     return Plan(
         name=row.name,
         model=ModelIdentity(
@@ -314,7 +316,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
             dtype=saved_dtype(recipe.model.saved_dtype, journal.fact("config") or {}),
             layers=len(space.anatomy.blocks),
         ),
-        pruner=recipe.pruner if sparse else None,
+        pruner=recipe.pruner if "zeros" in features else None,
         widths=widths,
         hidden=residual(space.anatomy, states, orders),
         layers=layers(space.anatomy, states, orders),

@@ -14,10 +14,10 @@ from ...operators.sampling import ends, from_states, limited
 from ...plans.reading import read_states
 from ...search.archive import Goal
 from ...search.warm import GOOD_RULES, is_plan_file
-from ...space.costs import BlockState
 from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.space import Space
+from ...space.state import BlockState
 from ..asked.recipe import Recipe
 from ..record.journal import Journal
 

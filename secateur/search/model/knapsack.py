@@ -57,7 +57,7 @@ def solve(space: Space, table: Table, cells: int = CELLS) -> Genome:
     check_clusters(space)
     if not space.budgets:
         return space.dense
-    hidden = next((index for index, gene in enumerate(space.genes) if gene.kind == "hidden"), None)
+    hidden = space.everywhere
     if hidden is None:
         return _given_back(space, table, space.canonical(_solve(space, table, space.dense, cells)))
     solutions, reason = [], SecateurError("")
@@ -148,7 +148,7 @@ def _clusters(space: Space) -> list[list[int]]:
             block = parent[block]
         return block
 
-    local = [(index, gene) for index, gene in enumerate(space.genes) if gene.kind != "hidden"]
+    local = [(index, gene) for index, gene in enumerate(space.genes) if not gene.kind.everywhere]
     for _, gene in local:
         for block, _ in gene.members[1:]:
             parent[root(block)] = root(gene.members[0][0])
@@ -164,8 +164,8 @@ def _branches(space: Space, table: Table, base: Genome, cluster: list[int]) -> l
     A branch costs what it costs with its free genes at their smallest, relative to `base` (so: less than nothing); a
     level of a free gene costs what it adds to that.
     """
-    structural = [i for i in cluster if space.genes[i].kind != "sparsity"]
-    free = [i for i in cluster if space.genes[i].kind == "sparsity"]
+    structural = [i for i in cluster if not space.genes[i].kind.free]
+    free = [i for i in cluster if space.genes[i].kind.free]
     dense = _costs(space, base)
     branches: dict[Genome, _Branch] = {}
     for levels in itertools.product(*(range(len(space.genes[i].levels)) for i in structural)):
@@ -200,7 +200,7 @@ def _branches(space: Space, table: Table, base: Genome, cluster: list[int]) -> l
 def check_clusters(space: Space) -> None:
     """Raises SecateurError when too many structured genes hang together for the knapsack to try their combinations."""
     for cluster in _clusters(space):
-        combinations = math.prod(len(space.genes[i].levels) for i in cluster if space.genes[i].kind != "sparsity")
+        combinations = math.prod(len(space.genes[i].levels) for i in cluster if not space.genes[i].kind.free)
         if combinations > ASSIGNMENTS:
             raise SecateurError(
                 f"knapsack: {combinations} combinations of structured genes hang on {space.genes[cluster[0]].key}; "

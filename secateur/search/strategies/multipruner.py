@@ -22,7 +22,8 @@ from ..problem import Problem, fewest
 from ..steps import Batch, Pool, Steps, best_of
 from ..strategy import Strategy
 
-STAGES = (("drop", 0.44), ("mlp", 0.52), ("attention", 0.04))
+STAGES = (("drop", 0.44), ("channels", 0.52), ("heads", 0.04))
+DIMENSIONS = {"channels": ("channels",), "heads": ("groups", "queries")}
 Moves = dict[int, Genome]
 """Genome after one change, by the gene that it changes."""
 
@@ -117,15 +118,15 @@ def _missing(space: Space, genome: Genome, done: float) -> float:
 
 
 def _moves(space: Space, genome: Genome, kind: str) -> Moves:
-    """Changes of a kind: "drop" a sublayer or block, or make an MLP or an attention one level narrower."""
+    """Changes of a kind: "drop" a sublayer or block, or keep one level fewer "channels" or "heads"."""
     active, moves = space.active(genome), {}
-    kinds = {"drop": ("attention", "mlp", "block"), "mlp": ("mlp",), "attention": ("attention", "queries")}[kind]
     for index, gene in enumerate(space.genes):
         level = genome.levels[index]
-        if gene.kind not in kinds or not active[index] or level == len(gene.levels) - 1:
+        if not active[index] or level == len(gene.levels) - 1:
             continue
-        if kind == "drop" and gene.drops:
-            moves[index] = space.canonical(genome.with_level(index, len(gene.levels) - 1))
-        elif kind != "drop" and gene.narrows and gene.levels[level + 1]:
+        if kind == "drop":
+            if gene.drops:
+                moves[index] = space.canonical(genome.with_level(index, len(gene.levels) - 1))
+        elif gene.kind.dimension in DIMENSIONS[kind] and gene.narrows and gene.levels[level + 1]:
             moves[index] = space.canonical(genome.with_level(index, level + 1))
     return moves

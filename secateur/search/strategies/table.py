@@ -7,8 +7,8 @@ from typing import Annotated, cast
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from ...operators.rules.rule import Feature
 from ...space.errors import suggest
+from ...space.gene import Feature
 from ..strategy import Strategy
 
 

@@ -1,0 +1,1 @@
+"""Kinds of genes, one a file; `table` has them by name."""

@@ -1,0 +1,34 @@
+"""How many query heads are kept in each KV group."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from .settings import Levels, WidthSettings, check_ascending
+from .sublayer import SublayerKind
+
+
+class QueriesSettings(WidthSettings):
+    """Query heads kept in each KV group of `layers`, as in `WidthSettings`, but never none."""
+
+    kind: Literal["queries"] = "queries"
+    levels: Levels = ()
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> "QueriesSettings":
+        if not self.levels:
+            raise ValueError("queries genes need 'levels', such as [1.0, 0.75, 0.5]")
+        check_ascending(self.layers, self.levels)
+        return self
+
+
+QUERIES = SublayerKind(
+    name="queries",
+    dimension="queries",
+    branch="attention",
+    unit="query heads per KV group (the same number is kept in every group)",
+    field="queries",
+    full=lambda block: block.queries,
+    settings=QueriesSettings,
+    droppable=False,
+)

@@ -1,0 +1,74 @@
+"""What is done to the weights of a linear, and what that leaves of them."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from .errors import SecateurError
+
+STEPS = 200
+"""Unstructured sparsity is counted in steps of 1/200, so that one byte says at which step a weight dies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sparsity:
+    """A share of zero weights in a linear: `steps` of half a per cent, or `keep` non-zeros of every `of` inputs."""
+
+    steps: int = 0
+    keep: int = 0
+    of: int = 0
+
+    @classmethod
+    def parse(cls, value: "float | int | str") -> "Sparsity":
+        """Reads 0.5, "50%" or "2:4".
+
+        Raises:
+            SecateurError: not a share in [0, 1) in steps of 0.005, nor an N:M pattern with 0 < N < M <= 16.
+        """
+        text = str(value).strip()
+        pattern = re.fullmatch(r"([0-9]{1,4}):([0-9]{1,4})", text)
+        if pattern:
+            keep, of = int(pattern[1]), int(pattern[2])
+            if not 0 < keep < of <= 16:
+                raise SecateurError(f"sparsity pattern '{text}': N:M needs 0 < N < M <= 16, such as 2:4")
+            return cls(keep=keep, of=of)
+        try:
+            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            share = math.nan
+        if not math.isfinite(share):
+            raise SecateurError(
+                f"sparsity level '{text[:40]}': expected a share such as 0.5 or a pattern such as 2:4"
+            ) from None
+        steps = round(share * STEPS)
+        if not 0 <= steps < STEPS or abs(share * STEPS - steps) > 1e-6:
+            raise SecateurError(f"sparsity level '{text}': shares go from 0 to 0.995 in steps of {1 / STEPS}")
+        return cls(steps=steps)
+
+    @property
+    def share(self) -> float:
+        """Of zero weights, in [0, 1)."""
+        return 1 - self.keep / self.of if self.of else self.steps / STEPS
+
+    def zeros(self, outputs: int, inputs: int) -> int:
+        """Exact number of zero weights in a linear: the same number in every output row."""
+        if self.of:
+            return outputs * inputs // self.of * (self.of - self.keep)
+        return outputs * zeros_per_row(self.steps, inputs)
+
+    def __bool__(self) -> bool:
+        return bool(self.steps or self.of)
+
+    def __str__(self) -> str:
+        return f"{self.keep}:{self.of}" if self.of else f"{self.steps / STEPS:.3f}"
+
+    def to_json(self) -> float | str:
+        return str(self) if self.of else self.steps / STEPS
+
+
+def zeros_per_row(steps: int, inputs: int) -> int:
+    """Zeros in a row of `inputs` weights at an unstructured sparsity of `steps`/200, rounded to the nearest."""
+    return (2 * steps * inputs + STEPS) // (2 * STEPS)
+
+
+DENSE = Sparsity()
