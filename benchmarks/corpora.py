@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.setup import MODEL, console, table_of
 from secateur.fitness.model.checkpoint import load_model, load_tokenizer
-from secateur.fitness.scores.built_in import cross_entropy
+from secateur.fitness.scores.cross_entropy import cross_entropy
 from secateur.fitness.sources import PACKAGED, documents
 from secateur.fitness.text import windows_after_a_third
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 import secateur
 from benchmarks.setup import console, smollm2, table_of
-from secateur.fitness.scores.built_in import cross_entropy
+from secateur.fitness.scores.cross_entropy import cross_entropy
 from secateur.runs.problem import space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.report.tables import print_front

@@ -11,7 +11,8 @@ import torch
 import secateur
 from secateur.fitness.model.blocks import Blocks
 from secateur.fitness.model.checkpoint import anatomy_of, load_model, load_tokenizer, model_digest
-from secateur.fitness.scores.built_in import predicted, score
+from secateur.fitness.scores.built_in import score
+from secateur.fitness.scores.rows import predicted
 from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.text import NOT_MASKED, Sequences, masked
 from secateur.space.errors import SecateurError

@@ -16,7 +16,7 @@ from secateur.search.loop import Allowance
 from secateur.search.steps import Steps
 from secateur.space.anatomy import Anatomy
 from secateur.space.evaluation import Evaluation
-from secateur.space.families.table import ENCODERS, FAMILIES, anatomy
+from secateur.space.families.table import FAMILIES, anatomy
 from secateur.space.gene import Gene
 from secateur.space.genome import Genome
 from secateur.space.space import Space
@@ -51,7 +51,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
 }
 NO_GROUPS = ("opt", "gpt2", "gpt_neox", "bert", "roberta")
 FAMILY_NAMES = tuple(sorted(FAMILIES))
-CAUSAL_NAMES = tuple(name for name in FAMILY_NAMES if name not in ENCODERS)
+CAUSAL_NAMES = tuple(name for name in FAMILY_NAMES if not FAMILIES[name].encoder)
 
 
 def config_of(family: str, **changes: Any) -> Any:
@@ -69,7 +69,7 @@ def config_of(family: str, **changes: Any) -> Any:
 def model_of(family: str, seed: int = 0, **changes: Any) -> Any:
     """A tiny random model whose norms are not all ones, so that forgetting one is seen."""
     torch.manual_seed(seed)
-    auto = AutoModelForMaskedLM if family in ENCODERS else AutoModelForCausalLM
+    auto = AutoModelForMaskedLM if FAMILIES[family].encoder else AutoModelForCausalLM
     model = auto.from_config(config_of(family, **changes)).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -199,7 +199,7 @@ def save_tiny(folder: Path, family: str = "llama", **changes: Any) -> Path:
 
     vocabulary = {name: index for index, name in enumerate(["<pad>", "<s>", "</s>", *WORDS])}
     special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
-    if family in ENCODERS:
+    if FAMILIES[family].encoder:
         # The last word makes room.
         vocabulary = {**{name: index for name, index in vocabulary.items() if name != WORDS[-1]}, "<mask>": 95}
         special |= {"mask_token": "<mask>", "cls_token": "<s>", "sep_token": "</s>"}

@@ -13,7 +13,7 @@ import transformers
 
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
-from ..space.families.table import anatomy, saved_dtype
+from ..space.families.table import FAMILIES, anatomy, saved_dtype
 from ..space.genome import Genome
 from ..space.latency import LatencyTable, Measured, Workload
 from ..space.space import Space
@@ -287,9 +287,7 @@ def open_bench(
     for request in requests:
         if request.positions is not None:
             texts[request.title] = thinned(texts[request.title], request.positions, seed)
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and shape.family == "roberta":
-        positions -= config["pad_token_id"] + 1  # where its positions begin
+    positions = FAMILIES[shape.family].positions(config)
     for title, text in texts.items():
         if positions is not None and text.length > positions:
             raise SecateurError(f"text '{title}': length {text.length} is more than the model's {positions} positions")

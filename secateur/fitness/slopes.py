@@ -16,17 +16,19 @@ ever stored: what leaves a linear is one number for each gene and level.
 import math
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from ..space.errors import SecateurError
 from ..space.genome import Genome
-from ..space.slopes import DIFFERENTIABLE, PASSES, Differentiable, Slopes
+from ..space.scores import SCORES
+from ..space.slopes import PASSES, Slopes
 from ..space.space import Space
 from .evaluator import BATCH_TOKENS, aligned
 from .faults import CANDIDATE_ERRORS, Batches
-from .scores.built_in import mean_losses, predicted
+from .scores.built_in import mean_losses
+from .scores.rows import predicted
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet
 from .zeros.level_store import as_matrix
@@ -46,9 +48,10 @@ class SubnetSlopes:
     """
 
     def __init__(self, space: Space, subnet: Subnet, teacher: Teacher, score: str) -> None:
-        if score not in DIFFERENTIABLE:
-            raise SecateurError(f"slopes of '{score}'; there are some of {' and '.join(DIFFERENTIABLE)}")
-        self.space, self.subnet, self.teacher, self.score = space, subnet, teacher, cast(Differentiable, score)
+        if score not in SCORES or not SCORES[score].slopes:
+            names = [name for name, entry in SCORES.items() if entry.slopes]
+            raise SecateurError(f"slopes of '{score}'; there are some of {' and '.join(names)}")
+        self.space, self.subnet, self.teacher, self.score = space, subnet, teacher, score
         self._batches = Batches(max(1, BATCH_TOKENS // teacher.text.length), teacher.blocks.device)
 
     def __call__(self, genome: Genome, sequences: range) -> Slopes:

@@ -25,7 +25,6 @@ import torch
 
 from ..space.errors import SecateurError
 from ..space.genome import Genome
-from ..space.slopes import Differentiable
 from ..space.space import Space
 from .cache import digest, read_tensors, usable, write_tensors
 from .scores.built_in import mean_losses
@@ -40,7 +39,7 @@ oldest go first, and are trained again should anybody want them."""
 What = Literal["lora", "norms", "full"]
 Optimiser = Literal["adamw", "sgd"]
 Loss = Literal["distillation", "cross_entropy", "both"]
-SCORED: dict[Loss, tuple[Differentiable, ...]] = {
+SCORED: dict[Loss, tuple[str, ...]] = {
     "distillation": ("kl",),
     "cross_entropy": ("cross_entropy",),
     "both": ("cross_entropy", "kl"),

@@ -14,7 +14,7 @@ from ..search.trained import Stage, TrainedSelection, whole
 from ..space.budget import parse_budgets, parse_limit
 from ..space.costs import Additions, Costs
 from ..space.errors import SecateurError
-from ..space.families.table import anatomy, saved_dtype
+from ..space.families.table import FAMILIES, anatomy, saved_dtype
 from ..space.gene import Gene, features_of
 from ..space.genome import Genome
 from ..space.kinds.settings import Wishes
@@ -78,7 +78,7 @@ def build_space(
         left = restricted(space, recipe.target, recipe.model.path, saved, config)
         space = replace(space, genes=left)
     if recipe.latency is not None:
-        _check_positions(recipe.latency, config)
+        _check_positions(recipe.latency, shape.family, config)
         if not shape.causal and recipe.latency.decode:
             raise SecateurError(f"latency.decode: {shape.family} is an encoder and decodes nothing; set it to 0")
         if recipe.latency.device == "estimate":
@@ -100,9 +100,9 @@ def build_space(
     return space
 
 
-def _check_positions(settings: LatencySettings, config: Mapping[str, Any]) -> None:
+def _check_positions(settings: LatencySettings, family: str, config: Mapping[str, Any]) -> None:
     """Raises SecateurError for a request that is longer than the model's positions."""
-    most = config.get("max_position_embeddings") or config.get("n_positions")
+    most = FAMILIES[family].positions(config)
     if most is not None and settings.prefill + settings.decode > most:
         raise SecateurError(
             f"latency: {settings.prefill} tokens in and {settings.decode} out are more than the model's {most} "

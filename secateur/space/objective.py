@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from .costs import COSTS, LATENCIES
 from .errors import SecateurError, suggest
 from .evaluation import Evaluation, mean_and_error
+from .scores import EXPONENTIALS, SCORES
 
-SCORES = ("kl", "kl_full", "cross_entropy", "perplexity", "hidden_error")
-NATS = ("kl", "kl_full", "cross_entropy")
 WORST = 3.0
 """Nats per token over the dense model beyond which a model is of no use: the default end of the front."""
 ROUNDING = 1e-6
@@ -38,7 +37,7 @@ class Objective:
     @property
     def score(self) -> str:
         """The score that an evaluator has to compute for it."""
-        return "cross_entropy" if self.name == "perplexity" else self.name
+        return EXPONENTIALS.get(self.name, self.name)
 
     def of(self, evaluation: Evaluation) -> float:
         """Its value; infinity when the evaluation failed."""
@@ -50,14 +49,14 @@ class Objective:
 
     def mean(self, loss: float) -> float:
         """The value for a mean loss."""
-        return math.exp(min(loss, 700.0)) if self.name == "perplexity" else loss
+        return math.exp(min(loss, 700.0)) if self.name in EXPONENTIALS else loss
 
     def error(self, evaluation: Evaluation) -> float:
         """Standard error of the value over sequences (for perplexity by the delta method); 0 for costs."""
         if self.is_cost or not evaluation.losses:
             return 0.0
         mean, error = mean_and_error(evaluation.losses[self.score])
-        return error * math.exp(min(mean, 700.0)) if self.name == "perplexity" else error
+        return error * math.exp(min(mean, 700.0)) if self.name in EXPONENTIALS else error
 
     def worst(self, dense: Evaluation) -> float:
         """Where the front ends when nothing else is said.
@@ -68,9 +67,9 @@ class Objective:
         value = self.of(dense)
         if self.is_cost:
             return value
-        if self.name in NATS:
+        if self.name in SCORES and SCORES[self.name].nats:
             return value + WORST
-        if self.name == "perplexity":
+        if self.name in EXPONENTIALS:
             return value * math.exp(WORST)
         return 2 * value if value > ROUNDING else 1.0
 
@@ -99,7 +98,7 @@ def parse_objectives(names: tuple[str, ...]) -> tuple[Objective, ...]:
     Raises:
         SecateurError: an unknown or repeated name, or objectives that no search is needed for.
     """
-    known = (*SCORES, *COSTS)
+    known = (*SCORES, *EXPONENTIALS, *COSTS)
     for name in names:
         module, colon, function = name.partition(":")
         if module == "lm-eval" and task_weights(function):

@@ -3,18 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 from .genome import Genome
+from .scores import SCORES
 from .space import Space
 
 PASSES = 4
 """What the slopes of a sequence cost, in forward passes: one forward, one back to the inputs, one each to the products
 of gradients and inputs and of their squares."""
 
-Differentiable = Literal["kl", "cross_entropy"]
-DIFFERENTIABLE: tuple[str, ...] = get_args(Differentiable)
-"""Scores that have slopes."""
 Rows = tuple[tuple[float, ...], ...]
 
 
@@ -80,4 +77,4 @@ def joined(parts: Sequence[Slopes]) -> Slopes:
 
 def has_slopes(space: Space, score: str) -> bool:
     """Whether there are slopes of a score in a space: they are those of zeros in matrices."""
-    return score in DIFFERENTIABLE and any(any(gene.treatments) for gene in space.genes)
+    return score in SCORES and SCORES[score].slopes and any(any(gene.treatments) for gene in space.genes)

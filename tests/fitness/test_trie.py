@@ -14,7 +14,7 @@ from torch import nn
 from secateur.fitness.evaluator import SubnetEvaluator, aligned
 from secateur.fitness.model.blocks import Blocks
 from secateur.fitness.model.checkpoint import anatomy_of, model_digest
-from secateur.fitness.scores.built_in import SCORES, score
+from secateur.fitness.scores.built_in import score
 from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.subnets.subnet import Subnet
 from secateur.fitness.subnets.weights import Weights
@@ -25,6 +25,7 @@ from secateur.operators.sampling import uniform
 from secateur.space.errors import DeviceError, SecateurError
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
+from secateur.space.scores import SCORES
 from secateur.space.space import Space
 from tests.tiny import LEVELS, VOCABULARY, mixed_genes, model_of
 

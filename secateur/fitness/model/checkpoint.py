@@ -11,7 +11,7 @@ from transformers.utils import cached_file
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
-from ...space.families.table import ENCODERS, anatomy
+from ...space.families.table import FAMILIES, anatomy
 from .border import library
 from .configuration import locate
 from .files import (
@@ -23,10 +23,6 @@ from .files import (
 from .gguf_model import converted, meaning
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-UNUSED = {"bert": ("bert.pooler.", "cls.seq_relationship."), "roberta": ("roberta.pooler.",)}
-"""Parts of pretrained encoders that predicting masked tokens has no use for."""
 
 
 def _local_folder(path: str) -> str:
@@ -52,7 +48,8 @@ def load_model(
         check_weights(local, path, here)
     with library(path, "cannot be loaded", here):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        auto = AutoModelForMaskedLM if config.model_type in ENCODERS else AutoModelForCausalLM
+        family = FAMILIES.get(config.model_type)
+        auto = AutoModelForMaskedLM if family is not None and family.encoder else AutoModelForCausalLM
         tied = bool(getattr(config, "tie_word_embeddings", False))
         model, info = auto.from_pretrained(
             folder,
@@ -62,7 +59,7 @@ def load_model(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    check_loaded(info, path, UNUSED.get(config.model_type, ()))
+    check_loaded(info, path, family.unused if family is not None else ())
     head = model.get_output_embeddings()
     if tied and head is not None and head.weight is not model.get_input_embeddings().weight:
         raise SecateurError(

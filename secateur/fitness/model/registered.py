@@ -9,7 +9,7 @@ from typing import Any
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, AutoConfig
 
-from ...space.families.table import ENCODERS, FAMILIES, anatomy
+from ...space.families.table import FAMILIES, anatomy
 from ..subnets.materialise import tables
 from .surgery import config_class, model_class
 
@@ -41,7 +41,7 @@ def _with_model(config: Any, family: str) -> Any:
 
 
 def _register_model(config: Any, family: str) -> None:
-    auto = transformers.AutoModelForMaskedLM if family in ENCODERS else transformers.AutoModelForCausalLM
+    auto = transformers.AutoModelForMaskedLM if FAMILIES[family].encoder else transformers.AutoModelForCausalLM
     if config not in auto._model_mapping:
         stock = auto._model_mapping[CONFIG_MAPPING[family]]
         auto.register(config, model_class(stock, config, tables_of), exist_ok=True)

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -19,13 +19,13 @@ from ...space.errors import SecateurError, suggest
 from ...space.gene import Feature
 from ...space.kinds.table import AnyGenes
 from ...space.objective import parse_objectives
+from ...space.scores import SCORES
 from ...space.settings import Positive, Settings
 from .settings import (
     Effort,
     FrontSettings,
     LatencySettings,
     ModelSettings,
-    ScoreName,
     TasksSettings,
     TextSettings,
     TrainingSettings,
@@ -61,7 +61,7 @@ class Recipe(Settings):
     keep_first_attention: bool = True
     pruner: str = "wanda"
     widths: WidthsSettings = WidthsSettings()
-    score: ScoreName = "kl"
+    score: str = "kl"
     objectives: tuple[str, ...] = ()
     reference: dict[str, str | float] = Field(default_factory=dict)
     latency: LatencySettings | None = None
@@ -89,8 +89,10 @@ class Recipe(Settings):
             raise ValueError("held_out: an interval needs at least 2 sequences of each text")
         if len(set(titles)) != len(titles):
             raise ValueError("held_out: two texts have the same name; set 'name' on one of them")
+        if self.score not in SCORES:
+            raise ValueError(f"score: unknown '{self.score[:40]}'; {suggest(self.score[:40], SCORES)}")
         features = self.features()
-        if self.score in ("hidden_error", "kl_full") and "stream" in features:
+        if SCORES[self.score].stream and "stream" in features:
             raise ValueError(
                 f"score: {self.score} needs residual streams of one width, and the recipe has a hidden gene; use kl"
             )
@@ -133,7 +135,7 @@ class Recipe(Settings):
         except SecateurError as error:
             raise ValueError(str(error)) from None
         if len(objectives) == 1:
-            own = objectives[0].name in get_args(ScoreName)
+            own = objectives[0].name in SCORES
             raise ValueError(
                 "objectives: one alone is no front; add a cost"
                 + (f", or write score: {objectives[0].name}" if own else "")
@@ -142,8 +144,9 @@ class Recipe(Settings):
             raise ValueError("score: objectives say what is scored; leave it out")
         if len(objectives) > 1 and not any(objective.is_cost for objective in objectives) and not self.budgets:
             raise ValueError("objectives: the dense model is best in all of these; add a cost such as parameters")
-        if "stream" in self.features() and {"kl_full", "hidden_error"} & set(self.objectives):
-            raise ValueError("objectives: kl_full and hidden_error need residual streams of one width; use kl")
+        streams = [name for name in self.objectives if name in SCORES and SCORES[name].stream]
+        if "stream" in self.features() and streams:
+            raise ValueError(f"objectives: {' and '.join(streams)} need residual streams of one width; use kl")
         unknown = sorted(set(self.reference) - set(self.objectives))
         if unknown:
             raise ValueError(
@@ -197,7 +200,7 @@ class Recipe(Settings):
             return
         if self.objectives:
             raise ValueError("training: candidates for one budget are trained, a front's are not; leave it out")
-        if self.score in ("kl_full", "hidden_error"):
+        if SCORES[self.score].stream:
             raise ValueError(
                 f"score: {self.score} compares with the dense model's own head or stream; to train, use kl"
             )

@@ -22,7 +22,6 @@ OneOrEach = Annotated[
 ]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Optimiser = Literal["adamw", "sgd"]
-ScoreName = Literal["kl", "kl_full", "cross_entropy", "hidden_error"]
 
 
 class ModelSettings(Settings):

@@ -14,7 +14,7 @@ from ...fitness.subnets.subnet import pointed
 from ...fitness.training import TrainingError
 from ...search.steps import Chain
 from ...space.errors import SecateurError
-from ...space.families.table import ENCODERS
+from ...space.families.table import is_encoder
 from ...space.genome import Genome
 from ...space.space import Space
 from ...space.task_result import TaskResult
@@ -132,7 +132,7 @@ def evaluate_checkpoint(
         SecateurError: no such task or model.
     """
     watcher = watcher or Watcher()
-    if load_config(target).get("model_type") in ENCODERS:
+    if is_encoder(load_config(target)):
         raise SecateurError(f"eval: {target} is an encoder; lm-eval's tasks are for causal models")
     check_tasks(include, tasks, how.code)
     tokenizer = load_tokenizer(target)

@@ -1,13 +1,13 @@
 """The anatomy of each known family, from its Hugging Face configuration.
 
 To add a family, write a function `(config, bytes per parameter) -> Anatomy` in the manner of those imported below and
-enter it in `FAMILIES` under its `model_type`; `tests/fitness/test_families.py` then compares it with a tiny random
-model of that family.
+enter it in `FAMILIES` under its `model_type`, with what is special about its checkpoints; then
+`tests/fitness/test_families.py` compares it with a tiny random model of that family.
 Configurations are the dictionaries of `PreTrainedConfig.to_dict()`, in which transformers has filled in the defaults.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..anatomy import Anatomy
 from ..errors import SecateurError, suggest
@@ -17,6 +17,28 @@ from .llama import gemma2, gemma3, llama, llama_like, olmo2, phi3, qwen2, qwen3
 
 Config = Mapping[str, Any]
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+class Family(NamedTuple):
+    """A family of models.
+
+    Attributes:
+        anatomy: of a model, from its configuration and the bytes of a parameter.
+        encoder: it predicts masked tokens, in both directions.
+        unused: parts of pretrained models that predicting tokens has no use for, by how their names begin.
+        pads_first: the first position is the one after the padding token's number.
+    """
+
+    anatomy: Callable[[Config, int], Anatomy]
+    encoder: bool = False
+    unused: tuple[str, ...] = ()
+    pads_first: bool = False
+
+    def positions(self, config: Config) -> int | None:
+        """How many tokens a text can have; None where nothing says so."""
+        most = config.get("max_position_embeddings") or config.get("n_positions")
+        pad = config.get("pad_token_id")
+        return most - pad - 1 if most is not None and self.pads_first and isinstance(pad, int) else most
 
 
 def anatomy(config: Config, dtype: str = "float32") -> Anatomy:
@@ -33,7 +55,7 @@ def anatomy(config: Config, dtype: str = "float32") -> Anatomy:
     if dtype not in BYTES:
         raise SecateurError(f"unknown dtype '{dtype}'; {suggest(dtype, BYTES)}")
     check_sizes(config, family)
-    return FAMILIES[family](_Entries(config), BYTES[dtype])
+    return FAMILIES[family].anatomy(_Entries(config), BYTES[dtype])
 
 
 class _Entries(dict[str, Any]):
@@ -96,22 +118,26 @@ SIZES = (
 """Entries of configurations that are sizes."""
 
 
-FAMILIES: dict[str, Callable[[Config, int], Anatomy]] = {
-    "llama": llama,
-    "mistral": llama_like,
-    "qwen2": qwen2,
-    "qwen3": qwen3,
-    "gemma2": gemma2,
-    "gemma3_text": gemma3,
-    "phi3": phi3,
-    "olmo2": olmo2,
-    "smollm3": llama,
-    "granite": llama,
-    "opt": opt,
-    "gpt2": gpt2,
-    "gpt_neox": gpt_neox,
-    "bert": bert,
-    "roberta": roberta,
+FAMILIES: dict[str, Family] = {
+    "llama": Family(llama),
+    "mistral": Family(llama_like),
+    "qwen2": Family(qwen2),
+    "qwen3": Family(qwen3),
+    "gemma2": Family(gemma2),
+    "gemma3_text": Family(gemma3),
+    "phi3": Family(phi3),
+    "olmo2": Family(olmo2),
+    "smollm3": Family(llama),
+    "granite": Family(llama),
+    "opt": Family(opt),
+    "gpt2": Family(gpt2),
+    "gpt_neox": Family(gpt_neox),
+    "bert": Family(bert, encoder=True, unused=("bert.pooler.", "cls.seq_relationship.")),
+    "roberta": Family(roberta, encoder=True, unused=("roberta.pooler.",), pads_first=True),
 }
-ENCODERS = ("bert", "roberta")
-"""Families that predict masked tokens."""
+
+
+def is_encoder(config: Config) -> bool:
+    """Whether a configuration is of a family that predicts masked tokens."""
+    family = config.get("model_type")
+    return isinstance(family, str) and family in FAMILIES and FAMILIES[family].encoder

@@ -1,0 +1,48 @@
+"""What subnets can be scored on, by name; how each is computed stands in the module that its entry names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of a score before it is loaded. All are minimised.
+
+    Attributes:
+        where: "module:object" in `fitness/scores`, relative to it where it begins with a dot.
+        about: what it says, for users.
+        nats: it is counted in nats per token.
+        slopes: how it changes around a subnet can be told from one pass backwards, and candidates can be trained on it.
+        stream: it compares with the dense model's own head or stream, so that residual streams have to have one width
+            and weights may not be trained.
+    """
+
+    where: str
+    about: str
+    nats: bool = False
+    slopes: bool = False
+    stream: bool = False
+
+
+SCORES: Mapping[str, Entry] = {
+    "kl": Entry(
+        ".kl:KL",
+        "KL to the dense model over its top tokens and one bucket for all others; never above the full KL",
+        nats=True,
+        slopes=True,
+    ),
+    "kl_full": Entry(".kl_full:KL_FULL", "KL to the dense model over the whole vocabulary", nats=True, stream=True),
+    "cross_entropy": Entry(
+        ".cross_entropy:CROSS_ENTROPY",
+        "negative log-likelihood of the next token; its exponential is the perplexity",
+        nats=True,
+        slopes=True,
+    ),
+    "hidden_error": Entry(
+        ".hidden_error:HIDDEN_ERROR",
+        "squared error of the last hidden state relative to the dense one",
+        stream=True,
+    ),
+}
+EXPONENTIALS: Mapping[str, str] = {"perplexity": "cross_entropy"}
+"""Objectives that are the exponential of a score's mean."""
