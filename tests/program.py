@@ -5,7 +5,7 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,13 +27,14 @@ def forked(
     environment: Mapping[str, str | None] | None = None,
     timeout: float = 300,
     largest: int | None = None,
+    before: Callable[[], None] | None = None,
 ) -> Ended:
     """`secateur ARGUMENTS` to its end; None takes a variable out of the environment.
 
-    `largest`: bytes beyond which no file can grow, as on a disk that is full.
+    `largest`: bytes beyond which no file can grow, as on a disk that is full. `before` is called in the process.
     """
     with tempfile.TemporaryDirectory() as folder:
-        process = start(arguments, Path(folder), cwd, environment, largest)
+        process = start(arguments, Path(folder), cwd, environment, largest, before)
         process.join(timeout)
         assert process.exitcode is not None, "it hangs"
         return Ended(process.exitcode, *((Path(folder) / name).read_text("utf8") for name in ("out", "err")))
@@ -45,17 +46,23 @@ def start(
     cwd: Path | None = None,
     environment: Mapping[str, str | None] | None = None,
     largest: int | None = None,
+    before: Callable[[], None] | None = None,
 ) -> Any:
     """The process, begun; it writes to the files `out` and `err` of `folder`."""
     values = {**os.environ, **(environment or {})}
     words = [str(one) for one in arguments]
-    process = FORKS.Process(target=_carry_out, args=(words, folder, cwd, values, largest))
+    process = FORKS.Process(target=_carry_out, args=(words, folder, cwd, values, largest, before))
     process.start()
     return process
 
 
 def _carry_out(
-    arguments: list[str], folder: Path, cwd: Path | None, environment: dict[str, str | None], largest: int | None
+    arguments: list[str],
+    folder: Path,
+    cwd: Path | None,
+    environment: dict[str, str | None],
+    largest: int | None,
+    before: Callable[[], None] | None,
 ) -> None:
     for number, name in ((1, "out"), (2, "err")):
         handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT)
@@ -68,6 +75,8 @@ def _carry_out(
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     sys.argv = ["secateur", *arguments]
+    if before is not None:
+        before()
     from secateur.__main__ import main
 
     main()

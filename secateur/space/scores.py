@@ -24,7 +24,7 @@ class Entry:
     stream: bool = False
 
 
-SCORES: Mapping[str, Entry] = {
+SCORES: dict[str, Entry] = {
     "kl": Entry(
         ".kl:KL",
         "KL to the dense model over its top tokens and one bucket for all others; never above the full KL",

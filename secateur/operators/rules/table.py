@@ -1,11 +1,9 @@
 """All rules by the names that recipes have for them."""
 
-from collections.abc import Mapping
-
 from . import angular, erdos_renyi, flap, last_blocks, owl, shortgpt, uniform_sparsity, uniform_width
 from .rule import Rule
 
-RULES: Mapping[str, Rule] = {
+RULES: dict[str, Rule] = {
     "last-k": last_blocks.RULE,
     "shortgpt": shortgpt.RULE,
     "angular": angular.RULE,

@@ -35,7 +35,7 @@ class Entry:
     first: int = 0
 
 
-STRATEGIES: Mapping[str, Entry] = {
+STRATEGIES: dict[str, Entry] = {
     "surrogate": Entry(".surrogate:Surrogate", fronts=True),
     "evopress": Entry(".evopress:Evopress"),
     "darwin": Entry(".darwin:Darwin"),

@@ -27,7 +27,7 @@ class Entry(Kind, Protocol):
         """The genes that a recipe's settings ask for; raises SecateurError where they do not fit the model."""
 
 
-KINDS: Mapping[str, Entry] = {kind.name: kind for kind in (ATTENTION, QUERIES, MLP, BLOCK, HIDDEN, SPARSITY)}
+KINDS: dict[str, Entry] = {kind.name: kind for kind in (ATTENTION, QUERIES, MLP, BLOCK, HIDDEN, SPARSITY)}
 
 
 def read(values: object) -> object:

@@ -1,0 +1,120 @@
+"""An addition is one file and one line: what `tests/additions.py` defines goes from recipe to import as ours does."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from secateur.runs.record.folder import RunFolder
+from tests.additions import Pairs, enter, enter_slowly, leave
+from tests.program import forked, start
+from tests.test_kill_and_resume import count, record
+from tests.tiny import save_text, save_tiny, tiny_recipe
+
+PACKAGE = Path(__file__).parents[1] / "secateur"
+NAMES = ("first-come", "every-other", "pairs", "other_tokens", "helium")
+
+
+def done(*arguments: object, **environment: str) -> str:
+    ended = forked(*arguments, environment=environment, before=enter)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def entered() -> Iterator[None]:
+    enter()
+    yield
+    leave()
+
+
+@pytest.fixture(scope="module")
+def recipe(entered: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A family, a kind, a strategy, a score and a rule that the package does not know, in one recipe."""
+    folder = tmp_path_factory.mktemp("open")
+    save_tiny(folder / "model", "helium", head_dim=8, num_hidden_layers=6)
+    values = tiny_recipe(
+        folder / "model",
+        save_text(folder / "calibration.txt"),
+        save_text(folder / "held.txt", seed=1),
+        genes=[{"kind": "pairs", "shares": [0.75, 0.5]}, {"kind": "block", "layers": "2-5"}],
+        budgets={"block_parameters": "0.8x"},
+        strategy={"name": "first-come", "count": 16},
+        score="other_tokens",
+        baselines=["every-other", "shortgpt", "knapsack"],
+    )
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+    return folder / "recipe.yaml"
+
+
+def test_from_recipe_to_import(recipe: Path, tmp_path: Path) -> None:
+    cache = {"SECATEUR_CACHE": str(tmp_path / "cache")}
+    shown = done("space", recipe, **cache)
+    assert "pairs" in shown
+    assert "every-other" in shown
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    done("search", recipe, "--out", whole, **cache)
+    process = start(("search", recipe, "--out", run), tmp_path, environment=cache, before=enter_slowly)
+    end = time.monotonic() + 120
+    while count(run) < 4:
+        assert process.is_alive()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    assert 4 <= count(run) < count(whole)
+    done("resume", run, **cache)
+    assert record(run) == record(whole)
+    with RunFolder.open(run, writing=False) as folder:
+        assert {"found", "every-other", "shortgpt", "knapsack"} <= folder.journal.choices().keys()
+    report = done("report", run, **cache)
+    assert "every-other" in report
+    done("export", run, "--to", "hf", "--out", tmp_path / "smaller", **cache)
+    kept = json.loads((tmp_path / "smaller" / "config.json").read_text())
+    assert kept["model_type"] == "secateur_helium"
+    for form in ("plan", "json"):
+        done("export", run, "--to", form, "--out", tmp_path / form, **cache)
+        [written] = (tmp_path / form).glob("p*.json")
+        done("import", written, "--model", recipe.with_name("model"), "--out", tmp_path / f"{form}.json", **cache)
+        plan, back = (json.loads(one.read_text()) for one in (run / "plans" / "found.json", tmp_path / f"{form}.json"))
+        assert _sizes(back) == _sizes(plan)
+
+
+def _sizes(plan: dict[str, Any]) -> list[tuple[int, int]]:
+    return [(layer["attention"]["kept"], layer["mlp"]["kept"]) for layer in plan["layers"]]
+
+
+def test_what_does_not_fit_its_settings_is_told_as_of_any(recipe: Path, tmp_path: Path) -> None:
+    for change, message in (
+        ("strategy.cuont=3", "strategy.cuont: unknown key; did you mean 'count'?"),
+        ("strategy.count=0", "strategy.count: Input should be greater than or equal to 1"),
+        ("strategy.name=first-com", "did you mean 'first-come'?"),
+        ("genes.0.share=1", "genes.0.share: unknown key; did you mean 'shares'?"),
+        ("genes.0.kind=pair", "did you mean 'pairs'?"),
+        ("score=other_token", "did you mean 'other_tokens'?"),
+        ("baselines=[every-others]", "did you mean 'every-other'?"),
+    ):
+        ended = forked("search", recipe, "--out", tmp_path / "run", "--set", change, before=enter)
+        assert ended.returncode == 2
+        assert message in ended.stderr, ended.stderr
+
+
+def test_no_file_of_the_package_names_them() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        for name in NAMES:
+            assert not re.search(rf"""["']{re.escape(name)}["']""", text), f"{path} names {name}"
+
+
+def test_a_kind_has_what_a_kind_needs() -> None:
+    """Protocols are checked by mypy; what tables hold is checked here as well."""
+    from secateur.space.kinds.table import KINDS
+
+    wanted = {name for name in dir(Pairs()) if not name.startswith("_")}
+    for kind in KINDS.values():
+        assert wanted <= set(dir(kind)), kind.name
