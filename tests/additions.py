@@ -127,7 +127,7 @@ def leave() -> None:
         (scores.SCORES, "other_tokens"),
         (FAMILIES, "helium"),
     ):
-        table.pop(name)  # type: ignore[attr-defined]
+        table.pop(name)
 
 
 def enter_slowly() -> None:

@@ -34,7 +34,7 @@ def entered() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def recipe(entered: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A family, a kind, a strategy, a score and a rule that the package does not know, in one recipe."""
     folder = tmp_path_factory.mktemp("open")
     save_tiny(folder / "model", "helium", head_dim=8, num_hidden_layers=6)
