@@ -68,7 +68,8 @@ class Run:
 
         `vocabulary`: for `gguf`, a GGUF of the dense model that has it, or "none"; by default that of the model.
         """
-        return export_plan(self.plan(pick), to, Path(out), trusted=True, vocabulary=vocabulary)
+        options = {"vocabulary": vocabulary} if vocabulary is not None else {}
+        return export_plan(self.plan(pick), to, Path(out), trusted=True, options=options)
 
 
 def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run:

@@ -119,7 +119,8 @@ def export(
     if to is None or out is None:
         raise SecateurError("export: say --to FORMAT and --out FOLDER, or --list to see the formats")
     with goes_on("nothing was written; export again"):
-        written = export_plan(plan, to, out, trusted=source.is_dir(), vocabulary=vocabulary)
+        options = {"vocabulary": vocabulary} if vocabulary is not None else {}
+        written = export_plan(plan, to, out, trusted=source.is_dir(), options=options)
     console.print(f"wrote {written}", soft_wrap=True)
     if (warning := larger_than_source(plan, written)) is not None:
         errors.print(f"secateur: {warning}", style="yellow", soft_wrap=True)

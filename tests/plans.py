@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from secateur.plans.features import Source
-from secateur.plans.formats.sparsity import Files
+from secateur.plans.features import Subject
+from secateur.plans.formats.form import Files
 from secateur.plans.plan import bare_plan
 from secateur.space.anatomy import Anatomy
 from secateur.space.state import BlockState
@@ -13,9 +13,9 @@ from secateur.space.state import BlockState
 
 def plan_source(
     anatomy: Anatomy, states: Sequence[BlockState], path: str = "the/model", config: Mapping[str, Any] | None = None
-) -> Source:
+) -> Subject:
     """A plan that makes `states` of the blocks of the model at `path`, as exporters read it."""
-    return Source(bare_plan("p", path, "float32", anatomy, states, 64), anatomy, tuple(states), config or {})
+    return Subject.of(bare_plan("p", path, "float32", anatomy, states, 64), anatomy, config or {})
 
 
 def write_files(contents: Files, folder: Path) -> None:

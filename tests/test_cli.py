@@ -302,7 +302,7 @@ def test_a_gguf_of_a_run_has_the_sizes_of_its_plan_or_is_not_there(
     with pytest.raises(SecateurError, match="--vocabulary none writes a file that takes token ids alone"):
         exporting.export_plan(plan, "gguf", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    exporting.export_plan(plan, "gguf", tmp_path / "out", vocabulary="none")
+    exporting.export_plan(plan, "gguf", tmp_path / "out", options={"vocabulary": "none"})
     reader = gguf.GGUFReader(tmp_path / "out" / "model.gguf")
     kept = [layer for layer in plan.layers if not layer.removed]
     assert reader.fields["deci.block_count"].contents() == len(kept)
@@ -317,7 +317,7 @@ def test_a_gguf_of_a_run_has_the_sizes_of_its_plan_or_is_not_there(
 
     monkeypatch.setattr(exporting, "write_gguf", broken)
     with pytest.raises(SecateurError, match="disk full"):
-        exporting.export_plan(plan, "gguf", tmp_path / "half", vocabulary="none")
+        exporting.export_plan(plan, "gguf", tmp_path / "half", options={"vocabulary": "none"})
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -26,7 +26,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "operators": {"space"},
     "search": {"space", "operators"},
     "fitness": BELOW,
-    "plans": {*BELOW, "plans/checkpoint"},  # which asks about states, and has to be parted from what writes weights
+    "plans": BELOW,
     "plans/checkpoint": {*BELOW, "plans", "fitness"},
     "runs/asked": {*BELOW, "operators", "search"},
     "runs/record": {*BELOW, "runs/asked"},

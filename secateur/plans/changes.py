@@ -1,6 +1,6 @@
 """What the readers have in common: single changes of a dense model, checked, and put together."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -94,3 +94,15 @@ def share(value: float, where: str) -> Sparsity:
     if not 0 <= value < 1:
         raise SecateurError(f"{where}: a share of zeros of {value}; it has to be at least 0 and less than 1")
     return Sparsity(min(STEPS - 1, round(value * STEPS)))
+
+
+def changes_of(anatomy: Anatomy, states: Sequence[BlockState]) -> Changes:
+    """What states change of the dense blocks: the inverse of `as_states`."""
+    changes = Changes(hidden=states[0].hidden)
+    for block, state in zip(anatomy.blocks, states, strict=True):
+        changes.kept["attention", block.index], changes.kept["mlp", block.index] = state.kept
+        if state.attention:
+            changes.kept["queries", block.index] = state.queries
+        levels = zip(block.linears, state.sparsity, strict=True)
+        changes.sparsity |= {(block.index, linear.name): level for linear, level in levels if level}
+    return changes

@@ -1,4 +1,4 @@
-"""What a plan asks of the tool that is to carry it out, and where it asks for it first."""
+"""What a subnet asks of the tool that is to carry it out, and where it asks for it first."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,45 @@ Feature = Literal["layers", "sublayers", "groups", "queries", "channels", "hidde
 residual width narrowed; linears with a share of zeros, or with an N:M pattern."""
 ALL: frozenset[Feature] = frozenset(get_args(Feature))
 
-OTHER_ORDER = ("phi3",)
-"""Families whose linears are registered in another order than that of our anatomy; lists by position go wrong there."""
-
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A plan as exporters read it: itself, shapes and configuration of its dense model, what becomes of each block."""
+class Subject:
+    """What formats are asked about: a subnet, and the dense model that it is part of.
 
-    plan: Plan
+    Attributes:
+        states: what becomes of each block.
+        config: of the dense model, defaults filled in.
+        path, dtype: where that is, and what its weights are written in.
+        pruner: what chose the zeros, where that is known.
+        biased: a repair adds biases.
+        chosen: which units are kept is known, and not only how many.
+        plan: the neutral plan, where there is one.
+    """
+
     anatomy: Anatomy
     states: tuple[BlockState, ...]
     config: Mapping[str, Any]
+    path: str = ""
+    dtype: str = "float32"
+    pruner: str | None = None
+    biased: bool = False
+    chosen: bool = True
+    plan: Plan | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, anatomy: Anatomy, config: Mapping[str, Any]) -> "Subject":
+        """A plan, as formats read it; raises SecateurError where it does not fit the model."""
+        return cls(
+            anatomy,
+            plan.states(anatomy),
+            config,
+            plan.model.path,
+            plan.model.dtype,
+            plan.pruner,
+            biased=plan.widths is not None and plan.widths.repair == "bias",
+            chosen=bool(plan.recipe),
+            plan=plan,
+        )
 
     @property
     def kept(self) -> tuple[int, ...]:

@@ -12,13 +12,13 @@ from typing import Any
 from ..space.errors import SecateurError, suggest
 from ..space.gene import Gene
 from ..space.genome import Genome
+from ..space.layout import stock_widths
 from ..space.space import Space
-from ..space.state import dense_state
-from .checkpoint.gguf import check_biases
-from .checkpoint.hf import stock_widths
-from .features import ALL, Source
-from .formats.table import FORMATS, Format, refusal
-from .plan import bare_plan
+from .features import ALL, Subject
+from .formats.form import Format
+from .formats.gguf import GGUF
+from .formats.hf import HF
+from .formats.table import FORMATS, refusal
 
 BLOCK_32 = 32
 """Weights in a block of llama.cpp's simple quantised types; K-quants have 256 (`multiple_of: 256`)."""
@@ -32,38 +32,36 @@ class Target:
         form: what it can express, and its checks.
         multiple: of what MLP widths have to be multiples.
         uniform: widths have to be the same in all layers.
-        first: it reads sizes off the first layer, which has to keep some attention.
         stock: repairs and rotations may add no parameters to the family's own.
     """
 
     form: Format
     multiple: int = 1
     uniform: bool = False
-    first: bool = False
     stock: bool = False
 
 
-def _stock(source: Source) -> str | None:
-    if stock_widths(source.anatomy, source.states) is None:
+def _stock(subject: Subject) -> str | None:
+    if stock_widths(subject.anatomy, subject.states) is None:
         return "the stock class has no sizes of its own per layer, and this one would need them"
-    return FORMATS["hf"].check(source)
+    return HF.refuses(subject)
 
 
-_HF = FORMATS["hf"]
-TARGETS = {name: Target(form, first=name in ("hf", "gguf")) for name, form in FORMATS.items()} | {
-    "llama.cpp": Target(FORMATS["gguf"], multiple=BLOCK_32, first=True),
-    "transformers-plain": Target(
-        replace(_HF, carries=ALL - {"sublayers"}, check=_stock), uniform=True, first=True, stock=True
-    ),
-    "vllm": Target(replace(_HF, carries=ALL - {"sublayers"}), first=True),
+CONSUMERS: dict[str, Target] = {
+    "llama.cpp": Target(GGUF, multiple=BLOCK_32),
+    "transformers-plain": Target(replace(HF, carries=ALL - {"sublayers"}, refuses=_stock), uniform=True, stock=True),
+    "vllm": Target(replace(HF, carries=ALL - {"sublayers"})),
 }
+"""Those that ask for more than their format does."""
 
 
 def target_of(name: str) -> Target:
     """Raises SecateurError when there is no such target."""
-    if name not in TARGETS:
-        raise SecateurError(f"target: unknown '{name}'; {suggest(name, TARGETS)}")
-    return TARGETS[name]
+    if name in CONSUMERS:
+        return CONSUMERS[name]
+    if name not in FORMATS:
+        raise SecateurError(f"target: unknown '{name}'; {suggest(name, (*FORMATS, *CONSUMERS))}")
+    return Target(FORMATS[name])
 
 
 def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[str, Any]) -> tuple[Gene, ...]:
@@ -83,10 +81,8 @@ def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[s
             f"target: {name} has no place for the matrix behind a rotated stream; widths: {{hidden: magnitude}}"
         )
     shape = space.anatomy
-    if target.form is FORMATS["gguf"] and space.additions.bias:
-        check_biases(shape)
-    dense = [dense_state(block) for block in shape.blocks]
-    plan = bare_plan(name, path, dtype, shape, dense, space.context).model_copy(update={"recipe": {"target": name}})
+    if space.additions.bias and (refused := target.form.biases(shape)) is not None:
+        raise SecateurError(refused)
     genes: list[Gene] = []
     reasons: dict[str, str] = {}
     # Widths of a stock class depend on each other: one gene's levels are tried with all that the ones before may take.
@@ -98,7 +94,7 @@ def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[s
         for level in range(1, len(gene.levels)):
             combined = [genome.with_level(index, level) for genome in tried]
             refusals = (
-                refusal(target.form, Source(plan, shape, space.states(space.canonical(genome)), config))
+                refusal(target.form, Subject(shape, space.states(space.canonical(genome)), config, path, dtype))
                 for genome in combined
             )
             reason = next((one for one in refusals if one is not None), None)

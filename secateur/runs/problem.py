@@ -61,7 +61,7 @@ def build_space(
         from ..plans.targets import restricted, target_of  # which takes a while, and few ask for it
 
         target = target_of(recipe.target)
-    if target is not None and target.first and not recipe.keep_first_attention:
+    if target is not None and target.form.first and not recipe.keep_first_attention:
         raise SecateurError(f"target: {recipe.target} reads sizes off layer 0; leave keep_first_attention as it is")
     multiple, uniform = (target.multiple, target.uniform) if target is not None else (1, False)
     wishes = Wishes(recipe.keep_first_attention, recipe.widths.hidden, multiple, uniform)

@@ -7,7 +7,7 @@ from ..fitness.cache import digest
 from ..fitness.model.configuration import load_config, source_bytes
 from ..fitness.scores.own import check_own, is_own
 from ..fitness.timing.llama_cpp import load_llama_cpp
-from ..plans.checkpoint.gguf import check_space
+from ..plans.formats.gguf import check_space
 from ..search.steps import Pool
 from .asked.recipe import Recipe
 from .problem import build_space, check_genomes, check_search, counting_of, goal_of

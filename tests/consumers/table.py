@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secateur.plans.features import ALL, Feature
-from secateur.plans.formats.table import FORMATS, Format
+from secateur.plans.formats.form import Format
+from secateur.plans.formats.table import FORMATS
 
 BEGIN, END = "<!-- formats: written by make test-consumers -->", "<!-- /formats -->"
 WORDS: dict[Feature, str] = {

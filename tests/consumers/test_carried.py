@@ -18,7 +18,7 @@ from secateur.fitness.model.configuration import locate
 from secateur.plans.formats.table import FORMATS, files
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space
-from secateur.runs.stages.exporting import source_of
+from secateur.runs.stages.exporting import subject_of
 from secateur.runs.workplace import load_bench
 from secateur.space.state import dense_state
 from secateur.space.treatments import Sparsity
@@ -115,7 +115,7 @@ def test_llm_compressor_makes_the_same_zeros_again(
     carried: Path, consumer: Consumer, tmp_path: Path, proofs: list[Proof]
 ) -> None:
     """Its Wanda, told the plan's shares, on the smaller checkpoint: what is zero there is what it would prune first."""
-    source = source_of(secateur.Run(carried / "run").plan("mine"))
+    source = subject_of(secateur.Run(carried / "run").plan("mine"))
     dense = [dense_state(block) for block in source.anatomy.blocks]
     alone = [replace(full, sparsity=state.sparsity) for full, state in zip(dense, source.states, strict=True)]
     exported = files(FORMATS["llm-compressor"], replace(source, states=tuple(alone)))

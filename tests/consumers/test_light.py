@@ -12,7 +12,7 @@ from secateur.fitness.model.blocks import Blocks
 from secateur.fitness.model.checkpoint import anatomy_of, load_model
 from secateur.fitness.subnets.materialise import materialised, smaller_weights
 from secateur.fitness.subnets.weights import Weights
-from secateur.plans.features import Source
+from secateur.plans.features import Subject
 from secateur.plans.formats.table import FORMATS, files
 from secateur.space.anatomy import Block
 from secateur.space.state import BlockState, dense_state
@@ -30,13 +30,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("dense"), num_attention_heads=8)
 
 
-def source(folder: Path, change: Callable[[Block, BlockState], BlockState]) -> Source:
+def source(folder: Path, change: Callable[[Block, BlockState], BlockState]) -> Subject:
     """The plan that `change(block, dense state)` makes."""
     shape = anatomy_of(load_model(str(folder)))
     return plan_source(shape, [change(block, dense_state(block)) for block in shape.blocks], str(folder))
 
 
-def exported(name: str, plan: Source, folder: Path) -> Path:
+def exported(name: str, plan: Subject, folder: Path) -> Path:
     write_files(files(FORMATS[name], plan), folder)
     return folder
 
@@ -46,21 +46,21 @@ def dense_weights(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
-def linears(plan: Source) -> list[str]:
+def linears(plan: Subject) -> list[str]:
     """Full names in module order."""
     return [plan.anatomy.block_prefix(b.index) + linear.name for b in plan.anatomy.blocks for linear in b.linears]
 
 
-def zeros(weights: Mapping[str, Tensor], plan: Source) -> list[float]:
+def zeros(weights: Mapping[str, Tensor], plan: Subject) -> list[float]:
     """Share of zeros of every linear, in module order."""
     return [float((weights[f"{name}.weight"] == 0).float().mean()) for name in linears(plan)]
 
 
-def wanted_zeros(plan: Source) -> list[float]:
+def wanted_zeros(plan: Subject) -> list[float]:
     return [level.share for state in plan.states for level in state.sparsity]
 
 
-def check_patterns(weights: Mapping[str, Tensor], plan: Source) -> None:
+def check_patterns(weights: Mapping[str, Tensor], plan: Subject) -> None:
     """N of every M along the inputs are kept."""
     levels = [level for state in plan.states for level in state.sparsity]
     for name, level in zip(linears(plan), levels, strict=True):

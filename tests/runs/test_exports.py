@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secateur.plans.features import ALL, Feature, Source, features
+from secateur.plans.features import ALL, Feature, Subject, features
 from secateur.plans.formats.table import FORMATS, files, refusal
 from secateur.plans.reading import read_states
 from secateur.space.anatomy import Anatomy
@@ -36,7 +36,7 @@ READ = [
 MAIN = {"evopress-levels": "levels.txt", "darwinlm": "darwinlm.txt", "alphapruning": "profile.npy"}
 
 
-def source(states: list[BlockState]) -> Source:
+def source(states: list[BlockState]) -> Subject:
     return plan_source(ANATOMY, states)
 
 
@@ -44,14 +44,14 @@ def dense(anatomy: Anatomy = ANATOMY) -> list[BlockState]:
     return [dense_state(block) for block in anatomy.blocks]
 
 
-def changed(index: int, **values: Any) -> Source:
+def changed(index: int, **values: Any) -> Subject:
     states = dense()
     states[index] = replace(states[index], **values)
     return source(states)
 
 
 @st.composite
-def sources(draw: st.DrawFn, carries: frozenset[Feature]) -> Source:
+def sources(draw: st.DrawFn, carries: frozenset[Feature]) -> Subject:
     """Plans that ask for nothing but what a format carries."""
     states = []
     keep = draw(st.integers(0, len(ANATOMY.blocks) - 1))
@@ -110,7 +110,7 @@ def test_what_a_format_cannot_express_is_refused_with_the_place(name: str) -> No
     form = FORMATS[name]
     half = (Sparsity(100), *(Sparsity(),) * (len(BLOCK.linears) - 1))
     pattern = (Sparsity(keep=2, of=4), *half[1:])
-    asked: dict[Feature, tuple[Source, str]] = {
+    asked: dict[Feature, tuple[Subject, str]] = {
         "layers": (changed(2, attention=0, queries=0, mlp=0), "layer 2 is dropped whole"),
         "sublayers": (changed(3, attention=0, queries=0), "layer 3 keeps its MLP alone"),
         "groups": (changed(1, attention=1), "layer 1 keeps 1 of 2 KV groups"),
@@ -192,14 +192,14 @@ def test_torch_prunings_roundings_give_what_was_meant(heads: int, groups: int) -
             assert math.ceil(math.ceil(ratio * heads) / groups) == heads // groups - queries
 
 
-def mixed() -> Source:
+def mixed() -> Subject:
     levels = [Sparsity(60 + 2 * index) for index in range(7)]
     states = sparse(levels).states
     odd = replace(states[2], sparsity=(*levels[:5], Sparsity(keep=1, of=4), Sparsity()))
     return source([*states[:2], odd, *states[3:]])
 
 
-def sparse(levels: list[Sparsity]) -> Source:
+def sparse(levels: list[Sparsity]) -> Subject:
     """The same levels of the linears in every block."""
     return source([replace(state, sparsity=tuple(levels)) for state in dense()])
 

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from secateur.operators.sampling import from_states, uniform
-from secateur.plans.checkpoint.hf import stock_widths
-from secateur.plans.features import Source
-from secateur.plans.formats.table import refusal
-from secateur.plans.plan import bare_plan
-from secateur.plans.targets import TARGETS
+from secateur.plans.features import Subject
+from secateur.plans.formats.table import FORMATS, refusal
+from secateur.plans.targets import CONSUMERS, target_of
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space
 from secateur.space.errors import SecateurError
 from secateur.space.families.table import anatomy
+from secateur.space.layout import stock_widths
 from secateur.space.space import Space
 from tests.tiny import config_of, save_tiny
 
@@ -70,7 +69,7 @@ def fitting(model: Path, target: str) -> list[dict[str, Any]]:
     return left
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", [*FORMATS, *CONSUMERS])
 def test_every_genome_can_be_carried_out(target: str, model: Path) -> None:
     genes = fitting(model, target)
     space = restricted(model, target, genes)
@@ -80,14 +79,11 @@ def test_every_genome_can_be_carried_out(target: str, model: Path) -> None:
     rng = np.random.default_rng(0)
     for genome in [uniform(space, rng) for _ in range(150)]:
         states = space.states(genome)
-        plan = bare_plan("p", str(model), "float32", shape, states, 64).model_copy(
-            update={"recipe": {"target": target}}
-        )
-        reason = refusal(TARGETS[target].form, Source(plan, shape, states, config))
+        reason = refusal(target_of(target).form, Subject(shape, states, config, str(model)))
         assert reason is None or reason.startswith(NOTHING), space.to_json(genome)
         widths = {state.mlp for state in states if state.mlp}
-        assert all(width % TARGETS[target].multiple == 0 for width in widths)
-        if TARGETS[target].uniform:
+        assert all(width % target_of(target).multiple == 0 for width in widths)
+        if target_of(target).uniform:
             assert len({(s.attention, s.queries, s.mlp) for s in states if not s.removed}) <= 1
 
 

@@ -10,27 +10,13 @@ from torch import nn
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
+from ...space.layout import kept_blocks, skips, widths
 from ...space.state import BlockState
 from ..model.surgery import add_projection, narrow
 from .weights import Weights
 
 PER_LAYER_LISTS = ("layer_types", "no_rope_layers")
 """Configuration entries with one value per layer; unsliced they fail transformers' validation."""
-
-
-def kept_blocks(states: Sequence[BlockState]) -> list[int]:
-    """Original indices of the blocks that are left; their positions are the new indices."""
-    return [index for index, state in enumerate(states) if not state.removed]
-
-
-def skips(states: Sequence[BlockState]) -> dict[int, list[str]]:
-    """Dropped sublayers by *new* block index, for blocks that keep the other one."""
-    result = {}
-    for new, old in enumerate(kept_blocks(states)):
-        dropped = [name for name, kept in zip(("attention", "mlp"), states[old].kept, strict=True) if not kept]
-        if dropped:
-            result[new] = dropped
-    return result
 
 
 def smaller_config(config: Any, anatomy: Anatomy, states: Sequence[BlockState]) -> Any:
@@ -53,23 +39,6 @@ def smaller_config(config: Any, anatomy: Anatomy, states: Sequence[BlockState]) 
         smaller.head_dim = anatomy.blocks[0].head_dim
         smaller.hidden_size = states[0].hidden
     return smaller
-
-
-def widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[int, dict[str, int]]:
-    """Configuration entries that differ from the dense ones, by *new* block index."""
-    result = {}
-    for new, old in enumerate(kept_blocks(states)):
-        block, state = anatomy.blocks[old], states[old]
-        narrowed = dict(zip(("attention", "mlp"), state.narrowed(block), strict=True))
-        sizes = state.sizes(block)
-        entry = {}
-        for size, name in anatomy.config_names:
-            kind = "mlp" if size == "channel" else "attention"
-            if size != "hidden" and narrowed[kind] and sizes[size] != block.dense_sizes[size]:
-                entry[name] = sizes[size]
-        if entry:
-            result[new] = entry
-    return result
 
 
 def smaller_weights(

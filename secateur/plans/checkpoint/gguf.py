@@ -12,18 +12,21 @@ import gguf
 import torch
 from torch import nn
 
-from ...fitness.subnets.materialise import kept_blocks, smaller_weights
+from ...files import new_folder
+from ...fitness.bench import Bench
+from ...fitness.model.checkpoint import DTYPES, load_tokenizer
+from ...fitness.model.configuration import locate
+from ...fitness.subnets.materialise import smaller_weights
 from ...fitness.subnets.weights import Weights
 from ...space.anatomy import Anatomy, Block
 from ...space.errors import SecateurError, StorageError
-from ...space.gene import features_of
-from ...space.space import Space
+from ...space.layout import kept_blocks
 from ...space.state import BlockState
-from .vocabulary import Entry
+from ..features import Subject
+from ..formats.gguf import ARCHITECTURES, check_model, check_states
+from .begin import Finish
+from .vocabulary import Entry, of_gguf, of_tokenizer
 
-ARCHITECTURES = {"llama": "deci", "mistral": "deci", "qwen2": "deci", "qwen3": "openelm"}
-ROTARY = ("default", "linear", "llama3")
-"""Kinds of rotary embedding that divide each frequency by a number of its own; llama.cpp reads those from a tensor."""
 PLACEHOLDER = 32
 """Channels of zeros in a layer without MLP: deci skips a layer that has none together with its attention."""
 NAMES = {
@@ -53,65 +56,37 @@ OUTSIDE = {
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
 }
-FIRST = "llama.cpp reads the head size off the first layer, which must keep some attention"
 
 
-def check_model(anatomy: Anatomy, config: Mapping[str, Any]) -> None:
-    """Raises SecateurError for a model that cannot be written; `config` is its configuration, defaults filled in."""
-    architecture = ARCHITECTURES.get(anatomy.family)
-    if architecture is None:
-        known = ", ".join(ARCHITECTURES)
-        raise SecateurError(f"gguf: {anatomy.family} has no layout with sizes of its own per layer; {known} have")
-    activation = config.get("hidden_act", "silu")
-    if activation not in ("silu", "swish"):
-        raise SecateurError(f"gguf: {architecture} computes silu, and the model {activation}")
-    if any(block.window is not None for block in anatomy.blocks):
-        raise SecateurError("gguf: sliding attention windows cannot be written with sizes per layer")
-    rotary = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
-    if rotary not in (ROTARY if architecture == "deci" else ROTARY[:1]):
-        raise SecateurError(f"gguf: rotary scaling '{rotary}' has no place in {architecture}")
-    if architecture == "openelm" and not config.get("tie_word_embeddings"):
-        raise SecateurError(
-            f"gguf: {anatomy.family} is written as openelm, whose head is its embedding; this one's is not"
-        )
-    if architecture == "openelm" and config.get("attention_bias"):
-        raise SecateurError("gguf: openelm has no biases, and this model's attention does")
+def begin(subject: Subject, options: Mapping[str, str], trusted: bool) -> Finish:
+    """Writes `model.gguf` and the plan; `vocabulary`: a GGUF of the dense model that has it, or "none".
+
+    Raises:
+        SecateurError: the vocabulary is not to be had.
+    """
+    plan = subject.plan
+    assert plan is not None
+    entries = _vocabulary(subject, options.get("vocabulary"), trusted)
+
+    def finish(bench: Bench, out: Path) -> None:
+        with new_folder(out) as folder:
+            saved = DTYPES[subject.dtype]
+            write_gguf(bench.model, bench.anatomy, subject.states, bench.weights, folder / "model.gguf", entries, saved)
+            plan.write(folder / "plan.json")
+
+    return finish
 
 
-def check_biases(anatomy: Anatomy) -> None:
-    """Raises SecateurError where biases that a repair adds could not be written."""
-    if ARCHITECTURES.get(anatomy.family) == "openelm":
-        raise SecateurError("gguf: added biases have no place in openelm; choose another repair in 'widths'")
-
-
-def check_space(space: Space, config: Mapping[str, Any]) -> None:
-    """Raises SecateurError where not every genome could be written, before anything is searched."""
-    check_model(space.anatomy, config)
-    openelm = ARCHITECTURES[space.anatomy.family] == "openelm"
-    if "stream" in features_of(space.genes):
-        raise SecateurError("gguf: a narrower residual width is not written; leave the hidden gene out")
-    if space.additions.bias:
-        check_biases(space.anatomy)
-    silenced = [
-        frozenset().union(*(gene.kind.silences(gene, level) for level in range(len(gene.levels))))
-        for gene in space.genes
-    ]
-    if openelm and any({branch for _, branch in places} == {"attention"} for places in silenced):
-        raise SecateurError("gguf: openelm has no layers without attention; leave 0 out of attention's levels")
-    if any((0, "attention") in places for places in silenced):
-        raise SecateurError(f"gguf: {FIRST}; leave keep_first_attention as it is")
-
-
-def check_states(states: Sequence[BlockState], anatomy: Anatomy) -> None:
-    """Raises SecateurError for a subnet that llama.cpp does not load."""
-    kept = kept_blocks(states)
-    if not kept or not states[kept[0]].attention:
-        raise SecateurError(f"gguf: {FIRST}")
-    if states[0].hidden < anatomy.hidden_size:
-        raise SecateurError("gguf: a narrower residual width is not written")
-    without = next((index for index in kept if not states[index].attention), None)
-    if ARCHITECTURES.get(anatomy.family) == "openelm" and without is not None:
-        raise SecateurError(f"gguf: openelm has no layers without attention, and layer {without} keeps its MLP alone")
+def _vocabulary(subject: Subject, wanted: str | None, trusted: bool) -> list[Entry]:
+    path, count = subject.path, int(subject.config["vocab_size"])
+    if wanted == "none":
+        return []
+    if wanted is not None:
+        return of_gguf(Path(wanted), count)
+    located = locate(path)
+    if located.gguf is not None:
+        return of_gguf(Path(located.folder) / located.gguf, count)
+    return of_tokenizer(load_tokenizer(path, trusted), count)
 
 
 def write_gguf(

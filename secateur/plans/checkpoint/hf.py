@@ -19,27 +19,39 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ...files import new_folder
+from ...fitness.bench import Bench
 from ...fitness.model import surgery
 from ...fitness.model.checkpoint import DTYPES
 from ...fitness.subnets.materialise import (
     added_biases,
     built,
     fill,
-    kept_blocks,
-    skips,
     smaller_config,
     smaller_weights,
     tables,
-    widths,
 )
 from ...fitness.subnets.weights import Weights
 from ...space.anatomy import Anatomy
 from ...space.errors import StorageError
+from ...space.layout import kept_blocks, skips, stock_widths, widths
 from ...space.state import BlockState
+from ..features import Subject
 from ..plan import Plan
+from .begin import Finish
 from .card import card
 
 MODELING = "modeling_secateur"
+
+
+def begin(subject: Subject, _options: Mapping[str, str], _trusted: bool) -> Finish:
+    """Writes checkpoint, tokenizer, plan and model card; there is nothing to refuse before."""
+    plan = subject.plan
+    assert plan is not None
+
+    def finish(bench: Bench, out: Path) -> None:
+        export_hf(plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, out)
+
+    return finish
 
 
 def export_hf(
@@ -119,23 +131,6 @@ def _cast(smaller: nn.Module, dtype: torch.dtype | None) -> None:
     """Parameters alone: buffers such as rotary frequencies are not written."""
     for parameter in smaller.parameters() if dtype is not None else ():
         parameter.data = parameter.data.to(dtype)
-
-
-def stock_widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[str, int] | None:
-    """Configuration entries under which the stock class is the subnet; None where there are none."""
-    if skips(states):
-        return None
-    kept = kept_blocks(states)
-    found = widths(anatomy, states)
-    entries = [found.get(new, {}) for new in range(len(kept))] or [{}]
-    first = entries[0]
-    heads = dict(anatomy.config_names)["heads"]
-    # Families without an explicit head_dim derive it from the number of heads, which must then stay.
-    if any(entry != first for entry in entries) or (heads in first and not anatomy.explicit_head_dim):
-        return None
-    # Some stock configurations insist that the residual width is a multiple of the number of heads.
-    narrower = heads in first or states[0].hidden < anatomy.hidden_size
-    return None if narrower and states[0].hidden % first.get(heads, anatomy.blocks[0].heads) else first
 
 
 def _save_own_class(

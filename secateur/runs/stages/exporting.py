@@ -1,17 +1,20 @@
 """Plans of runs and of files, written for other tools and read from theirs."""
 
+import importlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import cast
 
 from ...files import new_folder, write_bytes
 from ...fitness.bench import Bench
 from ...fitness.model.checkpoint import DTYPES, anatomy_of, check_finite, load_model, load_tokenizer, model_digest
-from ...fitness.model.configuration import load_config, locate, source_bytes
-from ...plans.checkpoint.gguf import write_gguf
-from ...plans.checkpoint.hf import export_hf
-from ...plans.checkpoint.vocabulary import Entry, of_gguf, of_tokenizer
-from ...plans.features import Source
-from ...plans.formats.sparsity import Files
-from ...plans.formats.table import FORMATS, Format, check, files, refusal
+from ...fitness.model.configuration import load_config, source_bytes
+from ...plans import formats
+from ...plans.checkpoint.begin import Begin
+from ...plans.features import Subject
+from ...plans.formats.form import Format
+from ...plans.formats.table import FORMATS, check, files, refusal
 from ...plans.plan import Plan, bare_plan, layers, read_plan, residual
 from ...plans.reading import read_states
 from ...space.errors import SecateurError, suggest
@@ -51,46 +54,59 @@ def plan_of(path: Path, pick: str | None) -> Plan:
         return pick_plan(folder, pick or FOUND)
 
 
-def source_of(plan: Plan) -> Source:
+def subject_of(plan: Plan) -> Subject:
     """A plan with the shapes of its model, from the configuration alone."""
     config = load_config(plan.model.path)
-    shape = anatomy(config, plan.model.dtype)
-    return Source(plan, shape, plan.states(shape), config)
+    return Subject.of(plan, anatomy(config, plan.model.dtype), config)
 
 
 def carriers(plan: Plan) -> list[tuple[Format, str | None]]:
     """Every format, and why it cannot carry this plan; None where it can."""
-    source = source_of(plan)
-    return [(form, refusal(form, source)) for form in FORMATS.values()]
+    subject = subject_of(plan)
+    return [(form, refusal(form, subject)) for form in FORMATS.values()]
 
 
-def export_plan(plan: Plan, to: str, out: Path, trusted: bool = False, vocabulary: str | None = None) -> Path:
-    """Writes a plan as `to` into the new folder `out`; returns what was written.
+def export_plan(
+    plan: Plan, to: str, out: Path, trusted: bool = False, options: Mapping[str, str] = MappingProxyType({})
+) -> Path:
+    """Writes a plan as `to` into the new folder `out`; returns what was written, the file where it is one.
 
-    `trusted`: the recipe in the plan is the user's own, and what it says of remote code counts. `vocabulary`: a GGUF of
-    the dense model whose vocabulary goes into a `gguf`, "none" for none; by default that of the model.
+    `trusted`: the recipe in the plan is the user's own, and what it says of remote code counts. `options`: what else is
+    said of the writing, by the names that the format has for it (`vocabulary` of `gguf`).
 
     Raises:
-        SecateurError: an unknown format, one that cannot carry this plan, a taken folder, or another model.
+        SecateurError: an unknown format or option, one that cannot carry this plan, a taken folder, or another model.
     """
     if to not in FORMATS:
         raise SecateurError(f"--to {to}; {suggest(to, FORMATS)}")
     if out.exists():
         raise SecateurError(f"{out} exists; --out names another folder")
-    if vocabulary is not None and to != "gguf":
-        raise SecateurError(f"--vocabulary {vocabulary}: is for --to gguf")
     form = FORMATS[to]
-    source = source_of(plan)
-    if form.write is None:
-        check(form, source)
-        if to == "hf":
-            bench = _bench(source, trusted)
-            export_hf(plan, bench.model, bench.tokenizer, bench.anatomy, bench.weights, out)
-        else:
-            _write_gguf(source, out, trusted, vocabulary)
+    for name, value in options.items():
+        if name not in form.options:
+            own = [other.name for other in FORMATS.values() if name in other.options]
+            raise SecateurError(f"--{name} {value}: is for --to {' or '.join(own)}")
+    subject = subject_of(plan)
+    if form.weights:
+        check(form, subject)
+        finish = _begin(form)(subject, options, trusted and _remote(plan))
+        finish(_bench(subject, plan, trusted), out)
         return out
-    _write_files(files(form, source), out)
-    return out / "plan.json" if to == "plan" else out
+    contents = files(form, subject)
+    with new_folder(out) as folder:
+        for name, content in contents.items():
+            write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
+    return out / next(iter(contents)) if len(contents) == 1 else out
+
+
+def _begin(form: Format) -> Begin:
+    module, _, name = form.weights.partition(":")
+    return cast(Begin, getattr(importlib.import_module(module, formats.__name__), name))
+
+
+def _remote(plan: Plan) -> bool:
+    """Whether the recipe of a plan lets code of the model's authors run."""
+    return bool(plan.recipe) and kept_recipe(plan.recipe, "the plan's recipe").model.trust_remote_code
 
 
 def larger_than_source(plan: Plan, written: Path) -> str | None:
@@ -107,52 +123,20 @@ def larger_than_source(plan: Plan, written: Path) -> str | None:
     )
 
 
-def _write_files(contents: Files, out: Path) -> None:
-    with new_folder(out) as folder:
-        for name, content in contents.items():
-            write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
-
-
-def _write_gguf(source: Source, out: Path, trusted: bool, vocabulary: str | None) -> None:
-    # What can be refused without the weights is refused before they are prepared.
-    entries = _vocabulary(source, vocabulary, trusted)
-    bench = _bench(source, trusted)
-    with new_folder(out) as folder:
-        saved = DTYPES[source.plan.model.dtype]
-        write_gguf(bench.model, bench.anatomy, source.states, bench.weights, folder / "model.gguf", entries, saved)
-        source.plan.write(folder / "plan.json")
-
-
-def _vocabulary(source: Source, wanted: str | None, trusted: bool) -> list[Entry]:
-    path, count = source.plan.model.path, int(source.config["vocab_size"])
-    if wanted == "none":
-        return []
-    if wanted is not None:
-        return of_gguf(Path(wanted), count)
-    located = locate(path)
-    if located.gguf is not None:
-        return of_gguf(Path(located.folder) / located.gguf, count)
-    remote = False
-    if trusted and source.plan.recipe:
-        remote = kept_recipe(source.plan.recipe, "the plan's recipe").model.trust_remote_code
-    return of_tokenizer(load_tokenizer(path, remote), count)
-
-
-def _bench(source: Source, trusted: bool) -> Bench:
+def _bench(subject: Subject, plan: Plan, trusted: bool) -> Bench:
     """The model with the levels and orders that the plan was found with.
 
     Raises:
         SecateurError: the plan, or the model, texts or order have changed since.
     """
-    plan = source.plan
     if not plan.recipe:
-        return _bare_bench(source)
+        return _bare_bench(subject)
     recipe = kept_recipe(plan.recipe, "the plan's recipe")
     if not trusted:
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"trust_remote_code": False})})
     # Which genome it is, and nothing of what it may cost, is what is compared.
     space = problem.build_space(recipe.model_copy(update={"budgets": {}}))
-    if space.states(space.from_json(plan.genome)) != source.states:
+    if space.states(space.from_json(plan.genome)) != subject.states:
         raise SecateurError("the plan's layers are not those of its genome: it was changed; export the run's own plan")
     bench = workplace.load_bench(recipe, space)
     if bench.digest != plan.model.digest:
@@ -162,18 +146,18 @@ def _bench(source: Source, trusted: bool) -> Bench:
             raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
     bench.prepare(space)
     orders = bench.kept_orders() if bench.orders else None
-    found = layers(source.anatomy, source.states, orders), residual(source.anatomy, source.states, orders)
+    found = layers(subject.anatomy, subject.states, orders), residual(subject.anatomy, subject.states, orders)
     if orders is not None and found != (plan.layers, plan.hidden):
         raise SecateurError("heads and channels come in another order than when the run was made; resume it first")
     return bench
 
 
-def _bare_bench(source: Source) -> Bench:
+def _bare_bench(subject: Subject) -> Bench:
     """The model for a plan of another tool's that drops or keeps things whole: no text, level or order is needed."""
-    path, dtype = source.plan.model.path, source.plan.model.dtype
+    path = subject.path
     model = load_model(path)
     check_finite(model, path)
-    return Bench(model, load_tokenizer(path), anatomy_of(model, dtype), model_digest(model), {}, None)
+    return Bench(model, load_tokenizer(path), anatomy_of(model, subject.dtype), model_digest(model), {}, None)
 
 
 def import_plan(path: Path, model: str, out: Path, dtype: str = "auto") -> Plan:

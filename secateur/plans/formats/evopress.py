@@ -1,0 +1,44 @@
+"""EvoPress's `layer_drop_config.txt`: a line for each layer."""
+
+from ...space.anatomy import Anatomy
+from ...space.errors import SecateurError
+from ..changes import Changes, Unit
+from ..features import Subject
+from .form import DROPS, Content, Files, Format
+
+DROPPED: dict[str, tuple[Unit, ...]] = {
+    "none": (),
+    "attn": ("attention",),
+    "mlp": ("mlp",),
+    "attn+mlp": ("attention", "mlp"),
+}
+
+
+def write(subject: Subject) -> Files:
+    """A line for each layer of the dense model: none, attn, mlp, attn+mlp."""
+    words = {units: word for word, units in DROPPED.items()}
+    lines = []
+    for state in subject.states:
+        gone: list[Unit] = [] if state.attention else ["attention"]
+        gone += [] if state.mlp else ["mlp"]
+        lines.append(f"{words[tuple(gone)]}\n")
+    return {"layer_drop_config.txt": "".join(lines)}
+
+
+def reads(content: Content) -> bool:
+    """Text that is nothing else: what is wrong with its lines is told."""
+    return bool(content.text) and content.values is None and content.rows is None and not content.leveled
+
+
+def read(content: Content, anatomy: Anatomy) -> Changes:
+    """A line for each block: none, attn, mlp, attn+mlp."""
+    lines, where = content.lines, content.where
+    unknown = next((number for number, line in enumerate(lines, 1) if line not in DROPPED), None)
+    if unknown is not None:
+        raise SecateurError(f"{where}, line {unknown}: '{lines[unknown - 1]}' is none of {', '.join(DROPPED)}")
+    if len(lines) != len(anatomy.blocks):
+        raise SecateurError(f"{where}: has {len(lines)} lines, the model {len(anatomy.blocks)} blocks")
+    return Changes({(unit, index): 0 for index, line in enumerate(lines) for unit in DROPPED[line]})
+
+
+EVOPRESS = Format("evopress", "its layer_drop_config.txt", DROPS, write, reads=reads, read=read)

@@ -1,0 +1,111 @@
+"""A smaller model for llama.cpp: what its layouts with sizes layer by layer can hold.
+
+Two architectures read sizes layer by layer and compute what these families do: `deci` (llama, mistral, qwen2), and
+`openelm` with its query and key norms (qwen3 with tied embeddings).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...space.anatomy import Anatomy
+from ...space.errors import SecateurError
+from ...space.gene import features_of
+from ...space.layout import kept_blocks
+from ...space.space import Space
+from ...space.state import BlockState
+from ..features import ALL, Subject
+from .form import Format
+
+ARCHITECTURES = {"llama": "deci", "mistral": "deci", "qwen2": "deci", "qwen3": "openelm"}
+ROTARY = ("default", "linear", "llama3")
+"""Kinds of rotary embedding that divide each frequency by a number of its own; llama.cpp reads those from a tensor."""
+FIRST = "llama.cpp reads the head size off the first layer, which must keep some attention"
+
+
+def check_model(anatomy: Anatomy, config: Mapping[str, Any]) -> None:
+    """Raises SecateurError for a model that cannot be written; `config` is its configuration, defaults filled in."""
+    architecture = ARCHITECTURES.get(anatomy.family)
+    if architecture is None:
+        known = ", ".join(ARCHITECTURES)
+        raise SecateurError(f"gguf: {anatomy.family} has no layout with sizes of its own per layer; {known} have")
+    activation = config.get("hidden_act", "silu")
+    if activation not in ("silu", "swish"):
+        raise SecateurError(f"gguf: {architecture} computes silu, and the model {activation}")
+    if any(block.window is not None for block in anatomy.blocks):
+        raise SecateurError("gguf: sliding attention windows cannot be written with sizes per layer")
+    rotary = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
+    if rotary not in (ROTARY if architecture == "deci" else ROTARY[:1]):
+        raise SecateurError(f"gguf: rotary scaling '{rotary}' has no place in {architecture}")
+    if architecture == "openelm" and not config.get("tie_word_embeddings"):
+        raise SecateurError(
+            f"gguf: {anatomy.family} is written as openelm, whose head is its embedding; this one's is not"
+        )
+    if architecture == "openelm" and config.get("attention_bias"):
+        raise SecateurError("gguf: openelm has no biases, and this model's attention does")
+
+
+def check_biases(anatomy: Anatomy) -> None:
+    """Raises SecateurError where biases that a repair adds could not be written."""
+    if ARCHITECTURES.get(anatomy.family) == "openelm":
+        raise SecateurError("gguf: added biases have no place in openelm; choose another repair in 'widths'")
+
+
+def check_space(space: Space, config: Mapping[str, Any]) -> None:
+    """Raises SecateurError where not every genome could be written, before anything is searched."""
+    check_model(space.anatomy, config)
+    openelm = ARCHITECTURES[space.anatomy.family] == "openelm"
+    if "stream" in features_of(space.genes):
+        raise SecateurError("gguf: a narrower residual width is not written; leave the hidden gene out")
+    if space.additions.bias:
+        check_biases(space.anatomy)
+    silenced = [
+        frozenset().union(*(gene.kind.silences(gene, level) for level in range(len(gene.levels))))
+        for gene in space.genes
+    ]
+    if openelm and any({branch for _, branch in places} == {"attention"} for places in silenced):
+        raise SecateurError("gguf: openelm has no layers without attention; leave 0 out of attention's levels")
+    if any((0, "attention") in places for places in silenced):
+        raise SecateurError(f"gguf: {FIRST}; leave keep_first_attention as it is")
+
+
+def check_states(states: Sequence[BlockState], anatomy: Anatomy) -> None:
+    """Raises SecateurError for a subnet that llama.cpp does not load."""
+    kept = kept_blocks(states)
+    if not kept or not states[kept[0]].attention:
+        raise SecateurError(f"gguf: {FIRST}")
+    if states[0].hidden < anatomy.hidden_size:
+        raise SecateurError("gguf: a narrower residual width is not written")
+    without = next((index for index in kept if not states[index].attention), None)
+    if ARCHITECTURES.get(anatomy.family) == "openelm" and without is not None:
+        raise SecateurError(f"gguf: openelm has no layers without attention, and layer {without} keeps its MLP alone")
+
+
+def refuses(subject: Subject) -> str | None:
+    try:
+        check_model(subject.anatomy, subject.config)
+        check_states(subject.states, subject.anatomy)
+        if subject.biased:
+            check_biases(subject.anatomy)
+    except SecateurError as error:
+        return str(error).removeprefix("gguf: ")
+    return None
+
+
+def biases(anatomy: Anatomy) -> str | None:
+    try:
+        check_biases(anatomy)
+    except SecateurError as error:
+        return str(error)
+    return None
+
+
+GGUF = Format(
+    "gguf",
+    "a smaller model for llama.cpp",
+    ALL - {"hidden"},
+    weights="..checkpoint.gguf:begin",
+    refuses=refuses,
+    options=("vocabulary",),
+    first=True,
+    biases=biases,
+)

@@ -1,0 +1,62 @@
+"""MultiPruner's `pruning_config.json`."""
+
+import json
+from typing import Any
+
+from ...space.anatomy import Anatomy, Block
+from ..changes import Changes
+from ..features import Subject
+from .form import UNITS, Content, Files, Format
+from .linears import check_family, check_head_size
+
+FAMILIES = ("llama", "mistral", "qwen2")
+"""Those that it knows."""
+
+
+def refuses(subject: Subject) -> str | None:
+    return check_family(subject, FAMILIES) or check_head_size(subject)
+
+
+def write(subject: Subject) -> Files:
+    """`pruning_config.json`: dropped sublayers, and what narrowed ones keep ("pruned" widths are what is left)."""
+    values: dict[str, Any] = {
+        "pruned_attn_idx": [index for index, state in enumerate(subject.states) if not state.attention],
+        "pruned_mlp_idx": [index for index, state in enumerate(subject.states) if not state.mlp],
+        "pruned_attn_width": {},
+        "pruned_mlp_width": {},
+    }
+    for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
+        if 0 < state.attention < block.kv_heads:
+            values["pruned_attn_width"][str(block.index)] = state.attention * block.queries * block.head_dim
+        if 0 < state.mlp < block.channels:
+            values["pruned_mlp_width"][str(block.index)] = state.mlp
+    return {"pruning_config.json": json.dumps(values, indent=1) + "\n"}
+
+
+def reads(content: Content) -> bool:
+    return bool({"pruned_attn_idx", "pruned_mlp_idx"} & content.names)
+
+
+def read(content: Content, anatomy: Anatomy) -> Changes:
+    """Dropped sublayers by index; "pruned" widths are what is left, in units of the attention's output and channels."""
+    values = content.values
+    changes = Changes()
+    for index, width in (values.get("pruned_attn_width") or {}).items():
+        block = _block(anatomy, int(index))
+        groups, rest = divmod(int(width), block.head_dim * block.queries)
+        if rest or not groups:
+            raise ValueError(f"layer {index} keeps {width} of attention's outputs, which are no whole KV groups")
+        changes.kept["attention", int(index)] = groups
+    for index, width in (values.get("pruned_mlp_width") or {}).items():
+        changes.kept["mlp", int(index)] = int(width)
+    changes.kept |= {("attention", int(index)): 0 for index in values.get("pruned_attn_idx") or ()}
+    changes.kept |= {("mlp", int(index)): 0 for index in values.get("pruned_mlp_idx") or ()}
+    return changes
+
+
+def _block(anatomy: Anatomy, index: int) -> Block:
+    """The block, or the first where there is none: that a layer does not exist is said when all is put together."""
+    return anatomy.blocks[index if 0 <= index < len(anatomy.blocks) else 0]
+
+
+MULTIPRUNER = Format("multipruner", "its pruning_config.json", UNITS, write, refuses=refuses, reads=reads, read=read)
