@@ -1,5 +1,6 @@
 """One more of everything that is a table, as somebody would add it: each defined here, and entered by one line."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,10 @@ from secateur.operators.rules.dropping import drop_blocks
 from secateur.operators.rules.rule import Rule, Statistics
 from secateur.operators.rules.table import RULES
 from secateur.operators.sampling import on_budget
+from secateur.plans.changes import Changes, dropped
+from secateur.plans.features import Subject
+from secateur.plans.formats.form import Content, Files, Format, of
+from secateur.plans.formats.table import FORMATS
 from secateur.search.problem import Problem
 from secateur.search.steps import Batch, Steps, best_of
 from secateur.search.strategies import table as strategies
@@ -109,6 +114,21 @@ OTHER_TOKENS = RowScore(_other_tokens, top=True)
 """The share of positions where another token than the dense model's is most likely."""
 
 
+def write(subject: Subject) -> Files:
+    """The channels of each layer that is kept whole, or nothing of."""
+    return {"widths.json": json.dumps({"widths": [state.mlp for state in subject.states]})}
+
+
+def reads(content: Content) -> bool:
+    return "widths" in content.names
+
+
+def read(content: Content, _: Anatomy) -> Changes:
+    changes = dropped(layer for layer, width in enumerate(content.values["widths"]) if not width)
+    changes.kept |= {("mlp", layer): int(width) for layer, width in enumerate(content.values["widths"])}
+    return changes
+
+
 def enter() -> None:
     """One line each; `leave` takes them out again."""
     strategies.STRATEGIES["first-come"] = strategies.Entry("tests.additions:FirstCome")
@@ -116,6 +136,9 @@ def enter() -> None:
     KINDS["pairs"] = Pairs()
     scores.SCORES["other_tokens"] = scores.Entry("tests.additions:OTHER_TOKENS", "share of tokens that change")
     FAMILIES["helium"] = Family(llama)
+    FORMATS["mlp-widths"] = Format(
+        "mlp-widths", "one number a layer", of("layers", "channels"), write, reads=reads, read=read
+    )
 
 
 def leave() -> None:
@@ -126,6 +149,7 @@ def leave() -> None:
         (KINDS, "pairs"),
         (scores.SCORES, "other_tokens"),
         (FAMILIES, "helium"),
+        (FORMATS, "mlp-widths"),
     ):
         table.pop(name)
 

@@ -17,7 +17,7 @@ from tests.test_kill_and_resume import count, record
 from tests.tiny import save_text, save_tiny, tiny_recipe
 
 PACKAGE = Path(__file__).parents[1] / "secateur"
-NAMES = ("first-come", "every-other", "pairs", "other_tokens", "helium")
+NAMES = ("first-come", "every-other", "pairs", "other_tokens", "helium", "mlp-widths")
 
 
 def done(*arguments: object, **environment: str) -> str:
@@ -77,9 +77,9 @@ def test_from_recipe_to_import(recipe: Path, tmp_path: Path) -> None:
     done("export", run, "--to", "hf", "--out", tmp_path / "smaller", **cache)
     kept = json.loads((tmp_path / "smaller" / "config.json").read_text())
     assert kept["model_type"] == "secateur_helium"
-    for form in ("plan", "json"):
+    for form, name in (("plan", "plan.json"), ("json", "profile.json"), ("mlp-widths", "widths.json")):
         done("export", run, "--to", form, "--out", tmp_path / form, **cache)
-        [written] = (tmp_path / form).glob("p*.json")
+        written = tmp_path / form / name
         done("import", written, "--model", recipe.with_name("model"), "--out", tmp_path / f"{form}.json", **cache)
         plan, back = (json.loads(one.read_text()) for one in (run / "plans" / "found.json", tmp_path / f"{form}.json"))
         assert _sizes(back) == _sizes(plan)
