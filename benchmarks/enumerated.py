@@ -136,10 +136,11 @@ def tabulated(name: str, space: Space, count: int, evaluator: SubnetEvaluator, i
 
 def on_smollm2() -> list[Enumerated]:
     """15 pairs of blocks, 6 dropped: 5,005 genomes; 30 blocks, 3 dropped: 4,060."""
-    bench = smollm2(SEQUENCES, LENGTH, dtype="bfloat16")
+    loaded = smollm2(SEQUENCES, LENGTH, dtype="bfloat16")
     found = []
     for name, size, count in (("SmolLM2, 6 of 15 pairs", 2, 6), ("SmolLM2, 3 of 30 blocks", 1, 3)):
-        space = dropping(bench.anatomy, groups(bench.anatomy, size), count)
+        space = dropping(loaded.anatomy, groups(loaded.anatomy, size), count)
+        bench = loaded.prepared(space)  # drops take no preparation
         evaluator = bench.evaluator(space, "calibration", ("kl",))
         found.append(tabulated(name, space, count, evaluator, f"{bench.digest} bfloat16"))
     return found

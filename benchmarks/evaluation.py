@@ -33,16 +33,16 @@ LEVELS = tuple(Sparsity.parse(level) for level in (0.3, 0.35, 0.4, 0.45, 0.5, 0.
 
 
 def main() -> None:
-    bench = smollm2(4, LENGTH, "wanda")
-    layers = range(len(bench.anatomy.blocks))
+    loaded = smollm2(4, LENGTH, "wanda")
+    layers = range(len(loaded.anatomy.blocks))
     depth = Space(
-        bench.anatomy,
-        structured_genes(bench.anatomy, "attention", layers) + structured_genes(bench.anatomy, "mlp", layers),
+        loaded.anatomy,
+        structured_genes(loaded.anatomy, "attention", layers) + structured_genes(loaded.anatomy, "mlp", layers),
     )
     depth = depth.with_budgets(parse_budgets({"block_parameters": "0.75x"}, depth.dense_costs))
-    sparse = Space(bench.anatomy, sparsity_genes(bench.anatomy, LEVELS, layers, "sublayer"))
+    sparse = Space(loaded.anatomy, sparsity_genes(loaded.anatomy, LEVELS, layers, "sublayer"))
     sparse = sparse.with_budgets(parse_budgets({"linear_weights": "0.5x"}, sparse.dense_costs))
-    bench.prepare(sparse)
+    bench = loaded.prepared(sparse)
     parts = (populations(bench, depth, sparse), overhead(bench, depth, sparse), memory(bench), slopes(bench, sparse))
     shown(RESULTS / "evaluation.md", *parts, *precision())
 
@@ -129,11 +129,12 @@ def precision() -> tuple[Table, str]:
     losses: dict[str, dict[Genome, Evaluation]] = {}
     parent: Genome | None = None
     for dtype in ("float32", "bfloat16"):
-        bench = smollm2(RANKED, LENGTH, dtype=dtype)
-        layers = range(len(bench.anatomy.blocks))
-        genes = structured_genes(bench.anatomy, "attention", layers) + structured_genes(bench.anatomy, "mlp", layers)
-        space = Space(bench.anatomy, genes)
+        loaded = smollm2(RANKED, LENGTH, dtype=dtype)
+        shape = loaded.anatomy
+        layers = range(len(shape.blocks))
+        space = Space(shape, structured_genes(shape, "attention", layers) + structured_genes(shape, "mlp", layers))
         space = space.with_budgets(parse_budgets({"sublayers": "0.85x"}, space.dense_costs))
+        bench = loaded.prepared(space)
         whole = bench.calibration
         if parent is None:
             memo = Memo(space, bench.evaluator(space, "calibration", ("kl",)), Unkept())

@@ -18,7 +18,7 @@ from secateur.runs.problem import build_space, space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import FOUND
 from secateur.runs.report.summary import Difference, compare, joined, summarise
-from secateur.runs.workplace import load_bench
+from secateur.runs.workplace import workplace_of
 from secateur.space.evaluation import Evaluation, mean_and_error, merged
 
 RATIOS = (0.8, 0.6)
@@ -81,8 +81,7 @@ def uniform(wanted: Recipe) -> Plans:
     widths = sorted({int(plan["mlp@0"]) for plan in chosen.values()}, reverse=True)
     few = Recipe.model_validate(values | {"genes": [GENES[0], {"kind": "mlp", "levels": widths}]})
     space = build_space(few)
-    bench = load_bench(few, space)
-    bench.prepare(space)
+    bench = workplace_of(few, space).open(space)
     result: Plans = {}
     for name, plan in chosen.items():
         genome = space.from_json(plan)

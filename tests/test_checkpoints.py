@@ -546,9 +546,9 @@ def test_a_run_of_before_counts_as_it_did(tmp_path: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setenv(*next(iter(environment.items())))
         patch.setattr(problem, "COUNTING", 1)
-        folder, bench = start(read_recipe(tmp_path / "recipe.yaml"), tmp_path / "run")
+        folder, loaded = start(read_recipe(tmp_path / "recipe.yaml"), tmp_path / "run")
         with folder:
-            execute(folder, bench=bench)
+            execute(folder, loaded=loaded)
     assert forked("report", tmp_path / "run", environment=environment).returncode == 0
     before = json.loads(next((tmp_path / "run" / "plans").glob("*.json")).read_text())["dense_costs"]
     assert before["kv_bytes"] == 4 * 2 * 2 * 12 * 4

@@ -333,7 +333,7 @@ def test_a_plan_file_cannot_say_that_remote_code_may_run(
         asked.append(recipe.model.trust_remote_code)
         raise SecateurError("enough")
 
-    monkeypatch.setattr(workplace, "load_bench", load)
+    monkeypatch.setattr(workplace, "workplace_of", load)
     values = json.loads((finished / "run" / "plans" / "found.json").read_text())
     values["recipe"]["model"]["trust_remote_code"] = True
     (tmp_path / "p.json").write_text(json.dumps(values))

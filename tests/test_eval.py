@@ -144,7 +144,7 @@ def test_what_cannot_be_evaluated_is_refused_before_the_model_is_loaded(
     def never(*_: Any) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("secateur.runs.workplace.load_bench", never)
+    monkeypatch.setattr("secateur.runs.workplace.workplace_of", never)
     include = [] if "--include" in arguments else ["--include", str(tasks)]
     done = CliRunner().invoke(app, ["eval", str(run), *arguments, *include])
     assert isinstance(done.exception, SecateurError)

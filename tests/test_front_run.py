@@ -281,9 +281,9 @@ def test_a_score_of_the_users_own(tiny: Path, tmp_path: Path, monkeypatch: pytes
     plan = run.export("hf", tmp_path / "smaller", pick="1")
     model = AutoModelForCausalLM.from_pretrained(plan)
     with RunFolder.open(tmp_path / "run", writing=False) as folder:
-        from secateur.runs.workplace import load_bench
+        from secateur.runs.workplace import workplace_of
 
-        texts = load_bench(folder.recipe, space_of(folder)).calibration
+        texts = workplace_of(folder.recipe, space_of(folder)).load().calibration
     expected = sum(own_loss(model, texts.ids[index][None]) for index in range(2)) / 2
     assert front.members[0].values["mine:wrong"] == pytest.approx(expected)
 
@@ -489,7 +489,7 @@ def test_nonsense_is_refused_before_any_model_runs(
     def never(*_: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("secateur.runs.run.load_bench", never)
+    monkeypatch.setattr("secateur.runs.run.workplace_of", never)
     recipe = {key: value for key, value in front_recipe(tiny, **changes).items() if value is not None}
     answer = refused(monkeypatch, capsys, "search", write(tmp_path / "r.yaml", recipe), "--out", tmp_path / "run")
     assert answer.returncode == 2

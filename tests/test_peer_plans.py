@@ -114,10 +114,10 @@ def test_what_cannot_be_compared_is_said_before_anything_runs(
 
 def test_the_file_may_be_gone_as_soon_as_the_run_has_begun(tiny: Path, theirs: Path) -> None:
     asked = recipe(tiny, strategy={"name": "random"}, effort={"evaluations": 3}, baselines=["theirs.txt"])
-    folder, bench = start(make_recipe(asked), theirs.with_name("run"))
+    folder, loaded = start(make_recipe(asked), theirs.with_name("run"))
     theirs.unlink()
     with folder:
-        execute(folder, bench=bench)
+        execute(folder, loaded=loaded)
         assert set(folder.journal.choices()) == {"found", "theirs"}
 
 

@@ -11,7 +11,7 @@ from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import CALIBRATION, FOUND, SELECTION, trained_text
-from secateur.runs.workplace import load_bench
+from secateur.runs.workplace import workplace_of
 from secateur.search.trained import training_chains
 from secateur.space.errors import SecateurError
 from tests.tiny import tiny_recipe
@@ -257,9 +257,9 @@ def test_training_looks_at_every_position_of_other_documents(tiny: Path) -> None
     assert text.positions is None
     assert text.sequences == 6
     space = build_space(recipe)
-    texts = load_bench(recipe, space).texts
+    texts = workplace_of(recipe, space).load().texts
     assert not texts["training"].documents & (texts["calibration"].documents | texts["held"].documents)
-    plain = load_bench(recipe.model_copy(update={"training": None}), space).texts
+    plain = workplace_of(recipe.model_copy(update={"training": None}), space).load().texts
     assert {name: text.digest for name, text in plain.items()} == {
         name: text.digest for name, text in texts.items() if name != "training"
     }

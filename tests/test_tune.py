@@ -19,7 +19,7 @@ from secateur.runs.problem import space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.report.prediction import predicted_loss
 from secateur.runs.stages.tuning import Tuned, tune
-from secateur.runs.workplace import load_bench
+from secateur.runs.workplace import workplace_of
 from secateur.space.errors import SecateurError
 from tests.tiny import model_of, tiny_recipe
 
@@ -64,7 +64,7 @@ def test_training_lowers_the_loss_and_the_checkpoint_is_what_was_scored(run: Pat
     with RunFolder.open(run, writing=False) as folder:
         space, recipe = space_of(folder), folder.recipe
         genome = folder.journal.choices()["found"].genome
-        ids = load_bench(recipe, space).texts["held"].ids
+        ids = workplace_of(recipe, space).load().texts["held"].ids
     model = AutoModelForCausalLM.from_pretrained(result.checkpoint)
     with torch.no_grad():
         logits = model(input_ids=ids).logits

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,48 +12,40 @@ import torch
 import transformers
 
 from ..space.anatomy import Anatomy
-from ..space.errors import SecateurError
-from ..space.families.table import FAMILIES, anatomy, saved_dtype
 from ..space.genome import Genome
 from ..space.latency import LatencyTable, Measured, Workload
 from ..space.space import Space
 from .cache import digest
 from .evaluator import SubnetEvaluator
 from .model.blocks import Blocks
-from .model.border import library
-from .model.checkpoint import DTYPES, anatomy_of, check_finite, load_model, load_tokenizer, model_digest
-from .model.configuration import CHANCE, load_config
+from .model.configuration import CHANCE
 from .scores.own import is_own, own_score, source_digest
 from .scores.tasks import NO_TASKS, TaskRequest
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet
 from .subnets.weights import Repairs, Weights
-from .text import Sequences, TextRequest, masked, read, thinned
+from .text import Sequences
 from .timing.latency import machine, measure_table, time_model
 from .widths.axes import Order
 from .widths.importance import Importance, importance
 from .widths.preparation import (
     WidthSettings,
-    find_orders,
     fluctuations,
-    narrower_sublayers,
-    permute_model,
-    prepare_repairs,
-    same_order,
     width_folder,
 )
-from .widths.rotation import Basis, find_basis
+from .widths.rotation import Basis
 from .zeros.level_store import VERSION, LevelStore
 from .zeros.own import OwnZeros
-from .zeros.preparation import prepare, store_folder
+from .zeros.preparation import store_folder
 
 
 @dataclass
 class Bench:
-    """A loaded model with its texts. `texts` maps titles to sequences; the first is the calibration text.
+    """A model that is ready to be scored: loaded, with heads and channels in order and every level in the store.
 
-    `pruner` makes sparsity levels, `widths` says how narrower sublayers are made; None where the space has no such
-    genes.
+    `workplace.Loaded.prepared` makes it. `texts` maps titles to sequences; the first is the calibration text. `pruner`
+    has made sparsity levels, `widths` says how narrower sublayers were made; None where the space has no such genes.
+    `orders` and `basis` are what heads, channels and residual features were put in order by.
     """
 
     model: torch.nn.Module
@@ -78,7 +70,7 @@ class Bench:
 
     @cached_property
     def weights(self) -> Weights:
-        """The weights of every state; the model must be dense, and permuted by `prepare` where widths are searched."""
+        """The weights of every state; the model must be dense."""
         repairs = None
         if self.widths is not None and self.widths.repair is not None:
             repairs = Repairs(self.width_folder, self.widths.repair)
@@ -120,51 +112,12 @@ class Bench:
     def calibration(self) -> Sequences:
         return next(iter(self.texts.values()))
 
-    def prepare(self, space: Space, watch: Callable[[str, int, int], None] = lambda what, done, total: None) -> None:
-        """Makes ready what every level of the space needs; once, before anything is scored.
-
-        Measures importance and puts heads, channels and residual features in that order, repairs every width, and fills
-        the level store. `watch` is told what is being prepared, and how many blocks of how many are done.
-
-        Raises:
-            SecateurError: a file in the cache is damaged, or cannot be written.
-        """
-        if self.widths is not None:
-            self._prepare_widths(self.widths, space, partial(watch, "measuring the importance of heads and channels"))
-            if self.widths.repair is not None:
-                wanted = narrower_sublayers(space)
-                told = partial(watch, f"preparing repairs ({self.widths.repair})")
-                prepare_repairs(self.blocks, (self.widths.repair,), wanted, self.calibration, self.width_folder, told)
-        if self.pruner is not None:
-            levels = {level for gene in space.genes for level in gene.treatments}
-            layers = {block for gene in space.genes if gene.treatments for block in gene.blocks}
-            rotation = self.basis.rotation if self.basis is not None else None
-            told = partial(watch, "preparing sparsity levels")
-            narrower = self.widths is not None
-            prepare(
-                self.blocks, self.pruner, levels, layers, self.calibration, self.store_folder, told, narrower, rotation
-            )
-            assert self.store is not None
-            self.store.check(levels, layers, narrower)
-
     def own_zeros(self) -> OwnZeros | None:
         """The zeros that the model has by itself, once everything is prepared.
 
         None where it has hardly any, as files of few bits do, such as SmolLM2's.
         """
         return OwnZeros(self.weights) if self.has_zeros else None
-
-    def _prepare_widths(self, settings: WidthSettings, space: Space, watch: Callable[[int, int], None]) -> None:
-        """Measures, then permutes the model in place; does nothing the second time."""
-        if self.orders:
-            return
-        if settings.hidden is not None:
-            self.basis = find_basis(self.blocks, settings.hidden, self.calibration, self.width_folder)
-        if any(narrower_sublayers(space).values()):
-            self.orders = find_orders(self.blocks, settings.order, self.calibration, self.width_folder, watch)
-        else:
-            self.orders = [same_order(block) for block in self.anatomy.blocks]
-        permute_model(self.blocks, self.orders, self.basis.order if self.basis is not None else None)
 
     def kept_orders(self) -> dict[str, Any]:
         """The importance orders as plain lists, by their names in a plan; indices are those of the dense model."""
@@ -244,77 +197,3 @@ class Bench:
             self.blocks.logits(hidden)
             times.append(perf_counter() - started)
         return self.calibration.length / sorted(times)[len(times) // 2]
-
-
-def open_bench(
-    path: str,
-    dtype: str,
-    device: str,
-    trust_remote_code: bool,
-    calibration: TextRequest,
-    held_out: Iterable[TextRequest],
-    seed: int,
-    pruner: str | None,
-    widths: WidthSettings | None = None,
-    tasks: TaskRequest = NO_TASKS,
-    saved: str | None = None,
-) -> Bench:
-    """Reads the texts, then loads the model; texts are disjoint by document.
-
-    `dtype`: that the model computes in; `saved`: that its bytes are counted and written in, "auto" being its own and
-    None the one that it computes in.
-
-    Raises:
-        SecateurError: a text is missing or too short, the model cannot be loaded, or it gives no finite numbers.
-    """
-    if device != "cpu" and not torch.cuda.is_available():
-        raise SecateurError(f"model.device '{device}': torch sees no such device; use cpu")
-    config = load_config(path, trust_remote_code)
-    saved = saved_dtype(saved or dtype, config)
-    shape = anatomy(config, saved)
-    tokenizer = load_tokenizer(path, trust_remote_code)
-    used: frozenset[str] = frozenset()
-    texts: dict[str, Sequences] = {}
-    requests = (calibration, *held_out)
-    for request in requests:
-        texts[request.title] = read(request, tokenizer, shape, seed, used)
-        used |= texts[request.title].documents
-    model = load_model(path, dtype, device, trust_remote_code)
-    check_finite(model, path)
-    shape = anatomy_of(model, saved)
-    if not shape.causal:
-        texts = {title: masked(text, tokenizer, seed) for title, text in texts.items()}
-    for request in requests:
-        if request.positions is not None:
-            texts[request.title] = thinned(texts[request.title], request.positions, seed)
-    positions = FAMILIES[shape.family].positions(config)
-    for title, text in texts.items():
-        if positions is not None and text.length > positions:
-            raise SecateurError(f"text '{title}': length {text.length} is more than the model's {positions} positions")
-    bench = Bench(model, tokenizer, shape, model_digest(model), texts, pruner, widths, tasks)
-    _check_pass(bench, path, dtype)
-    return bench
-
-
-def _check_pass(bench: Bench, path: str, dtype: str) -> None:
-    """Raises SecateurError where the dense model itself gives no finite numbers."""
-    with library(path, "the dense model cannot be run"):
-        where = _not_finite(bench.blocks, bench.calibration.ids[:1])
-    if where is not None:
-        others = [name for name in DTYPES if name != dtype]
-        raise SecateurError(
-            f"model '{path}': the dense model is not finite in {dtype} from {where} on; "
-            + (f"set model.dtype to {' or '.join(others)}" if dtype == "float16" else "it cannot be searched")
-        )
-
-
-def _not_finite(blocks: Blocks, ids: torch.Tensor) -> str | None:
-    """The first part of the model that gives no finite numbers on these ids (1, time); None where all of it does."""
-    hidden, where = blocks.embed(ids), "its embedding"
-    for index in range(len(blocks.modules)):
-        if not bool(hidden.isfinite().all()):
-            return where
-        hidden, where = blocks.run(index, hidden), f"block {index}"
-    if not bool(hidden.isfinite().all()):
-        return where
-    return None if bool(blocks.logits(hidden).isfinite().all()) else "its head"

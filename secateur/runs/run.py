@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from ..fitness.bench import Bench
 from ..fitness.cache import digest
 from ..fitness.model.configuration import load_config, source_bytes
 from ..fitness.scores.own import check_own, is_own
 from ..fitness.timing.llama_cpp import load_llama_cpp
+from ..fitness.workplace import Loaded
 from ..plans.formats.gguf import check_space
 from ..search.steps import Pool
 from .asked.recipe import Recipe
@@ -19,14 +19,14 @@ from .stages.searching import Execution, note_libraries, search_found
 from .stages.starts import from_files, keep_peer, peer
 from .stages.timing import time_choices, with_latency
 from .watcher import Watcher
-from .workplace import load_bench, memo_of, tasks_of, with_zeros
+from .workplace import memo_of, tasks_of, with_zeros, workplace_of
 
 
-def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | None = None) -> None:
+def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | None = None) -> None:
     """Carries a run through to its end from wherever it stands: search, baselines, confirmation on held-out text.
 
     Everything already in the journal is answered from there, so that a killed run goes on where it was;
-    `bench` is what `start` has loaded already.
+    `loaded` is what `start` has loaded already.
 
     Raises:
         SecateurError: anything that is the user's to mend; what was finished is kept.
@@ -37,9 +37,9 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     counting = counting_of(folder)
     space = build_space(recipe, config, counting=counting)
     check_genomes(folder, space)
-    if bench is None:
+    if loaded is None:
         watcher.phase("loading the model and its texts", None)
-        bench = load_bench(recipe, space)
+        loaded = workplace_of(recipe, space).load()
     journal = folder.journal
     if counting > 1:
         journal.settle("counting", counting, "the way of counting costs")
@@ -47,17 +47,17 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     if size is not None and journal.fact(SOURCE_BYTES) is None:
         journal.settle(SOURCE_BYTES, size, "the size of the model's files")
     journal.settle("config", config, "the model's configuration")
-    journal.settle("model", bench.digest, f"model {recipe.model.path}")
+    journal.settle("model", loaded.digest, f"model {recipe.model.path}")
     journal.settle(
         "texts",
         {
             t: {"source": s.name, "digest": s.digest, "sequences": len(s), "length": s.length}
             | ({"prefix": list(s.prefix)} if s.prefix else {})
-            for t, s in bench.texts.items()
+            for t, s in loaded.texts.items()
         },
         "the text",
     )
-    bench.prepare(space, watcher.blocks)
+    bench = loaded.prepared(space, watcher.blocks)
     if bench.orders:
         orders = bench.kept_orders()
         journal.settle("order", digest(orders), "the importance order of heads and channels")
@@ -80,7 +80,7 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, bench: Bench | No
     time_choices(folder, space, bench, watcher)
 
 
-def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
+def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Loaded]:
     """Begins a run in `path`: checks all that can go wrong before any long work, and only then makes the folder.
 
     Raises:
@@ -96,8 +96,8 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Bench]:
     from_files(recipe.strategy.start_names(), space)
     peers = {file: peer(file, space) for file in recipe.peers.values()}
     check_search(recipe, space)
-    bench = load_bench(recipe, space)
+    loaded = workplace_of(recipe, space).load()
     folder = RunFolder.create(path, recipe)
     for file, genome in peers.items():
         keep_peer(file, genome, folder.journal)
-    return folder, bench
+    return folder, loaded

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..fitness.bench import Bench, open_bench
+from ..fitness.bench import Bench
 from ..fitness.cache import cache_folder, digest
 from ..fitness.scores.tasks import TaskRequest
 from ..fitness.scores.teacher import Teacher
@@ -12,6 +12,7 @@ from ..fitness.slopes import SubnetSlopes
 from ..fitness.text import TextRequest
 from ..fitness.training import Trainer, Training
 from ..fitness.widths.preparation import WidthSettings
+from ..fitness.workplace import Workplace
 from ..search.loop import TRAINING_PASSES
 from ..search.memo import Memo, SlopeMemo
 from ..search.steps import Chain
@@ -46,13 +47,12 @@ def with_zeros(folder: RunFolder, space: Space, bench: Bench) -> Space:
     return counted
 
 
-def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = None, at_most: bool = False) -> Bench:
-    """Loads what scoring needs; `training`: the text to train on, by default the recipe's, if it has one.
+def workplace_of(
+    recipe: Recipe, space: Space, training: TextSettings | None = None, at_most: bool = False
+) -> Workplace:
+    """Which model and texts a recipe means; `training`: the text to train on, by default the recipe's, if it has one.
 
     `at_most`: of `training` fewer sequences will do where there are no more.
-
-    Raises:
-        SecateurError: a text or the model is not to be had.
     """
     # What is trained on comes last, so that the other texts are the same with it and without.
     others = (*recipe.held_out, training or recipe.training_text)
@@ -60,18 +60,20 @@ def load_bench(recipe: Recipe, space: Space, training: TextSettings | None = Non
     if "widths" in features:
         hidden = recipe.widths.hidden if "stream" in features else None
         widths = WidthSettings(recipe.widths.order, recipe.widths.repair, hidden)
-    return open_bench(
+    return Workplace(
         recipe.model.path,
+        (
+            _request(recipe.calibration, CALIBRATION),
+            *(_request(text, text.title, at_most and text is training) for text in others if text is not None),
+        ),
         recipe.model.dtype,
+        recipe.model.saved_dtype,
         recipe.model.device,
         recipe.model.trust_remote_code,
-        _request(recipe.calibration, CALIBRATION),
-        [_request(text, text.title, at_most and text is training) for text in others if text is not None],
         recipe.seed,
         recipe.pruner if "zeros" in features else None,
         widths,
         tasks_of(recipe),
-        recipe.model.saved_dtype,
     )
 
 

@@ -19,7 +19,7 @@ from secateur.plans.formats.table import FORMATS, files
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space
 from secateur.runs.stages.exporting import subject_of
-from secateur.runs.workplace import load_bench
+from secateur.runs.workplace import workplace_of
 from secateur.space.state import dense_state
 from secateur.space.treatments import Sparsity
 from tests.consumers.environment import Consumer
@@ -68,7 +68,7 @@ def carried(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run.export("hf", folder / "hf", pick="mine")
     run.export("gguf", folder / "gguf", pick="mine")
     asked = make_recipe(recipe(folder / "mine.json"))
-    ids = load_bench(asked, build_space(asked)).texts["sotu"].ids
+    ids = workplace_of(asked, build_space(asked)).load().texts["sotu"].ids
     save_file({"ids": ids.contiguous()}, folder / "ids.safetensors")
     return folder
 

@@ -9,6 +9,7 @@ from secateur.fitness.bench import Bench
 from secateur.fitness.model.checkpoint import anatomy_of, model_digest
 from secateur.fitness.text import NOT_MASKED, Sequences
 from secateur.fitness.widths.preparation import WidthSettings
+from secateur.fitness.workplace import Loaded
 from secateur.space.costs import Additions
 from secateur.space.space import Space
 from tests.tiny import VOCABULARY, all_genes, model_of
@@ -43,8 +44,8 @@ def prepared(
     projection = settings.hidden == "pca" and shape.tied
     additions = Additions(bias=settings.repair == "bias", projection=projection)
     space = Space(shape, all_genes(shape, settings.hidden), context=CONTEXT, additions=additions)
-    bench = Bench(model, None, shape, model_digest(model), {"calibration": text}, pruner, settings)
-    bench.prepare(space, watch)
+    loaded = Loaded(model, None, shape, model_digest(model), {"calibration": text}, pruner, settings)
+    bench = loaded.prepared(space, watch)
     zeros = bench.own_zeros()
     assert (zeros is not None) == bool(zeroed)
     return bench, replace(space, zeros=zeros)

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.fitness.bench import Bench
 from secateur.fitness.model.checkpoint import anatomy_of, model_digest
 from secateur.fitness.widths.axes import unit_sums
 from secateur.fitness.widths.orders import ACTIVATION_ORDERS, NEEDS_GRAM, ORDERS, damped, flap_scores, obs, output_error
 from secateur.fitness.widths.preparation import WidthSettings
 from secateur.fitness.widths.repairs import REPAIRS
+from secateur.fitness.workplace import Loaded
 from secateur.fitness.zeros.nested import Statistics
 from secateur.fitness.zeros.preparation import block_statistics
 from secateur.runs.asked.settings import WidthsSettings
@@ -192,7 +192,7 @@ def test_preparation_goes_on_where_it_stopped() -> None:
     for path in files[::5]:
         path.unlink()
     told: list[str] = []
-    again = Bench(
+    again = Loaded(
         model_of("llama"),
         None,
         bench.anatomy,
@@ -201,7 +201,7 @@ def test_preparation_goes_on_where_it_stopped() -> None:
         "wanda",
         WidthSettings("obs", "least-squares", "pca"),
     )
-    again.prepare(Space(bench.anatomy, all_genes(bench.anatomy, "pca")), lambda what, done, total: told.append(what))
+    again.prepared(Space(bench.anatomy, all_genes(bench.anatomy, "pca")), lambda what, done, total: told.append(what))
     assert {path.name: path.read_bytes() for path in sorted(bench.width_folder.iterdir())} == before
     assert any("importance" in what for what in told)
     assert any("repairs" in what for what in told)

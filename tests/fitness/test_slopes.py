@@ -12,6 +12,7 @@ from secateur.fitness.model.checkpoint import anatomy_of, model_digest
 from secateur.fitness.scores.built_in import score as scored
 from secateur.fitness.scores.rows import predicted
 from secateur.fitness.slopes import REACH, SubnetSlopes
+from secateur.fitness.workplace import Loaded
 from secateur.fitness.zeros.level_store import as_matrix
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
@@ -32,9 +33,7 @@ def bench_of(family: str, pruner: str = "magnitude") -> tuple[Bench, Space]:
     genes = (*structured_genes(shape, "mlp", layers), *sparsity_genes(shape, LEVELS, layers, "sublayer"))
     space = Space(shape, genes)
     text = random_text(masked=not shape.causal)
-    bench = Bench(model, None, shape, model_digest(model), {"calibration": text}, pruner)
-    bench.prepare(space)
-    return bench, space
+    return Loaded(model, None, shape, model_digest(model), {"calibration": text}, pruner).prepared(space), space
 
 
 def slopes_of(bench: Bench, space: Space, score: str = "kl") -> SubnetSlopes:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from secateur.fitness.bench import open_bench
 from secateur.fitness.sources import documents
 from secateur.fitness.text import TextRequest, from_token_file, pack
+from secateur.fitness.workplace import Workplace
 from secateur.space.errors import SecateurError
 from tests.tiny import WORDS
 
@@ -100,16 +100,8 @@ def test_calibration_and_held_out_share_no_document(tiny: Path) -> None:
     def request(title: str) -> TextRequest:
         return TextRequest(title, str(tiny / "calibration.txt"), "text", "train", 8, 16, 1)
 
-    bench = open_bench(
-        str(tiny / "model"),
-        "float32",
-        "cpu",
-        False,
-        request("calibration"),
-        [request("held"), request("more")],
-        0,
-        None,
-    )
+    requests = (request("calibration"), request("held"), request("more"))
+    bench = Workplace(str(tiny / "model"), requests).load()
     first, second, third = (text.documents for text in bench.texts.values())
     assert not first & second
     assert not (first | second) & third

@@ -24,6 +24,7 @@ from secateur.fitness.subnets.subnet import Subnet
 from secateur.fitness.subnets.weights import Repairs, Weights
 from secateur.fitness.widths.preparation import WidthSettings
 from secateur.fitness.widths.rotation import Basis
+from secateur.fitness.workplace import Loaded
 from secateur.operators.sampling import uniform
 from secateur.plans.checkpoint.hf import save
 from secateur.space.costs import Additions
@@ -360,8 +361,8 @@ def test_half_precision_stays_half(family: str) -> None:
     hidden = "pca" if shape.hidden_orders else None
     settings = WidthSettings("output-error", "bias", hidden)
     space = Space(shape, all_genes(shape, hidden), additions=Additions(bias=True))
-    bench = Bench(model, None, shape, model_digest(model), {"calibration": random_text()}, "wanda", settings)
-    bench.prepare(space)
+    loaded = Loaded(model, None, shape, model_digest(model), {"calibration": random_text()}, "wanda", settings)
+    bench = loaded.prepared(space)
     for genome in genomes(space)[:12]:
         states = space.states(genome)
         smaller: Any = materialised(model, shape, states, bench.weights)

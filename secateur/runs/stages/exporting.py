@@ -138,13 +138,13 @@ def _bench(subject: Subject, plan: Plan, trusted: bool) -> Bench:
     space = problem.build_space(recipe.model_copy(update={"budgets": {}}))
     if space.states(space.from_json(plan.genome)) != subject.states:
         raise SecateurError("the plan's layers are not those of its genome: it was changed; export the run's own plan")
-    bench = workplace.load_bench(recipe, space)
-    if bench.digest != plan.model.digest:
+    loaded = workplace.workplace_of(recipe, space).load()
+    if loaded.digest != plan.model.digest:
         raise SecateurError(f"model {plan.model.path} is not the one the run was made with; put that one back")
-    for title, text in bench.texts.items():
+    for title, text in loaded.texts.items():
         if title in plan.texts and text.digest != plan.texts[title].digest:
             raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
-    bench.prepare(space)
+    bench = loaded.prepared(space)
     orders = bench.kept_orders() if bench.orders else None
     found = layers(subject.anatomy, subject.states, orders), residual(subject.anatomy, subject.states, orders)
     if orders is not None and found != (plan.layers, plan.hidden):

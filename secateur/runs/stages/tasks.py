@@ -90,8 +90,7 @@ def evaluate_run(
                 continue
             if bench is None:
                 watcher.phase("loading the model and its texts", None)
-                bench = workplace.load_bench(folder.recipe, space)
-                bench.prepare(space, watcher.blocks)
+                bench = workplace.workplace_of(folder.recipe, space).open(space, watcher.blocks)
                 workplace.check_same(folder, bench, training=bool(chain))
             watcher.phase(f"{name}: {task}", None)
             try:

@@ -113,15 +113,16 @@ def tune(
     chain = _chain(sorted(points), whole(tokens, text.length), whole(every, text.length), out)
     watcher.phase("loading the model and its texts", None)
     default = kept is None and settings.text is None
-    bench = workplace.load_bench(recipe, space, text.model_copy(update={"name": TRAINING}), at_most=default)
-    found = bench.texts[TRAINING]
+    named = text.model_copy(update={"name": TRAINING})
+    loaded = workplace.workplace_of(recipe, space, named, at_most=default).load()
+    found = loaded.texts[TRAINING]
     if kept is not None and kept.text_digest != found.digest:
         raise SecateurError(
             f"{out}: {text.source} is not the text it was tuned on; put that back, or name another --out"
         )
     wanted["text"] = text.model_copy(update={"sequences": len(found)}).model_dump(mode="json")
     wanted["text_digest"] = found.digest
-    bench.prepare(space, watcher.blocks)
+    bench = loaded.prepared(space, watcher.blocks)
     workplace.check_same(folder, bench)
     trainer = trainer_of(settings, recipe.seed, space, bench, out / "states")
     watcher.phase(f"training {name}", sum(chain))

@@ -1,0 +1,206 @@
+"""A workplace: all that opens a bench, as plain values that a worker can be given; and the opening of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from ..space.anatomy import Anatomy
+from ..space.errors import SecateurError
+from ..space.families.table import FAMILIES, anatomy, saved_dtype
+from ..space.space import Space
+from .bench import Bench
+from .model.blocks import Blocks
+from .model.border import library
+from .model.checkpoint import DTYPES, anatomy_of, check_finite, load_model, load_tokenizer, model_digest
+from .model.configuration import load_config
+from .scores.tasks import NO_TASKS, TaskRequest
+from .text import Sequences, TextRequest, masked, read, thinned
+from .widths.axes import Order
+from .widths.preparation import (
+    WidthSettings,
+    find_orders,
+    narrower_sublayers,
+    permute_model,
+    prepare_repairs,
+    same_order,
+    width_folder,
+)
+from .widths.rotation import Basis, find_basis
+from .zeros.preparation import prepare
+
+Watch = Callable[[str, int, int], None]
+"""Told what is being prepared, and how many blocks of how many are done."""
+
+
+def unwatched(_what: str, _done: int, _total: int) -> None:
+    """For whoever does not look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Which model, which texts, and how levels are made.
+
+    Attributes:
+        path: of the model, as recipes name it.
+        texts: disjoint by document; the first is the calibration text.
+        dtype: that the model computes in.
+        saved: that its bytes are counted and written in, "auto" being its own; None: the one that it computes in.
+        device: of torch.
+        trust_remote_code: whether code of the model's authors may run.
+        seed: of the choice of texts.
+        pruner: makes sparsity levels; None where there are none.
+        widths: how narrower sublayers are made; None where there are none.
+        tasks: of lm-eval, and functions of the user's own.
+    """
+
+    path: str
+    texts: tuple[TextRequest, ...]
+    dtype: str = "float32"
+    saved: str | None = None
+    device: str = "cpu"
+    trust_remote_code: bool = False
+    seed: int = 0
+    pruner: str | None = None
+    widths: WidthSettings | None = None
+    tasks: TaskRequest = NO_TASKS
+
+    def open(self, space: Space, watch: Watch = unwatched) -> Bench:
+        """Loads and prepares; see `load` and `Loaded.prepared` for what they raise."""
+        return self.load().prepared(space, watch)
+
+    def load(self) -> "Loaded":
+        """Reads the texts, then loads the model.
+
+        Raises:
+            SecateurError: a text is missing or too short, the model cannot be loaded, or it gives no finite numbers.
+        """
+        path, dtype = self.path, self.dtype
+        if self.device != "cpu" and not torch.cuda.is_available():
+            raise SecateurError(f"model.device '{self.device}': torch sees no such device; use cpu")
+        config = load_config(path, self.trust_remote_code)
+        saved = saved_dtype(self.saved or dtype, config)
+        shape = anatomy(config, saved)
+        tokenizer = load_tokenizer(path, self.trust_remote_code)
+        used: frozenset[str] = frozenset()
+        texts: dict[str, Sequences] = {}
+        for request in self.texts:
+            texts[request.title] = read(request, tokenizer, shape, self.seed, used)
+            used |= texts[request.title].documents
+        model = load_model(path, dtype, self.device, self.trust_remote_code)
+        check_finite(model, path)
+        shape = anatomy_of(model, saved)
+        if not shape.causal:
+            texts = {title: masked(text, tokenizer, self.seed) for title, text in texts.items()}
+        for request in self.texts:
+            if request.positions is not None:
+                texts[request.title] = thinned(texts[request.title], request.positions, self.seed)
+        positions = FAMILIES[shape.family].positions(config)
+        for title, text in texts.items():
+            if positions is not None and text.length > positions:
+                raise SecateurError(
+                    f"text '{title}': length {text.length} is more than the model's {positions} positions"
+                )
+        loaded = Loaded(model, tokenizer, shape, model_digest(model), texts, self.pruner, self.widths, self.tasks)
+        _check_pass(Blocks(model, shape), loaded.calibration, path, dtype)
+        return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model and its texts as they were read; `prepared` puts the model in order and makes a bench of it.
+
+    `digest` names the model's weights; the rest is as `Bench` and `Workplace` have it.
+    """
+
+    model: torch.nn.Module
+    tokenizer: Any
+    anatomy: Anatomy
+    digest: str
+    texts: Mapping[str, Sequences]
+    pruner: str | None = None
+    widths: WidthSettings | None = None
+    tasks: TaskRequest = NO_TASKS
+
+    @property
+    def calibration(self) -> Sequences:
+        return next(iter(self.texts.values()))
+
+    def prepared(self, space: Space, watch: Watch = unwatched) -> Bench:
+        """Makes ready what every level of the space needs; once, since it changes the model in place.
+
+        Measures importance and puts heads, channels and residual features in that order, repairs every width, and fills
+        the level store.
+
+        Raises:
+            SecateurError: a file in the cache is damaged, or cannot be written.
+        """
+        blocks = Blocks(self.model, self.anatomy)
+        orders, basis = self._ordered(blocks, space, partial(watch, "measuring the importance of heads and channels"))
+        bench = Bench(
+            self.model,
+            self.tokenizer,
+            self.anatomy,
+            self.digest,
+            self.texts,
+            self.pruner,
+            self.widths,
+            self.tasks,
+            orders,
+            basis,
+        )
+        if self.widths is not None and self.widths.repair is not None:
+            wanted, told = narrower_sublayers(space), partial(watch, f"preparing repairs ({self.widths.repair})")
+            prepare_repairs(blocks, (self.widths.repair,), wanted, self.calibration, bench.width_folder, told)
+        if self.pruner is not None:
+            levels = {level for gene in space.genes for level in gene.treatments}
+            layers = {block for gene in space.genes if gene.treatments for block in gene.blocks}
+            rotation, narrower = basis.rotation if basis is not None else None, self.widths is not None
+            told, folder = partial(watch, "preparing sparsity levels"), bench.store_folder
+            prepare(blocks, self.pruner, levels, layers, self.calibration, folder, told, narrower, rotation)
+            assert bench.store is not None
+            bench.store.check(levels, layers, narrower)
+        return bench
+
+    def _ordered(
+        self, blocks: Blocks, space: Space, watch: Callable[[int, int], None]
+    ) -> tuple[list[Order], Basis | None]:
+        """Measures, then permutes the model in place; no orders where no widths are searched."""
+        if self.widths is None:
+            return [], None
+        folder = width_folder(self.digest, self.widths, self.calibration)
+        basis = None
+        if self.widths.hidden is not None:
+            basis = find_basis(blocks, self.widths.hidden, self.calibration, folder)
+        if any(narrower_sublayers(space).values()):
+            orders = find_orders(blocks, self.widths.order, self.calibration, folder, watch)
+        else:
+            orders = [same_order(block) for block in self.anatomy.blocks]
+        permute_model(blocks, orders, basis.order if basis is not None else None)
+        return orders, basis
+
+
+def _check_pass(blocks: Blocks, text: Sequences, path: str, dtype: str) -> None:
+    """Raises SecateurError where the dense model itself gives no finite numbers."""
+    with library(path, "the dense model cannot be run"):
+        where = _not_finite(blocks, text.ids[:1])
+    if where is not None:
+        others = [name for name in DTYPES if name != dtype]
+        raise SecateurError(
+            f"model '{path}': the dense model is not finite in {dtype} from {where} on; "
+            + (f"set model.dtype to {' or '.join(others)}" if dtype == "float16" else "it cannot be searched")
+        )
+
+
+def _not_finite(blocks: Blocks, ids: torch.Tensor) -> str | None:
+    """The first part of the model that gives no finite numbers on these ids (1, time); None where all of it does."""
+    hidden, where = blocks.embed(ids), "its embedding"
+    for index in range(len(blocks.modules)):
+        if not bool(hidden.isfinite().all()):
+            return where
+        hidden, where = blocks.run(index, hidden), f"block {index}"
+    if not bool(hidden.isfinite().all()):
+        return where
+    return None if bool(blocks.logits(hidden).isfinite().all()) else "its head"
