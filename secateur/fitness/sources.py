@@ -97,10 +97,8 @@ def _read(source: str, field: str, split: str, config: str | None) -> Iterable[s
 
 def _dataset(source: str, path: str, field: str, split: str, **options: Any) -> list[str]:
     """The texts of a column; `path` and options are what `load_dataset` is told."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise SecateurError(f"text '{source}': needs the datasets library; pip install 'secateur[datasets]'") from error
+    import datasets
+
     datasets.disable_progress_bars()
     try:
         with border(f"text '{source}': cannot be loaded"):

@@ -71,13 +71,10 @@ def task_manager(
     """lm-eval's manager of the tasks in `include`; `own`: of these alone, else of all that lm-eval has too.
 
     Raises:
-        SecateurError: lm-eval is not installed, there is no such folder, or a definition in it runs `code` that nobody
-            has allowed.
+        SecateurError: there is no such folder, or a definition in it runs `code` that nobody has allowed.
     """
-    try:
-        from lm_eval.tasks import TaskManager
-    except ImportError:
-        raise SecateurError(f"{where}: lm-eval tasks need lm-eval; pip install 'secateur[tasks]'") from None
+    from lm_eval.tasks import TaskManager
+
     if include is not None and not Path(include).is_dir():
         raise SecateurError(f"{where}: {include} is no folder of task definitions")
     check_code(include, code, where, allow)

@@ -22,12 +22,26 @@ from .torch_pruning import TORCH_PRUNING
 from .torchao import TORCH_PRUNE, TORCHAO
 
 FORMATS: dict[str, Format] = {
-    form.name: form
-    for form in (
-        *(PLAN, HF, GGUF, LLM_COMPRESSOR, TORCHAO, TORCH_PRUNE, TORCH_PRUNING, MERGEKIT, BLOCK_CONFIGS),
-        *(EVOPRESS, EVOPRESS_LEVELS, DARWINLM, MULTIPRUNER, SLEB, BLOCKPRUNER, ALPHAPRUNING, LLAMA_QUANTIZE),
-        *(JSON, YAML, CSV),
-    )
+    "plan": PLAN,
+    "hf": HF,
+    "gguf": GGUF,
+    "llm-compressor": LLM_COMPRESSOR,
+    "torchao": TORCHAO,
+    "torch-prune": TORCH_PRUNE,
+    "torch-pruning": TORCH_PRUNING,
+    "mergekit": MERGEKIT,
+    "block_configs": BLOCK_CONFIGS,
+    "evopress": EVOPRESS,
+    "evopress-levels": EVOPRESS_LEVELS,
+    "darwinlm": DARWINLM,
+    "multipruner": MULTIPRUNER,
+    "sleb": SLEB,
+    "blockpruner": BLOCKPRUNER,
+    "alphapruning": ALPHAPRUNING,
+    "llama-quantize": LLAMA_QUANTIZE,
+    "json": JSON,
+    "yaml": YAML,
+    "csv": CSV,
 }
 """In the order of reports. A file is of the first that reads it."""
 

@@ -27,7 +27,14 @@ class Entry(Kind, Protocol):
         """The genes that a recipe's settings ask for; raises SecateurError where they do not fit the model."""
 
 
-KINDS: dict[str, Entry] = {kind.name: kind for kind in (ATTENTION, QUERIES, MLP, BLOCK, HIDDEN, SPARSITY)}
+KINDS: dict[str, Entry] = {
+    "attention": ATTENTION,
+    "queries": QUERIES,
+    "mlp": MLP,
+    "block": BLOCK,
+    "hidden": HIDDEN,
+    "sparsity": SPARSITY,
+}
 
 
 def read(values: object) -> object:
