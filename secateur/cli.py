@@ -143,7 +143,7 @@ def eval_(
     allow_code: Annotated[bool, typer.Option(help="Task definitions may run Python (!function).")] = False,
 ) -> None:
     """Evaluate plans of a run, or a checkpoint, on downstream tasks (lm-eval, an optional extra)."""
-    from .fitness.model.checkpoint import DTYPES
+    from .fitness.model.dtypes import DTYPES
     from .fitness.scores.tasks import TaskRun
     from .runs.record.folder import RunFolder
     from .runs.report.tables import print_tasks

@@ -14,8 +14,9 @@ from ..space.space import Space
 from .bench import Bench
 from .model.blocks import Blocks
 from .model.border import library
-from .model.checkpoint import DTYPES, anatomy_of, check_finite, load_model, load_tokenizer, model_digest
+from .model.checkpoint import anatomy_of, check_finite, load_model, load_tokenizer, model_digest
 from .model.configuration import load_config
+from .model.dtypes import DTYPES
 from .scores.tasks import NO_TASKS, TaskRequest
 from .text import Sequences, TextRequest, masked, read, thinned
 from .widths.axes import Order

@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy
 
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
@@ -42,7 +42,7 @@ def worse(challenger: Sequence[float], incumbent: Sequence[float], risk: float) 
     if count < FEWEST or mean <= 0:
         return False
     error = float(difference.std(ddof=1)) / math.sqrt(count)
-    return mean > error * float(stdtrit(count - 1, 1 - risk))
+    return mean > error * float(scipy.special.stdtrit(count - 1, 1 - risk))
 
 
 def spent(risk: float, look: int) -> float:

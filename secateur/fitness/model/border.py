@@ -4,8 +4,6 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 
-from transformers.utils import logging as transformers_logging
-
 from ...space.errors import SecateurError, border, said
 
 
@@ -15,6 +13,8 @@ def library(path: str, what: str, here: bool = True) -> Iterator[None]:
 
     `path` is how the user named the model; it is `here`, or looked for in the hub.
     """
+    from transformers.utils import logging as transformers_logging  # here, since transformers takes seconds
+
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     with warnings.catch_warnings(), border(f"model '{path[:200]}': {what}"):

@@ -14,6 +14,7 @@ from ...space.errors import SecateurError
 from ...space.families.table import FAMILIES, anatomy
 from .border import library
 from .configuration import locate
+from .dtypes import DTYPES
 from .files import (
     INDEX,
     WEIGHTS,
@@ -21,8 +22,6 @@ from .files import (
     check_weights,
 )
 from .gguf_model import converted, meaning
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def _local_folder(path: str) -> str:

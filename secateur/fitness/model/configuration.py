@@ -3,17 +3,19 @@
 Reads no weights, and is as quick as transformers lets it be.
 """
 
+import contextlib
 import importlib.util
+import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from transformers import AutoConfig
-from transformers.utils import cached_file
 
-from ...space.errors import SecateurError, border
+from ...space.errors import SecateurError, StorageError, border
 from ...space.families.table import own_dtype
+from ..cache import cache_folder, digest, file_digest, read_json, usable, write_json
 from .border import library
 from .files import check_folder, check_quantised, stored_dtype, weight_files
 from .gguf_model import gguf_config, meaning
@@ -75,17 +77,36 @@ def load_config(path: str, trust_remote_code: bool = False) -> dict[str, Any]:
     source = locate(path)
     if source.gguf is not None:
         return gguf_config(path, source.file)
-    with library(path, "cannot read its configuration", Path(source.folder).is_dir()):
-        if not Path(source.folder).is_dir():
-            file = cached_file(source.folder, "config.json")
-            assert file is not None
-            check_folder(Path(file).parent, path)
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
-        values = meaning(config)
+    values = _filled_in(source.folder, path, trust_remote_code)
     check_quantised(values, path)
     files = weight_files(Path(source.folder), path) if Path(source.folder).is_dir() else []
     stored = stored_dtype([file for file in files if file.is_file()], path)
     return values if stored in (None, own_dtype(values)) else values | {"dtype": stored}
+
+
+def _filled_in(folder: str, path: str, trust_remote_code: bool) -> dict[str, Any]:
+    """A configuration with transformers' defaults; of a folder here it is kept in the cache: they take seconds."""
+    here = Path(folder).is_dir()
+    kept: Path | None = None
+    if here and not trust_remote_code:
+        own = digest(file_digest(Path(folder) / "config.json"), version("transformers"))
+        kept = cache_folder() / "models" / f"{own}.config.json"
+        if usable(kept):
+            return dict(read_json(kept))
+    with library(path, "cannot read its configuration", here):
+        from transformers import AutoConfig
+        from transformers.utils import cached_file
+
+        if not here:
+            file = cached_file(folder, "config.json")
+            assert file is not None
+            check_folder(Path(file).parent, path)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        values: dict[str, Any] = json.loads(json.dumps(meaning(config)))
+    if kept is not None:
+        with contextlib.suppress(StorageError):  # the next time it takes as long again
+            write_json(kept, values)
+    return values
 
 
 def source_bytes(path: str) -> int | None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import AutoConfig, GgufConfig
 
 from ...files import locked, new_folder
 from ...space.errors import SecateurError, StorageError, border
@@ -37,6 +36,8 @@ def gguf_config(path: str, file: Path) -> dict[str, Any]:
     kept = cache_folder() / "models" / f"{name}.config.json"
     if usable(kept):
         return dict(read_json(kept))
+    from transformers import AutoConfig
+
     header = read_header(file)
     _check_keys(header, path)
     with library(path, "cannot read its configuration"):
@@ -94,7 +95,7 @@ def converted(path: str, file: Path) -> Path:
 
 def _convert(path: str, file: Path, header: Header, folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     with library(path, "cannot be read"), contextlib.redirect_stderr(io.StringIO()):
         # The GGUF reader draws its own progress bar on standard error, whatever transformers is told.

@@ -5,13 +5,13 @@ import time
 import torch
 
 from ..faults import is_of_device, is_of_memory
-from ..model.checkpoint import DTYPES
+from ..model.dtypes import DTYPES
 
 TURNS = 12
 """Short measurements, of which the fastest counts: what else a busy machine does takes time from the others."""
 
 
-def matrix_speed(dtype: str, device: str = "cpu", seconds: float = 0.3) -> float | None:
+def matrix_speed(dtype: str, device: str = "cpu", seconds: float = 0.12) -> float | None:
     """Floating-point operations per second of a linear layer of usual size; None where the device is not here."""
     try:
         rows = torch.randn(256, 1024, dtype=DTYPES[dtype], device=device)

@@ -14,8 +14,9 @@ from torch import nn
 
 from ...files import new_folder
 from ...fitness.bench import Bench
-from ...fitness.model.checkpoint import DTYPES, load_tokenizer
+from ...fitness.model.checkpoint import load_tokenizer
 from ...fitness.model.configuration import locate
+from ...fitness.model.dtypes import DTYPES
 from ...fitness.subnets.materialise import smaller_weights
 from ...fitness.subnets.weights import Weights
 from ...space.anatomy import Anatomy, Block

@@ -21,7 +21,7 @@ from torch import nn
 from ...files import new_folder
 from ...fitness.bench import Bench
 from ...fitness.model import surgery
-from ...fitness.model.checkpoint import DTYPES
+from ...fitness.model.dtypes import DTYPES
 from ...fitness.subnets.materialise import (
     added_biases,
     built,

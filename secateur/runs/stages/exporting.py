@@ -8,8 +8,9 @@ from typing import cast
 
 from ...files import new_folder, write_bytes
 from ...fitness.bench import Bench
-from ...fitness.model.checkpoint import DTYPES, anatomy_of, check_finite, load_model, load_tokenizer, model_digest
+from ...fitness.model.checkpoint import anatomy_of, check_finite, load_model, load_tokenizer, model_digest
 from ...fitness.model.configuration import load_config, source_bytes
+from ...fitness.model.dtypes import DTYPES
 from ...plans import formats
 from ...plans.checkpoint.begin import Begin
 from ...plans.features import Subject

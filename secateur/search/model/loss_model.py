@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # whose parts are loaded when they are first used
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import minimize
 
 from ...space.genome import Genome
 from ...space.space import Space
@@ -109,7 +108,7 @@ class LossModel:
             self._scales = _likeliest(grams, target, counts, self._scales)
         factor = _factor(grams, self._scales, counts)
         assert factor is not None
-        self._factor, self._weights = factor, cho_solve(factor, target)
+        self._factor, self._weights = factor, scipy.linalg.cho_solve(factor, target)
         self._known = known
 
     def mean(self, levels: NDArray[np.intp]) -> Array:
@@ -130,7 +129,7 @@ class LossModel:
         cross = np.tensordot(squares, self._grams(asked, self._known), 1)
         mean = asked.prior + cross @ self._weights
         own = np.tensordot(squares, self._diagonals(asked), 1)
-        variance = own - np.einsum("ij,ji->i", cross, cho_solve(self._factor, cross.T))
+        variance = own - np.einsum("ij,ji->i", cross, scipy.linalg.cho_solve(self._factor, cross.T))
         return mean, np.sqrt(np.maximum(variance, 1e-10))
 
     def joint(self, levels: NDArray[np.intp]) -> tuple[Array, Array]:
@@ -141,7 +140,7 @@ class LossModel:
         if self._known is None:
             return asked.prior, own
         cross = np.tensordot(squares, self._grams(asked, self._known), 1)
-        return asked.prior + cross @ self._weights, own - cross @ cho_solve(self._factor, cross.T)
+        return asked.prior + cross @ self._weights, own - cross @ scipy.linalg.cho_solve(self._factor, cross.T)
 
     @property
     def scales(self) -> dict[str, float]:
@@ -227,11 +226,11 @@ def _likeliest(grams: Array, target: Array, counts: Array, near: Array) -> Array
         factor = _factor(grams, np.exp(log_scales), counts)
         if factor is None:
             return 1e10
-        fit = float(target @ cho_solve(factor, target))
+        fit = float(target @ scipy.linalg.cho_solve(factor, target))
         log_determinant = 2 * float(np.log(np.diag(factor[0])).sum())
         return 0.5 * (fit + log_determinant + float((((log_scales - centre) / WIDTH) ** 2).sum()))
 
-    result = minimize(cost, np.log(near), method="L-BFGS-B", bounds=np.log(np.array(BOUNDS)))
+    result = scipy.optimize.minimize(cost, np.log(near), method="L-BFGS-B", bounds=np.log(np.array(BOUNDS)))
     scales: Array = np.exp(result.x)
     return scales
 
@@ -240,7 +239,7 @@ def _factor(grams: Array, scales: Array, counts: Array) -> tuple[Array, bool] | 
     covariance = np.tensordot(scales[:-1] ** 2, grams, 1)
     covariance[np.diag_indices_from(covariance)] += scales[-1] ** 2 / counts + 1e-8
     try:
-        factor: tuple[Array, bool] = cho_factor(covariance, lower=True)
+        factor: tuple[Array, bool] = scipy.linalg.cho_factor(covariance, lower=True)
     except np.linalg.LinAlgError:
         return None
     return factor

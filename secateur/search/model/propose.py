@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from ...operators.mutation import switch_costs
 from ...space.errors import SecateurError
@@ -37,7 +37,7 @@ class Proposal:
 def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
     """E[max(0, best - f)] for normal f (Mockus 1978; Jones et al. 1998, eq. 15)."""
     z = (best - mean) / deviation
-    result: Array = (best - mean) * ndtr(z) + deviation * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    result: Array = (best - mean) * scipy.special.ndtr(z) + deviation * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     return np.maximum(result, 0.0)
 
 

@@ -3,6 +3,8 @@
 import math
 from collections import deque
 
+import scipy
+
 RECENT = 24
 """Candidates that are looked back on."""
 
@@ -22,7 +24,5 @@ class Ranking:
         predicted, outcomes = zip(*self._pairs, strict=True) if self._pairs else ((), ())
         if len(self._pairs) < RECENT // 2 or min(len(set(predicted)), len(set(outcomes))) < 2:
             return None
-        from scipy.stats import spearmanr  # which takes a while, and not every search comes to it
-
-        value = float(spearmanr(predicted, outcomes).statistic)
+        value = float(scipy.stats.spearmanr(predicted, outcomes).statistic)
         return value if math.isfinite(value) else None
