@@ -77,7 +77,7 @@ def compare_runs(runs: Sequence[tuple[RunFolder, Space]]) -> list[Compared]:
 def _problem(folder: RunFolder, first: RunFolder) -> dict[str, tuple[object, object]]:
     def identity(one: RunFolder) -> dict[str, object]:
         texts = one.journal.fact("texts") or {}
-        latency, sequences = one.recipe.latency, getattr(one.recipe.strategy, "sequences", None)
+        latency, sequences = one.recipe.latency, one.recipe.strategy.compared()
         return {
             "model": one.journal.fact("model"),
             "texts": {title: text["digest"] for title, text in texts.items()},
