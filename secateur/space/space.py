@@ -8,20 +8,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import itemgetter
 
+from .activity import Activity
 from .anatomy import Anatomy
 from .budget import Budget, shown
 from .checks import check_genes, check_patterns, check_projection
 from .costs import NONE_ADDED, Additions, BlockCosts, Costs, Zeros, block_costs, total
 from .errors import SecateurError, suggest
-from .gene import Gene, Place
+from .gene import Gene
 from .genome import Genome
 from .latency import LatencyTable, Shape, every_state, shapes
 from .state import BlockState, dense_state, settled
 from .treatments import STEPS, zeros_per_row
 
 Known = tuple[BlockState, BlockCosts]
-PATTERNS = 10_000
-"""Of what is dropped, for which it is remembered what that makes of the genes."""
 
 
 @dataclass(frozen=True)
@@ -105,99 +104,17 @@ class Space:
         return next((index for index, gene in enumerate(self.genes) if gene.kind.everywhere), None)
 
     @cached_property
-    def _places(self) -> tuple[frozenset[Place], ...]:
-        """For each gene, where it decides."""
-        return tuple(gene.kind.places(gene, self.anatomy) for gene in self.genes)
-
-    @cached_property
-    def _silencing(self) -> tuple[tuple[int, Mapping[int, frozenset[Place]]], ...]:
-        """Genes that can make others matter no more, and where they do at which levels."""
-        found = []
-        for index, gene in enumerate(self.genes):
-            levels = {level: gene.kind.silences(gene, level) for level in range(len(gene.levels))}
-            if levels := {level: places for level, places in levels.items() if places}:
-                found.append((index, levels))
-        return tuple(found)
-
-    @cached_property
-    def independent(self) -> bool:
-        """Whether every gene matters whatever the others are, so that every genome is canonical."""
-        who: dict[Place, set[int]] = {}
-        for index, levels in self._silencing:
-            for place in frozenset().union(*levels.values()):
-                who.setdefault(place, set()).add(index)
-        alone = all(who.get(place, set()) <= {index} for index, places in enumerate(self._places) for place in places)
-        return alone and not any(
-            who[place] - {index}
-            for index, levels in self._silencing
-            if self.genes[index].kind.absorbs
-            for place in frozenset().union(*levels.values())
-        )
+    def activity(self) -> Activity:
+        """Which genes matter, given the others."""
+        return Activity(self.anatomy, self.genes)
 
     def active(self, genome: Genome) -> tuple[bool, ...]:
-        """Which genes matter, given the others: a dropped MLP has no sparsity, a dropped block no attention.
-
-        In canonical form a gene that does not matter is at level 0.
-        """
-        if self.independent:
-            return (True,) * len(self.genes)
-        silent = self._silent(genome)
-        if not any(silent):
-            return (True,) * len(self.genes)
-        if silent not in self._known_active:
-            if len(self._known_active) >= PATTERNS:
-                self._known_active.clear()
-            who = self._silenced(genome)
-            self._known_active[silent] = tuple(
-                [
-                    not places or any(not who.get(place, set()) - {index} for place in places)
-                    for index, places in enumerate(self._places)
-                ]
-            )
-        return self._known_active[silent]
-
-    def _silent(self, genome: Genome) -> tuple[int, ...]:
-        """The levels of a genome that silence something, 0 for those that do not."""
-        levels = genome.levels
-        return tuple([levels[index] if levels[index] in places else 0 for index, places in self._silencing])
-
-    def _silenced(self, genome: Genome) -> dict[Place, set[int]]:
-        """By whom places are silenced."""
-        who: dict[Place, set[int]] = {}
-        for index, levels in self._silencing:
-            for place in levels.get(genome.levels[index], ()):
-                who.setdefault(place, set()).add(index)
-        return who
-
-    @cached_property
-    def _known_active(self) -> dict[tuple[int, ...], tuple[bool, ...]]:
-        """Which genes matter, by what is silenced: nothing else decides that."""
-        return {}
+        """Which genes matter, given the others; in canonical form one that does not is at level 0."""
+        return self.activity.active(genome)
 
     def canonical(self, genome: Genome) -> Genome:
         """The one genome that stands for all genomes of the same subnet."""
-        if self.independent or not any(self._silent(genome)):
-            return genome
-        levels = list(genome.levels)
-        if self._absorbing:
-            who = self._silenced(genome)
-            for index, last, blocks in self._absorbing:
-                if any(all(who.get(place, set()) - {index} for place in places) for places in blocks):
-                    levels[index] = last
-        active = self.active(Genome(tuple(levels)))
-        return Genome(tuple([level if on else 0 for level, on in zip(levels, active, strict=True)]))
-
-    @cached_property
-    def _absorbing(self) -> tuple[tuple[int, int, tuple[tuple[Place, ...], ...]], ...]:
-        """Genes whose last level stands for what others silence, that level, and what it silences of each block."""
-        found = []
-        for index, levels in self._silencing:
-            gene = self.genes[index]
-            if gene.kind.absorbs:
-                last = len(gene.levels) - 1
-                blocks = tuple(tuple(place for place in levels[last] if place[0] == block) for block in gene.blocks)
-                found.append((index, last, blocks))
-        return tuple(found)
+        return self.activity.canonical(genome)
 
     # -- what a genome means ---------------------------------------------------------------------------------------
 
@@ -310,7 +227,7 @@ class Space:
     def with_budgets(self, budgets: tuple[Budget, ...]) -> "Space":
         space = replace(self, budgets=budgets)
         # What was computed does not depend on budgets.
-        shared = ("_known_blocks", "_touching", "_places", "_silencing", "_absorbing", "_known_active", "independent")
+        shared = ("_known_blocks", "_touching", "activity")
         space.__dict__.update({name: getattr(self, name) for name in shared})
         return space
 

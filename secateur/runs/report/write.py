@@ -9,7 +9,8 @@ from .front import FrontSummary
 from .front_figures import interactive, pictures
 from .front_page import front_page
 from .page import page
-from .summary import Summary, make_plan
+from .plans import make_plan
+from .summary import Summary
 
 
 def shown_costs(space: Space) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ from ..record.folder import RunFolder
 from ..record.journal import FOUND
 from ..report.front import summarise_front
 from ..report.pick import pick_row
-from ..report.summary import make_plan, summarise
+from ..report.plans import make_plan
+from ..report.summary import summarise
 
 CONTEXT = 1024
 """Tokens at which the MACs of an imported plan are counted."""

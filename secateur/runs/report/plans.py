@@ -1,0 +1,65 @@
+"""The neutral plans of a run, from its comparison."""
+
+from ...plans.plan import MeasuredLatency, ModelIdentity, Plan, TextIdentity, WidthIdentity, layers, residual
+from ...space.families.table import saved_dtype
+from ...space.gene import features_of
+from ...space.genome import Genome
+from ...space.space import Space
+from ..record.folder import RunFolder
+from .summary import Row, Summary, measured_of
+
+
+def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Plan:
+    """The neutral plan of one row of the comparison."""
+    recipe, journal = folder.recipe, folder.journal
+    orders = journal.fact("orders")
+    features = features_of(space.genes)
+    widths = WidthIdentity(**recipe.widths.model_dump()) if orders is not None else None
+    if widths is not None and "stream" not in features:
+        widths = widths.model_copy(update={"hidden": None})
+    states = space.states(row.genome)
+    return Plan(
+        name=row.name,
+        model=ModelIdentity(
+            path=recipe.model.path,
+            family=space.anatomy.family,
+            digest=journal.fact("model"),
+            dtype=saved_dtype(recipe.model.saved_dtype, journal.fact("config") or {}),
+            layers=len(space.anatomy.blocks),
+        ),
+        pruner=recipe.pruner if "zeros" in features else None,
+        widths=widths,
+        hidden=residual(space.anatomy, states, orders),
+        layers=layers(space.anatomy, states, orders),
+        costs=dict(row.costs),
+        dense_costs=space.costs(space.dense).to_json(),
+        latency=_measured_latency(folder, space, row.genome),
+        latency_estimate=space.latency is not None and space.latency.estimate,
+        budgets={budget.cost: budget.limit for budget in space.budgets},
+        scores={text: dict(scores) for text, scores in row.scores.items()},
+        compared={
+            other.name: {text: dict(scores) for text, scores in other.scores.items()}
+            for other in summary.rows
+            if other.name != row.name and other.scores
+        },
+        texts={title: TextIdentity(**values) for title, values in journal.fact("texts").items()},
+        genome=space.to_json(row.genome),
+        seed=recipe.seed,
+        recipe_digest=recipe.digest(),
+        recipe=recipe.model_dump(mode="json"),
+    )
+
+
+def _measured_latency(folder: RunFolder, space: Space, genome: Genome) -> MeasuredLatency | None:
+    measured, settings = measured_of(folder, space, genome), folder.recipe.latency
+    if measured is None or settings is None:
+        return None
+    return MeasuredLatency(
+        device=measured.device,
+        batch=settings.batch,
+        prompt=settings.prefill,
+        tokens=settings.decode,
+        prefill=measured.times.prefill,
+        decode=measured.times.decode,
+        ratios={name: (ratio.median, ratio.spread) for name, ratio in measured.ratios.items()},
+    )
