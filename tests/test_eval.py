@@ -13,8 +13,8 @@ from secateur.cli import app
 from secateur.fitness.model.checkpoint import load_model, load_tokenizer
 from secateur.fitness.scores.tasks import TaskRequest, TaskRun, TaskScore, run_task
 from secateur.runs.problem import space_of
+from secateur.runs.record.facts import TASK
 from secateur.runs.record.folder import RunFolder
-from secateur.runs.record.journal import TASK
 from secateur.runs.report.tasks import task_grid
 from secateur.runs.stages import tasks as evaluating
 from secateur.runs.stages.tasks import evaluate_run
@@ -47,7 +47,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> tuple[Path, P
 
 def noted(path: Path) -> list[dict[str, Any]]:
     with RunFolder.open(path, writing=False) as folder:
-        return [values for _, values in folder.journal.facts(f"{TASK} ")]
+        return [{**values} for values in folder.journal.all(TASK).values()]
 
 
 def evaluated(path: Path, picks: list[str], tasks: Path, how: TaskRun, trained: bool = False) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from secateur.runs.record.facts import CORNERS, HYPERVOLUME, LATENCY
 from secateur.runs.record.folder import RunFolder
 from tests.program import FORKS
 from tests.tiny import tiny_recipe
@@ -156,8 +157,10 @@ def test_a_front_is_the_same_after_kills(tiny: Path, tmp_path: Path, strategy: s
     kill_and_resume(recipe, run, cache, 8, count(tmp_path / "whole"))
     assert record(run) == expected
     with RunFolder.open(run, writing=False) as ours, RunFolder.open(tmp_path / "whole", writing=False) as theirs:
-        for fact in ("hypervolume found", "hypervolume random", "corners", "latency"):
-            assert ours.journal.fact(fact) == theirs.journal.fact(fact)
+        assert ours.journal.all(HYPERVOLUME) == theirs.journal.all(HYPERVOLUME)
+        assert {"found", "random"} <= ours.journal.all(HYPERVOLUME).keys()
+        assert ours.journal.known(CORNERS) == theirs.journal.known(CORNERS)
+        assert ours.journal.known(LATENCY) == theirs.journal.known(LATENCY)
 
 
 def test_killed_at_twenty_random_moments(tiny: Path, tmp_path: Path) -> None:

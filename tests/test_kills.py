@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from secateur.files import SUFFIX
+from secateur.runs.record.facts import TASK
 from secateur.runs.record.folder import RunFolder
 from tests.gguf_file import write_gguf
 from tests.program import Ended, forked, start
@@ -124,7 +125,7 @@ def test_tasks_go_on_after_kills(place: Path) -> None:
     found = []
     for run in runs:
         with RunFolder.open(run, writing=False) as opened:
-            found.append(sorted(opened.journal.facts("task ")))
+            found.append(sorted(opened.journal.all(TASK).items()))
     assert found[0]
     assert found[0] == found[1]
 

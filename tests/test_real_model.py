@@ -13,8 +13,9 @@ from benchmarks.local_tasks import write_tasks
 from secateur.api import run
 from secateur.fitness.model.checkpoint import load_model, load_tokenizer
 from secateur.fitness.scores.tasks import TaskRun
+from secateur.runs.record.facts import SELECTION, TASK
 from secateur.runs.record.folder import RunFolder
-from secateur.runs.record.journal import SELECTION, TASK, trained_text
+from secateur.runs.record.journal import trained_text
 from secateur.runs.stages.tasks import evaluate_run
 from secateur.space.treatments import Sparsity
 
@@ -132,7 +133,7 @@ def test_a_trained_plan_is_better_on_held_out_text_and_on_a_task(tmp_path: Path)
     recipe = small("depth", strategy=strategy, effort={"tokens": 40_000}, baselines=["last-k"], training=training)
     made = run(recipe, out=tmp_path / "run")
     with RunFolder.open(made.path) as folder:
-        values = folder.journal.fact(SELECTION)
+        values = folder.journal.known(SELECTION)
         assert all(one["trained"][-1] < one["untrained"] for one in values["candidates"] if len(one["trained"]) == 2)
         key = folder.journal.choices()["found"].genome
         losses = {
@@ -144,7 +145,7 @@ def test_a_trained_plan_is_better_on_held_out_text_and_on_a_task(tmp_path: Path)
         tasks = write_tasks(tmp_path / "tasks")
         evaluate_run(folder, ["found", "dense"], ["analogies"], str(tasks), TaskRun(limit=40))
         evaluate_run(folder, ["dense"], ["piqa", "csqa"], str(tasks), TaskRun(limit=16))
-        rows = [values["metrics"]["acc"] for _, values in folder.journal.facts(f"{TASK} ")]
+        rows = [values["metrics"]["acc"] for values in folder.journal.all(TASK).values()]
     found, dense, piqa, csqa = rows
     # Better than none of them right, and than all; with 16 documents no more can be said.
     assert 0.2 < piqa[0] < 1

@@ -9,8 +9,9 @@ import secateur
 from secateur.fitness.training import Trainer
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space
+from secateur.runs.record.facts import SELECTION
 from secateur.runs.record.folder import RunFolder
-from secateur.runs.record.journal import CALIBRATION, FOUND, SELECTION, trained_text
+from secateur.runs.record.journal import CALIBRATION, FOUND, trained_text
 from secateur.runs.workplace import workplace_of
 from secateur.search.trained import training_chains
 from secateur.space.errors import SecateurError
@@ -43,7 +44,7 @@ def facts(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
         counts: dict[str, int] = {}
         for text, _ in folder.journal.evaluations():
             counts[text] = counts.get(text, 0) + 1
-        return folder.journal.fact(SELECTION), dict(folder.journal.choices()), counts
+        return dict(folder.journal.of(SELECTION) or {}), dict(folder.journal.choices()), counts
 
 
 def test_the_best_few_are_trained_and_chosen_among(tiny: Path, tmp_path: Path) -> None:

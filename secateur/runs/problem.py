@@ -25,8 +25,8 @@ from ..space.slopes import has_slopes
 from ..space.space import Space
 from .asked.recipe import Recipe
 from .asked.settings import LatencySettings
+from .record import facts
 from .record.folder import RunFolder
-from .record.journal import ZEROS
 
 NONZERO = {"linear_weights", "nonzero_parameters"}
 """Costs that zeros lower."""
@@ -37,7 +37,7 @@ weights cut off and not rounded to whole rows, and zeros that a model has by its
 
 def counting_of(folder: RunFolder) -> int:
     """How a run counts that has begun; else how it will. Raises SecateurError where a newer version has begun it."""
-    noted, begun = folder.journal.fact("counting"), folder.journal.fact("config") is not None
+    noted, begun = folder.journal.of(facts.COUNTING), folder.journal.of(facts.CONFIG) is not None
     if noted not in (None, COUNTING):
         raise SecateurError(f"{folder.path}: counts costs in way {noted}, which this secateur does not know")
     return 1 if noted is None and begun else COUNTING
@@ -227,10 +227,10 @@ def _reference(recipe: Recipe, space: Space) -> tuple[tuple[str, float], ...]:
 
 def space_of(folder: RunFolder) -> Space:
     """The space of a run, from what its journal noted of the model and its latency; needs no model."""
-    table = folder.journal.fact("latency")
+    table = folder.journal.of(facts.LATENCY)
     known = table_from_json(table) if table is not None else None
-    space = build_space(folder.recipe, folder.journal.fact("config"), known, counting_of(folder))
-    counted, zeros = check_genomes(folder, space), folder.journal.fact(ZEROS)
+    space = build_space(folder.recipe, folder.journal.of(facts.CONFIG), known, counting_of(folder))
+    counted, zeros = check_genomes(folder, space), folder.journal.of(facts.ZEROS)
     if zeros is None:
         return space
     dense = space.dense_costs

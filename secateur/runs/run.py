@@ -1,18 +1,21 @@
 """Carries a run through search, baselines, confirmation and timing."""
 
 from pathlib import Path
+from typing import cast
 
 from ..fitness.cache import digest
 from ..fitness.model.configuration import load_config, source_bytes
 from ..fitness.scores.own import check_own, is_own
+from ..fitness.text import Sequences
 from ..fitness.timing.llama_cpp import load_llama_cpp
 from ..fitness.workplace import Loaded
 from ..plans.formats.gguf import check_space
 from ..search.steps import Pool
 from .asked.recipe import Recipe
 from .problem import build_space, check_genomes, check_search, counting_of, goal_of
+from .record.facts import CONFIG, COUNTING, MODEL, ORDER, ORDERS, SOURCE_BYTES, TEXTS, OrdersFact, TextFact
 from .record.folder import RunFolder, check_free
-from .record.journal import CALIBRATION, SOURCE_BYTES
+from .record.journal import CALIBRATION
 from .stages.comparing import baseline, compare_file
 from .stages.confirming import confirm
 from .stages.searching import Execution, note_libraries, search_found
@@ -42,27 +45,19 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | 
         loaded = workplace_of(recipe, space).load()
     journal = folder.journal
     if counting > 1:
-        journal.settle("counting", counting, "the way of counting costs")
+        journal.note(COUNTING, counting)
     size = source_bytes(recipe.model.path)
-    if size is not None and journal.fact(SOURCE_BYTES) is None:
-        journal.settle(SOURCE_BYTES, size, "the size of the model's files")
-    journal.settle("config", config, "the model's configuration")
-    journal.settle("model", loaded.digest, f"model {recipe.model.path}")
-    journal.settle(
-        "texts",
-        {
-            t: {"source": s.name, "digest": s.digest, "sequences": len(s), "length": s.length}
-            | ({"prefix": list(s.prefix)} if s.prefix else {})
-            for t, s in loaded.texts.items()
-        },
-        "the text",
-    )
+    if size is not None and journal.of(SOURCE_BYTES) is None:
+        journal.note(SOURCE_BYTES, size)
+    journal.note(CONFIG, config)
+    journal.note(MODEL, loaded.digest, what=f"model {recipe.model.path}")
+    journal.note(TEXTS, {title: text_fact(text) for title, text in loaded.texts.items()})
     bench = loaded.prepared(space, watcher.blocks)
     if bench.orders:
         orders = bench.kept_orders()
-        journal.settle("order", digest(orders), "the importance order of heads and channels")
-        if journal.fact("orders") is None:
-            journal.settle("orders", orders, "the importance order of heads and channels")
+        journal.note(ORDER, digest(orders))
+        if journal.of(ORDERS) is None:
+            journal.note(ORDERS, cast(OrdersFact, orders))
     space = with_latency(folder, space, bench, watcher)
     space = with_zeros(folder, space, bench)
     if space.budgets and space.feasible(space.dense):
@@ -78,6 +73,14 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | 
         compare_file(execution, title, path)
     confirm(execution)
     time_choices(folder, space, bench, watcher)
+
+
+def text_fact(text: Sequences) -> TextFact:
+    """What a journal notes of a text."""
+    found: TextFact = {"source": text.name, "digest": text.digest, "sequences": len(text), "length": text.length}
+    if text.prefix:
+        found["prefix"] = list(text.prefix)
+    return found
 
 
 def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Loaded]:

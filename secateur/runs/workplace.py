@@ -25,8 +25,9 @@ from ..space.space import Space
 from .asked.recipe import TRAINING, Recipe
 from .asked.settings import TextSettings, TrainingSettings
 from .problem import counting_of
+from .record.facts import MODEL, ORDER, TEXTS, ZEROS, ZerosFact
 from .record.folder import RunFolder
-from .record.journal import CALIBRATION, ZEROS, TextJournal, trained_text
+from .record.journal import CALIBRATION, TextJournal, trained_text
 from .watcher import Watcher
 
 
@@ -40,8 +41,8 @@ def with_zeros(folder: RunFolder, space: Space, bench: Bench) -> Space:
     if zeros is None:
         return space
     outside = zeros.outside(space.anatomy.hidden_size)
-    noted = {"linears": zeros.linears, "outside": outside}
-    folder.journal.settle(ZEROS, noted, f"model {folder.recipe.model.path}")
+    noted: ZerosFact = {"linears": zeros.linears, "outside": outside}
+    folder.journal.note(ZEROS, noted, what=f"model {folder.recipe.model.path}")
     counted = replace(space, zeros=zeros)
     counted.check_budgets()
     return counted
@@ -83,13 +84,13 @@ def check_same(folder: RunFolder, bench: Bench, training: bool = False) -> None:
     `training`: the text that is trained on has to be the run's too.
     """
     journal = folder.journal
-    if journal.fact("model") != bench.digest:
+    if journal.of(MODEL) != bench.digest:
         raise SecateurError(f"model {folder.recipe.model.path} is not the one the run was made with; put that one back")
-    for title, values in (journal.fact("texts") or {}).items():
+    for title, values in (journal.of(TEXTS) or {}).items():
         checked = training or title != TRAINING
         if checked and title in bench.texts and bench.texts[title].digest != values["digest"]:
             raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
-    if bench.orders and journal.fact("order") != digest(bench.kept_orders()):
+    if bench.orders and journal.of(ORDER) != digest(bench.kept_orders()):
         raise SecateurError("heads and channels come in another order than when the run was made")
 
 

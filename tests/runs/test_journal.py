@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from secateur.runs.asked.reading import make_recipe
+from secateur.runs.record.facts import FACTS, MODEL, SKIPPED, Fact
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import Choice, Journal, Turn
 from secateur.space.errors import SecateurError
@@ -18,6 +19,7 @@ from secateur.space.genome import Genome
 from tests.tiny import TableEvaluator, drop_space
 
 SPACE = drop_space()
+ANYTHING = Fact("anything", dict[str, int], "the model")
 RECIPE = make_recipe(
     {
         "model": {"path": "somewhere"},
@@ -57,7 +59,7 @@ def test_rows_are_only_ever_added(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
     journal.append("calibration", "digest", some()[0])
     journal.choose(Choice("found", SPACE.dense, 1, 1, 1.0))
-    journal.settle("model", "abc", "the model")
+    journal.note(MODEL, "abc")
     database = sqlite3.connect(tmp_path / "j.sqlite")
     for table in ("evaluations", "choices", "facts"):
         for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET rowid = rowid + 1"):
@@ -67,12 +69,34 @@ def test_rows_are_only_ever_added(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_every_family_of_facts_has_a_name_of_its_own() -> None:
+    keys = {fact.name: fact.key("x" if fact.several else "") for fact in FACTS}
+    assert len(keys) == len(FACTS)
+    for name, key in keys.items():
+        assert [fact.name for fact in FACTS if fact.holds(key)] == [name]
+
+
+def test_facts_about_something(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    assert journal.of(SKIPPED, "owl") is None
+    journal.note(SKIPPED, "there are no zeros", "owl")
+    journal.note(SKIPPED, "there are no widths", "flap")
+    assert journal.of(SKIPPED, "owl") == "there are no zeros"
+    assert journal.all(SKIPPED) == {"owl": "there are no zeros", "flap": "there are no widths"}
+    assert journal.all(SKIPPED, "fl") == {"flap": "there are no widths"}
+    with pytest.raises(SecateurError, match="baseline owl is not what this run began with"):
+        journal.note(SKIPPED, "another reason", "owl")
+    with pytest.raises(SecateurError, match="the fact 'model' is missing"):
+        journal.known(MODEL)
+    journal.close()
+
+
 def test_facts_choices_and_turns_are_settled_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
-    journal.settle("anything", {"a": 1}, "the model")
-    journal.settle("anything", {"a": 1}, "the model")
+    journal.note(ANYTHING, {"a": 1})
+    journal.note(ANYTHING, {"a": 1})
     with pytest.raises(SecateurError, match="the model is not what this run began with"):
-        journal.settle("anything", {"a": 2}, "the model")
+        journal.note(ANYTHING, {"a": 2})
     journal.choose(Choice("found", SPACE.dense, 1, 2, 3.0))
     journal.choose(Choice("found", SPACE.dense, 1, 2, 9.0))
     with pytest.raises(SecateurError, match="gave another plan"):

@@ -1,6 +1,7 @@
-"""What the facts of a journal look like, by the beginning of their names: anything else is a damaged journal."""
+"""The facts that a journal can hold, each family typed: its name, its shape, and what messages call it."""
 
-from typing import Any, NotRequired
+from dataclasses import dataclass
+from typing import Any, Generic, NotRequired, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -11,7 +12,7 @@ _closed = with_config(ConfigDict(extra="forbid"))
 
 
 @_closed
-class _Text(TypedDict):
+class TextFact(TypedDict):
     source: str
     digest: str
     sequences: int
@@ -20,7 +21,7 @@ class _Text(TypedDict):
 
 
 @_closed
-class _Orders(TypedDict):
+class OrdersFact(TypedDict):
     groups: list[list[int]]
     queries: list[list[list[int]]]
     channels: list[list[int]]
@@ -28,73 +29,73 @@ class _Orders(TypedDict):
 
 
 @_closed
-class _Zeros(TypedDict):
+class ZerosFact(TypedDict):
     linears: int
     outside: int
 
 
 @_closed
-class _Workload(TypedDict):
+class WorkloadFact(TypedDict):
     batch: int
     prefill: int
     decode: int
 
 
 @_closed
-class _Latency(TypedDict):
+class LatencyFact(TypedDict):
     device: str
     estimate: bool
-    workload: _Workload
+    workload: WorkloadFact
     kinds: list[int]
     entries: list[tuple[str, int, list[int], int, int, int, int, int]]
     machine: dict[str, Any]
 
 
 @_closed
-class _Times(TypedDict):
+class TimesFact(TypedDict):
     prefill: int
     decode: int
 
 
 @_closed
-class _Ratio(TypedDict):
+class RatioFact(TypedDict):
     median: float
     spread: float
 
 
 @_closed
-class _Measured(TypedDict):
+class MeasuredFact(TypedDict):
     device: str
-    times: _Times
-    dense: _Times
-    ratios: dict[str, _Ratio]
+    times: TimesFact
+    dense: TimesFact
+    ratios: dict[str, RatioFact]
     repeats: int
 
 
 @_closed
-class _Corners(TypedDict):
+class CornersFact(TypedDict):
     worst: list[float]
     ideal: list[float]
 
 
 @_closed
-class _Candidate(TypedDict):
+class CandidateFact(TypedDict):
     genome: list[int]
     untrained: float
     trained: list[float]
 
 
 @_closed
-class _Selection(TypedDict):
+class SelectionFact(TypedDict):
     chain: list[int]
     trained: int
     searched: bool
     failed: list[int]
-    candidates: list[_Candidate]
+    candidates: list[CandidateFact]
 
 
 @_closed
-class _Task(TypedDict):
+class TaskFact(TypedDict):
     task: str
     stages: list[int]
     limit: int | None
@@ -107,7 +108,7 @@ class _Task(TypedDict):
 
 
 @_closed
-class _Slopes(TypedDict):
+class SlopesFact(TypedDict):
     genome: list[int]
     key: str
     sequences: tuple[int, int]
@@ -118,45 +119,113 @@ class _Slopes(TypedDict):
     seconds: float
 
 
-_SHAPES: dict[str, Any] = {
-    "schema_version": int,
-    "recipe": str,
-    "recipe values": dict[str, Any],
-    "config": dict[str, Any],
-    "model": str,
-    "texts": dict[str, _Text],
-    "counting": int,
-    "zeros": _Zeros,
-    "source bytes": int,
-    "order": str,
-    "orders": _Orders,
-    "latency": _Latency,
-    "tokens": int,
-    "libraries": dict[str, str],
-    "timed on": dict[str, Any],
-    "corners": _Corners,
-    "selection by training": _Selection,
-    "provenance ": dict[str, Any],
-    "initial ": list[int],
-    "baseline ": list[int],
-    "skipped ": str,
-    "hypervolume ": list[tuple[int, int, float]],
-    "rank correlation ": list[tuple[int, int, float]],
-    "measured ": _Measured,
-    "untimed ": str,
-    "task ": _Task,
-    "slopes ": _Slopes,
-}
-"""Names that end in a space are followed by what the fact is about."""
-_ADAPTERS = {name: TypeAdapter(shape) for name, shape in _SHAPES.items()}
+Shape = TypeVar("Shape", covariant=True)
 
 
-def check_fact(name: str, value: Any, where: str) -> None:
-    """Raises SecateurError where the value is not what a fact of that name holds; unknown names hold anything."""
-    known = next((one for one in _ADAPTERS if name == one or (one.endswith(" ") and name.startswith(one))), None)
+@dataclass(frozen=True, slots=True)
+class Fact(Generic[Shape]):
+    """A family of facts: under which name they are noted, and what they look like.
+
+    Attributes:
+        name: of the fact; of several with that beginning, the rest of each says what it is about.
+        shape: of its value, as JSON has it: anything else is a damaged journal.
+        what: how messages call it; `{about}` is what it is about.
+        several: each is about something.
+    """
+
+    name: str
+    shape: type[Shape]
+    what: str
+    several: bool = False
+
+    def key(self, about: str = "") -> str:
+        """Under which the fact about something is kept."""
+        assert self.several == bool(about), self.name
+        return f"{self.name} {about}" if self.several else self.name
+
+    def holds(self, key: str) -> bool:
+        """Whether a key is of this family."""
+        return key.startswith(f"{self.name} ") if self.several else key == self.name
+
+
+Steps = list[tuple[int, int, float]]
+"""(evaluations, tokens, value) at each step of a search."""
+Rows = dict[str, Any]
+
+SCHEMA = Fact("schema_version", int, "the way the journal is written")
+RECIPE = Fact("recipe", str, "the recipe")
+RECIPE_VALUES = Fact("recipe values", Rows, "the recipe")
+CONFIG = Fact("config", Rows, "the model's configuration")
+MODEL = Fact("model", str, "the model")
+TEXTS = Fact("texts", dict[str, TextFact], "the text")
+COUNTING = Fact("counting", int, "the way of counting costs")
+ZEROS = Fact("zeros", ZerosFact, "the model's own zeros")
+SOURCE_BYTES = Fact("source bytes", int, "the size of the model's files")
+ORDER = Fact("order", str, "the importance order of heads and channels")
+ORDERS = Fact("orders", OrdersFact, "the importance order of heads and channels")
+LATENCY = Fact("latency", LatencyFact, "the latency table")
+TOKENS = Fact("tokens", int, "the tokens for the given minutes")
+LIBRARIES = Fact("libraries", dict[str, str], "the version of what searches")
+TIMED_ON = Fact("timed on", Rows, "the machine that models are timed on")
+CORNERS = Fact("corners", CornersFact, "the reference of the hypervolume")
+SELECTION = Fact("selection by training", SelectionFact, "what training changed")
+PROVENANCE = Fact("provenance", Rows, "what '{about}' evaluations were made with", several=True)
+INITIAL = Fact("initial", list[int], "plan {about}", several=True)
+PEER = Fact("baseline", list[int], "plan {about}", several=True)
+SKIPPED = Fact("skipped", str, "baseline {about}", several=True)
+"""By the baseline, why it does not apply."""
+HYPERVOLUME = Fact("hypervolume", Steps, "the search of '{about}'", several=True)
+RANKS = Fact("rank correlation", Steps, "the model of '{about}'", several=True)
+"""By the search, Spearman's correlation of what its model said and what came out, of late."""
+MEASURED = Fact("measured", MeasuredFact, "the time of a whole model", several=True)
+"""By the key of a subnet."""
+UNTIMED = Fact("untimed", str, "what could not be timed", several=True)
+"""By the key of a subnet, why its time is not known."""
+TASK = Fact("task", TaskFact, "a task", several=True)
+"""By the key of a subnet, the task and its settings, what a downstream task says of it."""
+SLOPES = Fact("slopes", SlopesFact, "the slopes", several=True)
+"""By a text, the key of a subnet and the range of sequences, the loss around it."""
+FACTS: tuple[Fact[Any], ...] = (
+    *(
+        SCHEMA,
+        RECIPE,
+        RECIPE_VALUES,
+        CONFIG,
+        MODEL,
+        TEXTS,
+        COUNTING,
+        ZEROS,
+        SOURCE_BYTES,
+        ORDER,
+        ORDERS,
+        LATENCY,
+        TOKENS,
+    ),
+    *(
+        LIBRARIES,
+        TIMED_ON,
+        CORNERS,
+        SELECTION,
+        PROVENANCE,
+        INITIAL,
+        PEER,
+        SKIPPED,
+        HYPERVOLUME,
+        RANKS,
+        MEASURED,
+        UNTIMED,
+    ),
+    *(TASK, SLOPES),
+)
+_ADAPTERS = {fact.name: TypeAdapter(fact.shape) for fact in FACTS}
+
+
+def check_fact(key: str, value: Any, where: str) -> None:
+    """Raises SecateurError where the value is not what a fact of that key holds; unknown keys hold anything."""
+    known = next((fact for fact in FACTS if fact.holds(key)), None)
     if known is None:
         return
     try:
-        _ADAPTERS[known].validate_python(value, strict=False)
+        _ADAPTERS[known.name].validate_python(value, strict=False)
     except (ValidationError, RecursionError) as error:
-        raise SecateurError(f"{where}: the fact '{name[:80]}' is damaged; restore the journal from a copy") from error
+        raise SecateurError(f"{where}: the fact '{key[:80]}' is damaged; restore the journal from a copy") from error

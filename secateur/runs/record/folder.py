@@ -4,11 +4,13 @@ import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from ...files import write_text
 from ...space.errors import SecateurError, StorageError
 from ..asked.reading import read_recipe
 from ..asked.recipe import Recipe
+from .facts import CONFIG, MODEL, RECIPE, RECIPE_VALUES, TEXTS, Fact
 from .journal import Journal, difference
 
 OWN = ("recipe.yaml", ".lock", *(f"journal.sqlite{suffix}" for suffix in ("", "-journal", "-wal", "-shm")))
@@ -62,7 +64,7 @@ class RunFolder:
         lock = _locked(path) if writing else None
         try:
             journal = Journal(path / "journal.sqlite")
-            if writing or journal.fact("recipe") is not None:
+            if writing or journal.of(RECIPE) is not None:
                 _check_recipe(journal, recipe, file)
         except SecateurError:
             if lock is not None:
@@ -72,7 +74,8 @@ class RunFolder:
 
     def check_begun(self) -> None:
         """Raises SecateurError where nothing has been evaluated yet."""
-        if any(self.journal.fact(name) is None for name in ("config", "model", "texts")):
+        needed: tuple[Fact[Any], ...] = (CONFIG, MODEL, TEXTS)
+        if any(self.journal.of(fact) is None for fact in needed):
             raise SecateurError(f"{self.path}: nothing has been evaluated yet; 'secateur resume {self.path}' goes on")
 
     def inside(self, folder: str, name: str) -> Path:
@@ -104,14 +107,14 @@ class RunFolder:
 def _check_recipe(journal: Journal, recipe: Recipe, file: Path) -> None:
     """Raises SecateurError where the recipe is another than the run began with, and says in what."""
     values = recipe.model_dump(mode="json")
-    noted = journal.fact("recipe")
+    noted = journal.of(RECIPE)
     if noted is not None and noted != recipe.digest():
-        before = journal.fact("recipe values")
+        before = journal.of(RECIPE_VALUES)
         what = difference(before, values) if before is not None else "its digest differs"
         raise SecateurError(f"{file} is not what this run began with ({what}); put that back, or start a new run")
     if noted is None:
-        journal.settle("recipe values", values, f"{file}")
-        journal.settle("recipe", recipe.digest(), f"{file}")
+        journal.note(RECIPE_VALUES, values, what=f"{file}")
+        journal.note(RECIPE, recipe.digest(), what=f"{file}")
 
 
 def _locked(path: Path) -> int:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from pydantic import TypeAdapter
 
@@ -16,29 +16,17 @@ from ...space.evaluation import Evaluation, Status
 from ...space.genome import Genome
 from ...space.slopes import Slopes
 from .database import Database
-from .facts import check_fact
+from .facts import PROVENANCE, SLOPES, Fact, check_fact
 
+Shape = TypeVar("Shape")
 CALIBRATION, FOUND = "calibration", "found"
 """The name of the calibration text, and of the choice that the search asked for has made."""
 HELD_OUT_SCORES = ("kl", "cross_entropy")
 """What every subnet is scored by on text that is held out."""
 MEMBER = "front-"
 """How the names of a front's members begin."""
-MEASURED, UNTIMED, HYPERVOLUME, CORNERS = "measured", "untimed", "hypervolume", "corners"
-"""Facts about a front: the time of a whole model, or why there is none (each followed by its key), hypervolume over a
-search (followed by its name), and the corners of the box that the hypervolume is a share of."""
 UNTRAINED = "untrained"
 """The name of the choice that the search would have made had it trained nothing."""
-TASK = "task"
-"""A fact about a subnet (followed by its key, task and settings): what a downstream task says of it."""
-SELECTION = "selection by training"
-"""A fact about a run that trains its candidates: what that changed, see `report.training`."""
-SOURCE_BYTES, ZEROS = "source bytes", "zeros"
-"""Facts about the model: bytes of its weights' files, and the zeros that it has by itself."""
-SLOPES = "slopes"
-"""A fact about a text and a subnet (followed by both, and the range of sequences): the loss around it."""
-RANKS = "rank correlation"
-"""A fact about a search with a model (followed by its name): evaluations, tokens, Spearman's correlation of late."""
 _LEVELS, _LOSSES, _COSTS = TypeAdapter(list[int]), TypeAdapter(dict[str, list[float]]), TypeAdapter(dict[str, int])
 _INCUMBENT = TypeAdapter(list[int] | None)
 
@@ -81,14 +69,31 @@ class Journal:
 
     # -- facts -----------------------------------------------------------------------------------------------------
 
-    def fact(self, name: str) -> Any:
-        """A value noted when the run began; None when it was not. Raises SecateurError when it is damaged."""
-        found = [value for _, value in self._facts("name = ?", (name,))]
-        return found[0] if found else None
+    def of(self, fact: Fact[Shape], about: str = "") -> Shape | None:
+        """A fact, about something where there are several; None when it was not noted.
 
-    def facts(self, prefix: str) -> list[tuple[str, Any]]:
-        """(name, value) of all facts whose names begin like that, in the order in which they were noted."""
-        return self._facts("substr(name, 1, ?) = ?", (len(prefix), prefix))
+        Raises:
+            SecateurError: it is damaged.
+        """
+        found = [value for _, value in self._facts("name = ?", (fact.key(about),))]
+        return cast(Shape, found[0]) if found else None
+
+    def known(self, fact: Fact[Shape], about: str = "") -> Shape:
+        """A fact that every run that has begun notes.
+
+        Raises:
+            SecateurError: this one has not, or it is damaged.
+        """
+        found = self.of(fact, about)
+        if found is None:
+            raise self._database.damaged(f"the fact '{fact.name}' is missing")
+        return found
+
+    def all(self, fact: Fact[Shape], about: str = "") -> dict[str, Shape]:
+        """The facts of a family, by what they are about, if that begins with `about`; in the order of noting."""
+        prefix = f"{fact.name} {about}"
+        found = self._facts("substr(name, 1, ?) = ?", (len(prefix), prefix))
+        return {key.removeprefix(f"{fact.name} "): cast(Shape, value) for key, value in found}
 
     def _facts(self, where: str, values: tuple[Any, ...]) -> list[tuple[str, Any]]:
         found = []
@@ -101,13 +106,21 @@ class Journal:
             found.append((str(name), value))
         return found
 
-    def settle(self, name: str, value: Any, what: str) -> None:
-        """Notes a fact, or compares it with the one noted; raises SecateurError when they differ."""
-        noted = self.fact(name)
-        if noted is None:
-            self._database.add("facts", (name, json.dumps(value)))
-        elif noted != (now := json.loads(json.dumps(value))):
-            raise SecateurError(f"{what} is not what this run began with ({difference(noted, now)}); start a new run")
+    def note(self, fact: Fact[Shape], value: Shape, about: str = "", what: str = "") -> None:
+        """Notes a fact, or compares it with the one noted; `what`: how a message calls it, if not as its family does.
+
+        Raises:
+            SecateurError: another one is noted.
+        """
+        key, now = fact.key(about), json.loads(json.dumps(value))
+        noted = [value for _, value in self._facts("name = ?", (key,))]
+        if not noted:
+            self._database.add("facts", (key, json.dumps(value)))
+        elif noted[0] != now:
+            what = what or fact.what.replace("{about}", about)
+            raise SecateurError(
+                f"{what} is not what this run began with ({difference(noted[0], now)}); start a new run"
+            )
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
@@ -148,22 +161,31 @@ class Journal:
         values |= {"genome": slopes.genome.levels}
         for name in ("first", "second"):
             values[name] = [[None if math.isnan(value) else value for value in row] for row in values[name]]
-        name = f"{SLOPES} {text} {slopes.key} {slopes.sequences.start}-{slopes.sequences.stop}"
-        self._database.add("facts", (name, json.dumps(values)), once=True)
+        about = f"{text} {slopes.key} {slopes.sequences.start}-{slopes.sequences.stop}"
+        self._database.add("facts", (SLOPES.key(about), json.dumps(values)), once=True)
 
     def slopes(self, text: str) -> Iterator[Slopes]:
         """Everything found around genomes on a text, in the order in which it was."""
-        for _, values in self.facts(f"{SLOPES} {text} "):
+        for values in self.all(SLOPES, f"{text} ").values():
             tables = {
-                name: tuple(tuple(math.nan if value is None else value for value in row) for row in values[name])
-                for name in ("first", "second")
+                name: tuple(tuple(math.nan if value is None else value for value in row) for row in rows)
+                for name, rows in (("first", values["first"]), ("second", values["second"]))
             }
             genome, sequences = Genome(tuple(values["genome"])), range(*values["sequences"])
-            yield Slopes(**(values | tables | {"genome": genome, "sequences": sequences}))
+            yield Slopes(
+                genome,
+                values["key"],
+                sequences,
+                tables["first"],
+                tables["second"],
+                values["reason"],
+                values["tokens"],
+                values["seconds"],
+            )
 
     def view(self, text: str, provenance: Mapping[str, Any], digest: str) -> "TextJournal":
         """The journal of one text, as `search.memo` wants it; settles the text's provenance."""
-        self.settle(f"provenance {text}", {"digest": digest, **provenance}, f"what '{text}' evaluations were made with")
+        self.note(PROVENANCE, {"digest": digest, **provenance}, text)
         return TextJournal(self, text, digest)
 
     def choose(self, choice: Choice) -> None:

@@ -11,6 +11,7 @@ from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
 from ...space.front import hypervolume, nondominated
 from ...space.space import Space
+from ..record.facts import MODEL, TEXTS
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND
 from .front import FrontSummary, Point, summarise_front
@@ -76,10 +77,10 @@ def compare_runs(runs: Sequence[tuple[RunFolder, Space]]) -> list[Compared]:
 
 def _problem(folder: RunFolder, first: RunFolder) -> dict[str, tuple[object, object]]:
     def identity(one: RunFolder) -> dict[str, object]:
-        texts = one.journal.fact("texts") or {}
+        texts = one.journal.of(TEXTS) or {}
         latency, sequences = one.recipe.latency, one.recipe.strategy.compared()
         return {
-            "model": one.journal.fact("model"),
+            "model": one.journal.of(MODEL),
             "texts": {title: text["digest"] for title, text in texts.items()},
             "objectives": one.recipe.objectives,
             "score": one.recipe.score,

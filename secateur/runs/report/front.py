@@ -13,8 +13,9 @@ from ...space.genome import Genome
 from ...space.latency import Measured
 from ...space.objective import Objective, parse_objectives
 from ...space.space import Space
+from ..record.facts import CORNERS, HYPERVOLUME, UNTIMED
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, UNTIMED
+from ..record.journal import CALIBRATION, FOUND, MEMBER
 from .summary import Difference, Row, Summary, broken_budgets, compare, joined, measured_of, summarise
 
 SAME = 1.01
@@ -90,7 +91,7 @@ class FrontSummary:
 def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
     """Reads a run's journal; None where the search has not finished, or the recipe asks for one plan."""
     journal, objectives = folder.journal, parse_objectives(folder.recipe.objectives)
-    corners = journal.fact(CORNERS)
+    corners = journal.of(CORNERS)
     if not objectives or corners is None or FOUND not in journal.choices():
         return None
     if {len(corners["worst"]), len(corners["ideal"])} != {len(objectives)}:
@@ -133,9 +134,9 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
         corners=(ideal, worst),
         hypervolume=volume,
         curves={
-            name: tuple((int(e), int(t), float(v)) for e, t, v in journal.fact(f"{HYPERVOLUME} {name}") or ())
+            name: tuple((int(e), int(t), float(v)) for e, t, v in journal.of(HYPERVOLUME, name) or ())
             for name in (FOUND, "random")
-            if journal.fact(f"{HYPERVOLUME} {name}")
+            if journal.of(HYPERVOLUME, name)
         },
         table_errors=_table_errors([*members, *references], points["dense"]),
         estimate=space.latency is not None and space.latency.estimate,
@@ -151,7 +152,7 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
 
 def _untimed(folder: RunFolder, space: Space, summary: Summary) -> dict[str, str]:
     """Why there is no time of a plan, by its name."""
-    reasons = {row.name: folder.journal.fact(f"{UNTIMED} {space.key(row.genome)}") for row in summary.rows}
+    reasons = {row.name: folder.journal.of(UNTIMED, space.key(row.genome)) for row in summary.rows}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 

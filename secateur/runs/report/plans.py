@@ -5,6 +5,7 @@ from ...space.families.table import saved_dtype
 from ...space.gene import features_of
 from ...space.genome import Genome
 from ...space.space import Space
+from ..record.facts import CONFIG, MODEL, ORDERS, TEXTS
 from ..record.folder import RunFolder
 from .summary import Row, Summary, measured_of
 
@@ -12,7 +13,7 @@ from .summary import Row, Summary, measured_of
 def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Plan:
     """The neutral plan of one row of the comparison."""
     recipe, journal = folder.recipe, folder.journal
-    orders = journal.fact("orders")
+    orders = journal.of(ORDERS)
     features = features_of(space.genes)
     widths = WidthIdentity(**recipe.widths.model_dump()) if orders is not None else None
     if widths is not None and "stream" not in features:
@@ -23,8 +24,8 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
         model=ModelIdentity(
             path=recipe.model.path,
             family=space.anatomy.family,
-            digest=journal.fact("model"),
-            dtype=saved_dtype(recipe.model.saved_dtype, journal.fact("config") or {}),
+            digest=journal.known(MODEL),
+            dtype=saved_dtype(recipe.model.saved_dtype, journal.of(CONFIG) or {}),
             layers=len(space.anatomy.blocks),
         ),
         pruner=recipe.pruner if "zeros" in features else None,
@@ -42,7 +43,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
             for other in summary.rows
             if other.name != row.name and other.scores
         },
-        texts={title: TextIdentity(**values) for title, values in journal.fact("texts").items()},
+        texts={title: TextIdentity.model_validate(values) for title, values in journal.known(TEXTS).items()},
         genome=space.to_json(row.genome),
         seed=recipe.seed,
         recipe_digest=recipe.digest(),

@@ -1,8 +1,8 @@
 """What went in: how large its files are, and which weights were zero before anything was pruned."""
 
 from ...space.space import Space
+from ..record.facts import SOURCE_BYTES, ZEROS
 from ..record.folder import RunFolder
-from ..record.journal import SOURCE_BYTES, ZEROS
 
 NOTICEABLE = 0.05
 """Bytes that the counted ones may differ by before anything is said; a header's difference is not worth a line."""
@@ -11,13 +11,13 @@ NOTICEABLE = 0.05
 def source_notes(folder: RunFolder, space: Space) -> tuple[str, ...]:
     """A line for each of what differs from what the costs seem to say."""
     lines = []
-    size, counted = folder.journal.fact(SOURCE_BYTES), space.dense_costs.weight_bytes
+    size, counted = folder.journal.of(SOURCE_BYTES), space.dense_costs.weight_bytes
     if size is not None and abs(counted - size) > NOTICEABLE * size:
         lines.append(
             f"The model came in files of {size:,} bytes; dense it is {counted:,} in the dtype that is counted here and "
             "written."
         )
-    zeros = folder.journal.fact(ZEROS)
+    zeros = folder.journal.of(ZEROS)
     if zeros is not None:
         share = zeros["linears"] / space.anatomy.linear_weights
         lines.append(

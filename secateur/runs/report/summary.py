@@ -11,8 +11,9 @@ from ...space.evaluation import Evaluation, mean_and_error, merged
 from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
+from ..record.facts import MEASURED, RANKS, SELECTION, SKIPPED
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION, FOUND, MEASURED, RANKS, SELECTION, UNTRAINED
+from ..record.journal import CALIBRATION, FOUND, UNTRAINED
 from .source import source_notes
 from .tasks import task_grid
 from .training import training_notes
@@ -106,14 +107,14 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
     ]
     rows.append(_row("dense", space.dense, folder, space, losses, held_out, None))
     return Summary(
-        verdict=_verdict(rows, held_out, "before its training " if folder.journal.fact(SELECTION) else ""),
+        verdict=_verdict(rows, held_out, "before its training " if folder.journal.of(SELECTION) else ""),
         rows=tuple(rows),
         dense_costs=space.dense_costs.to_json(),
         held_out=held_out,
         skipped={
             name: reason
             for name in (*folder.recipe.wanted_baselines(), *folder.recipe.peers)
-            if (reason := folder.journal.fact(f"skipped {name}")) is not None
+            if (reason := folder.journal.of(SKIPPED, name)) is not None
         },
         failures=tuple(dict.fromkeys(e.reason for e in every if e.status == "failed")),
         evaluations=len(every),
@@ -235,7 +236,7 @@ def _verdict(rows: list[Row], held_out: tuple[str, ...], when: str) -> str:
 
 def measured_of(folder: RunFolder, space: Space, genome: Genome) -> Measured | None:
     """The time of a genome as a whole model; None where it has not been taken."""
-    values = folder.journal.fact(f"{MEASURED} {space.key(genome)}")
+    values = folder.journal.of(MEASURED, space.key(genome))
     return measured_from_json(values) if values is not None else None
 
 
@@ -254,7 +255,7 @@ def broken_budgets(space: Space, measured: Measured | None) -> list[str]:
 
 def _model_note(folder: RunFolder) -> str:
     """How well a strategy's model ranked its candidates; empty for strategies without one."""
-    ranks = folder.journal.fact(f"{RANKS} {FOUND}") or ()
+    ranks = folder.journal.of(RANKS, FOUND) or ()
     if not ranks:
         return ""
     values = sorted(float(value) for *_, value in ranks)

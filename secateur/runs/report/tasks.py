@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from ...space.genome import Genome
 from ...space.objective import task_weights
 from ...space.space import Space
+from ..record.facts import TASK
 from ..record.folder import RunFolder
-from ..record.journal import TASK
 
 Grid = tuple[tuple[str, ...], ...]
 """Rows of cells, the first one headings; empty where no task was evaluated."""
@@ -22,13 +22,13 @@ def task_grid(folder: RunFolder, space: Space, genomes: Mapping[str, Genome]) ->
     by_key: dict[str, list[str]] = {}
     for plan, genome in genomes.items():
         by_key.setdefault(space.key(genome), []).append(plan)
-    facts = folder.journal.facts(f"{TASK} ")
+    facts = folder.journal.all(TASK)
     # Of a task whose definition has changed, what was evaluated before stands for another one.
-    latest = {values["task"]: values.get("definitions") for _, values in facts}
-    for name, values in facts:
+    latest = {values["task"]: values.get("definitions") for values in facts.values()}
+    for name, values in facts.items():
         if values.get("definitions") != latest[values["task"]]:
             continue
-        key = name.split(" ")[1]
+        key = name.split(" ")[0]
         trained = f", trained on {sum(values['stages']):,} tokens" if values["stages"] else ""
         task = values["task"] + (" (searched on)" if values["task"] in searched else "")
         shots = f", {values['fewshot']} shots (seed {values['seed']})" if values["fewshot"] else ""

@@ -8,8 +8,9 @@ from scipy.stats import spearmanr
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
 from ...space.space import Space
+from ..record.facts import SELECTION
 from ..record.folder import RunFolder
-from ..record.journal import FOUND, SELECTION, UNTRAINED, trained_text
+from ..record.journal import FOUND, UNTRAINED, trained_text
 from .prediction import predicted_loss
 
 
@@ -17,7 +18,7 @@ def training_notes(
     folder: RunFolder, space: Space, losses: dict[tuple[str, str], list[Evaluation]], held_out: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Cost, rank correlation, whether another one won, and the answer on held-out text after training; may be empty."""
-    values, choices = folder.journal.fact(SELECTION), folder.journal.choices()
+    values, choices = folder.journal.of(SELECTION), folder.journal.choices()
     if not values:
         return ()
     chain, candidates = tuple(values["chain"]), values["candidates"]

@@ -9,6 +9,7 @@ from ...search.strategies.table import STRATEGIES, load
 from ...search.strategy import Swept
 from ...space.errors import DeviceError, SecateurError, StorageError
 from ..problem import problem_of
+from ..record.facts import SKIPPED
 from ..record.journal import FOUND, MEMBER, Choice
 from .searching import Execution, search_as
 from .starts import by_rule, line, peer
@@ -21,7 +22,7 @@ FIDELITY = 2
 def baseline(execution: Execution, name: str) -> None:
     """One baseline at the same budgets; what cannot keep them is noted with the reason."""
     journal = execution.folder.journal
-    if journal.fact(f"skipped {name}") is not None or name == execution.recipe.strategy.name:
+    if journal.of(SKIPPED, name) is not None or name == execution.recipe.strategy.name:
         return
     try:
         if name in STRATEGIES:
@@ -36,21 +37,21 @@ def baseline(execution: Execution, name: str) -> None:
     except (StorageError, DeviceError):
         raise
     except SecateurError as error:
-        journal.settle(f"skipped {name}", str(error), f"baseline {name}")
+        journal.note(SKIPPED, str(error), name)
         execution.watcher.say(f"baseline {name} does not apply: {error}")
 
 
 def compare_file(execution: Execution, title: str, path: str) -> None:
     """A baseline that is the plan in a file; where it turns out to be over a measured budget, the reason is noted."""
     journal = execution.folder.journal
-    if title in journal.choices() or journal.fact(f"skipped {title}") is not None:
+    if title in journal.choices() or journal.of(SKIPPED, title) is not None:
         return
     try:
         journal.choose(Choice(title, peer(path, execution.space, journal), 0, 0, 0.0))
     except (StorageError, DeviceError):
         raise
     except SecateurError as error:
-        journal.settle(f"skipped {title}", str(error), f"baseline {title}")
+        journal.note(SKIPPED, str(error), title)
         execution.watcher.say(str(error))
 
 

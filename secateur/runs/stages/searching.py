@@ -14,8 +14,9 @@ from ...space.genome import Genome
 from ...space.space import Space
 from ..asked.recipe import Recipe
 from ..problem import problem_of, trained_selection
+from ..record.facts import CORNERS, HYPERVOLUME, LIBRARIES, RANKS, TOKENS, CornersFact
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION, CORNERS, FOUND, HYPERVOLUME, MEMBER, RANKS, Choice, Turn
+from ..record.journal import CALIBRATION, FOUND, MEMBER, Choice, Turn
 from ..watcher import Watcher
 from .starts import from_files, starting
 from .trained import note_training
@@ -78,9 +79,9 @@ def search_as(execution: Execution, name: str, title: str, steps: Steps, allowan
     incumbent = run(AskTell(steps), execution.memo, spending, allowance, watch)
     if archive is not None:
         incumbent = archive.knee()
-        journal.settle(f"{HYPERVOLUME} {name}", curve, f"the search of '{name}'")
+        journal.note(HYPERVOLUME, curve, name)
     if ranks:
-        journal.settle(f"{RANKS} {name}", ranks, f"the model of '{name}'")
+        journal.note(RANKS, ranks, name)
     if incumbent is None:
         told = [one for text, one in journal.evaluations() if text.partition(",")[0] == CALIBRATION]
         failed = [one.reason for one in told if one.status == "failed"]
@@ -110,7 +111,8 @@ def archive_of(execution: Execution, goal: Goal) -> Archive:
         if high <= low:
             raise SecateurError(f"reference.{objective.name}: {high:g} is not above {low:g}, the best there can be")
     journal = execution.folder.journal
-    journal.settle(CORNERS, {"worst": worst, "ideal": ideal}, "the reference of the hypervolume")
+    corners: CornersFact = {"worst": list(worst), "ideal": list(ideal)}
+    journal.note(CORNERS, corners)
     return archive
 
 
@@ -124,10 +126,10 @@ def note_libraries(execution: Execution) -> None:
     if execution.goal is None and not names:
         return
     versions = {name: version(name) for name in ("numpy", *names, *(OF_FRONTS if execution.goal is not None else ()))}
-    noted = journal.fact("libraries")
+    noted = journal.of(LIBRARIES)
     if noted is not None:  # a run of before may have noted others, too
         versions = {**noted, **{name: versions[name] for name in versions if name in noted}}
-    journal.settle("libraries", versions, "the version of what searches")
+    journal.note(LIBRARIES, versions)
 
 
 def search_found(execution: Execution) -> None:
@@ -135,10 +137,10 @@ def search_found(execution: Execution) -> None:
     recipe, journal = execution.recipe, execution.folder.journal
     tokens = recipe.effort.tokens
     if recipe.effort.minutes is not None:
-        if journal.fact("tokens") is None:
+        if journal.of(TOKENS) is None:
             measured = int(execution.bench.tokens_per_second() * 60 * recipe.effort.minutes)
-            journal.settle("tokens", min(measured, tokens or measured), "the tokens for the given minutes")
-        tokens = journal.fact("tokens")
+            journal.note(TOKENS, min(measured, tokens or measured))
+        tokens = journal.of(TOKENS)
     space, bench, strategy = execution.space, execution.bench, recipe.strategy
     starts = starting(recipe, space, bench, execution.goal) + from_files(strategy.start_names(), space, journal)
     selection = trained_selection(recipe, space, tokens)

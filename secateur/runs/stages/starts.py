@@ -19,6 +19,7 @@ from ...space.genome import Genome
 from ...space.space import Space
 from ...space.state import BlockState
 from ..asked.recipe import Recipe
+from ..record.facts import INITIAL, PEER
 from ..record.journal import Journal
 
 STATISTICS_SEQUENCES = 8
@@ -110,12 +111,12 @@ def from_files(names: tuple[str, ...], space: Space, journal: Journal | None = N
     """
     genomes = []
     for name in filter(is_plan_file, names):
-        levels = journal.fact(f"initial {name}") if journal is not None else None
+        levels = journal.of(INITIAL, name) if journal is not None else None
         if levels is None:
             genome = from_states(space, read_states(Path(name), space.anatomy))
-            levels = compress(genome, space, np.random.default_rng(0)).levels
+            levels = list(compress(genome, space, np.random.default_rng(0)).levels)
             if journal is not None:
-                journal.settle(f"initial {name}", levels, f"plan {name}")
+                journal.note(INITIAL, levels, name)
         genomes.append(Genome(tuple(levels)))
     return genomes
 
@@ -126,7 +127,7 @@ def peer(path: str, space: Space, journal: Journal | None = None) -> Genome:
     Raises:
         SecateurError: the file cannot be read, the space has no such genome, or it is over a budget.
     """
-    levels = journal.fact(f"baseline {path}") if journal is not None else None
+    levels = journal.of(PEER, path) if journal is not None else None
     genome = Genome(tuple(levels)) if levels is not None else _exact(path, space)
     if journal is not None:
         keep_peer(path, genome, journal)
@@ -139,7 +140,7 @@ def peer(path: str, space: Space, journal: Journal | None = None) -> Genome:
 
 def keep_peer(path: str, genome: Genome, journal: Journal) -> None:
     """Notes the genome of a plan file, so that the file may go."""
-    journal.settle(f"baseline {path}", genome.levels, f"plan {path}")
+    journal.note(PEER, list(genome.levels), path)
 
 
 def _exact(path: str, space: Space) -> Genome:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 from ...fitness.bench import Bench
 from ...fitness.cache import digest
@@ -19,8 +20,8 @@ from ...space.genome import Genome
 from ...space.space import Space
 from ...space.task_result import TaskResult
 from .. import problem, workplace
+from ..record.facts import TASK, TaskFact
 from ..record.folder import RunFolder
-from ..record.journal import TASK
 from ..report.front import summarise_front
 from ..report.pick import pick_row
 from ..report.summary import summarise
@@ -85,8 +86,8 @@ def evaluate_run(
         for task in tasks:
             values = {"task": task, "stages": chain if genome != space.dense else (), **asdict(how)}
             del values["batch"], values["code"]
-            fact = f"{TASK} {space.key(genome)} {digest(values, *defined)}"
-            if folder.journal.fact(fact) is not None:
+            about = f"{space.key(genome)} {digest(values, *defined)}"
+            if folder.journal.of(TASK, about) is not None:
                 continue
             if bench is None:
                 watcher.phase("loading the model and its texts", None)
@@ -100,7 +101,7 @@ def evaluate_run(
                 continue
             noted = {"documents": result.documents, "metrics": result.metrics, "lm_eval": version("lm_eval")}
             noted |= {"fewshot": result.shots, "definitions": digest(*defined)}
-            folder.journal.settle(fact, values | noted, f"task '{task}' on {name}")
+            folder.journal.note(TASK, cast(TaskFact, values | noted), about, what=f"task '{task}' on {name}")
 
 
 def _of_subnet(

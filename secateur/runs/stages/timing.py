@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 from ...fitness.bench import Bench
 from ...fitness.timing.llama_cpp import time_files
@@ -16,8 +17,8 @@ from ...space.latency import Measured, table_from_json
 from ...space.space import Space
 from ..asked.settings import LatencySettings
 from ..problem import build_space, counting_of, workload_of
+from ..record.facts import CONFIG, LATENCY, MEASURED, TIMED_ON, UNTIMED, LatencyFact, MeasuredFact
 from ..record.folder import RunFolder
-from ..record.journal import MEASURED, UNTIMED
 from ..watcher import Watcher
 
 
@@ -30,7 +31,7 @@ def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
     settings, journal = folder.recipe.latency, folder.journal
     if settings is None or settings.device == "estimate":
         return space
-    if journal.fact("latency") is None:
+    if journal.of(LATENCY) is None:
         title = "measuring the latency of every shape"
         table = bench.latency_table(
             space,
@@ -40,9 +41,9 @@ def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
             settings.seconds,
             lambda done, total: watcher.blocks(title, done, total),
         )
-        journal.settle("latency", table.to_json(), "the latency table")
-    table = table_from_json(journal.fact("latency"))
-    return build_space(folder.recipe, journal.fact("config"), table, counting_of(folder))
+        journal.note(LATENCY, cast(LatencyFact, table.to_json()))
+    table = table_from_json(journal.known(LATENCY))
+    return build_space(folder.recipe, journal.known(CONFIG), table, counting_of(folder))
 
 
 FILES = ".gguf-"
@@ -79,21 +80,21 @@ def time_choices(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
     if settings is None or settings.device == "estimate" or not {*recipe.objectives, *recipe.budgets} & {*LATENCIES}:
         return
     genomes = dict.fromkeys(choice.genome for choice in journal.choices().values())
-    facts = {genome: f"{MEASURED} {space.key(genome)}" for genome in genomes if genome != space.dense}
-    left = [genome for genome, fact in facts.items() if journal.fact(fact) is None]
-    left = [genome for genome in left if journal.fact(f"{UNTIMED} {space.key(genome)}") is None]
+    keys = {genome: space.key(genome) for genome in genomes if genome != space.dense}
+    left = [genome for genome, key in keys.items() if journal.of(MEASURED, key) is None]
+    left = [genome for genome in left if journal.of(UNTIMED, keys[genome]) is None]
     if not left:
         return
-    journal.settle("timed on", bench.machine(settings.threads), "the machine that models are timed on")
+    journal.note(TIMED_ON, bench.machine(settings.threads))
     title = f"timing whole models on {settings.device}"
     with _timer(folder, space, bench, settings) as timed:
-        for number, genome in enumerate(left, start=len(facts) - len(left)):
-            watcher.blocks(title, number, len(facts))
+        for number, genome in enumerate(left, start=len(keys) - len(left)):
+            watcher.blocks(title, number, len(keys))
             try:
-                journal.settle(facts[genome], timed(genome).to_json(), "the time of a whole model")
+                journal.note(MEASURED, cast(MeasuredFact, timed(genome).to_json()), keys[genome])
             except StorageError:
                 raise
             except SecateurError as error:
-                journal.settle(f"{UNTIMED} {space.key(genome)}", str(error), "what could not be timed")
+                journal.note(UNTIMED, str(error), keys[genome])
                 watcher.say(f"a plan cannot be timed: {error}")
-    watcher.blocks(title, len(facts), len(facts))
+    watcher.blocks(title, len(keys), len(keys))

@@ -6,7 +6,8 @@ from ...search.steps import Batch, Chain
 from ...search.trained import Comparison, TrainedSelection, training_chains
 from ...space.genome import Genome
 from ..asked.recipe import Recipe
-from ..record.journal import CALIBRATION, FOUND, SELECTION, UNTRAINED, Choice, Journal, trained_text
+from ..record.facts import SELECTION, SelectionFact
+from ..record.journal import CALIBRATION, FOUND, UNTRAINED, Choice, Journal, trained_text
 
 FINALISTS = 8
 """Candidates of a strategy that trains its own of which the report says what training changed."""
@@ -19,7 +20,7 @@ def note_training(recipe: Recipe, journal: Journal, memo: Memo, selection: Train
     scores without training.
     """
     found = journal.choices()[FOUND]
-    if journal.fact(SELECTION) is not None:
+    if journal.of(SELECTION) is not None:
         return
     if selection is not None:
         comparisons, chain = selection.comparisons, tuple(stage.tokens for stage in selection.stages)
@@ -28,29 +29,30 @@ def note_training(recipe: Recipe, journal: Journal, memo: Memo, selection: Train
         chain, failed = _own_chain(recipe), []
         comparisons, trained = _own_comparisons(journal, memo, found.genome, chain)
         untrained = min(comparisons, key=lambda one: one.untrained).genome if comparisons else found.genome
-    values = {
-        "chain": chain,
+    values: SelectionFact = {
+        "chain": list(chain),
         "trained": trained,
         "searched": selection is not None,
         "failed": failed,
         "candidates": [
-            {"genome": one.genome.levels, "untrained": one.untrained, "trained": one.trained} for one in comparisons
+            {"genome": list(one.genome.levels), "untrained": one.untrained, "trained": list(one.trained)}
+            for one in comparisons
         ],
     }
     if untrained != found.genome:
         journal.choose(Choice(UNTRAINED, untrained, 0, 0, 0.0))
-    journal.settle(SELECTION, values, "what training changed")
+    journal.note(SELECTION, values)
 
 
 def trained_tokens(journal: Journal) -> int:
     """What training took of a search's tokens."""
-    values = journal.fact(SELECTION)
+    values = journal.of(SELECTION)
     return TRAINING_PASSES * int(values["trained"]) if values else 0
 
 
 def trained_finalists(journal: Journal) -> tuple[tuple[Genome, ...], Chain]:
     """Whom to confirm after training, and after which: the answer, and what it would have been without training."""
-    values, choices = journal.fact(SELECTION), journal.choices()
+    values, choices = journal.of(SELECTION), journal.choices()
     if not values:
         return (), ()
     genomes = [choices[name].genome for name in (FOUND, UNTRAINED) if name in choices]
