@@ -66,6 +66,7 @@ class Bench:
 
     @cached_property
     def subnet(self) -> Subnet:
+        """The model, as a genome makes it."""
         return Subnet(self.blocks, self.weights)
 
     @cached_property
@@ -85,11 +86,13 @@ class Bench:
 
     @property
     def width_folder(self) -> Path:
+        """Where importance orders and repaired widths are kept."""
         assert self.widths is not None
         return width_folder(self.digest, self.widths, self.calibration)
 
     @property
     def store_folder(self) -> Path:
+        """Where sparsity levels are kept."""
         assert self.pruner is not None
         return store_folder(self.prepared_digest, self.pruner, self.calibration, self.has_zeros)
 
@@ -110,6 +113,7 @@ class Bench:
 
     @property
     def calibration(self) -> Sequences:
+        """The calibration text."""
         return next(iter(self.texts.values()))
 
     def own_zeros(self) -> OwnZeros | None:
@@ -176,6 +180,7 @@ class Bench:
 
     @property
     def dtype(self) -> str:
+        """What the model computes in, as torch names it."""
         return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     def machine(self, count: int | None) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Sequences:
 
     @property
     def length(self) -> int:
+        """Tokens of each sequence."""
         return int(self.ids.shape[1])
 
     @property

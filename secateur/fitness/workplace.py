@@ -127,6 +127,7 @@ class Loaded:
 
     @property
     def calibration(self) -> Sequences:
+        """The calibration text."""
         return next(iter(self.texts.values()))
 
     def prepared(self, space: Space, watch: Watch = unwatched) -> Bench:

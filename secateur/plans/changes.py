@@ -28,6 +28,7 @@ class Changes:
 
 
 def dropped(layers: Iterable[int], units: Iterable[Unit] = ("attention", "mlp")) -> Changes:
+    """Changes that drop the units of whole layers."""
     names = tuple(units)
     return Changes({(unit, layer): 0 for layer in layers for unit in names})
 

@@ -176,9 +176,11 @@ class Plan(_Value):
         return tuple(states)
 
     def to_text(self) -> str:
+        """The JSON of the plan file."""
         return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
 
     def write(self, path: Path) -> None:
+        """Writes the plan file, whole or not at all; raises StorageError where that is not possible."""
         write_text(path, self.to_text())
 
 

@@ -123,6 +123,7 @@ def _check_objectives(recipe: Recipe, space: Space) -> None:
 
 
 def workload_of(settings: LatencySettings) -> Workload:
+    """The request that is timed."""
     return Workload(settings.batch, settings.prefill, settings.decode)
 
 

@@ -95,6 +95,7 @@ def check_same(folder: RunFolder, bench: Bench, training: bool = False) -> None:
 
 
 def tasks_of(recipe: Recipe) -> TaskRequest:
+    """What the recipe says of lm-eval tasks and functions of the user's own."""
     return TaskRequest(**recipe.tasks.model_dump())
 
 

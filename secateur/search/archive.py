@@ -26,9 +26,11 @@ class Goal:
 
     @property
     def costs(self) -> tuple[str, ...]:
+        """The objectives that are costs."""
         return tuple(objective.name for objective in self.objectives if objective.is_cost)
 
     def point(self, evaluation: Evaluation) -> tuple[float, ...]:
+        """An evaluation as a point, one value an objective."""
         return tuple(objective.of(evaluation) for objective in self.objectives)
 
     def worst(self, dense: Evaluation) -> tuple[float, ...]:

@@ -41,6 +41,7 @@ class Spending:
         return len(self.genomes)
 
     def new(self, batch: Batch) -> set[tuple[Genome, Chain, int]]:
+        """What a batch asks for that has not been asked for: (genome, training, sequence)."""
         return {(genome, batch.trained, index) for genome in batch.genomes for index in batch.sequences} - self.seen
 
     def to_train(self, batch: Batch) -> set[tuple[Genome, Chain]]:
@@ -55,6 +56,7 @@ class Spending:
         return (len(self.new(batch)) + PASSES * len(sloped)) * self.tokens_per_sequence + training
 
     def fits(self, batch: Batch, allowance: Allowance) -> bool:
+        """Whether a batch can be paid for out of what is left."""
         tokens = self.tokens + self.price(batch)
         evaluations = len(self.genomes | set(batch.genomes))
         return (allowance.tokens is None or tokens <= allowance.tokens) and (

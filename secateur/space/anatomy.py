@@ -137,6 +137,7 @@ class Block:
 
     @property
     def sublayers(self) -> tuple[Sublayer, Sublayer]:
+        """Attention, then MLP."""
         return (self.attention, self.mlp)
 
     @property
@@ -159,6 +160,7 @@ class Block:
 
     @property
     def dense_sizes(self) -> dict[str, int]:
+        """Lengths of segments where all is kept."""
         return self.sizes(self.kv_heads, self.queries, self.channels, self.hidden)
 
 
@@ -207,9 +209,11 @@ class Anatomy:
 
     @property
     def tied(self) -> bool:
+        """Whether head and embedding are one weight."""
         return self.head == self.embedding
 
     def block_prefix(self, index: int) -> str:
+        """How the full names of a block's parameters begin."""
         return f"{self.blocks_path}.{index}."
 
     @property

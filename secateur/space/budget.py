@@ -22,6 +22,7 @@ class Budget:
     text: str
 
     def allows(self, costs: Costs) -> bool:
+        """Whether costs keep it."""
         return self.of(costs) <= self.limit
 
     def of(self, costs: Costs) -> int:

@@ -10,6 +10,7 @@ class Genome:
     levels: tuple[int, ...]
 
     def with_level(self, gene: int, level: int) -> "Genome":
+        """The genome with one gene at another level."""
         return Genome((*self.levels[:gene], level, *self.levels[gene + 1 :]))
 
     def changed(self, other: "Genome") -> tuple[int, ...]:

@@ -28,10 +28,12 @@ class Objective:
 
     @property
     def is_cost(self) -> bool:
+        """Whether it is a cost and no score."""
         return self.name in COSTS
 
     @property
     def is_latency(self) -> bool:
+        """Whether it is a latency, which a device has to be named for."""
         return self.name in LATENCIES
 
     @property

@@ -67,6 +67,7 @@ class Space:
         return math.prod(len(gene.levels) for gene in self.genes)
 
     def contains(self, genome: Genome) -> bool:
+        """Whether a genome has a level of every gene, and none that is not there."""
         return len(genome.levels) == len(self.genes) and all(
             0 <= level < len(gene.levels) for gene, level in zip(self.genes, genome.levels, strict=True)
         )
@@ -158,6 +159,7 @@ class Space:
         return tuple(self._block(genome, block.index)[0] for block in self.anatomy.blocks)
 
     def costs(self, genome: Genome) -> Costs:
+        """What a genome costs; exact integers, latencies in nanoseconds where there is a table."""
         noted = self.counted.get(self.canonical(genome)) if self.counted else None
         if noted is not None:
             return noted
@@ -225,6 +227,7 @@ class Space:
                 )
 
     def with_budgets(self, budgets: tuple[Budget, ...]) -> "Space":
+        """The same space under other budgets."""
         space = replace(self, budgets=budgets)
         # What was computed does not depend on budgets.
         shared = ("_known_blocks", "_touching", "activity")
@@ -232,6 +235,7 @@ class Space:
         return space
 
     def with_latency(self, table: LatencyTable) -> "Space":
+        """The same space with latency among its costs."""
         return replace(self, latency=table)
 
     def neighbours(self, genome: Genome) -> Iterator[Genome]:

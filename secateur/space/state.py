@@ -34,6 +34,7 @@ class BlockState:
         return self.attention, self.mlp
 
     def sort_key(self) -> tuple[object, ...]:
+        """Orders states so that those with the most in common stand together."""
         sparsity = tuple((s.share, s.of, s.keep) for s in self.sparsity)
         return (-self.hidden, -self.attention, -self.queries, -self.mlp, sparsity)
 
@@ -48,6 +49,7 @@ class BlockState:
 
 
 def dense_state(block: Block) -> BlockState:
+    """A block of which everything is kept."""
     return BlockState(block.kv_heads, block.queries, block.channels, block.hidden, (DENSE,) * len(block.linears))
 
 

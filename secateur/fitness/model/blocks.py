@@ -59,6 +59,7 @@ class Blocks:
 
     @property
     def device(self) -> torch.device:
+        """Where the model is."""
         return next(self.model.parameters()).device
 
     @contextlib.contextmanager

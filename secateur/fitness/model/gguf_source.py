@@ -61,6 +61,7 @@ class Header:
 
     @property
     def architecture(self) -> str:
+        """What llama.cpp calls the family; empty where the file does not say."""
         return str(self.fields.get("general.architecture", ""))
 
 

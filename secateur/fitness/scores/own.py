@@ -27,6 +27,7 @@ LM_EVAL = "lm-eval"
 
 
 def is_own(name: str) -> bool:
+    """Whether an objective is a function of the user's own or an lm-eval task, and no built-in score."""
     return ":" in name
 
 

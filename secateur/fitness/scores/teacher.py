@@ -41,6 +41,7 @@ class Teacher:
         self._known: dict[int, dict[str, torch.Tensor]] = {}
 
     def top(self, sequence: int) -> Top:
+        """The dense model's most likely tokens at every position of a sequence, which has to be prepared."""
         tensors = self._known[sequence]
         return Top(tensors["log_probabilities"], tensors["tokens"].long(), tensors["log_tail"])
 

@@ -103,6 +103,7 @@ class Subnet:
         return hidden if self.states[index].removed else self._blocks.run(index, hidden)
 
     def restore(self) -> None:
+        """Makes the model dense again."""
         self.apply(self._dense)
 
     def __enter__(self) -> "Subnet":

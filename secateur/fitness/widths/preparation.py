@@ -150,6 +150,7 @@ def narrower_sublayers(space: Space) -> dict[int, set[tuple[str, Widths]]]:
 
 
 def repair_file(folder: Path, block: int, kind: str, widths: Widths, repair: str) -> Path:
+    """Where the repaired last linear of a sublayer is kept for a width."""
     return folder / f"block-{block:03d}.{kind}-{widths[0]}x{widths[1]}.{repair}.safetensors"
 
 

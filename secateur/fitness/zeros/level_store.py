@@ -48,6 +48,7 @@ def plane_name(pruner: str, level: Sparsity) -> str:
 
 
 def plane_file(folder: Path, block: int, plane: str) -> Path:
+    """Where a block's plane of a store is kept."""
     return folder / f"block-{block:03d}.{plane}.safetensors"
 
 

@@ -41,6 +41,7 @@ def write(subject: Subject) -> Files:
 
 
 def reads(content: Content) -> bool:
+    """Any array."""
     return content.array is not None
 
 

@@ -16,6 +16,7 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def refuses(subject: Subject) -> str | None:
+    """Why Puzzletron does not take the family; None where it does."""
     return check_family(subject, FAMILIES)
 
 
@@ -38,6 +39,7 @@ def _block(state: BlockState) -> dict[str, Any]:
 
 
 def reads(content: Content) -> bool:
+    """A mapping with that key: ModelOpt's, or the config.json of a DeciLM."""
     return "block_configs" in content.names
 
 

@@ -21,6 +21,7 @@ def write(subject: Subject) -> Files:
 
 
 def reads(content: Content) -> bool:
+    """A mapping by numbers."""
     return bool(content.names) and all(name.isdigit() for name in content.names)
 
 

@@ -48,6 +48,7 @@ def _columns(block: Block, state: BlockState) -> tuple[int, int]:
 
 
 def reads(content: Content) -> bool:
+    """Levels by name that do not count in EvoPress's numbers."""
     return content.leveled and "weights_diff" not in content.numbers
 
 

@@ -34,6 +34,7 @@ def write(subject: Subject) -> Files:
 
 
 def reads(content: Content) -> bool:
+    """Levels by name that count in EvoPress's numbers."""
     return content.leveled and "weights_diff" in content.numbers
 
 

@@ -135,6 +135,7 @@ class Format:
 
 
 def of(*carried: Feature) -> frozenset[Feature]:
+    """What a format carries, as its features are written."""
     return frozenset(carried)
 
 

@@ -81,6 +81,7 @@ def check_states(states: Sequence[BlockState], anatomy: Anatomy) -> None:
 
 
 def refuses(subject: Subject) -> str | None:
+    """Why llama.cpp could not load a subnet; None where it can."""
     try:
         check_model(subject.anatomy, subject.config)
         check_states(subject.states, subject.anatomy)
@@ -92,6 +93,7 @@ def refuses(subject: Subject) -> str | None:
 
 
 def biases(anatomy: Anatomy) -> str | None:
+    """Why added biases have no place in a family's architecture; None where they have."""
     try:
         check_biases(anatomy)
     except SecateurError as error:

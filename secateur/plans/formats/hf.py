@@ -10,6 +10,7 @@ SKIPS: dict[str, Unit] = {"attention": "attention", "mlp": "mlp"}
 
 
 def refuses(subject: Subject) -> str | None:
+    """Why transformers could not run a subnet with a cache; None where it can."""
     first = next(iter(subject.kept), None)
     if first is not None and subject.anatomy.causal and not subject.states[first].attention:
         return f"caches read their length off the first layer that is left, and layer {first} keeps its MLP alone"

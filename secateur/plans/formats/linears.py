@@ -17,6 +17,7 @@ SNIPPETS = Path(__file__).with_name("snippets")
 
 
 def snippet(name: str) -> str:
+    """The text of a file that stands beside a list and applies it."""
     return (SNIPPETS / f"{name}.py").read_text(encoding="utf8")
 
 
@@ -28,6 +29,7 @@ def linears(subject: Subject) -> Iterator[tuple[str, Linear, Sparsity]]:
 
 
 def check_zeros(subject: Subject) -> str | None:
+    """Why there is nothing to do for a tool that makes zeros; None where there is."""
     return None if any(level for *_, level in linears(subject)) else "no linear has zeros"
 
 
@@ -45,6 +47,7 @@ def check_order(subject: Subject) -> str | None:
 
 
 def check_llama_like(subject: Subject) -> str | None:
+    """Why a format for sublayers as llama's does not fit; None where it does."""
     if subject.anatomy.family in LLAMA_LIKE:
         return None
     return f"{subject.anatomy.family} is laid out differently; {', '.join(LLAMA_LIKE)} are not"
@@ -59,6 +62,7 @@ def check_head_size(subject: Subject) -> str | None:
 
 
 def check_family(subject: Subject, known: tuple[str, ...]) -> str | None:
+    """Why a tool that knows some families does not take this one; None where it does."""
     if subject.anatomy.family in known:
         return None
     return f"it does not know {subject.anatomy.family}; it knows {', '.join(known)}"

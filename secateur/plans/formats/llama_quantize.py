@@ -12,6 +12,7 @@ def write(subject: Subject) -> Files:
 
 
 def refuses(subject: Subject) -> str | None:
+    """Why there is nothing to prune; None where there is."""
     return None if subject.removed else "no layer is dropped"
 
 

@@ -45,6 +45,7 @@ def write(subject: Subject) -> Files:
 
 
 def reads(content: Content) -> bool:
+    """Anything with one of its modifiers inside."""
     return bool(_modifiers(content.values))
 
 

@@ -15,6 +15,7 @@ LAST: dict[str, Unit] = {"o_proj": "attention", "down_proj": "mlp"}
 
 
 def refuses(subject: Subject) -> str | None:
+    """Why mergekit could not merge the subnet; None where it can."""
     if subject.anatomy.family not in MERGED:
         return f"{subject.anatomy.family} fails its check of the configuration ({', '.join(MERGED)} do not); use hf"
     path = subject.path
@@ -45,6 +46,7 @@ def runs(indices: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def reads(content: Content) -> bool:
+    """A recipe with slices."""
     return "slices" in content.names
 
 

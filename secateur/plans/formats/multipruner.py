@@ -14,6 +14,7 @@ FAMILIES = ("llama", "mistral", "qwen2")
 
 
 def refuses(subject: Subject) -> str | None:
+    """Why MultiPruner does not take the family; None where it does."""
     return check_family(subject, FAMILIES) or check_head_size(subject)
 
 
@@ -34,6 +35,7 @@ def write(subject: Subject) -> Files:
 
 
 def reads(content: Content) -> bool:
+    """A mapping with one of its keys."""
     return bool({"pruned_attn_idx", "pruned_mlp_idx"} & content.names)
 
 

@@ -32,10 +32,12 @@ def profile(subject: Subject) -> dict[str, Any]:
 
 
 def as_json(subject: Subject) -> Files:
+    """`profile.json`."""
     return {"profile.json": json.dumps(profile(subject), indent=1) + "\n"}
 
 
 def as_yaml(subject: Subject) -> Files:
+    """`profile.yaml`."""
     return {"profile.yaml": yaml.safe_dump(profile(subject), sort_keys=False)}
 
 
@@ -52,6 +54,7 @@ def as_csv(subject: Subject) -> Files:
 
 
 def reads(content: Content) -> bool:
+    """JSON or YAML that says it is one of our profiles."""
     return isinstance(content.values, dict) and content.values.get("format") == "secateur-profile"
 
 
@@ -69,6 +72,7 @@ def read(content: Content, _: Anatomy) -> Changes:
 
 
 def reads_rows(content: Content) -> bool:
+    """Any CSV: whether its columns are ours is told when it is read."""
     return content.rows is not None
 
 

@@ -15,6 +15,7 @@ def write(subject: Subject) -> Files:
 
 
 def reads(content: Content) -> bool:
+    """A list that is nothing else."""
     return isinstance(content.values, list)
 
 

@@ -55,6 +55,7 @@ def write(subject: Subject) -> Files:
 
 
 def reads(content: Content) -> bool:
+    """A mapping with that key."""
     return "pruning_ratio_dict" in content.names
 
 

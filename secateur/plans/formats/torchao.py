@@ -17,6 +17,7 @@ def write(subject: Subject) -> Files:
 
 
 def write_for_prune(subject: Subject) -> Files:
+    """The list, with a snippet that hands it to torch.nn.utils.prune."""
     return {"sparsity.json": _tensors(subject), "apply.py": snippet("torch_prune")}
 
 
@@ -36,6 +37,7 @@ def _tensors(subject: Subject) -> str:
 
 
 def reads(content: Content) -> bool:
+    """A list of tensors by name."""
     values = content.values
     return isinstance(values, list) and all(isinstance(one, dict) and "tensor_fqn" in one for one in values)
 

@@ -297,4 +297,5 @@ class Recipe(Settings):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
+        """The recipe with every setting, as a run keeps it."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

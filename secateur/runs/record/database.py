@@ -130,6 +130,7 @@ class Database:
         self.connection.executescript("BEGIN IMMEDIATE;\n" + _SCHEMA + version + guards + "COMMIT;")
 
     def close(self) -> None:
+        """Closes the file."""
         self.connection.close()
 
     def add(self, table: str, values: tuple[Any, ...], once: bool = False) -> None:

@@ -13,6 +13,8 @@ _closed = with_config(ConfigDict(extra="forbid"))
 
 @_closed
 class TextFact(TypedDict):
+    """A text: where it came from, its digest, and how much of it there is, in sequences and tokens."""
+
     source: str
     digest: str
     sequences: int
@@ -22,6 +24,8 @@ class TextFact(TypedDict):
 
 @_closed
 class OrdersFact(TypedDict):
+    """Importance orders of KV groups, query heads and channels by block, and of the residual stream."""
+
     groups: list[list[int]]
     queries: list[list[list[int]]]
     channels: list[list[int]]
@@ -30,12 +34,16 @@ class OrdersFact(TypedDict):
 
 @_closed
 class ZerosFact(TypedDict):
+    """Zeros of the dense model, in the blocks' linears and outside."""
+
     linears: int
     outside: int
 
 
 @_closed
 class WorkloadFact(TypedDict):
+    """The request that is timed, in sequences and tokens."""
+
     batch: int
     prefill: int
     decode: int
@@ -43,6 +51,8 @@ class WorkloadFact(TypedDict):
 
 @_closed
 class LatencyFact(TypedDict):
+    """A latency table; see `space.latency.LatencyTable.to_json`."""
+
     device: str
     estimate: bool
     workload: WorkloadFact
@@ -53,18 +63,24 @@ class LatencyFact(TypedDict):
 
 @_closed
 class TimesFact(TypedDict):
+    """Nanoseconds of a prefill and of one token."""
+
     prefill: int
     decode: int
 
 
 @_closed
 class RatioFact(TypedDict):
+    """A ratio to the dense model's time: the median over repeats, and how far they spread."""
+
     median: float
     spread: float
 
 
 @_closed
 class MeasuredFact(TypedDict):
+    """A whole model, timed in turns with the dense one."""
+
     device: str
     times: TimesFact
     dense: TimesFact
@@ -74,12 +90,16 @@ class MeasuredFact(TypedDict):
 
 @_closed
 class CornersFact(TypedDict):
+    """The corners of the box of a hypervolume, one value an objective."""
+
     worst: list[float]
     ideal: list[float]
 
 
 @_closed
 class CandidateFact(TypedDict):
+    """A candidate's mean losses before training and after each stage, nats per token."""
+
     genome: list[int]
     untrained: float
     trained: list[float]
@@ -87,6 +107,8 @@ class CandidateFact(TypedDict):
 
 @_closed
 class SelectionFact(TypedDict):
+    """What a selection by training took (tokens) and came to."""
+
     chain: list[int]
     trained: int
     searched: bool
@@ -96,6 +118,8 @@ class SelectionFact(TypedDict):
 
 @_closed
 class TaskFact(TypedDict):
+    """What a downstream task says of a subnet: value and standard error by metric."""
+
     task: str
     stages: list[int]
     limit: int | None
@@ -109,6 +133,8 @@ class TaskFact(TypedDict):
 
 @_closed
 class SlopesFact(TypedDict):
+    """The loss around a subnet; see `space.slopes.Slopes`."""
+
     genome: list[int]
     key: str
     sequences: tuple[int, int]

@@ -90,6 +90,7 @@ class RunFolder:
         return path
 
     def close(self) -> None:
+        """Closes the journal, and lets others write."""
         self.journal.close()
         if self._lock is not None:
             os.close(self._lock)

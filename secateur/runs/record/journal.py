@@ -65,6 +65,7 @@ class Journal:
         self._database = Database(path)
 
     def close(self) -> None:
+        """Closes the file."""
         self._database.close()
 
     # -- facts -----------------------------------------------------------------------------------------------------
@@ -221,6 +222,7 @@ class Journal:
         self._database.add("steps", (turn.search, turn.tokens, turn.evaluations, levels), once=True)
 
     def turns(self, search: str) -> list[Turn]:
+        """The incumbents of a search, in the order of what it had spent."""
         found = []
         for _, tokens, evaluations, incumbent in self._database.rows(
             "steps", "search = ?", (search,), "tokens, evaluations"

@@ -31,6 +31,7 @@ def scaled(objective: Objective, value: float, front: FrontSummary) -> float:
 
 
 def axis_title(objective: Objective, front: FrontSummary) -> str:
+    """An objective with its unit, for an axis."""
     if not objective.is_cost:
         return f"{objective.name} (calibration text)"
     how = ""

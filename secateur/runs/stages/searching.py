@@ -39,6 +39,7 @@ class Execution:
 
     @property
     def recipe(self) -> Recipe:
+        """The run's recipe."""
         return self.folder.recipe
 
 

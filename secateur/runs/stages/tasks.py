@@ -31,6 +31,7 @@ from .trained import trained_finalists
 
 
 def is_run(target: str) -> bool:
+    """Whether a path is the folder of a run."""
     return (Path(target) / "recipe.yaml").is_file()
 
 

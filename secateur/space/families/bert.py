@@ -14,10 +14,12 @@ Config = Mapping[str, Any]
 
 
 def bert(config: Config, size: int) -> Anatomy:
+    """BERT (Devlin et al. 2019, arXiv 1810.04805)."""
     return _encoder(config, size, "bert", "cls.predictions", "transform.dense", "transform.LayerNorm")
 
 
 def roberta(config: Config, size: int) -> Anatomy:
+    """RoBERTa (Liu et al. 2019, arXiv 1907.11692)."""
     return _encoder(config, size, "roberta", "lm_head", "dense", "layer_norm")
 
 

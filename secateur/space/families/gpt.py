@@ -10,6 +10,7 @@ Config = Mapping[str, Any]
 
 
 def opt(config: Config, size: int) -> Anatomy:
+    """OPT (Zhang et al. 2022, arXiv 2205.01068)."""
     if not config["do_layer_norm_before"]:
         raise SecateurError(
             "opt with do_layer_norm_before=false (opt-350m) normalises the residual stream itself, so that dropping a "
@@ -61,6 +62,7 @@ def opt(config: Config, size: int) -> Anatomy:
 
 
 def gpt2(config: Config, size: int) -> Anatomy:
+    """GPT-2 (Radford et al. 2019): linears are stored as Conv1D, query, key and value fused."""
     if config.get("add_cross_attention"):
         raise SecateurError("gpt2 with cross-attention is not a causal language model; use one without")
     if config.get("scale_attn_by_inverse_layer_idx"):
@@ -105,6 +107,7 @@ def gpt2(config: Config, size: int) -> Anatomy:
 
 
 def gpt_neox(config: Config, size: int) -> Anatomy:
+    """GPT-NeoX and Pythia (Black et al. 2022, arXiv 2204.06745): query, key and value of a head lie together."""
     hidden, channels = config["hidden_size"], config["intermediate_size"]
     heads, vocabulary = config["num_attention_heads"], config["vocab_size"]
     bias = bool(config.get("attention_bias", True))

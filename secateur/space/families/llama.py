@@ -147,26 +147,32 @@ def llama(config: Config, size: int) -> Anatomy:
 
 
 def qwen2(config: Config, size: int) -> Anatomy:
+    """Qwen2 (Yang et al. 2024, arXiv 2407.10671): biases on queries, keys and values."""
     return llama_like(config, size, attention_bias=True, output_bias=False)
 
 
 def qwen3(config: Config, size: int) -> Anatomy:
+    """Qwen3 (Yang et al. 2025, arXiv 2505.09388): a norm on each head's queries and keys."""
     return llama_like(config, size, attention_bias=bool(config.get("attention_bias")), head_norms="head")
 
 
 def gemma2(config: Config, size: int) -> Anatomy:
+    """Gemma 2 (2024, arXiv 2408.00118): norms before and after each branch, windows in every other layer."""
     return llama_like(config, size, attention_bias=bool(config.get("attention_bias")), norms="sandwich")
 
 
 def gemma3(config: Config, size: int) -> Anatomy:
+    """Gemma 3, its text model (2025, arXiv 2503.19786): Gemma 2's norms, and norms on heads."""
     bias = bool(config.get("attention_bias"))
     return llama_like(config, size, attention_bias=bias, norms="sandwich", head_norms="head")
 
 
 def olmo2(config: Config, size: int) -> Anatomy:
+    """OLMo 2 (2025, arXiv 2501.00656): norms after each branch, and on all queries and keys together."""
     bias = bool(config.get("attention_bias"))
     return llama_like(config, size, attention_bias=bias, norms="post", head_norms="all")
 
 
 def phi3(config: Config, size: int) -> Anatomy:
+    """Phi-3 and Phi-4 (Abdin et al. 2024, arXiv 2404.14219): fused projections."""
     return llama_like(config, size, fused=True)
