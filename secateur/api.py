@@ -49,7 +49,7 @@ class Run:
 
     @property
     def summary(self) -> Summary:
-        """The comparison of what was found with the baselines; raises SecateurError while there is nothing to report."""
+        """What was found beside the baselines; raises SecateurError while there is nothing to report."""
         with RunFolder.open(self.path, writing=False) as folder:
             return summarise(folder, problem.space_of(folder))
 
