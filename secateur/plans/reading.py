@@ -6,8 +6,8 @@ from pathlib import Path
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
 from ..space.state import BlockState
-from .changes import as_states
-from .formats.form import content_of
+from .changes import Changes, as_states
+from .formats.form import Content, content_of
 from .formats.table import FORMATS
 
 OF_CONTENT = (AttributeError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError, OSError, re.error)
@@ -21,12 +21,17 @@ def read_states(path: Path, anatomy: Anatomy) -> tuple[BlockState, ...]:
         SecateurError: the file cannot be read, is of no known format, or is for another model.
     """
     content = content_of(path)
-    where = content.where
     try:
-        for form in FORMATS.values():
-            if form.reads is not None and form.read is not None and form.reads(content):
-                return as_states(anatomy, form.read(content, anatomy), where)
+        changes = _changes(content, anatomy)
     except OF_CONTENT as error:
-        raise SecateurError(f"{where}: is not what its format asks for: {error!r}") from error
+        raise SecateurError(f"{content.where}: is not what its format asks for: {error!r}") from error
+    return as_states(anatomy, changes, content.where)
+
+
+def _changes(content: Content, anatomy: Anatomy) -> Changes:
+    """What the first format says that reads the file."""
+    for form in FORMATS.values():
+        if form.reads is not None and form.read is not None and form.reads(content):
+            return form.read(content, anatomy)
     known = ", ".join(name for name, form in FORMATS.items() if form.reads is not None)
-    raise SecateurError(f"{where}: of no known format; known: {known}")
+    raise SecateurError(f"{content.where}: of no known format; known: {known}")
