@@ -295,6 +295,7 @@ def test_a_gguf_of_a_run_has_the_sizes_of_its_plan_or_is_not_there(
 ) -> None:
     import gguf
 
+    from secateur.plans.checkpoint import gguf as writing
     from secateur.runs.stages import exporting
 
     monkeypatch.setenv("SECATEUR_CACHE", str(finished / "c"))
@@ -315,7 +316,7 @@ def test_a_gguf_of_a_run_has_the_sizes_of_its_plan_or_is_not_there(
         arguments[4].write_bytes(b"half")
         raise SecateurError("disk full")
 
-    monkeypatch.setattr(exporting, "write_gguf", broken)
+    monkeypatch.setattr(writing, "write_gguf", broken)
     with pytest.raises(SecateurError, match="disk full"):
         exporting.export_plan(plan, "gguf", tmp_path / "half", options={"vocabulary": "none"})
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

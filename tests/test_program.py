@@ -266,12 +266,16 @@ with terminal.stoppable():
 
 
 def test_without_a_home_or_a_folder_for_temporary_files(long: Path, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
     for name in ("HOME", "TMPDIR"):
         for value in (None, "", "/nonexistent"):
-            code, out, err = forked("space", long / "recipe.yaml", cwd=tmp_path, environment={name: value})
+            code, out, err = forked("space", long / "recipe.yaml", cwd=tmp_path / "here", environment={name: value})
             assert code == 0, err
             assert "combinations" in out
-    assert not list(tmp_path.iterdir()), "nothing is written into the working folder"
+    nowhere: dict[str, str | None] = {"SECATEUR_CACHE": "/dev/null/cache"}
+    code, out, err = forked("space", long / "recipe.yaml", cwd=tmp_path / "here", environment=nowhere)
+    assert code == 0, err
+    assert not list((tmp_path / "here").iterdir()), "nothing is written into the working folder"
 
 
 def test_lines_of_progress_say_what_how_far_and_how_long() -> None:

@@ -90,8 +90,9 @@ def _filled_in(folder: str, path: str, trust_remote_code: bool) -> dict[str, Any
     kept: Path | None = None
     if here and not trust_remote_code:
         own = digest(file_digest(Path(folder) / "config.json"), version("transformers"))
-        kept = cache_folder() / "models" / f"{own}.config.json"
-        if usable(kept):
+        with contextlib.suppress(SecateurError):  # without a cache it takes as long every time
+            kept = cache_folder() / "models" / f"{own}.config.json"
+        if kept is not None and usable(kept):
             return dict(read_json(kept))
     with library(path, "cannot read its configuration", here):
         from transformers import AutoConfig
@@ -104,7 +105,7 @@ def _filled_in(folder: str, path: str, trust_remote_code: bool) -> dict[str, Any
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         values: dict[str, Any] = json.loads(json.dumps(meaning(config)))
     if kept is not None:
-        with contextlib.suppress(StorageError):  # the next time it takes as long again
+        with contextlib.suppress(StorageError):
             write_json(kept, values)
     return values
 
