@@ -10,7 +10,7 @@ from .changes import Changes, as_states
 from .formats.form import Content, content_of
 from .formats.table import FORMATS
 
-OF_CONTENT = (AttributeError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError, OSError, re.error)
+OF_CONTENT = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, OSError, re.error)
 """What a reader may raise for content that is not what its format asks for."""
 
 

@@ -38,6 +38,8 @@ def check_initial(names: Sequence[str], warm: Strategy | None = None, known: Seq
     for name in names:
         if name not in known and not is_plan_file(name):
             raise ValueError(f"initial: '{name}' is no plan file; {suggest(name, known)}")
+    if warm is not None and warm.name not in runs_first():
+        raise ValueError(f"'warm' has settings for {warm.name}; what runs first is one of {', '.join(runs_first())}")
     if warm is not None and warm.name not in names:
         raise ValueError(f"'warm' has settings for {warm.name}, which 'initial' does not name")
 

@@ -37,7 +37,7 @@ def with_changes(**changes: Any) -> dict[str, Any]:
         ({"genes": [{"kind": "block", "levels": [0]}]}, r"genes\.0\.levels: unknown key; known: kind, layers"),
         ({"genes": [{"kind": "hidden"}]}, r"genes\.0: hidden genes need 'levels'"),
         ({"genes": [{"kind": "hidden", "levels": [0.5], "layers": "1-2"}]}, r"hidden take no 'layers'"),
-        ({"genes": [{"kind": "block", "multiple_of": 8}]}, r"genes\.0\.multiple_of: unknown key"),
+        ({"genes": [{"kind": "block", "multiple_of": 8}]}, r"genes\.0\.multiple_of: Input should be 1"),
         ({"genes": [{"kind": "mlp", "layers": [3, 1], "levels": [[8], [9]]}]}, r"'layers' in ascending order"),
         ({"genes": [{"kind": "mlp", "multiple_of": 8}]}, r"'multiple_of' belongs to widths, not to mlp without"),
         ({"widths": {"order": "size"}}, r"widths\.order: .*'output-error'"),
@@ -85,6 +85,17 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
     again = read_recipe(tmp_path / "r.yaml")
     assert again == recipe
     assert again.digest() == recipe.digest()
+
+
+@pytest.mark.parametrize("multiple", [None, 1])
+@pytest.mark.parametrize("kind", ["block", "mlp", "sparsity"])
+def test_settings_that_genes_of_every_kind_once_had(kind: str, multiple: int | None) -> None:
+    """Recipes that an older version wrote have them all; they are read, and name the same recipe."""
+    of_before = {"layers": "all", "levels": [0.5] if kind == "sparsity" else [], "per": "linear", "group": 1}
+    full = make_recipe(with_changes(genes=[{"kind": kind, "multiple_of": multiple, **of_before}]))
+    own: dict[str, Any] = {"kind": kind} | ({"levels": [0.5]} if kind == "sparsity" else {})
+    plain = make_recipe(with_changes(genes=[own]))
+    assert (full.digest() == plain.digest()) == (multiple is None), "as then, 1 is another number than none"
 
 
 def test_settings_override(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def write(subject: Subject) -> Files:
 
 def reads(content: Content) -> bool:
     """Text that is nothing else: what is wrong with its lines is told."""
-    return bool(content.text) and content.values is None and content.rows is None and not content.leveled
+    return content.array is None and content.values is None and content.rows is None and not content.leveled
 
 
 def read(content: Content, anatomy: Anatomy) -> Changes:

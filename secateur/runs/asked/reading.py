@@ -41,9 +41,7 @@ def kept_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         SecateurError: it is none.
     """
     changed: dict[str, Any] = dict(values)
-    genes, model = changed.get("genes"), changed.get("model")
-    if isinstance(genes, list | tuple):
-        changed["genes"] = [_without_strangers(one) for one in genes]
+    model = changed.get("model")
     if isinstance(model, Mapping) and "saved_dtype" not in model:
         changed["model"] = {**model, "saved_dtype": model.get("dtype", "float32")}
 
@@ -71,8 +69,11 @@ def _without_strangers(values: Any) -> Any:
 
 def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """Checks plain values; raises SecateurError with every problem on a line of its own."""
+    changed, genes = dict(values), values.get("genes")
+    if isinstance(genes, list | tuple):
+        changed["genes"] = [_without_strangers(one) for one in genes]
     try:
-        return Recipe.model_validate(dict(values))
+        return Recipe.model_validate(changed)
     except ValidationError as error:
         # A list whose items are wrong is also reported as too short; the items say it better.
         found: list[dict[str, Any]] = [dict(one) for one in error.errors()]

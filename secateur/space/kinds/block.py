@@ -15,6 +15,8 @@ class BlockSettings(GeneSettings):
     """Each of `layers` is kept or dropped, attention and MLP together."""
 
     kind: Literal["block"] = "block"
+    multiple_of: Literal[1] | None = None
+    """Says nothing; recipes of before may have it."""
 
     def features(self) -> frozenset[Feature]:
         return frozenset({"drops"})

@@ -24,6 +24,8 @@ class SparsitySettings(GeneSettings):
     levels: Levels = ()
     per: Literal["linear", "sublayer", "block", "group"] = "linear"
     group: Positive = 1
+    multiple_of: Literal[1] | None = None
+    """Says nothing; recipes of before may have it."""
 
     @model_validator(mode="after")
     def _levels_fit(self) -> "SparsitySettings":
