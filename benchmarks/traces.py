@@ -21,7 +21,7 @@ from benchmarks.setup import MODEL, console
 from secateur.operators.sampling import uniform
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.asked.recipe import Recipe
-from secateur.runs.problem import build_space, problem_of, trained_selection
+from secateur.runs.problem import asked_problem, build_space
 from secateur.runs.workplace import workplace_of
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo, SlopeMemo
@@ -183,11 +183,7 @@ class SlopeList:
 
 def steps_of(recipe: Recipe, space: Space) -> Steps:
     """A strategy as a run makes it of its recipe, without statistics of a model to start from."""
-    tokens = recipe.effort.tokens
-    selection = trained_selection(recipe, space, tokens)
-    left = tokens - selection.cost() if selection is not None and tokens is not None else tokens
-    problem = problem_of(recipe, space, Allowance(left, recipe.effort.evaluations))
-    recipe.strategy.check(problem)
+    problem, selection = asked_problem(recipe, space, recipe.effort.tokens)
     steps = recipe.strategy.steps(problem)
     return steps if selection is None else selection.steps(steps, problem.allowance)
 

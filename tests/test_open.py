@@ -4,17 +4,21 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from secateur.plans.features import Subject
+from secateur.plans.formats.table import FORMATS, refusal
 from secateur.runs.record.folder import RunFolder
+from secateur.space.state import dense_state
 from tests.additions import Pairs, enter, enter_slowly, leave
 from tests.program import forked, start
 from tests.test_kill_and_resume import count, record
-from tests.tiny import save_text, save_tiny, tiny_recipe
+from tests.tiny import anatomy_for, save_text, save_tiny, tiny_recipe
 
 PACKAGE = Path(__file__).parents[1] / "secateur"
 NAMES = ("first-come", "every-other", "pairs", "other_tokens", "helium", "mlp-widths")
@@ -102,6 +106,13 @@ def test_what_does_not_fit_its_settings_is_told_as_of_any(recipe: Path, tmp_path
         ended = forked("search", recipe, "--out", tmp_path / "run", "--set", change, before=enter)
         assert ended.returncode == 2
         assert message in ended.stderr, ended.stderr
+
+
+def test_a_format_may_be_read_alone() -> None:
+    alone = replace(FORMATS["mlp-widths"], write=None)
+    anatomy = anatomy_for()
+    subject = Subject(anatomy, tuple(dense_state(block) for block in anatomy.blocks), {})
+    assert refusal(alone, subject) == "it is read and not written"
 
 
 def test_no_file_of_the_package_names_them() -> None:

@@ -162,12 +162,22 @@ def check_search(recipe: Recipe, space: Space) -> None:
     Raises:
         SecateurError: it cannot.
     """
-    effort = recipe.effort
-    allowance = Allowance(effort.tokens, effort.evaluations)
-    selection = trained_selection(recipe, space, effort.tokens)
-    if selection is not None and effort.tokens is not None:
-        allowance = Allowance(effort.tokens - selection.cost(), effort.evaluations)
-    recipe.strategy.check(problem_of(recipe, space, allowance))
+    asked_problem(recipe, space, recipe.effort.tokens)
+
+
+def asked_problem(
+    recipe: Recipe, space: Space, tokens: int | None, starts: Sequence[Genome] = ()
+) -> tuple[Problem, TrainedSelection | None]:
+    """What the recipe's strategy is given, checked, and the selection that follows; `tokens` are for both together.
+
+    Raises:
+        SecateurError: the search cannot run on its space and text, or with what the selection leaves.
+    """
+    selection = trained_selection(recipe, space, tokens)
+    left = tokens - selection.cost() if selection is not None and tokens is not None else tokens
+    problem = problem_of(recipe, space, Allowance(left, recipe.effort.evaluations), starts)
+    recipe.strategy.check(problem)
+    return problem, selection
 
 
 def trained_selection(recipe: Recipe, space: Space, tokens: int | None) -> TrainedSelection | None:

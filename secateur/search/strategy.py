@@ -39,8 +39,11 @@ class Strategy(Settings):
         """
 
     def expected(self, problem: Problem) -> int | None:
-        """About how many tokens it takes where nothing limits it; None when only running it can tell."""
-        return None
+        """About how many tokens it takes where its tokens are not limited; None when only running it can tell."""
+        evaluations, compared = problem.allowance.evaluations, self.compared()
+        if self.ends or evaluations is None or compared is None:
+            return None
+        return evaluations * compared * problem.pool.tokens_per_sequence
 
     @abstractmethod
     def steps(self, problem: Problem) -> Steps:

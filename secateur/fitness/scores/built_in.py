@@ -1,12 +1,12 @@
 """Scores of subnets by name, from what their last block returns. All in float32, all minimised."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import cast
 
 import torch
 
+from ...space import tables
 from ...space.scores import SCORES
 from .rows import Rows, RowScore, StreamScore, predicted
 from .teacher import Teacher, Top
@@ -21,8 +21,7 @@ SOFTMAX_ROWS = 32
 @cache
 def load(where: str) -> RowScore | StreamScore:
     """The score that a table's entry names as "module:object"."""
-    module, _, name = where.partition(":")
-    return cast(RowScore | StreamScore, getattr(importlib.import_module(module, __package__), name))
+    return cast(RowScore | StreamScore, tables.load(where, __package__))
 
 
 @torch.inference_mode()

@@ -52,10 +52,12 @@ def refusal(form: Format, subject: Subject) -> str | None:
     missing = next((where for feature, where in asked.items() if feature not in form.carries), None)
     if missing is not None:
         return f"{missing}, which it cannot express"
+    if form.write is None and not form.weights:
+        return "it is read and not written"
     reason = form.refuses(subject)
     # Of what is dropped or kept whole nothing is left to choose.
     narrower = next((where for feature, where in asked.items() if feature not in ("layers", "sublayers")), None)
-    if reason is None and form.write is None and not subject.chosen and narrower is not None:
+    if reason is None and form.weights and not subject.chosen and narrower is not None:
         return f"the plan was read from another tool's file, which says how much is kept and not what ({narrower})"
     return reason
 

@@ -8,12 +8,14 @@ from pydantic import ValidationError
 
 from ...space.errors import SecateurError
 from ...space.kinds.table import KINDS
-from ...space.settings import UNKNOWN
+from ...space.settings import UNKNOWN, Settings
 from .located import located
 from .recipe import OF_ALL_KINDS, Recipe
 from .settings import EACH, ONE, TrainingSettings
 from .values import apply, read_values
 
+MEMBERS = ("literal[", "function-", "tuple[")
+"""How pydantic's names for members of a union begin, besides those of classes."""
 MOST, LONGEST = 8, 200
 """Problems that are told of a recipe, and characters of each."""
 
@@ -133,4 +135,9 @@ def _problem(error: dict[str, Any]) -> str:
 
 def _is_member(part: object) -> bool:
     """Whether a part of a path is no key, but says which member of a union was tried."""
-    return isinstance(part, str) and (part in (ONE, EACH) or part[:1].isupper() or "[" in part)
+    return isinstance(part, str) and (part in (ONE, EACH) or part in _sections(Settings) or part.startswith(MEMBERS))
+
+
+def _sections(settings: type[Settings]) -> set[str]:
+    """The names of all classes of settings."""
+    return {settings.__name__}.union(*(_sections(one) for one in settings.__subclasses__()))

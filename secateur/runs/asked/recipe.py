@@ -38,9 +38,9 @@ TRAINING = "training"
 """The name of the text that candidates are trained on."""
 
 
-def search_baselines() -> list[str]:
-    """The strategies that are baselines of others."""
-    return [name for name, entry in STRATEGIES.items() if entry.baseline]
+def search_baselines(front: bool = False) -> list[str]:
+    """The strategies that are baselines of others; of those that search for a `front`."""
+    return [name for name, entry in STRATEGIES.items() if (entry.front_baseline if front else entry.baseline)]
 
 
 def baselines() -> list[str]:
@@ -262,9 +262,7 @@ class Recipe(Settings):
         # A front is compared with lines of the same rule in several sizes, and with random search.
         front = bool(self.objectives)
         apply = [name for name, rule in RULES.items() if rule.about in features and (rule.line or not front)]
-        for name, entry in STRATEGIES.items():
-            if entry.about in features and (entry.front_baseline if front else entry.baseline):
-                apply.append(name)
+        apply += [name for name in search_baselines(front) if STRATEGIES[name].about in features]
         return tuple(name for name in apply if self.baselines == "all" or name in self.baselines)
 
     def digest(self) -> str:

@@ -176,12 +176,12 @@ class Fact(Generic[Shape]):
 
 Steps = list[tuple[int, int, float]]
 """(evaluations, tokens, value) at each step of a search."""
-Rows = dict[str, Any]
+Values = dict[str, Any]
 
 SCHEMA = Fact("schema_version", int, "the way the journal is written")
 RECIPE = Fact("recipe", str, "the recipe")
-RECIPE_VALUES = Fact("recipe values", Rows, "the recipe")
-CONFIG = Fact("config", Rows, "the model's configuration")
+RECIPE_VALUES = Fact("recipe values", Values, "the recipe")
+CONFIG = Fact("config", Values, "the model's configuration")
 MODEL = Fact("model", str, "the model")
 TEXTS = Fact("texts", dict[str, TextFact], "the text")
 COUNTING = Fact("counting", int, "the way of counting costs")
@@ -192,10 +192,10 @@ ORDERS = Fact("orders", OrdersFact, "the importance order of heads and channels"
 LATENCY = Fact("latency", LatencyFact, "the latency table")
 TOKENS = Fact("tokens", int, "the tokens for the given minutes")
 LIBRARIES = Fact("libraries", dict[str, str], "the version of what searches")
-TIMED_ON = Fact("timed on", Rows, "the machine that models are timed on")
+TIMED_ON = Fact("timed on", Values, "the machine that models are timed on")
 CORNERS = Fact("corners", CornersFact, "the reference of the hypervolume")
 SELECTION = Fact("selection by training", SelectionFact, "what training changed")
-PROVENANCE = Fact("provenance", Rows, "what '{about}' evaluations were made with", several=True)
+PROVENANCE = Fact("provenance", Values, "what '{about}' evaluations were made with", several=True)
 INITIAL = Fact("initial", list[int], "plan {about}", several=True)
 PEER = Fact("baseline", list[int], "plan {about}", several=True)
 SKIPPED = Fact("skipped", str, "baseline {about}", several=True)

@@ -13,6 +13,7 @@ from ...space.genome import Genome
 from ...space.latency import Measured
 from ...space.objective import Objective, parse_objectives
 from ...space.space import Space
+from ..asked.recipe import search_baselines
 from ..record.facts import CORNERS, HYPERVOLUME, UNTIMED
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, MEMBER
@@ -113,8 +114,11 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
     untimed = _untimed(folder, space, summary)
     candidates = [point for name, point in points.items() if name.startswith(MEMBER)]
     members = _ranked([_faulty(point, space, untimed) for point in candidates], objectives)
+    searched = search_baselines(front=True)
     references = tuple(
-        point for name, point in points.items() if not name.startswith(MEMBER) and name not in ("dense", "random")
+        point
+        for name, point in points.items()
+        if not name.startswith(MEMBER) and name != "dense" and name not in searched
     )
     worst, ideal = tuple(corners["worst"]), tuple(corners["ideal"])
     alive = [point for point in members if not point.fault]
@@ -135,7 +139,7 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
         hypervolume=volume,
         curves={
             name: tuple((int(e), int(t), float(v)) for e, t, v in journal.of(HYPERVOLUME, name) or ())
-            for name in (FOUND, "random")
+            for name in (FOUND, *searched)
             if journal.of(HYPERVOLUME, name)
         },
         table_errors=_table_errors([*members, *references], points["dense"]),

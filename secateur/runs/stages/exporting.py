@@ -1,6 +1,5 @@
 """Plans of runs and of files, written for other tools and read from theirs."""
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +19,7 @@ from ...plans.plan import Plan, bare_plan, layers, read_plan, residual
 from ...plans.reading import read_states
 from ...space.errors import SecateurError, suggest
 from ...space.families.table import anatomy, saved_dtype
+from ...space.tables import load
 from .. import problem, workplace
 from ..asked.reading import kept_recipe
 from ..record.folder import RunFolder
@@ -91,7 +91,8 @@ def export_plan(
     subject = subject_of(plan)
     if form.weights:
         check(form, subject)
-        finish = _begin(form)(subject, options, trusted and _remote(plan))
+        begin = cast(Begin, load(form.weights, formats.__name__))
+        finish = begin(subject, options, trusted and _remote(plan))
         finish(_bench(subject, plan, trusted), out)
         return out
     contents = files(form, subject)
@@ -99,11 +100,6 @@ def export_plan(
         for name, content in contents.items():
             write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
     return out / next(iter(contents)) if len(contents) == 1 else out
-
-
-def _begin(form: Format) -> Begin:
-    module, _, name = form.weights.partition(":")
-    return cast(Begin, getattr(importlib.import_module(module, formats.__name__), name))
 
 
 def _remote(plan: Plan) -> bool:

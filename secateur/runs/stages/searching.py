@@ -13,7 +13,7 @@ from ...space.front import knee, thinned
 from ...space.genome import Genome
 from ...space.space import Space
 from ..asked.recipe import Recipe
-from ..problem import problem_of, trained_selection
+from ..problem import asked_problem
 from ..record.facts import CORNERS, HYPERVOLUME, LIBRARIES, RANKS, TOKENS, CornersFact
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, MEMBER, Choice, Turn
@@ -144,12 +144,8 @@ def search_found(execution: Execution) -> None:
         tokens = journal.of(TOKENS)
     space, bench, strategy = execution.space, execution.bench, recipe.strategy
     starts = starting(recipe, space, bench, execution.goal) + from_files(strategy.start_names(), space, journal)
-    selection = trained_selection(recipe, space, tokens)
-    left = tokens - selection.cost() if selection is not None and tokens is not None else tokens
-    allowance = Allowance(left, recipe.effort.evaluations)
-    problem = problem_of(recipe, space, allowance, starts)
-    strategy.check(problem)
-    steps = strategy.steps(problem)
+    problem, selection = asked_problem(recipe, space, tokens, starts)
+    steps, allowance = strategy.steps(problem), problem.allowance
     if selection is not None:
         steps, allowance = selection.steps(steps, allowance), Allowance(tokens)
     archive = search_as(execution, FOUND, f"searching with {recipe.strategy.name}", steps, allowance)

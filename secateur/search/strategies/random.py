@@ -23,10 +23,6 @@ class Random(Strategy):
     sequences: Positive = 4
     ends: ClassVar[bool] = False
 
-    def expected(self, problem: Problem) -> int | None:
-        length = problem.pool.tokens_per_sequence
-        return (problem.allowance.evaluations or 0) * self.sequences * length or None
-
     def steps(self, problem: Problem) -> Steps:
         costs = problem.goal.costs if problem.goal is not None else ()
         affordable = problem.affordable(self.sequences)

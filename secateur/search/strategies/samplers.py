@@ -22,7 +22,7 @@ from ..archive import Archive, Goal
 from ..encoding import Encoding, EncodingName, Levels, encoding_of
 from ..problem import Problem
 from ..steps import Batch, Steps
-from ..strategy import Strategy, Swept
+from ..strategy import Strategy
 from ..warm import check_front, check_front_initial, first, warm_front
 from .table import AnyStrategy
 
@@ -57,10 +57,6 @@ class Sampler(Strategy):
         check_front(problem, self.name, self.population, self.initial, self.warm)
         encoding_of(self.encoding, problem)
 
-    def expected(self, problem: Problem) -> int | None:
-        length = problem.pool.tokens_per_sequence
-        return (problem.allowance.evaluations or 0) * self.sequences * length or None
-
     def steps(self, problem: Problem) -> Steps:
         space, goal, encoding = problem.space, problem.goal, encoding_of(self.encoding, problem)
         assert goal is not None
@@ -77,9 +73,6 @@ class Sampler(Strategy):
 
     def compared(self) -> int:
         return self.sequences
-
-    def swept(self) -> Swept | None:
-        return self.warm.swept() if self.warm is not None else None
 
     def warming(self) -> Strategy | None:
         return self.warm

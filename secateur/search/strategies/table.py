@@ -1,13 +1,11 @@
 """All strategies by the names that recipes have for them. A module is loaded when its strategy is named."""
 
-import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from ...space.errors import suggest
+from ...space import tables
 from ...space.gene import Feature
 from ..strategy import Strategy
 
@@ -56,25 +54,8 @@ STRATEGIES: dict[str, Entry] = {
 
 def load(name: str) -> type[Strategy]:
     """The class of a strategy of the table."""
-    module, _, attribute = STRATEGIES[name].where.partition(":")
-    return cast(type[Strategy], getattr(importlib.import_module(module, __package__), attribute))
+    return cast(type[Strategy], tables.load(STRATEGIES[name].where, __package__))
 
 
-def read(values: object) -> object:
-    """The strategy that a section describes, as its own settings have it.
-
-    Raises:
-        ValueError: there is none of that name, or (pydantic's) what does not fit its settings.
-    """
-    if not isinstance(values, Mapping):
-        return values
-    if "name" not in values:
-        raise ValueError(f"write which, as name: one of {', '.join(STRATEGIES)}")
-    name = values["name"]
-    if not isinstance(name, str) or name not in STRATEGIES:
-        raise ValueError(f"unknown name '{str(name)[:40]}'; {suggest(str(name)[:40], STRATEGIES)}")
-    return load(name).model_validate(values)
-
-
-AnyStrategy = Annotated[SerializeAsAny[Strategy], BeforeValidator(read)]
+AnyStrategy = Annotated[SerializeAsAny[Strategy], BeforeValidator(tables.section("name", STRATEGIES, load))]
 """A section that says by its `name` which strategy's settings the rest is."""

@@ -2,26 +2,14 @@
 
 from typing import Literal
 
-from pydantic import model_validator
-
-from ..gene import Feature
-from .attention import check_optional
-from .settings import WidthSettings
+from .settings import DroppableSettings
 from .sublayer import SublayerKind
 
 
-class MlpSettings(WidthSettings):
+class MlpSettings(DroppableSettings):
     """Channels kept in each of `layers`, as in `WidthSettings`; without `levels` the MLP is kept or dropped."""
 
     kind: Literal["mlp"] = "mlp"
-
-    @model_validator(mode="after")
-    def _levels_fit(self) -> "MlpSettings":
-        check_optional(self)
-        return self
-
-    def features(self) -> frozenset[Feature]:
-        return WidthSettings.features(self) | {"drops"}
 
 
 MLP = SublayerKind(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 
 from ..errors import SecateurError
 from ..gene import Feature
@@ -80,6 +80,22 @@ class WidthSettings(GeneSettings):
 
     def features(self) -> frozenset[Feature]:
         return frozenset({"widths"} if self.levels else ())
+
+
+class DroppableSettings(WidthSettings):
+    """The same of what may be dropped; without `levels` it is kept or dropped."""
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> "DroppableSettings":
+        if self.multiple_of not in (None, 1) and not self.levels:
+            raise ValueError(f"'multiple_of' belongs to widths, not to {self.kind} without 'levels' of width")
+        if self.per == "model" and not self.levels:
+            raise ValueError(f"per: model is one width for all layers: give 'levels' to {self.kind}")
+        check_ascending(self.layers, self.levels)
+        return self
+
+    def features(self) -> frozenset[Feature]:
+        return WidthSettings.features(self) | {"drops"}
 
 
 def check_ascending(layers: str | Sequence[int], levels: str | Sequence[object]) -> None:

@@ -1,13 +1,12 @@
 """All kinds of genes by the names that recipes have for them."""
 
-from collections.abc import Mapping
 from typing import Annotated, Protocol
 
 from pydantic import BeforeValidator, SerializeAsAny
 
 from ..anatomy import Anatomy
-from ..errors import suggest
 from ..gene import Gene, Kind
+from ..tables import section
 from .attention import ATTENTION
 from .block import BLOCK
 from .hidden import HIDDEN
@@ -37,21 +36,9 @@ KINDS: dict[str, Entry] = {
 }
 
 
-def read(values: object) -> object:
-    """The settings that a section describes, as its kind has them.
-
-    Raises:
-        ValueError: there is no such kind, or (pydantic's) what does not fit its settings.
-    """
-    if not isinstance(values, Mapping):
-        return values
-    if "kind" not in values:
-        raise ValueError(f"write which kind: one of {', '.join(KINDS)}")
-    name = values["kind"]
-    if not isinstance(name, str) or name not in KINDS:
-        raise ValueError(f"unknown kind '{str(name)[:40]}'; {suggest(str(name)[:40], KINDS)}")
-    return KINDS[name].settings.model_validate(values)
+def _settings(name: str) -> type[GeneSettings]:
+    return KINDS[name].settings
 
 
-AnyGenes = Annotated[SerializeAsAny[GeneSettings], BeforeValidator(read)]
+AnyGenes = Annotated[SerializeAsAny[GeneSettings], BeforeValidator(section("kind", KINDS, _settings))]
 """A section that says by its `kind` which settings the rest is."""
