@@ -2,19 +2,20 @@
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from secateur.fitness.scores.rows import Rows, RowScore
+from secateur.fitness.treatments import Ground, Kept, Watch
 from secateur.operators.rules.dropping import drop_blocks
 from secateur.operators.rules.rule import Rule, Statistics
 from secateur.operators.rules.table import RULES
 from secateur.operators.sampling import on_budget
-from secateur.plans.changes import Changes, dropped
+from secateur.plans.changes import Changes
 from secateur.plans.features import Subject
 from secateur.plans.formats.form import Content, Files, Format, of
 from secateur.plans.formats.table import FORMATS
@@ -28,11 +29,13 @@ from secateur.space.families.llama import llama
 from secateur.space.families.table import FAMILIES, Family
 from secateur.space.gene import Feature, Gene, Place, nearest_level
 from secateur.space.genome import Genome
+from secateur.space.kinds.linears import LinearKind, LinearSettings
 from secateur.space.kinds.settings import GeneSettings, Wishes
 from secateur.space.kinds.table import KINDS
 from secateur.space.settings import Positive
 from secateur.space.space import Space
 from secateur.space.state import BlockState
+from secateur.space.treatments import TREATMENTS, Entry, Treatment
 
 
 class FirstCome(Strategy):
@@ -80,7 +83,7 @@ class Pairs:
 
     def genes(self, anatomy: Anatomy, asked: GeneSettings, wishes: Wishes) -> tuple[Gene, ...]:
         assert isinstance(asked, PairSettings)
-        full = anatomy.blocks[0].channels
+        full = anatomy.blocks[0].dimensions["channels"]
         levels = (full, *(int(full * share) for share in asked.shares))
         starts = range(0, len(anatomy.blocks) - 1, 2)
         return tuple(Gene(self, f"{one}-{one + 1}", levels, ((one, -1), (one + 1, -1))) for one in starts)
@@ -89,20 +92,83 @@ class Pairs:
         return frozenset({"widths"})
 
     def apply(self, gene: Gene, level: int, block: Block, state: BlockState) -> BlockState:
-        return replace(state, mlp=min(state.mlp, int(gene.label(level))))
+        return state.with_kept(channels=min(state.kept["channels"], int(gene.label(level))))
 
     def places(self, gene: Gene, anatomy: Anatomy) -> frozenset[Place]:
         return frozenset((block, "mlp") for block in gene.blocks)
 
-    def silences(self, gene: Gene, level: int) -> frozenset[Place]:
+    def silences(self, gene: Gene, level: int, anatomy: Anatomy) -> frozenset[Place]:
         return frozenset()
 
     def removed(self, gene: Gene, level: int) -> float:
         return 1 - gene.counts[level] / gene.counts[0]
 
     def nearest(self, gene: Gene, states: Sequence[BlockState], anatomy: Anatomy) -> int:
-        kept = [states[block].mlp / anatomy.blocks[block].channels for block in gene.blocks]
+        kept = [states[block].kept["channels"] / anatomy.blocks[block].dimensions["channels"] for block in gene.blocks]
         return nearest_level(gene, 1 - sum(kept) / len(kept))
+
+
+class RoundingSettings(LinearSettings):
+    """Linears of which each row has 2^`levels` values."""
+
+    kind: Literal["rounding"] = "rounding"
+
+    def features(self) -> frozenset[Feature]:
+        return frozenset({"treatments"})
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """Weights rounded to so many bits, with the largest of a row in the model's precision."""
+
+    bits: int
+    name: str = "rounding"
+    multiple: int = 1
+
+    @property
+    def share(self) -> float:
+        return 1 - self.bits / 16
+
+    def parameters(self, outputs: int, inputs: int) -> int:
+        return outputs * inputs
+
+    def zeros(self, outputs: int, inputs: int) -> int:
+        return 0
+
+    def bytes(self, outputs: int, inputs: int, width: int) -> int:
+        return outputs * (-(-inputs * self.bits // 8) + width)
+
+    def to_json(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"rounding:{self.bits}"
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class Rounded:
+    """Rounds to the nearest of 2^bits values of each row."""
+
+    identity = "1"
+
+    def __init__(self, ground: Ground) -> None:
+        self.prepared: set[int] = set()
+
+    def prepare(self, wanted: Mapping[int, Collection[Treatment]], watch: Watch) -> None:
+        self.prepared |= wanted.keys()
+
+    def weight(self, place: tuple[int, int], matrix: torch.Tensor, level: Treatment, kept: Kept | None) -> torch.Tensor:
+        assert place[0] in self.prepared
+        return self.hold(level, matrix)
+
+    def hold(self, level: Treatment, matrix: torch.Tensor) -> torch.Tensor:
+        assert isinstance(level, Rounding)
+        step = matrix.detach().abs().amax(dim=1, keepdim=True) / (2 ** (level.bits - 1) - 1)
+        # Gradients pass as if nothing was rounded.
+        rounded: torch.Tensor = matrix + ((matrix / step).round() * step - matrix).detach()
+        return rounded
 
 
 def _other_tokens(rows: Rows) -> torch.Tensor:
@@ -116,7 +182,7 @@ OTHER_TOKENS = RowScore(_other_tokens, top=True)
 
 def write(subject: Subject) -> Files:
     """The channels of each layer that is kept whole, or nothing of."""
-    return {"widths.json": json.dumps({"widths": [state.mlp for state in subject.states]})}
+    return {"widths.json": json.dumps({"widths": [state.kept["channels"] for state in subject.states]})}
 
 
 def reads(content: Content) -> bool:
@@ -124,9 +190,9 @@ def reads(content: Content) -> bool:
 
 
 def read(content: Content, _: Anatomy) -> Changes:
-    changes = dropped(layer for layer, width in enumerate(content.values["widths"]) if not width)
-    changes.kept |= {("mlp", layer): int(width) for layer, width in enumerate(content.values["widths"])}
-    return changes
+    widths = {layer: int(width) for layer, width in enumerate(content.values["widths"])}
+    kept = {("channels", layer): width for layer, width in widths.items()}
+    return Changes(kept, removed={layer for layer, width in widths.items() if not width})
 
 
 def enter() -> None:
@@ -134,6 +200,8 @@ def enter() -> None:
     strategies.STRATEGIES["first-come"] = strategies.Entry("tests.additions:FirstCome")
     RULES["every-other"] = Rule(every_other, "drops", good=True)
     KINDS["pairs"] = Pairs()
+    TREATMENTS["rounding"] = Entry(lambda bits: Rounding(int(bits)), "tests.additions:Rounded")
+    KINDS["rounding"] = LinearKind("rounding", RoundingSettings, "treatments", lambda bits: Rounding(int(bits)))
     scores.SCORES["other_tokens"] = scores.Entry("tests.additions:OTHER_TOKENS", "share of tokens that change")
     FAMILIES["helium"] = Family(llama)
     FORMATS["mlp-widths"] = Format(
@@ -147,6 +215,8 @@ def leave() -> None:
         (strategies.STRATEGIES, "first-come"),
         (RULES, "every-other"),
         (KINDS, "pairs"),
+        (TREATMENTS, "rounding"),
+        (KINDS, "rounding"),
         (scores.SCORES, "other_tokens"),
         (FAMILIES, "helium"),
         (FORMATS, "mlp-widths"),

@@ -113,7 +113,7 @@ def test_plans_keep_the_budgets_and_the_published_schema(finished: Path) -> None
         plan = read_plan(path)
         assert plan.scores["held"]["kl"].sequences == 5
         assert sum(layer.removed for layer in plan.layers) == sum(
-            not layer.attention.kept and not layer.mlp.kept for layer in plan.layers
+            not layer.kept["groups"].kept and not layer.kept["channels"].kept for layer in plan.layers
         )
 
 
@@ -307,10 +307,10 @@ def test_a_gguf_of_a_run_has_the_sizes_of_its_plan_or_is_not_there(
     reader = gguf.GGUFReader(tmp_path / "out" / "model.gguf")
     kept = [layer for layer in plan.layers if not layer.removed]
     assert reader.fields["deci.block_count"].contents() == len(kept)
-    assert reader.fields["deci.attention.head_count_kv"].contents() == [layer.attention.kept for layer in kept]
+    assert reader.fields["deci.attention.head_count_kv"].contents() == [layer.kept["groups"].kept for layer in kept]
     down = {tensor.name: tensor for tensor in reader.tensors if tensor.name.endswith("ffn_down.weight")}
     zeros = sum(int((tensor.data == 0).sum()) for tensor in down.values())
-    assert (zeros > 0) == any(layer.sparsity or not layer.mlp.kept for layer in kept)
+    assert (zeros > 0) == any(layer.sparsity or not layer.kept["channels"].kept for layer in kept)
 
     def broken(*arguments: Any) -> None:
         arguments[4].write_bytes(b"half")

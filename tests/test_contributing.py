@@ -85,7 +85,7 @@ def test_what_they_add_runs_together(tiny: Path, tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "kept" / "kept.json").read_text())["kept_layers"]
     assert len(kept) < 4
     back = import_plan(tmp_path / "kept" / "kept.json", str(model), tmp_path / "back.json")
-    assert [bool(layer.mlp.kept) for layer in back.layers] == [index in kept for index in range(4)]
+    assert [bool(layer.kept["channels"].kept) for layer in back.layers] == [index in kept for index in range(4)]
 
 
 def test_a_mistyped_key_is_answered_with_the_strategys_own(tiny: Path) -> None:

@@ -9,19 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.subnets.subnet import Subnet
+from secateur.fitness.subnets.weights import Weights
+from secateur.fitness.text import Sequences
+from secateur.fitness.treatments import Ground, opened
 from secateur.plans.features import Subject
 from secateur.plans.formats.table import FORMATS, refusal
 from secateur.runs.record.folder import RunFolder
+from secateur.space.errors import SecateurError
+from secateur.space.kinds.settings import Wishes
+from secateur.space.kinds.table import KINDS
+from secateur.space.space import Space
 from secateur.space.state import dense_state
-from tests.additions import Pairs, enter, enter_slowly, leave
+from tests.additions import Pairs, RoundingSettings, enter, enter_slowly, leave
+from tests.genes import sparsity_genes
 from tests.program import forked, start
 from tests.test_kill_and_resume import count, record
-from tests.tiny import anatomy_for, save_text, save_tiny, tiny_recipe
+from tests.tiny import LEVELS, anatomy_for, model_of, save_text, save_tiny, tiny_recipe
 
 PACKAGE = Path(__file__).parents[1] / "secateur"
-NAMES = ("first-come", "every-other", "pairs", "other_tokens", "helium", "mlp-widths")
+NAMES = ("first-come", "every-other", "pairs", "other_tokens", "helium", "mlp-widths", "rounding")
 
 
 def done(*arguments: object, **environment: str) -> str:
@@ -39,16 +50,20 @@ def entered() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A family, a kind, a strategy, a score and a rule that the package does not know, in one recipe."""
+    """A family, kinds, a treatment, a strategy, a score and a rule that the package does not know, in one recipe."""
     folder = tmp_path_factory.mktemp("open")
     save_tiny(folder / "model", "helium", head_dim=8, num_hidden_layers=6)
     values = tiny_recipe(
         folder / "model",
         save_text(folder / "calibration.txt"),
         save_text(folder / "held.txt", seed=1),
-        genes=[{"kind": "pairs", "shares": [0.75, 0.5]}, {"kind": "block", "layers": "2-5"}],
+        genes=[
+            {"kind": "pairs", "shares": [0.75, 0.5]},
+            {"kind": "block", "layers": "2-5"},
+            {"kind": "rounding", "levels": [8, 4], "per": "block", "layers": "0-1"},
+        ],
         budgets={"block_parameters": "0.8x"},
-        strategy={"name": "first-come", "count": 16},
+        strategy={"name": "first-come", "count": 30},
         score="other_tokens",
         baselines=["every-other", "shortgpt", "knapsack"],
     )
@@ -76,6 +91,8 @@ def test_from_recipe_to_import(recipe: Path, tmp_path: Path) -> None:
     assert record(run) == record(whole)
     with RunFolder.open(run, writing=False) as folder:
         assert {"found", "every-other", "shortgpt", "knapsack"} <= folder.journal.choices().keys()
+        tried = [one.genome.levels[-2:] for _, one in folder.journal.evaluations("calibration")]
+        assert len(set(tried)) > 1, "linears were rounded"
     report = done("report", run, **cache)
     assert "every-other" in report
     done("export", run, "--to", "hf", "--out", tmp_path / "smaller", **cache)
@@ -87,10 +104,40 @@ def test_from_recipe_to_import(recipe: Path, tmp_path: Path) -> None:
         done("import", written, "--model", recipe.with_name("model"), "--out", tmp_path / f"{form}.json", **cache)
         plan, back = (json.loads(one.read_text()) for one in (run / "plans" / "found.json", tmp_path / f"{form}.json"))
         assert _sizes(back) == _sizes(plan)
+        if form != "mlp-widths":
+            assert [layer["treated"] for layer in back["layers"]] == [layer["treated"] for layer in plan["layers"]]
 
 
 def _sizes(plan: dict[str, Any]) -> list[tuple[int, int]]:
     return [(layer["attention"]["kept"], layer["mlp"]["kept"]) for layer in plan["layers"]]
+
+
+def test_a_treatment_is_counted_carried_out_and_refused_where_it_has_no_place() -> None:
+    anatomy = anatomy_for()
+    genes = KINDS["rounding"].genes(anatomy, RoundingSettings(levels=(8, 4), per="block"), Wishes())
+    space = Space(anatomy, genes)
+    genome = space.from_json({"rounding@1": "rounding:4"})
+    linears = anatomy.blocks[1].linears
+    dense = sum(4 * linear.weights for linear in linears)
+    left = sum(linear.outputs * (-(-linear.inputs * 4 // 8) + 4) for linear in linears)
+    dense_costs, costs = space.costs(space.dense), space.costs(genome)
+    assert dense_costs.weight_bytes - costs.weight_bytes == dense - left
+    assert costs.parameters == dense_costs.parameters
+    assert space.key(genome) != space.key(space.dense)
+    blocks = Blocks(model_of("llama"), anatomy)
+    ground = Ground(blocks, "m", Sequences("random", torch.zeros((1, 8), dtype=torch.int64), frozenset()))
+    rounded = opened("rounding", ground)
+    with Subnet(blocks, Weights(blocks, {"rounding": rounded})) as subnet:
+        rounded.prepare({1: genes[1].treatments}, lambda _done, _total: None)
+        subnet.apply(space.states(genome))
+        for linear in linears:
+            rows = blocks.modules[1].get_parameter(f"{linear.name}.weight")
+            assert all(len(row.unique()) <= 16 for row in rows)
+    subject = Subject(anatomy, space.states(genome), {})
+    assert "has rounding:4 in self_attn.q_proj, which it cannot express" in (refusal(FORMATS["torchao"], subject) or "")
+    assert refusal(FORMATS["json"], subject) is None
+    with pytest.raises(SecateurError, match="covered by both rounding@0 and sparsity@0"):
+        Space(anatomy, (*genes, *sparsity_genes(anatomy, LEVELS, range(4), "block")))
 
 
 def test_what_does_not_fit_its_settings_is_told_as_of_any(recipe: Path, tmp_path: Path) -> None:
@@ -124,8 +171,6 @@ def test_no_file_of_the_package_names_them() -> None:
 
 def test_a_kind_has_what_a_kind_needs() -> None:
     """Protocols are checked by mypy; what tables hold is checked here as well."""
-    from secateur.space.kinds.table import KINDS
-
     wanted = {name for name in dir(Pairs()) if not name.startswith("_")}
     for kind in KINDS.values():
         assert wanted <= set(dir(kind)), kind.name

@@ -82,7 +82,7 @@ def test_a_peers_plan_is_compared_on_held_out_text(tiny: Path, theirs: Path) -> 
     assert rows["theirs"].costs["sublayers"] == 4
     plan = read_plan(run.path / "plans" / "theirs.json")
     assert [layer.index for layer in plan.layers if layer.removed] == [2]
-    assert [layer.attention.kept for layer in plan.layers] == [2, 0, 0, 2]
+    assert [layer.kept["groups"].kept for layer in plan.layers] == [2, 0, 0, 2]
     assert "theirs" in (run.path / "report" / "index.html").read_text()
 
 

@@ -120,6 +120,7 @@ def test_widths_are_found_and_exported_and_load_without_remote_code(tmp_path: Pa
         assert torch.equal(cached, plain)
         plan = made.plan(pick)
         for layer in plan.layers:
+            assert layer.mlp is not None
             if 0 < layer.mlp.kept < layer.mlp.of:
                 assert layer.mlp.indices is not None
                 assert len(set(layer.mlp.indices)) == layer.mlp.kept

@@ -75,7 +75,7 @@ def test_training_lowers_the_loss_and_the_checkpoint_is_what_was_scored(run: Pat
     kept = [index for index, state in enumerate(space.states(genome)) if not state.removed]
     for new, old in enumerate(kept):
         state, block = space.states(genome)[old], space.anatomy.blocks[old]
-        for linear, level in zip(block.linears, state.sparsity, strict=True):
+        for linear, level in zip(block.linears, state.levels(block), strict=True):
             name = f"model.layers.{new}.{linear.name}.weight"
             if level and name in dict(model.named_parameters()):
                 weight = model.get_parameter(name)

@@ -99,13 +99,13 @@ def all_genes(shape: Anatomy, hidden: str | None = None) -> tuple[Gene, ...]:
     layers = range(len(shape.blocks))
     block = shape.blocks[0]
     genes = [
-        *structured_genes(shape, "attention", layers, levels=tuple(range(block.kv_heads, -1, -1))),
+        *structured_genes(shape, "attention", layers, levels=tuple(range(block.dimensions["groups"], -1, -1))),
         *structured_genes(shape, "mlp", layers, levels="4 levels", multiple_of=4),
         *structured_genes(shape, "block", layers),
         *sparsity_genes(shape, LEVELS, layers, "sublayer"),
     ]
-    if block.queries > 1:
-        genes += structured_genes(shape, "queries", layers, levels=(block.queries, 1))
+    if block.dimensions["queries"] > 1:
+        genes += structured_genes(shape, "queries", layers, levels=(block.dimensions["queries"], 1))
     if hidden is not None:
         genes.append(hidden_gene(shape, (32, 24, 20), 4, hidden))
     return tuple(genes)

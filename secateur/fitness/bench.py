@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import torch
 import transformers
 
-from ..space.anatomy import Anatomy
+from ..space.anatomy import HIDDEN, Anatomy
 from ..space.genome import Genome
 from ..space.latency import LatencyTable, Measured, Workload
 from ..space.space import Space
+from ..space.treatments import Treatment
 from .cache import digest
 from .evaluator import SubnetEvaluator
 from .model.blocks import Blocks
@@ -26,6 +27,7 @@ from .subnets.subnet import Subnet
 from .subnets.weights import Repairs, Weights
 from .text import Sequences
 from .timing.latency import machine, measure_table, time_model
+from .treatments import Ground, Treating, opened
 from .widths.axes import Order
 from .widths.importance import Importance, importance
 from .widths.preparation import (
@@ -34,9 +36,7 @@ from .widths.preparation import (
     width_folder,
 )
 from .widths.rotation import Basis
-from .zeros.level_store import VERSION, LevelStore
 from .zeros.own import OwnZeros
-from .zeros.preparation import store_folder
 
 
 @dataclass
@@ -45,7 +45,8 @@ class Bench:
 
     `workplace.Loaded.prepared` makes it. `texts` maps titles to sequences; the first is the calibration text. `pruner`
     has made sparsity levels, `widths` says how narrower sublayers were made; None where the space has no such genes.
-    `orders` and `basis` are what heads, channels and residual features were put in order by.
+    `orders` and `basis` are what heads, channels and residual features were put in order by; `treatings` are what
+    carries out the treatments that the space has, by name.
     """
 
     model: torch.nn.Module
@@ -58,6 +59,7 @@ class Bench:
     tasks: TaskRequest = NO_TASKS
     orders: list[Order] = field(default_factory=list)
     basis: Basis | None = None
+    treatings: dict[str, Treating] = field(default_factory=dict)
     _importance: dict[tuple[int, bool], Importance] = field(default_factory=dict)
 
     @cached_property
@@ -75,26 +77,34 @@ class Bench:
         repairs = None
         if self.widths is not None and self.widths.repair is not None:
             repairs = Repairs(self.width_folder, self.widths.repair)
-        return Weights(self.blocks, self.store, repairs, self.basis)
+        return Weights(self.blocks, self.treatings, repairs, self.basis)
 
-    @cached_property
-    def store(self) -> LevelStore | None:
-        """The level store; None when the space has no sparsity genes."""
-        if self.pruner is None:
-            return None
-        return LevelStore(self.store_folder, self.pruner, self.anatomy, self.blocks.modules)
+    def treat(self, space: Space, watch: Callable[[str, int, int], None]) -> None:
+        """Makes ready every treatment that the space has, and zeros where there is a pruner.
+
+        Raises:
+            SecateurError: something in the cache is damaged, or cannot be written.
+        """
+        wanted: dict[str, dict[int, set[Treatment]]] = {} if self.pruner is None else {"zeros": {}}
+        for gene in space.genes:
+            for level in filter(None, gene.treatments):
+                for block in gene.blocks:
+                    wanted.setdefault(level.name, {}).setdefault(block, set()).add(level)
+        if not wanted:
+            return
+        rotation = self.basis.rotation if self.basis is not None else None
+        narrower, whole = self.widths is not None, self.prepared_digest
+        ground = Ground(self.blocks, whole, self.calibration, self.pruner, self.has_zeros, narrower, rotation)
+        for name, levels in wanted.items():
+            self.treatings[name] = opened(name, ground)
+            told = "preparing sparsity levels" if name == "zeros" else f"preparing levels of {name}"
+            self.treatings[name].prepare(levels, partial(watch, told))
 
     @property
     def width_folder(self) -> Path:
         """Where importance orders and repaired widths are kept."""
         assert self.widths is not None
         return width_folder(self.digest, self.widths, self.calibration)
-
-    @property
-    def store_folder(self) -> Path:
-        """Where sparsity levels are kept."""
-        assert self.pruner is not None
-        return store_folder(self.prepared_digest, self.pruner, self.calibration, self.has_zeros)
 
     @cached_property
     def has_zeros(self) -> bool:
@@ -126,17 +136,22 @@ class Bench:
     def kept_orders(self) -> dict[str, Any]:
         """The importance orders as plain lists, by their names in a plan; indices are those of the dense model."""
         hidden = self.basis.order if self.basis is not None else None
+        dimensions = {dimension: None for block in self.anatomy.blocks for dimension in block.dimensions}
         return {
-            "groups": [order.groups.tolist() for order in self.orders],
-            "queries": [order.queries.tolist() for order in self.orders],
-            "channels": [order.channels.tolist() for order in self.orders],
-            "hidden": hidden.tolist() if hidden is not None else None,
+            **{
+                dimension: [order[dimension].tolist() if dimension in order else None for order in self.orders]
+                for dimension in dimensions
+            },
+            HIDDEN: hidden.tolist() if hidden is not None else None,
         }
 
     def fluctuations(self, sequences: int) -> dict[str, list[list[float]]]:
-        """FLAP's standardised scores of each block's KV groups and channels; see `widths.fluctuations`."""
-        pairs = fluctuations(self.blocks, self.calibration, sequences)
-        return {"groups": [one.tolist() for one, _ in pairs], "channels": [one.tolist() for _, one in pairs]}
+        """FLAP's standardised scores of each block's units by dimension; see `widths.fluctuations`."""
+        found: dict[str, list[list[float]]] = {}
+        for row in fluctuations(self.blocks, self.calibration, sequences):
+            for dimension, scores in row.items():
+                found.setdefault(dimension, []).append(scores.tolist())
+        return found
 
     def evaluator(self, space: Space, title: str, scores: tuple[str, ...]) -> SubnetEvaluator:
         """Scores genomes of `space` on one of the texts."""
@@ -146,11 +161,13 @@ class Bench:
 
     def provenance(self, title: str, scores: Iterable[str]) -> dict[str, Any]:
         """What makes evaluations on a text comparable."""
+        others = {name: one.identity for name, one in self.treatings.items() if name != "zeros"}
         return {
             "model": self.digest,
             "text": self.texts[title].digest,
             "pruner": self.pruner or "",
-            "levels": f"{VERSION} {self.store_folder.name}" if self.pruner else "",
+            "levels": self.treatings["zeros"].identity if self.pruner else "",
+            **({"treatments": others} if others else {}),
             **({"widths": f"{self.width_folder.name} {self.widths.repair or 'unrepaired'}"} if self.widths else {}),
             "scores": sorted(f"{name} {source_digest(name, self.tasks)}" if is_own(name) else name for name in scores),
             "device": self.blocks.device.type,

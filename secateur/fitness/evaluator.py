@@ -93,7 +93,12 @@ class SubnetEvaluator:
     def _on(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
         self.teacher.prepare(sequences)
         states = [self.space.states(genome) for genome in genomes]
-        order = sorted(range(len(genomes)), key=lambda index: [state.sort_key() for state in states[index]])
+        order = sorted(
+            range(len(genomes)),
+            key=lambda index: [
+                state.sort_key(block) for block, state in zip(self.space.anatomy.blocks, states[index], strict=True)
+            ],
+        )
         started = time.perf_counter()
         path = _Path()
         with self.subnet:

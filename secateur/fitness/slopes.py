@@ -103,9 +103,8 @@ class SubnetSlopes:
                     continue
                 changed = self.space.states(self.space.canonical(genome.with_level(index, level)))
                 for block in {block for block, _ in gene.members}:
-                    pairs = zip(states[block].sparsity, changed[block].sparsity, strict=True)
-                    for position, (before, after) in enumerate(pairs):
-                        if before != after:
+                    for position, linear in enumerate(self.space.anatomy.blocks[block].linears):
+                        if states[block].level(linear.name) != changed[block].level(linear.name):
                             moves.setdefault((block, position), []).append((index, level))
         return moves
 

@@ -30,6 +30,7 @@ from .cache import digest, read_tensors, usable, write_tensors
 from .scores.built_in import mean_losses
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet
+from .zeros.level_store import as_matrix
 
 VERSION = 2
 KEPT_BYTES, KEPT_STATES = 16 * 2**30, 32
@@ -147,8 +148,8 @@ class Trainer:
         """(name, whether it is stored transposed) of the weights of linears that are left."""
         anatomy, states = self.space.anatomy, self.space.states(genome)
         for block, state in zip(anatomy.blocks, states, strict=True):
-            for sublayer, kept in zip(block.sublayers, state.kept, strict=True):
-                for linear in sublayer.linears if kept else ():
+            for sublayer in block.sublayers:
+                for linear in sublayer.linears if state.has(sublayer) else ():
                     yield f"{anatomy.blocks_path}.{block.index}.{linear.name}.weight", linear.transposed
 
     def _masters(self, genome: Genome) -> dict[str, torch.Tensor]:
@@ -172,18 +173,29 @@ class Trainer:
     def _effective(self, genome: Genome, masters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Parameters in the model's precision, differentiable in `masters`, of which other entries are left alone."""
         live = dict(self.teacher.blocks.model.named_parameters())
-        if self.settings.what != "lora":
-            found = {name: tensor for name, tensor in masters.items() if "@" not in name}
-            return {
-                name: (tensor * (live[name] != 0) if tensor.dim() > 1 else tensor).to(live[name].dtype)
-                for name, tensor in found.items()
-            }
         result = {}
-        for name, transposed in self._linears(genome):
-            update = masters[f"{name}@B"] @ masters[f"{name}@A"]
-            update = (update.T if transposed else update) * (live[name] != 0)
-            result[name] = (live[name].float() + update).to(live[name].dtype)
-        return result
+        if self.settings.what != "lora":
+            for name, tensor in masters.items():
+                if "@" not in name:
+                    result[name] = tensor * (live[name] != 0) if tensor.dim() > 1 else tensor
+        else:
+            for name, transposed in self._linears(genome):
+                update = masters[f"{name}@B"] @ masters[f"{name}@A"]
+                update = (update.T if transposed else update) * (live[name] != 0)
+                result[name] = live[name].float() + update
+        result |= self._held(genome, result)
+        return {name: tensor.to(live[name].dtype) for name, tensor in result.items()}
+
+    def _held(self, genome: Genome, values: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+        """Those of `values` that a treatment holds, as it does."""
+        anatomy, treatings = self.space.anatomy, self.subnet.weights.treatings
+        for block, state in zip(anatomy.blocks, self.space.states(genome), strict=True):
+            for linear in block.linears:
+                name = f"{anatomy.block_prefix(block.index)}{linear.name}.weight"
+                if linear.name in state.treated and name in values:
+                    level = state.treated[linear.name]
+                    held = treatings[level.name].hold(level, as_matrix(linear, values[name]))
+                    yield name, as_matrix(linear, held)
 
     # -- steps -----------------------------------------------------------------------------------------------------
 

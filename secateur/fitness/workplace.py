@@ -30,7 +30,6 @@ from .widths.preparation import (
     width_folder,
 )
 from .widths.rotation import Basis, find_basis
-from .zeros.preparation import prepare
 
 Watch = Callable[[str, int, int], None]
 """Told what is being prepared, and how many blocks of how many are done."""
@@ -156,14 +155,7 @@ class Loaded:
         if self.widths is not None and self.widths.repair is not None:
             wanted, told = narrower_sublayers(space), partial(watch, f"preparing repairs ({self.widths.repair})")
             prepare_repairs(blocks, (self.widths.repair,), wanted, self.calibration, bench.width_folder, told)
-        if self.pruner is not None:
-            levels = {level for gene in space.genes for level in gene.treatments}
-            layers = {block for gene in space.genes if gene.treatments for block in gene.blocks}
-            rotation, narrower = basis.rotation if basis is not None else None, self.widths is not None
-            told, folder = partial(watch, "preparing sparsity levels"), bench.store_folder
-            prepare(blocks, self.pruner, levels, layers, self.calibration, folder, told, narrower, rotation)
-            assert bench.store is not None
-            bench.store.check(levels, layers, narrower)
+        bench.treat(space, watch)
         return bench
 
     def _ordered(

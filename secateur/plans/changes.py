@@ -1,15 +1,12 @@
 """What the readers have in common: single changes of a dense model, checked, and put together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from ..space.anatomy import Anatomy
+from ..space.anatomy import HIDDEN, Anatomy, Block
 from ..space.errors import SecateurError, suggest
-from ..space.state import BlockState, dense_state
-from ..space.treatments import STEPS, Sparsity
-
-Unit = Literal["attention", "queries", "mlp"]
+from ..space.state import BlockState, dense_state, settled
+from ..space.treatments import STEPS, Sparsity, Treatment
 
 
 @dataclass
@@ -17,63 +14,54 @@ class Changes:
     """What a file says; everything else is dense.
 
     Attributes:
-        kept: KV groups, query heads in each, or channels kept, by (unit, layer of the dense model); 0 is dropped.
-        sparsity: level by (layer, name of the linear inside it).
+        kept: units of a dimension (`Block.dimensions`) that are kept, by (dimension, layer of the dense model); 0 drops
+            the sublayer.
+        treated: level by (layer, name of the linear inside it).
         hidden: residual width kept.
+        removed: layers of which nothing is kept.
     """
 
-    kept: dict[tuple[Unit, int], int] = field(default_factory=dict)
-    sparsity: dict[tuple[int, str], Sparsity] = field(default_factory=dict)
+    kept: dict[tuple[str, int], int] = field(default_factory=dict)
+    treated: dict[tuple[int, str], Treatment] = field(default_factory=dict)
     hidden: int | None = None
-
-
-def dropped(layers: Iterable[int], units: Iterable[Unit] = ("attention", "mlp")) -> Changes:
-    """Changes that drop the units of whole layers."""
-    names = tuple(units)
-    return Changes({(unit, layer): 0 for layer in layers for unit in names})
+    removed: set[int] = field(default_factory=set)
 
 
 def as_states(anatomy: Anatomy, changes: Changes, where: str) -> tuple[BlockState, ...]:
     """The dense blocks with the changes made.
 
     Raises:
-        SecateurError: a layer or linear that the model does not have, or more units than it has.
+        SecateurError: a layer, linear or dimension that the model does not have, or more units than it has.
     """
     count = len(anatomy.blocks)
-    layers = [*(layer for _, layer in changes.kept), *(layer for layer, _ in changes.sparsity)]
+    layers = [*(layer for _, layer in changes.kept), *(layer for layer, _ in changes.treated), *changes.removed]
     outside = next((layer for layer in layers if not 0 <= layer < count), None)
     if outside is not None:
         raise SecateurError(f"{where}: block {outside}, but the model has {count}")
     hidden = anatomy.hidden_size if changes.hidden is None else changes.hidden
     if not 0 < hidden <= anatomy.hidden_size or (hidden < anatomy.hidden_size and not anatomy.hidden_orders):
         raise SecateurError(f"{where}: a residual width of {hidden} does not fit a model of {anatomy.hidden_size}")
-    states = []
-    for block in anatomy.blocks:
-        dense = dense_state(block)
-        full: dict[Unit, int] = {"attention": dense.attention, "queries": dense.queries, "mlp": dense.mlp}
-        kept = {unit: changes.kept.get((unit, block.index), number) for unit, number in full.items()}
-        for unit, number in kept.items():
-            if not 0 <= number <= full[unit]:
-                raise SecateurError(f"{where}: block {block.index} keeps {number} of {full[unit]} ({unit})")
-        attention, mlp = kept["attention"] * bool(kept["queries"]), kept["mlp"]
-        names = [linear.name for linear in block.linears]
-        own = {name: level for (layer, name), level in changes.sparsity.items() if layer == block.index}
-        unknown = next((name for name in own if name not in names), None)
-        if unknown is not None:
-            raise SecateurError(f"{where}: block {block.index} has no linear '{unknown}'; {suggest(unknown, names)}")
-        widths = {linear.name: linear.inputs for linear in block.linears}
-        odd = next((name for name, level in own.items() if level.of and widths.get(name, 0) % level.of), None)
-        if odd is not None:
-            raise SecateurError(f"{where}: block {block.index}: {odd} has {widths[odd]} inputs, no whole {own[odd]}")
-        gone = {
-            linear.name
-            for sublayer, left in zip(block.sublayers, (attention, mlp), strict=True)
-            for linear in sublayer.linears
-            if not left
-        }
-        sparsity = tuple(Sparsity() if name in gone else own.get(name, Sparsity()) for name in names)
-        states.append(BlockState(attention, kept["queries"] if attention else 0, mlp, hidden, sparsity))
-    return tuple(states)
+    return tuple(_state(block, changes, hidden, f"{where}: block {block.index}") for block in anatomy.blocks)
+
+
+def _state(block: Block, changes: Changes, hidden: int, where: str) -> BlockState:
+    kept = {dimension: number for (dimension, layer), number in changes.kept.items() if layer == block.index}
+    for dimension, number in kept.items():
+        full = block.dimensions.get(dimension)
+        if full is None:
+            raise SecateurError(f"{where} has no {dimension}; {suggest(dimension, block.dimensions)}")
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= full:
+            raise SecateurError(f"{where} keeps {number} of {full} ({dimension})")
+    levels = {name: level for (layer, name), level in changes.treated.items() if layer == block.index}
+    linears = {linear.name: linear for linear in block.linears}
+    for name, level in levels.items():
+        if name not in linears:
+            raise SecateurError(f"{where} has no linear '{name}'; {suggest(name, linears)}")
+        if linears[name].inputs % level.multiple:
+            raise SecateurError(f"{where}: {name} has {linears[name].inputs} inputs, no whole {level}")
+    if block.index in changes.removed:
+        kept = dict.fromkeys(block.dimensions, 0)
+    return settled(block, dense_state(block).with_kept(**{**kept, HIDDEN: hidden}).with_treated(levels))
 
 
 def located(name: str, anatomy: Anatomy, where: str) -> tuple[int, str]:
@@ -101,9 +89,7 @@ def changes_of(anatomy: Anatomy, states: Sequence[BlockState]) -> Changes:
     """What states change of the dense blocks: the inverse of `as_states`."""
     changes = Changes(hidden=states[0].hidden)
     for block, state in zip(anatomy.blocks, states, strict=True):
-        changes.kept["attention", block.index], changes.kept["mlp", block.index] = state.kept
-        if state.attention:
-            changes.kept["queries", block.index] = state.queries
-        levels = zip(block.linears, state.sparsity, strict=True)
-        changes.sparsity |= {(block.index, linear.name): level for linear, level in levels if level}
+        kept = {dimension: number for dimension, number in state.kept.items() if dimension != HIDDEN}
+        changes.kept |= {(dimension, block.index): number for dimension, number in kept.items()}
+        changes.treated |= {(block.index, name): level for name, level in state.treated.items()}
     return changes

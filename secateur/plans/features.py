@@ -1,17 +1,25 @@
 """What a subnet asks of the tool that is to carry it out, and where it asks for it first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 from ..space.anatomy import Anatomy, Block
 from ..space.state import BlockState
-from .plan import Plan
+from ..space.treatments import Sparsity
+from .plan import UNITS, Plan
 
-Feature = Literal["layers", "sublayers", "groups", "queries", "channels", "hidden", "shares", "patterns"]
-"""Whole layers dropped; attention or MLP alone dropped; KV groups, query heads inside groups, MLP channels, or the
-residual width narrowed; linears with a share of zeros, or with an N:M pattern."""
-ALL: frozenset[Feature] = frozenset(get_args(Feature))
+OTHERS = "others"
+"""Dimensions and treatments besides those named here."""
+ALL = frozenset({"layers", "sublayers", *UNITS, "hidden", "shares", "patterns", OTHERS})
+"""What a subnet can ask for: whole layers dropped; sublayers alone dropped; KV groups, query heads inside groups, MLP
+channels, or the residual width narrowed; linears with a share of zeros, or with an N:M pattern; and others, each by the
+name of its dimension or treatment."""
+
+
+def carried(feature: str, carries: Collection[str]) -> bool:
+    """Whether it is among what is carried."""
+    return feature in carries or (OTHERS in carries and feature not in ALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +71,9 @@ class Subject:
         return tuple(index for index, state in enumerate(self.states) if state.removed)
 
 
-def features(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[Feature, str]:
+def features(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[str, str]:
     """What the plan asks for, with the first place that asks for it in words."""
-    found: dict[Feature, str] = {}
+    found: dict[str, str] = {}
     if states[0].hidden < anatomy.hidden_size:
         found["hidden"] = f"the residual stream keeps {states[0].hidden} of {anatomy.hidden_size} channels"
     for block, state in zip(anatomy.blocks, states, strict=True):
@@ -74,21 +82,24 @@ def features(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[Feature, st
     return found
 
 
-def _of_block(block: Block, state: BlockState) -> list[tuple[Feature, str]]:
-    found: list[tuple[Feature, str]] = []
+def _of_block(block: Block, state: BlockState) -> list[tuple[str, str]]:
     if state.removed:
         return [("layers", "is dropped whole")]
-    if not state.attention or not state.mlp:
-        found.append(("sublayers", f"keeps its {'MLP' if state.mlp else 'attention'} alone"))
-    if 0 < state.attention < block.kv_heads:
-        found.append(("groups", f"keeps {state.attention} of {block.kv_heads} KV groups"))
-    if 0 < state.queries < block.queries:
-        found.append(("queries", f"keeps {state.queries} of {block.queries} query heads in each KV group"))
-    if 0 < state.mlp < block.channels:
-        found.append(("channels", f"keeps {state.mlp} of {block.channels} MLP channels"))
-    for linear, level in zip(block.linears, state.sparsity, strict=True):
-        if level.of:
-            found.append(("patterns", f"has {level} zeros in {linear.name}"))
-        elif level:
-            found.append(("shares", f"has {level.share:.1%} zeros in {linear.name}"))
+    found = []
+    kept = [sublayer for sublayer in block.sublayers if state.has(sublayer)]
+    if len(kept) < len(block.sublayers):
+        words = " and ".join("MLP" if sublayer.name == "mlp" else sublayer.name for sublayer in kept)
+        found.append(("sublayers", f"keeps its {words} alone"))
+    for sublayer in kept:
+        for dimension in sublayer.dimensions:
+            count, full = state.kept[dimension], block.dimensions[dimension]
+            if count < full:
+                found.append((dimension, f"keeps {count} of {full} {UNITS.get(dimension, dimension)}"))
+    for linear in block.linears:
+        level = state.treated.get(linear.name)
+        if isinstance(level, Sparsity):
+            asked = ("patterns", f"has {level}") if level.of else ("shares", f"has {level.share:.1%}")
+            found.append((asked[0], f"{asked[1]} zeros in {linear.name}"))
+        elif level is not None:
+            found.append((level.name, f"has {level} in {linear.name}"))
     return found

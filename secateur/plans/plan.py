@@ -9,15 +9,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..files import read_json, write_text
-from ..space.anatomy import Anatomy, Block
+from ..space.anatomy import HIDDEN, Anatomy, Block
 from ..space.costs import COSTS, NONE_ADDED, block_costs, total
 from ..space.errors import SecateurError, suggest
-from ..space.state import BlockState, dense_state
-from ..space.treatments import Sparsity
+from ..space.state import BlockState, dense_state, settled
+from ..space.treatments import Sparsity, treatment
 
+NAMED = {"groups": "attention", "queries": "queries", "channels": "mlp"}
+"""Dimensions of which a layer of a plan has a field, and its name."""
+UNITS = {"groups": "KV groups", "queries": "query heads in each KV group", "channels": "MLP channels"}
+"""What is counted along a dimension, for people; others are called by their own name."""
 SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
 
 
@@ -48,15 +53,29 @@ class Layer(_Value):
     """One layer of the dense model.
 
     `removed`: neither sublayer is kept. `attention`: KV groups; `queries`: query heads in each of them, absent where
-    all are kept, with `indices` over all heads of the dense model; `mlp`: channels. `sparsity`: share of zeros, or
-    "N:M", of each linear that is kept and not dense, by its name inside the layer."""
+    all are kept, with `indices` over all heads of the dense model; `mlp`: channels; `others`: what is kept of
+    dimensions that have no name of their own here, where it is not all. `sparsity`: share of zeros, or "N:M", of each
+    linear that is kept and not dense, by its name inside the layer; `treated`: what else is done to linears."""
 
     index: int = Field(ge=0)
     removed: bool
-    attention: Kept
+    attention: Kept | None = None
     queries: Kept | None = None
-    mlp: Kept
+    mlp: Kept | None = None
+    others: dict[str, Kept] = Field(default_factory=dict)
     sparsity: dict[str, float | str] = Field(default_factory=dict)
+    treated: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """What is kept, by dimension, as far as it is said."""
+        own = {dimension: getattr(self, name) for dimension, name in NAMED.items()}
+        return {**{dimension: kept for dimension, kept in own.items() if kept is not None}, **self.others}
+
+    @property
+    def levels(self) -> dict[str, float | str]:
+        """What is done to linears, by their names."""
+        return {**self.sparsity, **self.treated}
 
 
 class WidthIdentity(_Value):
@@ -156,24 +175,13 @@ class Plan(_Value):
         for layer, block in zip(self.layers, anatomy.blocks, strict=True):
             if layer.index != block.index:
                 raise SecateurError(f"plan: layer {layer.index} stands where layer {block.index} belongs")
-            names = [linear.name for linear in block.linears]
-            unknown = sorted(set(layer.sparsity) - set(names))
-            if unknown:
-                raise SecateurError(f"plan, layer {layer.index}: no linear '{unknown[0]}'; linears: {', '.join(names)}")
-            levels = tuple(Sparsity.parse(layer.sparsity.get(name, 0.0)) for name in names)
-            queries = layer.queries.kept if layer.queries else block.queries
-            for what, part, full in (
-                ("attention", layer.attention, block.kv_heads),
-                ("queries", layer.queries or Kept(kept=queries, of=block.queries), block.queries),
-                ("mlp", layer.mlp, block.channels),
-            ):
-                if part.of != full or part.kept > full or (what == "queries" and not part.kept):
-                    raise SecateurError(
-                        f"plan, layer {layer.index}: {what} keeps {part.kept} of {part.of}, but the model has {full}"
-                    )
-            groups = layer.attention.kept
-            states.append(BlockState(groups, queries if groups else 0, layer.mlp.kept, hidden, levels))
+            states.append(_state(layer, block).with_kept(**{HIDDEN: hidden}))
         return tuple(states)
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Those that some layer says something of."""
+        return tuple(dict.fromkeys(dimension for layer in self.layers for dimension in layer.kept))
 
     def to_text(self) -> str:
         """The JSON of the plan file."""
@@ -184,8 +192,29 @@ class Plan(_Value):
         write_text(path, self.to_text())
 
 
+def _state(layer: Layer, block: Block) -> BlockState:
+    """A layer of a plan at full residual width; raises SecateurError where it does not fit the block."""
+    where = f"plan, layer {layer.index}"
+    names = [linear.name for linear in block.linears]
+    unknown = sorted(set(layer.levels) - set(names))
+    if unknown:
+        raise SecateurError(f"{where}: no linear '{unknown[0]}'; linears: {', '.join(names)}")
+    for sublayer in block.sublayers:
+        if sublayer.dimensions[0] in NAMED and sublayer.dimensions[0] not in layer.kept:
+            raise SecateurError(f"{where}: says nothing of its {sublayer.name}")
+    for dimension, part in layer.kept.items():
+        name, full = NAMED.get(dimension, dimension), block.dimensions.get(dimension)
+        if full is None:
+            raise SecateurError(f"{where}: {name} keeps {part.kept}, but the model has none there")
+        if part.of != full or part.kept > full or (name == "queries" and not part.kept):
+            raise SecateurError(f"{where}: {name} keeps {part.kept} of {part.of}, but the model has {full}")
+    kept = {dimension: part.kept for dimension, part in layer.kept.items()}
+    levels = {name: treatment(level) for name, level in layer.levels.items()}
+    return settled(block, dense_state(block).with_kept(**kept).with_treated(levels))
+
+
 Orders = Mapping[str, Any]
-"""Importance orders as the journal has them: "groups", "queries" and "channels" by block, and "hidden"."""
+"""Importance orders as the journal has them: by dimension those of each block, and "hidden"."""
 
 
 def layers(anatomy: Anatomy, states: Sequence[BlockState], orders: Orders | None) -> tuple[Layer, ...]:
@@ -194,17 +223,37 @@ def layers(anatomy: Anatomy, states: Sequence[BlockState], orders: Orders | None
         Layer(
             index=block.index,
             removed=state.removed,
-            attention=_kept(state.attention, block.kv_heads, orders["groups"][block.index] if orders else None),
-            queries=_queries(block, state, orders) if 0 < state.queries < block.queries else None,
-            mlp=_kept(state.mlp, block.channels, orders["channels"][block.index] if orders else None),
-            sparsity={
-                linear.name: level.to_json()
-                for linear, level in zip(block.linears, state.sparsity, strict=True)
-                if level
-            },
+            **_kept_of(block, state, orders),
+            **_levels_of(block, state),
         )
         for block, state in zip(anatomy.blocks, states, strict=True)
     )
+
+
+def _levels_of(block: Block, state: BlockState) -> dict[str, Any]:
+    """What is done to the linears of a block, as fields of its layer."""
+    levels = {linear.name: state.treated[linear.name] for linear in block.linears if linear.name in state.treated}
+    zeros = {name: level.to_json() for name, level in levels.items() if isinstance(level, Sparsity)}
+    return {"sparsity": zeros, "treated": {name: str(level) for name, level in levels.items() if name not in zeros}}
+
+
+def _kept_of(block: Block, state: BlockState, orders: Orders | None) -> dict[str, Any]:
+    """What a block keeps of its dimensions, as fields of its layer."""
+    fields: dict[str, Any] = {"others": {}}
+    for sublayer in block.sublayers:
+        for number, dimension in enumerate(sublayer.dimensions):
+            count, full = state.kept[dimension], block.dimensions[dimension]
+            if not number:
+                kept = _kept(count, full, orders[dimension][block.index] if orders else None)
+            elif 0 < count < full:
+                kept = _inner(sublayer.dimensions[: number + 1], block, state, orders)
+            else:
+                continue  # all of each unit of the dimension before it, or of none
+            if dimension in NAMED:
+                fields[NAMED[dimension]] = kept
+            elif count < full:
+                fields["others"][dimension] = kept
+    return fields
 
 
 def residual(anatomy: Anatomy, states: Sequence[BlockState], orders: Orders | None) -> Kept | None:
@@ -218,13 +267,17 @@ def _kept(kept: int, of: int, order: list[int] | None) -> Kept:
     return Kept(kept=kept, of=of, indices=indices)
 
 
-def _queries(block: Block, state: BlockState, orders: Orders | None) -> Kept:
-    indices = None
-    if orders is not None:
-        groups = orders["groups"][block.index][: state.attention]
-        heads = orders["queries"][block.index]
-        indices = tuple(group * block.queries + head for group in groups for head in heads[group][: state.queries])
-    return Kept(kept=state.queries, of=block.queries, indices=indices)
+def _inner(dimensions: tuple[str, ...], block: Block, state: BlockState, orders: Orders | None) -> Kept:
+    """Units of the last dimension in each unit of those before it, with indices over all of them in the dense model."""
+    kept, full = state.kept[dimensions[-1]], block.dimensions[dimensions[-1]]
+    if orders is None:
+        return Kept(kept=kept, of=full)
+    units = orders[dimensions[0]][block.index][: state.kept[dimensions[0]]]
+    for dimension in dimensions[1:]:
+        count, order = block.dimensions[dimension], np.array(orders[dimension][block.index])
+        rows = order.reshape(-1, count)[units, : state.kept[dimension]]
+        units = (np.array(units)[:, None] * count + rows).reshape(-1)
+    return Kept(kept=kept, of=full, indices=tuple(int(unit) for unit in units))
 
 
 def bare_plan(name: str, path: str, dtype: str, anatomy: Anatomy, states: Sequence[BlockState], context: int) -> Plan:
@@ -252,7 +305,9 @@ def bare_plan(name: str, path: str, dtype: str, anatomy: Anatomy, states: Sequen
 
 
 def _costs(anatomy: Anatomy, states: Sequence[BlockState], context: int) -> dict[str, int]:
-    parts = [block_costs(*pair, context, NONE_ADDED) for pair in zip(anatomy.blocks, states, strict=True)]
+    width = anatomy.bytes_per_parameter
+    pairs = zip(anatomy.blocks, states, strict=True)
+    parts = [block_costs(block, state, context, NONE_ADDED, width=width) for block, state in pairs]
     return total(anatomy, parts, states[0].hidden, NONE_ADDED).to_json()
 
 

@@ -29,7 +29,7 @@ class Activity:
         """Genes that can make others matter no more, and where they do at which levels."""
         found = []
         for index, gene in enumerate(self.genes):
-            levels = {level: gene.kind.silences(gene, level) for level in range(len(gene.levels))}
+            levels = {level: gene.kind.silences(gene, level, self.anatomy) for level in range(len(gene.levels))}
             if levels := {level: places for level, places in levels.items() if places}:
                 found.append((index, levels))
         return tuple(found)

@@ -6,19 +6,34 @@ can change says so by its *axis*: which segments lie along it, in storage order.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
-SublayerKind = Literal["attention", "mlp"]
 Role = Literal["attention", "zero", "identity", "keep", "second"]
-Segment = Literal["hidden", "query", "key", "triple", "channel"]
-"""A run of a dimension: the residual stream; query heads (grouped by their KV head); KV heads; heads with query, key
-and value next to each other (gpt_neox); MLP channels."""
-Axis = tuple[Segment, ...]
-"""The segments along one dimension; empty where no width changes it. Fused projections have several."""
+Axis = tuple[str, ...]
+"""The segments along one dimension of a tensor, by their names in `Block.segments`; empty where no width changes it.
+Fused projections have several."""
 Sizes = Mapping[str, int]
-"""Length of each segment, and the numbers "groups", "queries" (per group) and "heads"."""
+"""Length of each segment."""
+HIDDEN = "hidden"
+"""The dimension of the residual stream, which every block has and no sublayer owns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run along a tensor's dimension: `unit` numbers for each of the units that `dimensions` count together.
+
+    Query heads are ("groups", "queries") of a head's size: stored group by group, in each group query by query.
+    """
+
+    unit: int
+    dimensions: tuple[str, ...]
+
+    def length(self, kept: Mapping[str, int]) -> int:
+        """Where so much of each dimension is kept."""
+        return self.unit * math.prod(kept[dimension] for dimension in self.dimensions)
 
 
 def length(axis: Axis, sizes: Sizes, fixed: int) -> int:
@@ -87,22 +102,27 @@ def norm(name: str, size: int, axis: Axis = (), bias: bool = False, affine: bool
 
 @dataclass(frozen=True, slots=True)
 class Sublayer:
-    """The attention or the MLP branch of a block, with everything that disappears when it is dropped.
+    """A branch of a block, such as its attention or its MLP, with everything that disappears when it is dropped.
 
     The last linear writes to the residual stream.
 
     Attributes:
+        name: among the block's sublayers.
+        dimensions: how much of it there is; none left of one: it is dropped.
         tensors: its parameters besides those of the linears.
         stand_ins: for each module of the branch (path relative to the block), what takes its place when the branch is
             dropped so that it changes nothing.
-        attributes: (module path, attribute, number of `Sizes`) that its forward reads besides the shapes of weights.
+        attributes: (module path, attribute, segment) whose length its forward reads besides the shapes of weights.
+        attends: tokens attend to those before them: the segments "query" and "key" of what is compared and cached.
     """
 
-    kind: SublayerKind
+    name: str
+    dimensions: tuple[str, ...]
     linears: tuple[Linear, ...]
     tensors: tuple[Tensor, ...]
     stand_ins: tuple[tuple[str, Role], ...]
     attributes: tuple[tuple[str, str, str], ...] = ()
+    attends: bool = False
 
     @property
     def weights(self) -> int:
@@ -115,53 +135,122 @@ class Sublayer:
             yield from linear.tensors()
         yield from self.tensors
 
+    def mixing(self, sizes: Sizes, seen: int) -> int:
+        """Multiply-accumulates per token besides those of the linears, where it sees so many tokens."""
+        return 2 * sizes["query"] * seen if self.attends else 0
 
-@dataclass(frozen=True, slots=True)
+    def cached(self, sizes: Sizes, held: int) -> int:
+        """Numbers that are kept of so many tokens while text is generated."""
+        return 2 * sizes["key"] * held if self.attends else 0
+
+
+@dataclass(frozen=True)
 class Block:
-    """One layer. `window` is the sliding attention window in tokens, None for full attention."""
+    """One layer: sublayers one after the other, each added to the residual stream.
+
+    Attributes:
+        sublayers: in module order.
+        dimensions: how many units there are of each, the residual width ("hidden") last.
+        segments: what lies along the dimensions of tensors, by name.
+        window: the sliding attention window in tokens, None for full attention.
+    """
 
     index: int
-    attention: Sublayer
-    mlp: Sublayer
-    heads: int
-    kv_heads: int
-    head_dim: int
-    channels: int
-    hidden: int
+    sublayers: tuple[Sublayer, ...]
+    dimensions: Mapping[str, int]
+    segments: Mapping[str, Segment] = field(default_factory=dict)
     window: int | None = None
 
-    @property
+    def __hash__(self) -> int:
+        return hash((self.index, self.sublayers, tuple(self.dimensions.items()), self.window))
+
+    @cached_property
     def linears(self) -> tuple[Linear, ...]:
-        """In module order: attention first."""
-        return self.attention.linears + self.mlp.linears
+        """In module order."""
+        return tuple(linear for sublayer in self.sublayers for linear in sublayer.linears)
 
     @property
-    def sublayers(self) -> tuple[Sublayer, Sublayer]:
-        """Attention, then MLP."""
-        return (self.attention, self.mlp)
+    def shape(self) -> Hashable:
+        """Equal for blocks that differ in their index alone."""
+        return self.sublayers, tuple(self.dimensions.items()), tuple(self.segments.items()), self.window
+
+    def sublayer(self, name: str) -> Sublayer:
+        """The one of that name; raises KeyError where there is none."""
+        for sublayer in self.sublayers:
+            if sublayer.name == name:
+                return sublayer
+        raise KeyError(name)
+
+    def with_dimension(self, dimension: str) -> Sublayer | None:
+        """The sublayer that a dimension belongs to; None where none has it."""
+        return next((sublayer for sublayer in self.sublayers if dimension in sublayer.dimensions), None)
+
+    @cached_property
+    def where(self) -> Mapping[str, Sublayer]:
+        """The sublayer of each linear, by the linear's name."""
+        return {linear.name: sublayer for sublayer in self.sublayers for linear in sublayer.linears}
 
     @property
-    def queries(self) -> int:
-        """Query heads per KV group."""
-        return self.heads // self.kv_heads
+    def hidden(self) -> int:
+        """The residual width."""
+        return self.dimensions[HIDDEN]
 
-    def sizes(self, groups: int, queries: int, channels: int, hidden: int) -> dict[str, int]:
-        """Lengths of segments for what is kept: KV groups, query heads per group, channels, residual width."""
-        return {
-            "groups": groups,
-            "queries": queries,
-            "heads": groups * queries,
-            "hidden": hidden,
-            "query": groups * queries * self.head_dim,
-            "key": groups * self.head_dim,
-            "triple": groups * 3 * self.head_dim,
-            "channel": channels,
-        }
+    def sizes(self, kept: Mapping[str, int]) -> dict[str, int]:
+        """Lengths of segments where so much of each dimension is kept."""
+        return {name: segment.length(kept) for name, segment in self.segments.items()}
 
-    @property
+    @cached_property
     def dense_sizes(self) -> dict[str, int]:
         """Lengths of segments where all is kept."""
-        return self.sizes(self.kv_heads, self.queries, self.channels, self.hidden)
+        return self.sizes(self.dimensions)
+
+
+def transformer_block(
+    index: int,
+    attention: Sublayer,
+    mlp: Sublayer,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    channels: int,
+    hidden: int,
+    window: int | None = None,
+) -> Block:
+    """Attention, whose query heads are grouped by their KV head, and an MLP.
+
+    Segments: the residual stream ("hidden"); query heads ("query"); KV heads ("key"); heads with query, key and value
+    next to each other ("triple", gpt_neox); MLP channels ("channel"); and the numbers "groups", "queries" (per group)
+    and "heads".
+    """
+    dimensions = {"groups": kv_heads, "queries": heads // kv_heads, "channels": channels, HIDDEN: hidden}
+    segments = {
+        "groups": Segment(1, ("groups",)),
+        "queries": Segment(1, ("queries",)),
+        "heads": Segment(1, ("groups", "queries")),
+        HIDDEN: Segment(1, (HIDDEN,)),
+        "query": Segment(head_dim, ("groups", "queries")),
+        "key": Segment(head_dim, ("groups",)),
+        "triple": Segment(3 * head_dim, ("groups",)),
+        "channel": Segment(1, ("channels",)),
+    }
+    return Block(index, (attention, mlp), dimensions, segments, window)
+
+
+def attention_of(
+    linears: tuple[Linear, ...],
+    tensors: tuple[Tensor, ...],
+    stand_ins: tuple[tuple[str, Role], ...],
+    attributes: tuple[tuple[str, str, str], ...] = (),
+) -> Sublayer:
+    """An attention, of KV groups with some query heads each."""
+    return Sublayer("attention", ("groups", "queries"), linears, tensors, stand_ins, attributes, attends=True)
+
+
+def mlp_of(
+    linears: tuple[Linear, ...], tensors: tuple[Tensor, ...], stand_ins: tuple[tuple[str, Role], ...]
+) -> Sublayer:
+    """An MLP, of channels."""
+    return Sublayer("mlp", ("channels",), linears, tensors, stand_ins)
 
 
 def ungrouped(
@@ -169,7 +258,8 @@ def ungrouped(
 ) -> tuple[Block, ...]:
     """`count` blocks with as many KV heads as query heads, which share the residual width among them."""
     return tuple(
-        Block(index, attention, mlp, heads, heads, hidden // heads, channels, hidden) for index in range(count)
+        transformer_block(index, attention, mlp, heads, heads, hidden // heads, channels, hidden)
+        for index in range(count)
     )
 
 
@@ -184,7 +274,7 @@ class Anatomy:
         head_macs: multiply-accumulates per token outside the blocks (the head, and projections around it).
         bytes_per_parameter: of the dtype the model is held and saved in.
         causal: False for an encoder with a masked-token head; it has no KV cache.
-        config_names: (number of `Sizes`, its name in the family's configuration).
+        config_names: (segment, the entry of the family's configuration that has its length).
         hidden_orders: how the residual width can be narrowed; empty where the family does not allow it.
         explicit_head_dim: the configuration says the size of a head; otherwise the family derives it from their number.
         norm, head: the final norm's module and the head's weight, where `hidden_orders` is not empty; the head is the

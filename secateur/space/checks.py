@@ -18,8 +18,10 @@ def check_genes(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
         raise SecateurError(f"gene {twice} is declared twice")
     deciding: dict[tuple[str, int, int], str] = {}
     for gene in genes:
+        # A linear has one treatment, whichever kind's genes decide on it.
+        what = "linear" if gene.treatments else gene.kind.dimension or gene.kind.name
         for block, linear in gene.members:
-            other = deciding.setdefault((gene.kind.dimension or gene.kind.name, block, linear), gene.key)
+            other = deciding.setdefault((what, block, linear), gene.key)
             if other == gene.key:
                 continue
             if linear < 0:
@@ -27,7 +29,7 @@ def check_genes(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
             name = anatomy.blocks[block].linears[linear].name
             raise SecateurError(
                 f"block {block}, {name}: covered by both {other} and {gene.key}; give each linear to one "
-                f"{gene.kind.name} gene"
+                f"{gene.kind.name if other.startswith(gene.kind.name + '@') else 'such'} gene"
             )
 
 
@@ -35,16 +37,16 @@ def check_patterns(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
     """Raises SecateurError where a pattern N:M would not fit the narrower inputs of a linear."""
     for gene in genes:
         for level in gene.treatments:
-            if not level.of:
+            if level.multiple == 1:
                 continue
             for index, linear in gene.members:
                 columns = anatomy.blocks[index].linears[linear].columns
                 for size in _input_sizes(anatomy, genes, index, columns):
-                    if size % level.of:
+                    if size % level.multiple:
                         name = anatomy.blocks[index].linears[linear].name
                         raise SecateurError(
                             f"block {index}, {name}: the pattern {level} does not fit a width of {size} inputs; "
-                            f"set 'multiple_of' to a multiple of {level.of}, or leave the pattern out"
+                            f"set 'multiple_of' to a multiple of {level.multiple}, or leave the pattern out"
                         )
 
 
@@ -52,11 +54,12 @@ def _input_sizes(anatomy: Anatomy, genes: Sequence[Gene], index: int, columns: A
     """The lengths that `columns` can take in runs that stay together: whole heads, channels, residual width."""
     block = anatomy.blocks[index]
     touching = [gene for gene in genes if index in gene.blocks]
-    if columns == ("query",):
-        narrows = any(gene.narrows for gene in touching if gene.kind.dimension in ("groups", "queries"))
-        return {block.head_dim} if narrows else {block.heads * block.head_dim}
-    dimension = "channels" if columns == ("channel",) else "hidden" if columns == ("hidden",) else None
-    own = [gene for gene in touching if gene.kind.dimension == dimension]
+    if len(columns) != 1:
+        return set()
+    segment = block.segments[columns[0]]
+    own = [gene for gene in touching if gene.kind.dimension in segment.dimensions]
+    if segment.unit > 1:
+        return {segment.unit} if any(gene.narrows for gene in own) else {block.dense_sizes[columns[0]]}
     return {level for gene in own for level in gene.levels if isinstance(level, int)}
 
 

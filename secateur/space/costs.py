@@ -59,10 +59,11 @@ class Costs:
         linear_weights: non-zero weights of the linears in the blocks; what "50 % sparsity" is measured on.
         macs: multiply-accumulates per token with a full context, attention scores included. Zeros in a dense matrix
             are multiplied like any number, so that unstructured sparsity does not lower this.
-        weight_bytes: of all parameters in the model's dtype, as safetensors holds them.
+        weight_bytes: of all parameters in the model's dtype, as safetensors holds them; of treated ones as their
+            treatment stores them.
         kv_bytes: of the KV cache of one sequence as long as the context, in the model's dtype; a sliding window holds
             no more than its length, and an encoder has none.
-        sublayers: attention and MLP sublayers kept, however narrow; None in journals of before this was counted.
+        sublayers: those kept, however narrow; None in journals of before this was counted.
         prefill: nanoseconds from a latency table, None where the space has none; so are the next two.
         decode: the same for one token.
         latency: the same for a whole request: prefill, and as many tokens as the workload says.
@@ -86,7 +87,7 @@ class Costs:
 
 
 class BlockCosts(NamedTuple):
-    """The share of one block; `kv` in elements, not bytes."""
+    """The share of one block; `kv` in elements, not bytes. `saved`: bytes that treatments save."""
 
     parameters: int
     zeros: int
@@ -94,44 +95,47 @@ class BlockCosts(NamedTuple):
     macs: int
     kv: int
     sublayers: int
+    saved: int = 0
 
 
 def block_costs(
-    block: Block, state: BlockState, context: int, additions: Additions, cached: int | None = None
+    block: Block, state: BlockState, context: int, additions: Additions, cached: int | None = None, width: int = 4
 ) -> BlockCosts:
     """Returns what a block costs in a given state, MACs per token at a context length of `context` tokens.
 
-    `cached`: tokens in the KV cache, by default the context.
+    `cached`: tokens in the KV cache, by default the context. `width`: bytes of a parameter.
     """
-    parameters = weights = zeros = macs = kv = 0
-    position = 0
+    parameters = weights = zeros = mixing = kv = sublayers = saved = 0
     sizes = state.sizes(block)
-    for sublayer, kept, narrowed in zip(block.sublayers, state.kept, state.narrowed(block), strict=True):
-        levels = state.sparsity[position : position + len(sublayer.linears)]
-        position += len(sublayer.linears)
-        if not kept:
+    held = context if cached is None else cached
+    for sublayer in block.sublayers:
+        if not state.has(sublayer):
             continue
+        sublayers += 1
         parameters += sum(tensor.parameters(sizes) for tensor in sublayer.parameters())
-        if narrowed and additions.bias and not sublayer.linears[-1].bias:
+        if additions.bias and not sublayer.linears[-1].bias and state.narrowed(block, sublayer):
             parameters += sublayer.linears[-1].shape(sizes)[0]
-        for linear, level in zip(sublayer.linears, levels, strict=True):
+        for linear in sublayer.linears:
             outputs, inputs = linear.shape(sizes)
-            weights += outputs * inputs
-            zeros += level.zeros(outputs, inputs)
-    macs = weights
-    if state.attention:
-        seen = min(context, block.window or context)
-        macs += 2 * sizes["heads"] * block.head_dim * seen
-        held = context if cached is None else cached
-        kv = 2 * state.attention * block.head_dim * min(held, block.window or held)
-    return BlockCosts(parameters, zeros, weights, macs, kv, sum(kept > 0 for kept in state.kept))
+            count = outputs * inputs
+            level = state.treated.get(linear.name)
+            if level is not None:
+                left = level.parameters(outputs, inputs)
+                parameters += left - count
+                saved += left * width - level.bytes(outputs, inputs, width)
+                zeros += level.zeros(outputs, inputs)
+                count = left
+            weights += count
+        mixing += sublayer.mixing(sizes, min(context, block.window or context))
+        kv += sublayer.cached(sizes, min(held, block.window or held))
+    return BlockCosts(parameters, zeros, weights, weights + mixing, kv, sublayers, saved)
 
 
 def total(
     anatomy: Anatomy, blocks: Sequence[BlockCosts], hidden: int, additions: Additions, zeros_outside: int = 0
 ) -> Costs:
     """Adds up the blocks of a subnet of residual width `hidden` and what lies outside them."""
-    block_parameters, zeros, weights, macs, kv, sublayers = map(sum, zip(*blocks, strict=True))
+    block_parameters, zeros, weights, macs, kv, sublayers, saved = map(sum, zip(*blocks, strict=True))
     parameters = block_parameters + sum(tensor.parameters({"hidden": hidden}) for tensor in anatomy.outside)
     head_macs = anatomy.head_macs
     if hidden < anatomy.hidden_size:
@@ -144,7 +148,7 @@ def total(
         nonzero_parameters=parameters - zeros - zeros_outside,
         linear_weights=weights - zeros,
         macs=macs + head_macs,
-        weight_bytes=parameters * anatomy.bytes_per_parameter,
+        weight_bytes=parameters * anatomy.bytes_per_parameter - saved,
         kv_bytes=kv * anatomy.bytes_per_parameter if anatomy.causal else 0,
         sublayers=sublayers,
     )

@@ -7,14 +7,15 @@ from typing import Literal, Protocol
 from .anatomy import Anatomy, Block
 from .errors import SecateurError
 from .state import BlockState
-from .treatments import DENSE, Sparsity
+from .treatments import DENSE, Treatment
 
-Level = int | Sparsity
+Level = int | Treatment
 """What is kept, 0 meaning dropped; or a treatment of linears."""
 Place = tuple[int, str]
-"""A branch of a block: what can be there or not."""
-Feature = Literal["drops", "widths", "zeros", "stream"]
-"""What genes can do to a model: drop sublayers or blocks, narrow them, set weights to zero, narrow the stream."""
+"""A sublayer of a block: what can be there or not."""
+Feature = Literal["drops", "widths", "zeros", "treatments", "stream"]
+"""What genes can do to a model: drop sublayers or blocks, narrow them, set weights of linears to zero, treat linears
+otherwise, narrow the stream."""
 
 
 class Kind(Protocol):
@@ -51,7 +52,7 @@ class Kind(Protocol):
     def places(self, gene: "Gene", anatomy: Anatomy) -> frozenset[Place]:
         """Where it decides: it matters as long as one of them is not silenced by others. None: it always matters."""
 
-    def silences(self, gene: "Gene", level: int) -> frozenset[Place]:
+    def silences(self, gene: "Gene", level: int, anatomy: Anatomy) -> frozenset[Place]:
         """Where nothing matters any more at a level."""
 
     def removed(self, gene: "Gene", level: int) -> float:
@@ -76,10 +77,10 @@ class Gene:
     def __post_init__(self) -> None:
         if len(self.levels) < 2:
             raise SecateurError(f"gene {self.key}: needs at least two levels, got {len(self.levels)}")
-        sizes = [level.share if isinstance(level, Sparsity) else -level for level in self.levels]
+        sizes = [-level if isinstance(level, int) else level.share for level in self.levels]
         if sizes != sorted(sizes) or len(set(self.levels)) != len(self.levels):
             raise SecateurError(f"gene {self.key}: levels must differ and go from dense to smallest")
-        if isinstance(self.levels[0], Sparsity) and self.levels[0] != DENSE:
+        if not isinstance(self.levels[0], int) and self.levels[0] != DENSE:
             raise SecateurError(f"gene {self.key}: the first {self.kind.name} level must be 0 (dense)")
 
     @property
@@ -113,9 +114,9 @@ class Gene:
         return tuple(level for level in self.levels if isinstance(level, int) and level)
 
     @property
-    def treatments(self) -> tuple[Sparsity, ...]:
+    def treatments(self) -> tuple[Treatment, ...]:
         """Its levels that are treatments of linears."""
-        return tuple(level for level in self.levels if isinstance(level, Sparsity))
+        return tuple(level for level in self.levels if not isinstance(level, int))
 
     def removed(self, level: int) -> float:
         """The share that a level removes, in [0, 1]."""
@@ -124,7 +125,7 @@ class Gene:
     def label(self, level: int) -> float | int | str:
         """The value of a level as written to JSON."""
         value = self.levels[level]
-        return value.to_json() if isinstance(value, Sparsity) else value
+        return value if isinstance(value, int) else value.to_json()
 
 
 def nearest_level(gene: Gene, share: float) -> int:

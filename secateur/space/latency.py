@@ -7,15 +7,16 @@ latency is an integer like every other cost.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
-from .anatomy import Anatomy, Block
+from .anatomy import HIDDEN, Anatomy, Block
 from .state import BlockState
 
-Part = Literal["base", "block", "attention", "mlp"]
+Part = str
+"""Of a model that is timed by itself: "base", "block", or the name of a sublayer."""
 Size = tuple[int, ...]
 
 
@@ -86,8 +87,8 @@ class Entry:
     """What one part takes: `times`, the median over repeats, and `spread`, half its 95 % interval.
 
     `part`: "base" (embedding, final norm, head, and what a call takes), "block" (what a block takes besides its
-    sublayers), "attention" of `size` (groups, query heads in each), "mlp" of `size` (channels,). `kind` numbers blocks
-    of equal shape (`kinds`); `hidden` is the residual width.
+    sublayers), or a sublayer by its name, of `size`: what is kept of each of its dimensions. `kind` numbers blocks of
+    equal shape (`kinds`); `hidden` is the residual width.
     """
 
     part: Part
@@ -124,16 +125,15 @@ class LatencyTable:
         """Of everything that is not in a block, at a residual width."""
         return self._found["base", 0, (), hidden]
 
-    def block(self, index: int, state: BlockState) -> Times:
+    def block(self, block: Block, state: BlockState) -> Times:
         """Of one block in a state; nothing where it is removed."""
         if state.removed:
             return Times()
-        kind, hidden = self.kinds[index], state.hidden
+        kind, hidden = self.kinds[block.index], state.hidden
         times = self._found["block", kind, (), hidden]
-        if state.attention:
-            times += self._found["attention", kind, (state.attention, state.queries), hidden]
-        if state.mlp:
-            times += self._found["mlp", kind, (state.mlp,), hidden]
+        for sublayer in block.sublayers:
+            if state.has(sublayer):
+                times += self._found[sublayer.name, kind, state.widths(sublayer), hidden]
         return times
 
     def to_json(self) -> dict[str, Any]:
@@ -166,8 +166,8 @@ def table_from_json(values: Mapping[str, Any]) -> LatencyTable:
 
 def kinds(anatomy: Anatomy) -> tuple[int, ...]:
     """For each block, its number among blocks of equal shape (sliding windows make others)."""
-    known: dict[Block, int] = {}
-    return tuple(known.setdefault(replace(block, index=0), len(known)) for block in anatomy.blocks)
+    known: dict[Hashable, int] = {}
+    return tuple(known.setdefault(block.shape, len(known)) for block in anatomy.blocks)
 
 
 Shape = tuple[Part, int, Size, int]
@@ -178,14 +178,14 @@ def shapes(states: Sequence[Sequence[BlockState]], anatomy: Anatomy) -> list[Sha
     """Every entry that a table needs; `states` has for each block the states it can take."""
     of = kinds(anatomy)
     found: dict[Shape, None] = {}
-    for index, one_block in enumerate(states):
+    for block, one_block in zip(anatomy.blocks, states, strict=True):
+        kind = of[block.index]
         for state in one_block:
             found["base", 0, (), state.hidden] = None
-            found["block", of[index], (), state.hidden] = None
-            if state.attention:
-                found["attention", of[index], (state.attention, state.queries), state.hidden] = None
-            if state.mlp:
-                found["mlp", of[index], (state.mlp,), state.hidden] = None
+            found["block", kind, (), state.hidden] = None
+            for sublayer in block.sublayers:
+                if state.has(sublayer):
+                    found[sublayer.name, kind, state.widths(sublayer), state.hidden] = None
     return sorted(found)
 
 
@@ -239,15 +239,12 @@ def roofline(anatomy: Anatomy, wanted: Sequence[Shape], workload: Workload, peak
             step = peak.nanoseconds(sequences * head, head * width)
             times = Times(step, step)
         else:
-            groups, queries = size if part == "attention" else (block.kv_heads, block.queries)
-            sizes = block.sizes(groups, queries, size[0] if part == "mlp" else block.channels, hidden)
-            sublayer = block.attention if part == "attention" else block.mlp
+            sublayer = block.sublayer(part)
+            kept = dict(zip(sublayer.dimensions, size, strict=True))
+            sizes = block.sizes({**block.dimensions, **kept, HIDDEN: hidden})
             weights = sum(rows * columns for rows, columns in (one.shape(sizes) for one in sublayer.linears))
-            scores = cache = 0.0
-            if part == "attention":
-                seen = min(workload.prefill, block.window or workload.prefill)
-                scores = 2.0 * sizes["heads"] * block.head_dim * seen
-                cache = 2.0 * groups * block.head_dim * seen * width
+            seen = min(workload.prefill, block.window or workload.prefill)
+            scores, cache = float(sublayer.mixing(sizes, seen)), float(sublayer.cached(sizes, seen) * width)
             times = Times(
                 peak.nanoseconds(tokens * (weights + scores / 2), weights * width),
                 peak.nanoseconds(sequences * (weights + scores), weights * width + sequences * cache),
@@ -258,13 +255,7 @@ def roofline(anatomy: Anatomy, wanted: Sequence[Shape], workload: Workload, peak
 
 
 def every_state(levels: Sequence[Mapping[str, Sequence[int]]]) -> list[list[BlockState]]:
-    """For each block all combinations of what it can keep; `levels` by "groups", "queries", "channels", "hidden"."""
+    """For each block all combinations of what it can keep; `levels` by dimension."""
     return [
-        [
-            BlockState(attention, queries if attention else 0, mlp, hidden, ())
-            for attention, queries, mlp, hidden in itertools.product(
-                one["groups"], one["queries"], one["channels"], one["hidden"]
-            )
-        ]
-        for one in levels
+        [BlockState(dict(zip(one, kept, strict=True))) for kept in itertools.product(*one.values())] for one in levels
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .anatomy import Anatomy
+from .anatomy import HIDDEN, Anatomy, Block
 from .state import BlockState
 
 
@@ -11,11 +11,11 @@ def kept_blocks(states: Sequence[BlockState]) -> list[int]:
     return [index for index, state in enumerate(states) if not state.removed]
 
 
-def skips(states: Sequence[BlockState]) -> dict[int, list[str]]:
-    """Dropped sublayers by *new* block index, for blocks that keep the other one."""
+def skips(blocks: Sequence[Block], states: Sequence[BlockState]) -> dict[int, list[str]]:
+    """Dropped sublayers by *new* block index, for blocks that keep another one."""
     result = {}
     for new, old in enumerate(kept_blocks(states)):
-        dropped = [name for name, kept in zip(("attention", "mlp"), states[old].kept, strict=True) if not kept]
+        dropped = [sublayer.name for sublayer in blocks[old].sublayers if not states[old].has(sublayer)]
         if dropped:
             result[new] = dropped
     return result
@@ -26,13 +26,12 @@ def widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[int, dict[str
     result = {}
     for new, old in enumerate(kept_blocks(states)):
         block, state = anatomy.blocks[old], states[old]
-        narrowed = dict(zip(("attention", "mlp"), state.narrowed(block), strict=True))
         sizes = state.sizes(block)
-        entry = {}
-        for size, name in anatomy.config_names:
-            kind = "mlp" if size == "channel" else "attention"
-            if size != "hidden" and narrowed[kind] and sizes[size] != block.dense_sizes[size]:
-                entry[name] = sizes[size]
+        entry = {
+            name: sizes[size]
+            for size, name in anatomy.config_names
+            if size != HIDDEN and sizes[size] and sizes[size] != block.dense_sizes[size]
+        }
         if entry:
             result[new] = entry
     return result
@@ -40,7 +39,7 @@ def widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[int, dict[str
 
 def stock_widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[str, int] | None:
     """Configuration entries under which the stock class is the subnet; None where there are none."""
-    if skips(states):
+    if skips(anatomy.blocks, states):
         return None
     kept = kept_blocks(states)
     found = widths(anatomy, states)
@@ -52,4 +51,4 @@ def stock_widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[str, in
         return None
     # Some stock configurations insist that the residual width is a multiple of the number of heads.
     narrower = heads in first or states[0].hidden < anatomy.hidden_size
-    return None if narrower and states[0].hidden % first.get(heads, anatomy.blocks[0].heads) else first
+    return None if narrower and states[0].hidden % first.get(heads, anatomy.blocks[0].dense_sizes["heads"]) else first

@@ -21,6 +21,8 @@ from .state import BlockState, dense_state, settled
 from .treatments import STEPS, zeros_per_row
 
 Known = tuple[BlockState, BlockCosts]
+FIRST_DIMENSIONS = ("groups", "queries", "channels", "hidden")
+"""Those whose places in `Space.key` are fixed."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,9 @@ class Space:
         if memo not in known:
             block = self.anatomy.blocks[index]
             state = self._state(genome, index)
-            costs = block_costs(block, state, self.context, self.additions, self.cached)
+            costs = block_costs(
+                block, state, self.context, self.additions, self.cached, self.anatomy.bytes_per_parameter
+            )
             if self.zeros is not None:
                 costs = costs._replace(zeros=self.zeros.in_block(index, state))
             known[memo] = (state, costs)
@@ -170,8 +174,8 @@ class Space:
         if self.latency is None:
             return costs
         times = self.latency.outside(hidden)
-        for index, (state, _) in enumerate(blocks):
-            times += self.latency.block(index, state)
+        for block, (state, _) in zip(self.anatomy.blocks, blocks, strict=True):
+            times += self.latency.block(block, state)
         request = times.request(self.latency.workload)
         return replace(costs, prefill=times.prefill, decode=times.decode, latency=request)
 
@@ -179,8 +183,7 @@ class Space:
         """Everything whose latency a table for this space must have, dense shapes included."""
         levels = []
         for block in self.anatomy.blocks:
-            full = {"groups": block.kv_heads, "queries": block.queries, "channels": block.channels}
-            kept = {dimension: {size} for dimension, size in (*full.items(), ("hidden", block.hidden))}
+            kept = {dimension: {size} for dimension, size in block.dimensions.items()}
             for number in self._touching[block.index]:
                 gene = self.genes[number]
                 if gene.kind.dimension:
@@ -274,9 +277,14 @@ class Space:
         """Sixteen hexadecimal digits that name the subnet; equal for equal subnets, in every space and process."""
         rows: list[list[object]] = []
         for block, state in zip(self.anatomy.blocks, self.states(genome), strict=True):
-            rows.append([state.attention, state.mlp, [level.to_json() for level in state.sparsity]])
-            if state.hidden < block.hidden or 0 < state.queries < block.queries:
-                rows[-1] += [state.queries, state.hidden]
+            kept = dict(state.kept)
+            groups, queries, channels, hidden = (kept.pop(name, 0) for name in FIRST_DIMENSIONS)
+            rows.append([groups, channels, [level.to_json() for level in state.levels(block)]])
+            if hidden < block.hidden or 0 < queries < block.dimensions.get("queries", 0):
+                rows[-1] += [queries, hidden]
+            # What came later is there where it is not dense, so that it changes no older key.
+            if later := {name: count for name, count in kept.items() if count < block.dimensions[name]}:
+                rows[-1].append(later)
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]
 
 

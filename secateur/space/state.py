@@ -1,9 +1,10 @@
 """What a genome makes of a block."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from .anatomy import Block
-from .treatments import DENSE, Sparsity
+from .anatomy import HIDDEN, Block, Sublayer
+from .treatments import DENSE, Treatment
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,53 +12,81 @@ class BlockState:
     """What a genome makes of one block: the part of it that models, costs and plans read.
 
     Attributes:
-        attention: KV groups kept; 0: the sublayer is dropped.
-        queries: query heads kept in each of them; 0 where attention is dropped.
-        mlp: channels kept; 0: the sublayer is dropped. Both dropped: the block is removed.
-        hidden: residual width, the same in every block.
-        sparsity: one entry for each linear of the block in module order, dense for those dropped.
+        kept: units of each of the block's dimensions; none of a sublayer's: it is dropped, and has none of any other.
+            The residual width is the same in every block.
+        treated: what is done to linears, by their name inside the block; those of which nothing is are not in it.
     """
 
-    attention: int
-    queries: int
-    mlp: int
-    hidden: int
-    sparsity: tuple[Sparsity, ...]
+    kept: Mapping[str, int]
+    treated: Mapping[str, Treatment] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((tuple(sorted(self.kept.items())), frozenset(self.treated.items())))
+
+    @property
+    def hidden(self) -> int:
+        """The residual width."""
+        return self.kept[HIDDEN]
 
     @property
     def removed(self) -> bool:
-        return not self.attention and not self.mlp
+        """Whether nothing is left but the residual stream."""
+        return not any(count for dimension, count in self.kept.items() if dimension != HIDDEN)
 
-    @property
-    def kept(self) -> tuple[int, int]:
-        """Of the attention and of the MLP; 0 is dropped."""
-        return self.attention, self.mlp
+    def has(self, sublayer: Sublayer) -> bool:
+        """Whether a sublayer is kept, however narrow."""
+        return all(self.kept[dimension] for dimension in sublayer.dimensions)
 
-    def sort_key(self) -> tuple[object, ...]:
+    def widths(self, sublayer: Sublayer) -> tuple[int, ...]:
+        """What is kept of each of a sublayer's dimensions."""
+        return tuple(self.kept[dimension] for dimension in sublayer.dimensions)
+
+    def narrowed(self, block: Block, sublayer: Sublayer) -> bool:
+        """Whether a sublayer is kept, but not at full width."""
+        return self.has(sublayer) and any(
+            self.kept[dimension] < block.dimensions[dimension] for dimension in sublayer.dimensions
+        )
+
+    def level(self, linear: str) -> Treatment:
+        """What is done to a linear of the block."""
+        return self.treated.get(linear, DENSE)
+
+    def levels(self, block: Block) -> tuple[Treatment, ...]:
+        """What is done to each linear, in module order."""
+        return tuple(self.level(linear.name) for linear in block.linears)
+
+    def sort_key(self, block: Block) -> tuple[object, ...]:
         """Orders states so that those with the most in common stand together."""
-        sparsity = tuple((s.share, s.of, s.keep) for s in self.sparsity)
-        return (-self.hidden, -self.attention, -self.queries, -self.mlp, sparsity)
+        widths = [-self.kept[dimension] for dimension in block.dimensions if dimension != HIDDEN]
+        return (-self.hidden, *widths, *((level.share, str(level)) for level in self.levels(block)))
 
     def sizes(self, block: Block) -> dict[str, int]:
         """Lengths of the segments along the block's dimensions."""
-        return block.sizes(self.attention, self.queries, self.mlp, self.hidden)
+        return block.sizes(self.kept)
 
-    def narrowed(self, block: Block) -> tuple[bool, bool]:
-        """Whether attention and MLP are kept, but not at full width."""
-        attention = 0 < self.attention * self.queries < block.heads
-        return attention, 0 < self.mlp < block.channels
+    def with_kept(self, **counts: int) -> "BlockState":
+        """The same with other counts of some dimensions."""
+        return replace(self, kept={**self.kept, **counts})
+
+    def with_treated(self, levels: Mapping[str, Treatment]) -> "BlockState":
+        """The same with levels of some linears; dense ones undo what is done to them."""
+        both = {**self.treated, **levels}
+        return replace(self, treated={name: level for name, level in both.items() if level})
+
+    def without(self, sublayer: Sublayer) -> "BlockState":
+        """The same with a sublayer dropped."""
+        return self.with_kept(**dict.fromkeys(sublayer.dimensions, 0))
 
 
 def dense_state(block: Block) -> BlockState:
     """A block of which everything is kept."""
-    return BlockState(block.kv_heads, block.queries, block.channels, block.hidden, (DENSE,) * len(block.linears))
+    return BlockState(block.dimensions)
 
 
 def settled(block: Block, state: BlockState) -> BlockState:
-    """A state in which what is dropped has neither query heads nor treatments."""
-    first = len(block.attention.linears)
-    sparsity = tuple(
-        level if (state.mlp if position >= first else state.attention) else DENSE
-        for position, level in enumerate(state.sparsity)
-    )
-    return replace(state, queries=state.queries if state.attention else 0, sparsity=sparsity)
+    """A state in which what is dropped has no units of any dimension, and no treatments."""
+    for sublayer in block.sublayers:
+        if not state.has(sublayer):
+            dense = {linear.name: DENSE for linear in sublayer.linears}
+            state = state.without(sublayer).with_treated(dense)
+    return state

@@ -2,12 +2,52 @@
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from .errors import SecateurError
 
 STEPS = 200
 """Unstructured sparsity is counted in steps of 1/200, so that one byte says at which step a weight dies."""
+
+
+class Treatment(Protocol):
+    """What is done to the matrix of a linear: a frozen value, equal where the same is done.
+
+    One line in `TREATMENTS` makes plans know it and says what carries it out. Every treatment says what it leaves of a
+    matrix (outputs, inputs), so that costs need no weights.
+
+    Attributes:
+        name: in `TREATMENTS`; `str` is the name, a colon and what only this treatment understands (those of zeros are
+            shares and patterns, without a name).
+        share: that it removes, in [0, 1): levels go from little to much of it.
+        multiple: the inputs of a linear have to be a multiple of it.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def share(self) -> float: ...
+    @property
+    def multiple(self) -> int: ...
+
+    def parameters(self, outputs: int, inputs: int) -> int:
+        """Numbers that are left, zeros among them: stored, and multiplied for each token."""
+
+    def zeros(self, outputs: int, inputs: int) -> int:
+        """Exact number of zeros among them."""
+
+    def bytes(self, outputs: int, inputs: int, width: int) -> int:
+        """What they take, where a number of the model's takes `width` bytes."""
+
+    def to_json(self) -> float | str:
+        """What `treatment` reads."""
+
+    def __bool__(self) -> bool:
+        """Whether anything is done."""
+
+    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +57,10 @@ class Sparsity:
     steps: int = 0
     keep: int = 0
     of: int = 0
+
+    @property
+    def name(self) -> str:
+        return "zeros"
 
     @classmethod
     def parse(cls, value: "float | int | str") -> "Sparsity":
@@ -50,6 +94,19 @@ class Sparsity:
         """Of zero weights, in [0, 1)."""
         return 1 - self.keep / self.of if self.of else self.steps / STEPS
 
+    @property
+    def multiple(self) -> int:
+        """Of what a linear's inputs have to be: whole patterns."""
+        return self.of or 1
+
+    def parameters(self, outputs: int, inputs: int) -> int:
+        """All: zeros are stored."""
+        return outputs * inputs
+
+    def bytes(self, outputs: int, inputs: int, width: int) -> int:
+        """Those of all of them: zeros are stored."""
+        return outputs * inputs * width
+
     def zeros(self, outputs: int, inputs: int) -> int:
         """Exact number of zero weights in a linear: the same number in every output row."""
         if self.of:
@@ -72,3 +129,25 @@ def zeros_per_row(steps: int, inputs: int) -> int:
 
 
 DENSE = Sparsity()
+"""Nothing is done."""
+
+
+class Entry(NamedTuple):
+    """A treatment by name: what reads its text after the name and the colon, and what makes a
+    `fitness.treatments.Treating` of a model, as "module:object"."""
+
+    read: Callable[[str], Treatment]
+    carried_out: str
+
+
+TREATMENTS: dict[str, Entry] = {"zeros": Entry(Sparsity.parse, "secateur.fitness.zeros.treatment:Zeros")}
+
+
+def treatment(value: float | int | str) -> Treatment:
+    """Reads what `to_json` writes: a share or pattern of zeros, or "name:..." of another treatment.
+
+    Raises:
+        SecateurError: it is none of them.
+    """
+    name, _, rest = str(value).partition(":")
+    return TREATMENTS[name].read(rest) if name in TREATMENTS else Sparsity.parse(value)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from secateur.plans.features import ALL, Feature
+from secateur.plans.features import ALL
 from secateur.plans.formats.form import Format
 from secateur.plans.formats.table import FORMATS
 
 BEGIN, END = "<!-- formats: written by make test-consumers -->", "<!-- /formats -->"
-WORDS: dict[Feature, str] = {
+WORDS = {
     "layers": "layers dropped",
     "sublayers": "sublayers dropped",
     "groups": "KV groups",

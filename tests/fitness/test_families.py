@@ -1,7 +1,6 @@
 """Each family on a tiny random model of it, forward for forward."""
 
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,7 @@ def test_unsliced_layer_lists_are_refused_by_transformers() -> None:
     model = model_of("qwen3")
     shape = anatomy_of(model)
     states = [dense_state(block) for block in shape.blocks]
-    states[1] = replace(states[1], attention=0, queries=0, mlp=0)
+    states[1] = states[1].with_kept(groups=0, queries=0, channels=0)
     assert len(smaller_config(model.config, shape, states).layer_types) == 3
 
 
@@ -164,6 +163,6 @@ def test_gpt2_that_counts_its_layers_is_refused() -> None:
 def test_nothing_left_is_no_model() -> None:
     model = model_of("llama")
     shape = anatomy_of(model)
-    states = [replace(dense_state(block), attention=0, queries=0, mlp=0) for block in shape.blocks]
+    states = [dense_state(block).with_kept(groups=0, queries=0, channels=0) for block in shape.blocks]
     with pytest.raises(SecateurError, match="removes every block"):
         smaller_config(model.config, shape, states)

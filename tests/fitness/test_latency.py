@@ -47,7 +47,7 @@ def test_narrower_residual_streams_are_timed_at_their_width(monkeypatch: pytest.
     monkeypatch.setattr(latency, "ROUNDS", (2, 2))
     table = bench.latency_table(space, WORKLOAD, 1, 0.01, 0.0)
     assert {entry.hidden for entry in table.entries} == {32, 24, 20}
-    assert all((state.hidden, state.mlp) == (32, 48) for state in bench.subnet.states)
+    assert all((state.hidden, state.kept["channels"]) == (32, 48) for state in bench.subnet.states)
     for genome in (space.dense, space.smallest):
         costs = space.with_latency(table).costs(genome)
         assert (costs.latency or 0) > 0
@@ -99,10 +99,7 @@ def test_a_clock_that_counts_work_gives_back_the_work(monkeypatch: pytest.Monkey
     for _ in range(20):
         genome = uniform(space, rng)
         # Zeros are multiplied like any number.
-        states = [
-            replace(s, sparsity=dense_state(b).sparsity)
-            for s, b in zip(space.states(genome), shape.blocks, strict=True)
-        ]
+        states = [replace(state, treated={}) for state in space.states(genome)]
         if not any(not state.removed for state in states):
             continue
         measured = time_model(model, shape, Weights(blocks), states, WORKLOAD, 1, 3)

@@ -129,10 +129,10 @@ def test_unit_sums_find_every_weight_of_a_unit() -> None:
     shape = anatomy_of(model_of("llama"))
     block = shape.blocks[0]
     ones = {t.name: torch.ones(t.shape) for sub in block.sublayers for t in sub.parameters()}
-    groups = unit_sums(block, block.attention, ones, "groups")
+    groups = unit_sums(block, block.sublayer("attention"), ones, ("groups",))
     assert groups.tolist() == [(2 * 12 + 2 * 12) * 32 + 2 * 12 * 32] * 2
-    assert unit_sums(block, block.attention, ones, "heads").tolist() == [2 * 12 * 32] * 4
-    assert unit_sums(block, block.mlp, ones, "channels").tolist() == [3 * 32] * 48
+    assert unit_sums(block, block.sublayer("attention"), ones, ("groups", "queries")).tolist() == [2 * 12 * 32] * 4
+    assert unit_sums(block, block.sublayer("mlp"), ones, ("channels",)).tolist() == [3 * 32] * 48
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -143,11 +143,12 @@ def test_an_order_changes_nothing_but_places(family: str, order: str) -> None:
     bench, space = prepared(family, WidthSettings(order))
     assert torch.allclose(through_blocks(bench, space.states(space.dense)), model(IDS).logits[0].float(), atol=1e-5)
     for block, found in zip(bench.anatomy.blocks, bench.orders, strict=True):
-        assert sorted(found.channels.tolist()) == list(range(block.channels))
-        assert sorted(found.groups.tolist()) == list(range(block.kv_heads))
-        assert [sorted(row) for row in found.queries.tolist()] == [list(range(block.queries))] * block.kv_heads
+        for dimension in ("groups", "channels"):
+            assert sorted(found[dimension].tolist()) == list(range(block.dimensions[dimension]))
+        rows = [list(range(block.dimensions["queries"]))] * block.dimensions["groups"]
+        assert [sorted(row) for row in found["queries"].tolist()] == rows
         if order == "wanda-sp":
-            last = block.mlp.linears[-1]
+            last = block.sublayer("mlp").linears[-1]
             hidden = [bench.blocks.embed(row[None]) for row in bench.calibration.ids]
             for before in range(block.index):
                 hidden = [bench.blocks.run(before, states) for states in hidden]

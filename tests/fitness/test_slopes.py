@@ -78,7 +78,7 @@ def test_first_order_is_the_derivative_of_the_scored_loss(family: str, score: st
                     subnet.apply(before)
                     for index, block in enumerate(space.anatomy.blocks):
                         for position, linear in enumerate(block.linears):
-                            if before[index].sparsity[position] == after[index].sparsity[position]:
+                            if before[index].level(linear.name) == after[index].level(linear.name):
                                 continue
                             module: nn.Module = bench.blocks.modules[index].get_submodule(linear.name)
                             old = bench.weights.linear(index, position, before[index])

@@ -19,8 +19,8 @@ from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.subnets.subnet import Subnet
 from secateur.fitness.subnets.weights import Weights
 from secateur.fitness.text import Sequences, thinned
-from secateur.fitness.zeros.level_store import LevelStore
-from secateur.fitness.zeros.preparation import prepare
+from secateur.fitness.treatments import Ground
+from secateur.fitness.zeros.treatment import Zeros
 from secateur.operators.sampling import uniform
 from secateur.space.errors import DeviceError, SecateurError
 from secateur.space.evaluation import Evaluation
@@ -39,11 +39,10 @@ TEXT = Sequences(
 
 def make(folder: Path, scores: tuple[str, ...] = ("kl",), model: Any = MODEL) -> SubnetEvaluator:
     blocks = Blocks(model, SHAPE)
-    prepare(blocks, "magnitude", LEVELS, range(4), None, folder / "levels")
-    store = LevelStore(folder / "levels", "magnitude", SHAPE, blocks.modules)
-    return SubnetEvaluator(
-        SPACE, Subnet(blocks, Weights(blocks, store)), Teacher(blocks, TEXT, model_digest(model)), scores
-    )
+    zeros = Zeros(Ground(blocks, str(folder), TEXT, "magnitude"))
+    zeros.prepare(dict.fromkeys(range(4), LEVELS), lambda _done, _total: None)
+    weights = Weights(blocks, {"zeros": zeros})
+    return SubnetEvaluator(SPACE, Subnet(blocks, weights), Teacher(blocks, TEXT, model_digest(model)), scores)
 
 
 @pytest.fixture(scope="module")
@@ -290,8 +289,9 @@ def test_a_store_that_fails_half_way_leaves_the_block_as_it_was(
     evaluate: SubnetEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     genome = SPACE.from_json({"sparsity@1.attention": 0.5, "sparsity@1.mlp": 0.75, "mlp@2": 0})
-    store = evaluate.subnet.weights.store
-    assert store is not None
+    zeros = evaluate.subnet.weights.treatings["zeros"]
+    assert isinstance(zeros, Zeros)
+    store = zeros.store
     passed, calls = store.weight, iter(range(100))
 
     def failing(*arguments: Any) -> torch.Tensor:

@@ -141,7 +141,7 @@ def test_what_was_assembled_before_changes_nothing(repair: str) -> None:
     repairs = Repairs(bench.width_folder, repair)
     for genome in genomes(space):
         for index, state in enumerate(space.states(genome)):
-            fresh = Weights(bench.blocks, bench.store, repairs, bench.basis).block(index, state)
+            fresh = Weights(bench.blocks, bench.treatings, repairs, bench.basis).block(index, state)
             kept = bench.weights.block(index, state)
             assert fresh.keys() == kept.keys()
             assert all(torch.equal(fresh[name], kept[name]) for name in fresh), space.to_json(genome)
@@ -154,24 +154,25 @@ def masked_by_hand(bench: Bench, states: Any) -> torch.Tensor:
         if state.removed:
             del blocks[block.index]
             continue
-        for sublayer, kept in zip(block.sublayers, state.kept, strict=True):
+        for sublayer in block.sublayers:
             last = sublayer.linears[-1]
             module: Any = blocks[block.index].get_submodule(last.name)
             weight = module.weight.data.T if last.transposed else module.weight.data
-            if sublayer.kind == "attention":
-                heads = weight.reshape(len(weight), block.kv_heads, block.queries, block.head_dim)
-                heads[:, state.attention :] = 0
-                heads[:, :, state.queries :] = 0
+            if sublayer.name == "attention":
+                counts = block.dimensions["groups"], block.dimensions["queries"], block.segments["query"].unit
+                heads = weight.reshape(len(weight), *counts)
+                heads[:, state.kept["groups"] :] = 0
+                heads[:, :, state.kept["queries"] :] = 0
                 weight.copy_(heads.reshape(weight.shape))
             else:
-                weight[:, state.mlp :] = 0
-            if not kept and bench.anatomy.causal:
+                weight[:, state.kept["channels"] :] = 0
+            if not state.has(sublayer) and bench.anatomy.causal:
                 module.bias = None if module.bias is None else torch.nn.Parameter(torch.zeros_like(module.bias))
     if not bench.anatomy.causal:
         for module, state in zip(blocks, [one for one in states if not one.removed], strict=True):
-            if not state.attention:
+            if not state.kept["groups"]:
                 module.attention.forward = lambda hidden, *args, **kwargs: (hidden, None)
-            if not state.mlp:
+            if not state.kept["channels"]:
                 module.output.forward = lambda hidden, residual: residual
     if getattr(twin.config, "layer_types", None):
         kinds = zip(twin.config.layer_types, states, strict=True)
@@ -206,7 +207,11 @@ def check_costs(space: Space, genome: Genome, smaller: Any) -> None:
             smaller(IDS, use_cache=False)
         # The counter sees whole matrices, masked or not: a window shorter than the context is ours to subtract.
         beyond = sum(
-            2 * state.attention * state.queries * block.head_dim * (CONTEXT - min(CONTEXT, block.window or CONTEXT))
+            2
+            * state.kept["groups"]
+            * state.kept["queries"]
+            * block.segments["query"].unit
+            * (CONTEXT - min(CONTEXT, block.window or CONTEXT))
             for block, state in zip(anatomy.blocks, states, strict=True)
         )
         assert counter.get_total_flops() / 2 / CONTEXT == costs.macs + beyond + rotary_macs(smaller)
@@ -216,7 +221,7 @@ def check_costs(space: Space, genome: Genome, smaller: Any) -> None:
     cache = DynamicCache()
     smaller(IDS, past_key_values=cache, use_cache=True)
     # Without a configuration it holds everything; of windowed layers what lies before the window is not needed.
-    kept = [block for block, state in zip(anatomy.blocks, states, strict=True) if state.attention]
+    kept = [block for block, state in zip(anatomy.blocks, states, strict=True) if state.kept["groups"]]
     layers = [layer for layer in cache.layers if getattr(layer, "keys", None) is not None]
     sizes = [
         (layer.keys.nbytes + layer.values.nbytes) // CONTEXT * min(CONTEXT, block.window or CONTEXT)
@@ -263,7 +268,7 @@ def test_equal_widths_everywhere_are_a_stock_model(family: str, tmp_path: Path) 
     loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     assert type(loaded) is type(bench.model)
     config: Any = loaded.config
-    assert (config.num_attention_heads, config.head_dim) == (2, bench.anatomy.blocks[0].head_dim)
+    assert (config.num_attention_heads, config.head_dim) == (2, bench.anatomy.blocks[0].segments["query"].unit)
     assert close(loaded(IDS).logits[0], through_blocks(bench, states))
 
 
@@ -344,7 +349,7 @@ def test_a_rotated_stream_of_full_width_computes_the_same(family: str, tied: boo
             module.get_parameter(f"{last.name}.weight").data = span @ module.get_parameter(f"{last.name}.weight").data
     expected = through_blocks(bench, space.states(space.dense))
     shares = torch.ones_like(basis.shares)
-    exact = Weights(bench.blocks, bench.store, None, Basis(basis.rotation, None, shares))
+    exact = Weights(bench.blocks, bench.treatings, None, Basis(basis.rotation, None, shares))
     with Subnet(bench.blocks, exact) as subnet:
         subnet.apply(space.states(space.from_json({"hidden@model": rank})))
         hidden = bench.blocks.embed(IDS)

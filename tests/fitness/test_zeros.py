@@ -10,6 +10,7 @@ import torch
 from secateur.fitness.bench import Bench
 from secateur.fitness.subnets.materialise import materialised
 from secateur.fitness.widths.preparation import WidthSettings
+from secateur.fitness.zeros.treatment import Zeros
 from secateur.operators.sampling import uniform
 from secateur.space.space import Space
 from secateur.space.treatments import Sparsity
@@ -75,12 +76,13 @@ def test_ratios_are_of_all_places_for_weights() -> None:
 def test_pruners_that_update_weights_bring_no_zero_back() -> None:
     for pruner in ("sparsegpt", "admm"):
         bench, space = prepared("llama", WidthSettings("magnitude", None), pruner, zeroed=0.6)
-        assert bench.store is not None
+        zeros = bench.treatings["zeros"]
+        assert isinstance(zeros, Zeros)
         for gene in space.genes:
             for level in gene.levels if gene.kind.name == "sparsity" else ():
                 for block, linear in gene.members:
                     assert isinstance(level, Sparsity)
-                    dense, pruned = bench.store.dense(block, linear), bench.store.weight(block, linear, level)
+                    dense, pruned = zeros.store.dense(block, linear), zeros.store.weight(block, linear, level)
                     if float((dense == 0).float().mean()) >= level.share:
                         assert bool((pruned[dense == 0] == 0).all())
                         assert level.of or torch.equal(pruned, dense)

@@ -162,8 +162,8 @@ def test_a_uniform_width_is_the_widest_that_fits(ratio: str) -> None:
     genome = uniform_width(space)
     assert space.feasible(genome)
     states = space.states(genome)
-    assert len({(state.attention, state.mlp) for state in states}) == 1
-    assert all(state.attention and state.mlp for state in states)
+    assert len({(state.kept["groups"], state.kept["channels"]) for state in states}) == 1
+    assert all(state.kept["groups"] and state.kept["channels"] for state in states)
     wider = Genome(tuple(max(0, level - 1) for level in genome.levels))
     assert not space.feasible(wider)
 
@@ -180,15 +180,15 @@ def test_flap_removes_the_lowest_scores_of_all(seed: int, ratio: float) -> None:
     assert space.feasible(genome)
     kept: list[float] = []
     for state, (groups, channels) in zip(space.states(genome), scores, strict=True):
-        assert state.attention
-        assert state.mlp
+        assert state.kept["groups"]
+        assert state.kept["channels"]
         # Of each sublayer the best stay; rounding up to a level of four channels keeps at most three more.
-        kept += sorted(groups, reverse=True)[: state.attention][:-1]
-        kept += sorted(channels, reverse=True)[: state.mlp][:-4]
+        kept += sorted(groups, reverse=True)[: state.kept["groups"]][:-1]
+        kept += sorted(channels, reverse=True)[: state.kept["channels"]][:-4]
     gone = [
         score
         for state, (groups, channels) in zip(space.states(genome), scores, strict=True)
-        for part, count in ((groups, state.attention), (channels, state.mlp))
+        for part, count in ((groups, state.kept["groups"]), (channels, state.kept["channels"]))
         for score in sorted(part, reverse=True)[count:]
     ]
     assert not kept or not gone or min(kept) >= max(gone)

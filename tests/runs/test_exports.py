@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,16 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secateur.plans.features import ALL, Feature, Subject, features
+from secateur.plans.features import ALL, OTHERS, Subject, features
 from secateur.plans.formats.table import FORMATS, files, refusal
 from secateur.plans.reading import read_states
 from secateur.space.anatomy import Anatomy
 from secateur.space.errors import SecateurError
 from secateur.space.state import BlockState, dense_state
-from secateur.space.treatments import Sparsity
+from secateur.space.treatments import Sparsity, Treatment
 from tests.consumers.environment import ROOT
 from tests.consumers.table import BEGIN, END, expressed
+from tests.genes import state_of, without
 from tests.plans import plan_source, write_files
 from tests.tiny import anatomy_for
 
@@ -44,14 +44,14 @@ def dense(anatomy: Anatomy = ANATOMY) -> list[BlockState]:
     return [dense_state(block) for block in anatomy.blocks]
 
 
-def changed(index: int, **values: Any) -> Subject:
+def changed(index: int, state: BlockState) -> Subject:
     states = dense()
-    states[index] = replace(states[index], **values)
+    states[index] = state
     return source(states)
 
 
 @st.composite
-def sources(draw: st.DrawFn, carries: frozenset[Feature]) -> Subject:
+def sources(draw: st.DrawFn, carries: frozenset[str]) -> Subject:
     """Plans that ask for nothing but what a format carries."""
     states = []
     keep = draw(st.integers(0, len(ANATOMY.blocks) - 1))
@@ -59,13 +59,13 @@ def sources(draw: st.DrawFn, carries: frozenset[Feature]) -> Subject:
     if "hidden" in carries:
         hidden = draw(st.sampled_from([BLOCK.hidden, BLOCK.hidden // 2]))
     for block in ANATOMY.blocks:
-        attention, queries, mlp = block.kv_heads, block.queries, block.channels
+        attention, queries, mlp = block.dimensions["groups"], block.dimensions["queries"], block.dimensions["channels"]
         if "groups" in carries:
-            attention = draw(st.integers(1, block.kv_heads))
+            attention = draw(st.integers(1, block.dimensions["groups"]))
         if "queries" in carries:
-            queries = draw(st.integers(1, block.queries))
+            queries = draw(st.integers(1, block.dimensions["queries"]))
         if "channels" in carries:
-            mlp = draw(st.integers(1, block.channels))
+            mlp = draw(st.integers(1, block.dimensions["channels"]))
         if block.index != keep and "layers" in carries and draw(st.booleans()):
             attention = mlp = 0
         elif "sublayers" in carries:
@@ -76,9 +76,8 @@ def sources(draw: st.DrawFn, carries: frozenset[Feature]) -> Subject:
             levels += [Sparsity(steps) for steps in (1, 73, 100, 199)]
         if "patterns" in carries:
             levels += [Sparsity(keep=2, of=4), Sparsity(keep=1, of=4)]
-        kept = [attention] * len(block.attention.linears) + [mlp] * len(block.mlp.linears)
-        sparsity = tuple(draw(st.sampled_from(levels)) if left else Sparsity() for left in kept)
-        states.append(BlockState(attention, queries if attention else 0, mlp, hidden, sparsity))
+        zeros = [draw(st.sampled_from(levels)) for _ in block.linears]
+        states.append(state_of(block, zeros, groups=attention, queries=queries, channels=mlp, hidden=hidden))
     return source(states)
 
 
@@ -110,20 +109,20 @@ def test_what_a_format_cannot_express_is_refused_with_the_place(name: str) -> No
     form = FORMATS[name]
     half = (Sparsity(100), *(Sparsity(),) * (len(BLOCK.linears) - 1))
     pattern = (Sparsity(keep=2, of=4), *half[1:])
-    asked: dict[Feature, tuple[Subject, str]] = {
-        "layers": (changed(2, attention=0, queries=0, mlp=0), "layer 2 is dropped whole"),
-        "sublayers": (changed(3, attention=0, queries=0), "layer 3 keeps its MLP alone"),
-        "groups": (changed(1, attention=1), "layer 1 keeps 1 of 2 KV groups"),
-        "queries": (changed(1, queries=1), "layer 1 keeps 1 of 2 query heads in each KV group"),
-        "channels": (changed(4, mlp=40), "layer 4 keeps 40 of 48 MLP channels"),
+    asked: dict[str, tuple[Subject, str]] = {
+        "layers": (changed(2, without(BLOCK, "attention", "mlp")), "layer 2 is dropped whole"),
+        "sublayers": (changed(3, without(BLOCK, "attention")), "layer 3 keeps its MLP alone"),
+        "groups": (changed(1, state_of(BLOCK, groups=1)), "layer 1 keeps 1 of 2 KV groups"),
+        "queries": (changed(1, state_of(BLOCK, queries=1)), "layer 1 keeps 1 of 2 query heads in each KV group"),
+        "channels": (changed(4, state_of(BLOCK, channels=40)), "layer 4 keeps 40 of 48 MLP channels"),
         "hidden": (
-            source([replace(state, hidden=24) for state in dense()]),
+            source([state.with_kept(hidden=24) for state in dense()]),
             "the residual stream keeps 24 of 32 channels",
         ),
-        "shares": (changed(0, sparsity=half), "layer 0 has 50.0% zeros in self_attn.q_proj"),
-        "patterns": (changed(0, sparsity=pattern), "layer 0 has 2:4 zeros in self_attn.q_proj"),
+        "shares": (changed(0, state_of(BLOCK, half)), "layer 0 has 50.0% zeros in self_attn.q_proj"),
+        "patterns": (changed(0, state_of(BLOCK, pattern)), "layer 0 has 2:4 zeros in self_attn.q_proj"),
     }
-    assert asked.keys() == ALL
+    assert asked.keys() == ALL - {OTHERS}
     for feature, (plan, where) in asked.items():
         assert set(features(ANATOMY, plan.states)) == {feature}
         if feature in form.carries:
@@ -137,20 +136,20 @@ def test_what_a_format_cannot_express_is_refused_with_the_place(name: str) -> No
 
 def test_what_tools_get_wrong_without_a_word_is_refused() -> None:
     """Traps of the tools themselves, each with its reason."""
-    flat = source([replace(state, sparsity=(Sparsity(100),) * 7) for state in dense()])
+    flat = sparse([Sparsity(100)] * 7)
     command = str(files(FORMATS["alphapruning"], flat)["command.txt"])
     assert "--prune_method wanda --sparsity_ratio 0.5 " in command, "its map would divide by nothing"
-    assert "without a word" in (refusal(FORMATS["torch-pruning"], changed(1, queries=1)) or "")
+    assert "without a word" in (refusal(FORMATS["torch-pruning"], changed(1, state_of(BLOCK, queries=1))) or "")
     assert "no layer is dropped" in (refusal(FORMATS["llama-quantize"], source(dense())) or "")
-    assert "several to a group" in (refusal(FORMATS["darwinlm"], changed(1, attention=1)) or "")
-    first = changed(0, attention=0, queries=0)
+    assert "several to a group" in (refusal(FORMATS["darwinlm"], changed(1, state_of(BLOCK, groups=1))) or "")
+    first = changed(0, without(BLOCK, "attention"))
     assert "head size off the first layer" in (refusal(FORMATS["gguf"], first) or "")
     assert "caches read their length off the first layer" in (refusal(FORMATS["hf"], first) or "")
     qwen = anatomy_for("qwen3", num_hidden_layers=4)
     plan = plan_source(qwen, dense(qwen))
     assert "qwen3" in (refusal(FORMATS["mergekit"], plan) or "")
     assert "whose head is its embedding" in (refusal(FORMATS["gguf"], plan) or "")
-    narrow = plan_source(qwen, [replace(state, queries=1) for state in dense(qwen)])
+    narrow = plan_source(qwen, [state.with_kept(queries=1) for state in dense(qwen)])
     assert "norms of their own" in (refusal(FORMATS["torch-pruning"], narrow) or "")
     gpt = anatomy_for("gpt2")
     plan = plan_source(gpt, dense(gpt))
@@ -159,7 +158,7 @@ def test_what_tools_get_wrong_without_a_word_is_refused() -> None:
     assert "laid out differently" in (refusal(FORMATS["darwinlm"], plan) or "")
     assert "Conv1D" in (refusal(FORMATS["torch-prune"], plan) or "")
     phi = anatomy_for("phi3")
-    plan = plan_source(phi, [replace(state, sparsity=(Sparsity(100), *state.sparsity[1:])) for state in dense(phi)])
+    plan = plan_source(phi, [state_of(block, [Sparsity(100)]) for block in phi.blocks])
     for name in ("llm-compressor", "alphapruning"):
         assert "another order" in (refusal(FORMATS[name], plan) or "")
     assert refusal(FORMATS["torchao"], plan) is None, "it goes by names"
@@ -169,7 +168,7 @@ def test_what_tools_get_wrong_without_a_word_is_refused() -> None:
         assert "32 / 4 wide, and here it is 12" in (refusal(FORMATS[name], plan) or "")
     assert "folders and names of a hub" in (refusal(FORMATS["mergekit"], plan) or "")
     assert refusal(FORMATS["hf"], plan) is None, "what is kept whole is known"
-    plan = plan_source(wide, [replace(state, mlp=24) for state in dense(wide)], "package:m")
+    plan = plan_source(wide, [state.with_kept(channels=24) for state in dense(wide)], "package:m")
     assert "not what" in (refusal(FORMATS["hf"], plan) or ""), "another tool's file does not say which channels"
 
 
@@ -184,7 +183,7 @@ def test_torch_prunings_roundings_give_what_was_meant(heads: int, groups: int) -
     }
     shape = anatomy_for(num_hidden_layers=4, intermediate_size=1536, **sizes)
     for queries, channels in itertools.product(range(2, heads // groups + 1), (1, 511, 512, 1024, 1535)):
-        plan = plan_source(shape, [replace(state, queries=queries, mlp=channels) for state in dense(shape)])
+        plan = plan_source(shape, [state.with_kept(queries=queries, channels=channels) for state in dense(shape)])
         ratios = json.loads(files(FORMATS["torch-pruning"], plan)["ratios.json"])
         for ratio in ratios["pruning_ratio_dict"].values():
             assert int(1536 * (1 - ratio)) == channels
@@ -195,13 +194,13 @@ def test_torch_prunings_roundings_give_what_was_meant(heads: int, groups: int) -
 def mixed() -> Subject:
     levels = [Sparsity(60 + 2 * index) for index in range(7)]
     states = sparse(levels).states
-    odd = replace(states[2], sparsity=(*levels[:5], Sparsity(keep=1, of=4), Sparsity()))
+    odd = state_of(ANATOMY.blocks[2], [*levels[:5], Sparsity(keep=1, of=4), Sparsity()])
     return source([*states[:2], odd, *states[3:]])
 
 
 def sparse(levels: list[Sparsity]) -> Subject:
     """The same levels of the linears in every block."""
-    return source([replace(state, sparsity=tuple(levels)) for state in dense()])
+    return source([state_of(block, levels) for block in ANATOMY.blocks])
 
 
 def test_llm_compressor_gets_names_in_module_order_and_a_stage_for_each_structure() -> None:
@@ -258,7 +257,7 @@ def test_evopress_levels_count_whole_weights_around_the_overall_sparsity() -> No
 def test_mergekit_ranges_are_half_open_and_in_runs() -> None:
     states = dense()
     for index in (1, 4):
-        states[index] = BlockState(0, 0, 0, 32, (Sparsity(),) * 7)
+        states[index] = without(BLOCK, "attention", "mlp")
     recipe = yaml.safe_load(files(FORMATS["mergekit"], source(states))["mergekit.yaml"])
     ranges = [part["sources"][0]["layer_range"] for part in recipe["slices"]]
     assert ranges == [[0, 1], [2, 4]]
@@ -349,9 +348,18 @@ def test_lines_may_come_in_any_order(tmp_path: Path) -> None:
     (tmp_path / "metadata.json").write_text('{"sparsity": 0.5, "weights_diff": 153.6}')
     (tmp_path / "levels.txt").write_text("model.layers.3.mlp.up_proj:  -1\nmodel.layers.1.self_attn.q_proj: 2")
     states = read_states(tmp_path / "levels.txt", ANATOMY)
-    assert states[3].sparsity[5] == Sparsity(80)
-    assert states[1].sparsity[0] == Sparsity(160)
+    assert states[3].level("mlp.up_proj") == Sparsity(80)
+    assert states[1].level("self_attn.q_proj") == Sparsity(160)
     assert states[0] == dense()[0]
+
+
+def levels_of(state: BlockState) -> tuple[Treatment, ...]:
+    return state.levels(BLOCK)
+
+
+def pair_of(state: BlockState) -> tuple[int, int]:
+    """KV groups and channels."""
+    return state.kept["groups"], state.kept["channels"]
 
 
 def test_llm_compressor_recipes_by_class_regex_and_default(tmp_path: Path) -> None:
@@ -363,16 +371,16 @@ def test_llm_compressor_recipes_by_class_regex_and_default(tmp_path: Path) -> No
         return read_states(path, ANATOMY)
 
     by_layer = read(sparsity=[0.1, 0.2, 0.3, 0.4, 0.5], targets=["LlamaDecoderLayer"], ignore=["re:.*lm_head"])
-    assert [state.sparsity[0].share for state in by_layer] == [0.1, 0.2, 0.3, 0.4, 0.5]
-    assert all(len(set(state.sparsity)) == 1 for state in by_layer)
+    assert [levels[0].share for levels in map(levels_of, by_layer)] == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert all(len(set(levels_of(state))) == 1 for state in by_layer)
     downs = read(sparsity=[0.1, 0.2], targets=["model.layers.4.mlp.down_proj", "model.layers.1.mlp.down_proj"])
-    assert (downs[1].sparsity[6].share, downs[4].sparsity[6].share) == (0.1, 0.2)
+    assert (levels_of(downs[1])[6].share, levels_of(downs[4])[6].share) == (0.1, 0.2)
     every = read(sparsity=0.5, targets="Linear", ignore=["lm_head", r"re:.*\.0\."])
-    assert not any(every[0].sparsity)
-    assert all(level.share == 0.5 for state in every[1:] for level in state.sparsity)
+    assert not every[0].treated
+    assert all(level.share == 0.5 for state in every[1:] for level in levels_of(state))
     pattern = read(sparsity=0.5, mask_structure="2:4", targets=[r"re:.*layers\.[12]\.mlp"])
-    assert str(pattern[1].sparsity[4]) == "2:4"
-    assert not any(pattern[0].sparsity)
+    assert str(levels_of(pattern[1])[4]) == "2:4"
+    assert not pattern[0].treated
 
 
 def test_mergekit_recipes_with_scales_drop_sublayers(tmp_path: Path) -> None:
@@ -383,7 +391,7 @@ def test_mergekit_recipes_with_scales_drop_sublayers(tmp_path: Path) -> None:
         {"sources": [{"model": "m", "layer_range": [4, 5]}]},
     ]
     (tmp_path / "m.yml").write_text(yaml.safe_dump({"merge_method": "passthrough", "slices": slices}))
-    kept = [state.kept for state in read_states(tmp_path / "m.yml", ANATOMY)]
+    kept = [pair_of(state) for state in read_states(tmp_path / "m.yml", ANATOMY)]
     assert kept == [(2, 48), (2, 48), (0, 48), (0, 0), (2, 48)]
 
 
@@ -391,7 +399,7 @@ def test_block_configs_and_per_layer_configs(tmp_path: Path) -> None:
     whole: dict[str, object] = {"attention": {"n_heads_in_group": 2}, "ffn": {"intermediate_size": 48}}
     entries = [whole] * 3 + [{"attention": {"no_op": True}, "ffn": {"intermediate_size": 0}}, whole]
     (tmp_path / "b.json").write_text(json.dumps({"block_configs": entries}))
-    kept = [state.kept for state in read_states(tmp_path / "b.json", ANATOMY)]
+    kept = [pair_of(state) for state in read_states(tmp_path / "b.json", ANATOMY)]
     assert kept == [(2, 48)] * 3 + [(0, 0), (2, 48)]
     for fewer in ({"num_key_value_heads": 1}, {"n_heads_in_group": 4}):
         (tmp_path / "b.json").write_text(json.dumps({"block_configs": [{"attention": fewer, "ffn": {}}] * 5}))
@@ -412,7 +420,7 @@ def test_block_configs_and_per_layer_configs(tmp_path: Path) -> None:
     }
     (tmp_path / "c.json").write_text(json.dumps(config))
     states = read_states(tmp_path / "c.json", ANATOMY)
-    kept_units = [(state.attention, state.queries, state.mlp) for state in states]
+    kept_units = [(state.kept["groups"], state.kept["queries"], state.kept["channels"]) for state in states]
     assert kept_units == [(2, 2, 48), (2, 2, 32), (2, 1, 48), (0, 0, 48), (1, 2, 48)]
 
 

@@ -1,7 +1,6 @@
 """GGUF files of subnets: their header and shapes, and where llama.cpp is installed its logits against torch."""
 
 import ctypes
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,10 @@ from tests.tiny import model_of
 def subnet(anatomy: Anatomy) -> list[BlockState]:
     """Narrower attention, no attention, no MLP, and one block gone."""
     states = [dense_state(block) for block in anatomy.blocks]
-    states[0] = replace(states[0], mlp=24)
-    states[1] = replace(states[1], attention=0, queries=0)
-    states[2] = replace(states[2], attention=1, mlp=0)
-    states[3] = replace(states[3], attention=0, queries=0, mlp=0)
+    states[0] = states[0].with_kept(channels=24)
+    states[1] = states[1].with_kept(groups=0, queries=0)
+    states[2] = states[2].with_kept(groups=1, channels=0)
+    states[3] = states[3].with_kept(groups=0, queries=0, channels=0)
     return states
 
 
@@ -64,7 +63,7 @@ def written(kind: str, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     weights = Weights(Blocks(model, anatomy))
     states = subnet(anatomy)
     if family == "qwen3":
-        states[1] = replace(states[1], attention=1, queries=1)
+        states[1] = states[1].with_kept(groups=1, queries=1)
     write_gguf(model, anatomy, states, weights, folder / "small.gguf")
     return model, anatomy, states, weights, folder / "small.gguf"
 
@@ -73,14 +72,14 @@ def written(kind: str, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
 def test_sizes_are_written_layer_by_layer(family: str, tmp_path: Path) -> None:
     _, anatomy, _, _, path = written(family, tmp_path)
     reader = gguf.GGUFReader(path)
-    queries, full = anatomy.blocks[0].queries, anatomy.blocks[0].heads
+    queries, full = anatomy.blocks[0].dimensions["queries"], anatomy.blocks[0].dense_sizes["heads"]
     assert reader.get_field("deci.block_count").contents() == 4
     assert reader.get_field("deci.attention.head_count_kv").contents() == [2, 0, 1, 2]
     assert reader.get_field("deci.attention.head_count").contents() == [full, 0, queries, full]
     assert reader.get_field("deci.feed_forward_length").contents() == [24, 48, PLACEHOLDER, 48]
     shapes = {tensor.name: tuple(tensor.shape.tolist()) for tensor in reader.tensors}
     assert shapes["blk.0.ffn_down.weight"] == (24, 64)
-    assert shapes["blk.2.attn_output.weight"] == (queries * anatomy.blocks[0].head_dim, 64)
+    assert shapes["blk.2.attn_output.weight"] == (queries * anatomy.blocks[0].segments["query"].unit, 64)
     assert "blk.1.attn_q.weight" not in shapes
     assert "rope_freqs.weight" not in shapes
 
@@ -94,7 +93,7 @@ def test_query_and_key_norms_are_written_as_openelm(tmp_path: Path) -> None:
     fused = torch.from_numpy(tensors["blk.0.attn_qkv.weight"].data.copy())
     first = model.model.layers[0].self_attn
     assert torch.equal(fused, torch.cat([first.q_proj.weight, first.k_proj.weight, first.v_proj.weight]))
-    assert tuple(tensors["blk.1.attn_qkv.weight"].shape.tolist()) == (64, 3 * anatomy.blocks[0].head_dim)
+    assert tuple(tensors["blk.1.attn_qkv.weight"].shape.tolist()) == (64, 3 * anatomy.blocks[0].segments["query"].unit)
     assert "output.weight" not in tensors
 
 
@@ -166,7 +165,7 @@ def test_what_llama_cpp_cannot_load_is_refused(tmp_path: Path) -> None:
     anatomy = anatomy_of(model)
     weights = Weights(Blocks(model, anatomy))
     states = [dense_state(block) for block in anatomy.blocks]
-    headless = [replace(states[0], attention=0, queries=0), *states[1:]]
+    headless = [states[0].with_kept(groups=0, queries=0), *states[1:]]
     with pytest.raises(SecateurError, match="first layer"):
         write_gguf(model, anatomy, headless, weights, tmp_path / "x.gguf")
     for family, changes, message in (
@@ -182,7 +181,7 @@ def test_what_llama_cpp_cannot_load_is_refused(tmp_path: Path) -> None:
     qwen = model_of("qwen3")
     with pytest.raises(SecateurError, match="layer 2 keeps its MLP alone"):
         parts = [dense_state(block) for block in anatomy_of(qwen).blocks]
-        parts[2] = replace(parts[2], attention=0, queries=0)
+        parts[2] = parts[2].with_kept(groups=0, queries=0)
         write_gguf(qwen, anatomy_of(qwen), parts, weights, tmp_path / "x.gguf")
     assert not list(tmp_path.iterdir())
 

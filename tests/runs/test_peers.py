@@ -11,7 +11,9 @@ from tests.tiny import anatomy_for
 
 
 def kept(path: Path) -> list[tuple[int, int]]:
-    return [state.kept for state in read_states(path, anatomy_for(num_hidden_layers=4))]
+    return [
+        (state.kept["groups"], state.kept["channels"]) for state in read_states(path, anatomy_for(num_hidden_layers=4))
+    ]
 
 
 def test_evopress_drop_lists(tmp_path: Path) -> None:

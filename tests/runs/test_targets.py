@@ -81,10 +81,10 @@ def test_every_genome_can_be_carried_out(target: str, model: Path) -> None:
         states = space.states(genome)
         reason = refusal(target_of(target).form, Subject(shape, states, config, str(model)))
         assert reason is None or reason.startswith(NOTHING), space.to_json(genome)
-        widths = {state.mlp for state in states if state.mlp}
+        widths = {state.kept["channels"] for state in states if state.kept["channels"]}
         assert all(width % target_of(target).multiple == 0 for width in widths)
         if target_of(target).uniform:
-            assert len({(s.attention, s.queries, s.mlp) for s in states if not s.removed}) <= 1
+            assert len({tuple(s.kept.values()) for s in states if not s.removed}) <= 1
 
 
 def levels(space: Space) -> dict[str, tuple[Any, ...]]:
@@ -168,9 +168,9 @@ def test_one_width_for_all_layers(model: Path) -> None:
     space = build_space(recipe(model, genes, keep_first_attention=False))
     assert [gene.key for gene in space.genes] == ["mlp@model", *(f"block@{index}" for index in range(5))]
     half = space.dense.with_level(0, 1)
-    assert {state.mlp for state in space.states(half)} == {80}
+    assert {state.kept["channels"] for state in space.states(half)} == {80}
     without_first = space.canonical(half.with_level(1, 1))
-    assert [state.mlp for state in space.states(without_first)] == [0, 80, 80, 80, 80]
+    assert [state.kept["channels"] for state in space.states(without_first)] == [0, 80, 80, 80, 80]
     refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"kind": "mlp", "per": "model"}, "give 'levels'"),
         ({"kind": "mlp", "per": "model", "levels": [0]}, "narrows them"),

@@ -57,12 +57,14 @@ def test_latency_is_the_sum_of_what_is_kept(family: str) -> None:
         states = space.states(genome)
         prefill = entries["base", 0, (), states[0].hidden].prefill
         for kind, state in zip(known.kinds, states, strict=True):
-            if state.attention or state.mlp:
+            if state.kept["groups"] or state.kept["channels"]:
                 prefill += entries["block", kind, (), state.hidden].prefill
-            if state.attention:
-                prefill += entries["attention", kind, (state.attention, state.queries), state.hidden].prefill
-            if state.mlp:
-                prefill += entries["mlp", kind, (state.mlp,), state.hidden].prefill
+            if state.kept["groups"]:
+                prefill += entries[
+                    "attention", kind, (state.kept["groups"], state.kept["queries"]), state.hidden
+                ].prefill
+            if state.kept["channels"]:
+                prefill += entries["mlp", kind, (state.kept["channels"],), state.hidden].prefill
         costs = space.costs(genome)
         assert costs.prefill == prefill
         assert costs.latency == prefill + WORKLOAD.decode * (costs.decode or 0)
@@ -136,8 +138,10 @@ def test_the_roofline_takes_the_slower_of_arithmetic_and_memory() -> None:
     estimate = roofline(shape, space.shapes(), Workload(2, 64, 10), peak, "phone")
     assert estimate.estimate
     block = shape.blocks[0]
-    [entry] = [e for e in estimate.entries if e.part == "mlp" and e.size == (block.channels,) and e.hidden == 32]
-    weights = block.mlp.weights
+    [entry] = [
+        e for e in estimate.entries if e.part == "mlp" and e.size == (block.dimensions["channels"],) and e.hidden == 32
+    ]
+    weights = block.sublayer("mlp").weights
     assert entry.times == Times(2 * 2 * 64 * weights, max(2 * 2 * weights, 4 * weights))
     space = space.with_latency(estimate)
     narrow = Genome((*(0 for _ in range(3)), 1))

@@ -1,12 +1,15 @@
 """What makes a smaller model of a stock one: sublayers that are gone, and modules of fewer heads, channels or width.
 
 Imports nothing of ours: exported checkpoints carry a copy of this file as their modeling code. `tables` describe a
-family: `blocks`, the path of its list of blocks; `branches`, for "attention" and "mlp" the modules that something
-stands in for when the branch is dropped; `parameters`, the axes of every parameter of a block by name (lists of
-segments, empty where no width changes a dimension); `attributes`, (module, attribute, size) that its forward reads
-besides; `config_names`, (size, entry of the configuration); `norm`, the final norm.
+family: `blocks`, the path of its list of blocks; `branches`, for each sublayer the modules that something stands in for
+when it is dropped; `dimensions`, how many units a dense block has of each, and `segments`, for each run of a tensor's
+dimension the numbers of a unit and the dimensions that count its units; `parameters`, the axes of every parameter of a
+block by name (lists of segments, empty where no width changes a dimension);
+`attributes`, (module, attribute, size) that its forward reads besides; `config_names`, (size, entry of the
+configuration); `norm`, the final norm.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,18 +96,27 @@ def set_size(block: nn.Module, path: str, attribute: str, value: int) -> tuple[n
     return module, attribute, previous
 
 
-def sizes_of(groups: int, queries: int, channels: int, hidden: int, head_dim: int) -> dict[str, int]:
-    """Lengths of the segments of a block."""
-    return {
-        "groups": groups,
-        "queries": queries,
-        "heads": groups * queries,
-        "hidden": hidden,
-        "query": groups * queries * head_dim,
-        "key": groups * head_dim,
-        "triple": groups * 3 * head_dim,
-        "channel": channels,
-    }
+def sizes_of(tables: Mapping[str, Any], lengths: Mapping[str, int]) -> dict[str, int]:
+    """Lengths of all segments of a block, where a configuration says those of some.
+
+    A segment that is counted by several dimensions says one of them when the others are known; those that nothing says
+    anything of are dense.
+    """
+    segments = tables["segments"]
+    known: dict[str, int] = {}
+    for name, length in sorted(lengths.items(), key=lambda pair: len(segments[pair[0]][1])):
+        unit, dimensions = segments[name]
+        rest = length // unit
+        unknown = []
+        for dimension in dimensions:
+            if dimension in known:
+                rest //= known[dimension]
+            else:
+                unknown.append(dimension)
+        if unknown:
+            known[unknown[0]] = rest
+    kept = {**tables["dimensions"], **known}
+    return {name: unit * math.prod(kept[one] for one in dimensions) for name, (unit, dimensions) in segments.items()}
 
 
 def inside(name: str, paths: Sequence[str]) -> bool:
@@ -170,15 +182,10 @@ def shrink(model: Any, tables: Mapping[str, Any]) -> None:
     config = model.config
     names = dict(tables["config_names"])
     dense = config.to_dict()
-    heads = dense[names["heads"]]
-    groups = dense[names["groups"]] if "groups" in names else heads
-    head_dim = dense.get("head_dim") or dense[names["hidden"]] // heads
     for index, block in enumerate(model.get_submodule(tables["blocks"])):
         entry, skipped = layer_config(config, index)
-        layer_heads = entry.get(names["heads"], heads)
-        layer_groups = entry.get(names["groups"], groups) if "groups" in names else layer_heads
-        channels = entry.get(names["channel"]) or dense[names["channel"]] or 4 * dense[names["hidden"]]
-        sizes = sizes_of(layer_groups, layer_heads // layer_groups, channels, dense[names["hidden"]], head_dim)
+        said = {size: entry.get(name) or dense.get(name) for size, name in names.items()}
+        sizes = sizes_of(tables, {size: length for size, length in said.items() if length})
         narrow(block, tables, sizes, skipped, (dense.get("secateur_biases") or {}).get(str(index), ()))
     if dense.get("secateur_projection"):
         add_projection(model, tables["norm"], dense[names["hidden"]])

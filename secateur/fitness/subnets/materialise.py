@@ -36,7 +36,7 @@ def smaller_config(config: Any, anatomy: Anatomy, states: Sequence[BlockState]) 
             setattr(smaller, name, [values[index] for index in kept])
     if anatomy.explicit_head_dim and (states[0].hidden < anatomy.hidden_size or widths(anatomy, states)):
         # Otherwise it would be derived again from what is left of the heads and the residual width.
-        smaller.head_dim = anatomy.blocks[0].head_dim
+        smaller.head_dim = anatomy.blocks[0].segments["query"].unit
         smaller.hidden_size = states[0].hidden
     return smaller
 
@@ -87,7 +87,7 @@ def tables(anatomy: Anatomy) -> dict[str, Any]:
     block = anatomy.blocks[0]
     return {
         "blocks": anatomy.blocks_path,
-        "branches": {sublayer.kind: [list(pair) for pair in sublayer.stand_ins] for sublayer in block.sublayers},
+        "branches": {sublayer.name: [list(pair) for pair in sublayer.stand_ins] for sublayer in block.sublayers},
         "parameters": {
             tensor.name: [list(axis) for axis in tensor.axes]
             for sublayer in block.sublayers
@@ -95,6 +95,8 @@ def tables(anatomy: Anatomy) -> dict[str, Any]:
             if any(tensor.axes)
         },
         "attributes": [list(entry) for sublayer in block.sublayers for entry in sublayer.attributes],
+        "dimensions": dict(block.dimensions),
+        "segments": {name: [segment.unit, list(segment.dimensions)] for name, segment in block.segments.items()},
         "config_names": dict(anatomy.config_names),
         "norm": anatomy.norm,
     }
@@ -120,7 +122,7 @@ def built(
     dense: Any = model
     smaller: nn.Module = type(dense)(smaller_config(dense.config, anatomy, states))
     biases = added_biases(anatomy, values)
-    description, dropped = tables(anatomy), skips(states)
+    description, dropped = tables(anatomy), skips(anatomy.blocks, states)
     blocks = list(smaller.get_submodule(anatomy.blocks_path).children())
     for new, old in enumerate(kept_blocks(states)):
         sizes = states[old].sizes(anatomy.blocks[old])

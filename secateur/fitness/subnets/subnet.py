@@ -66,8 +66,8 @@ class Subnet:
         undo = self._undo.setdefault(index, [])
         sizes, dense_sizes = state.sizes(block), block.dense_sizes
         self._point(module, parameters, undo)
-        for sublayer, kept in zip(block.sublayers, state.kept, strict=True):
-            if not kept:
+        for sublayer in block.sublayers:
+            if not state.has(sublayer):
                 for path, role in sublayer.stand_ins:
                     old = (*parent_of(module, path), stand_in(module, path, role))
                     undo.append(partial(setattr, *old))

@@ -1,20 +1,29 @@
 """The parameters of a block in a given state: slices of the dense ones, or what was prepared for that state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ...space.anatomy import Block, Linear, Sublayer, Tensor
+from ...space.anatomy import HIDDEN, Block, Linear, Sublayer, Tensor
 from ...space.state import BlockState, dense_state
 from ...space.treatments import DENSE
 from ..cache import read_tensors
 from ..model.blocks import Blocks
+from ..treatments import Kept, Treating
 from ..widths.axes import copied, kept_positions, sliced
-from ..widths.preparation import Widths, repair_file
-from ..widths.rotation import Basis, narrower_bias, narrower_linear, narrower_norm, narrower_outside, norm_before
-from ..zeros.level_store import Kept, LevelStore, as_matrix
+from ..widths.preparation import repair_file
+from ..widths.rotation import (
+    Basis,
+    narrower_bias,
+    narrower_linear,
+    narrower_norm,
+    narrower_outside,
+    norm_before,
+    norm_number,
+)
+from ..zeros.level_store import as_matrix
 from .recent import Recent
 
 
@@ -36,13 +45,13 @@ class Weights:
     def __init__(
         self,
         blocks: Blocks,
-        store: LevelStore | None = None,
+        treatings: Mapping[str, Treating] | None = None,
         repairs: Repairs | None = None,
         basis: Basis | None = None,
-        cache_bytes: int = 2**29,
+        cache_bytes: int = 2**30,
     ) -> None:
         self.blocks, self.anatomy = blocks, blocks.anatomy
-        self.store, self._repairs, self._basis = store, repairs, basis
+        self.treatings, self._repairs, self._basis = treatings or {}, repairs, basis
         self._dense = [
             {t.name: module.get_parameter(t.name).data for sub in block.sublayers for t in sub.parameters()}
             for block, module in zip(self.anatomy.blocks, blocks.modules, strict=True)
@@ -58,42 +67,38 @@ class Weights:
 
     def block(self, index: int, state: BlockState) -> dict[str, torch.Tensor]:
         """The parameters of the sublayers that `state` keeps, by their name in the block; added biases included."""
-        block, result, position = self.anatomy.blocks[index], {}, 0
-        dense = state == dense_state(block)
-        for sublayer, kept, narrowed in zip(block.sublayers, state.kept, state.narrowed(block), strict=True):
-            levels = state.sparsity[position : position + len(sublayer.linears)]
-            if kept:
-                for tensor in sublayer.parameters():
-                    values = self._dense[index][tensor.name]
-                    result[tensor.name] = values if dense else self._slice(block, sublayer, tensor, state)
-                if state.hidden < block.hidden:
-                    self._narrow_norms(block, sublayer, state, result)
-                for number, (linear, level) in enumerate(zip(sublayer.linears, levels, strict=True)):
-                    if level or state.hidden < block.hidden or (narrowed and linear is sublayer.linears[-1]):
-                        name = f"{linear.name}.weight"
-                        result[name] = self._linear(block, sublayer, number, position + number, state)
-                if narrowed:
-                    self._repair_bias(block, sublayer, state, result)
-            position += len(sublayer.linears)
+        block = self.anatomy.blocks[index]
+        if state == dense_state(block):
+            return dict(self._dense[index])
+        result: dict[str, torch.Tensor] = {}
+        for sublayer in block.sublayers:
+            if not state.has(sublayer):
+                continue
+            narrowed = state.narrowed(block, sublayer)
+            for tensor in sublayer.parameters():
+                result[tensor.name] = self._slice(block, sublayer, tensor, state)
+            if state.hidden < block.hidden:
+                self._narrow_norms(block, sublayer, state, result)
+            for linear in sublayer.linears:
+                changed = linear.name in state.treated or (narrowed and linear is sublayer.linears[-1])
+                if changed or state.hidden < block.hidden:
+                    result[f"{linear.name}.weight"] = self._linear(block, sublayer, linear, state)
+            if narrowed:
+                self._repair_bias(block, sublayer, state, result)
         return result
 
     def linear(self, index: int, position: int, state: BlockState) -> torch.Tensor:
         """The weight of the linear at a position in a block, of a sublayer that `state` keeps, as its module has it."""
-        block, before = self.anatomy.blocks[index], 0
-        for sublayer in block.sublayers:
-            number = position - before
-            if number < len(sublayer.linears):
-                return self._linear(block, sublayer, number, position, state)
-            before += len(sublayer.linears)
-        raise IndexError(f"block {index} has no linear {position}")
+        block = self.anatomy.blocks[index]
+        linear = block.linears[position]
+        return self._linear(block, block.where[linear.name], linear, state)
 
-    def unpruned(self, index: int, position: int, state: BlockState) -> torch.Tensor | None:
+    def untreated(self, index: int, position: int, state: BlockState) -> torch.Tensor | None:
         """That linear's matrix (outputs, inputs) before its level is applied; None where it is a rotated one."""
         if state.hidden < self.anatomy.hidden_size and self._basis is not None and self._basis.rotation is not None:
             return None
-        block, linear = self.anatomy.blocks[index], self.anatomy.blocks[index].linears[position]
-        plain = replace(state, sparsity=(*state.sparsity[:position], DENSE, *state.sparsity[position + 1 :]))
-        return as_matrix(linear, self.linear(block.index, position, plain))
+        linear = self.anatomy.blocks[index].linears[position]
+        return as_matrix(linear, self.linear(index, position, state.with_treated({linear.name: DENSE})))
 
     def outside(self, hidden: int) -> dict[str, torch.Tensor]:
         """The parameters outside the blocks for a residual width, by the names they have in a model of that width."""
@@ -108,18 +113,18 @@ class Weights:
 
     def _slice(self, block: Block, sublayer: Sublayer, tensor: Tensor, state: BlockState) -> torch.Tensor:
         """A slice of a dense parameter; kept where it is no view."""
-        values, sizes = self._dense[block.index][tensor.name], state.sizes(block)
-        if not copied(tensor, block, sizes):
-            return sliced(tensor, values, block, sizes)
-        key = ("slice", block.index, tensor.name, widths_of(sublayer, state), state.hidden)
-        return self._assembled.get(key, lambda: sliced(tensor, values, block, sizes))
+        values = self._dense[block.index][tensor.name]
+        if not copied(tensor, block, state.kept):
+            return sliced(tensor, values, block, state.kept)
+        key = ("slice", block.index, tensor.name, state.widths(sublayer), state.hidden)
+        return self._assembled.get(key, lambda: sliced(tensor, values, block, state.kept))
 
     def _narrow_norms(
         self, block: Block, sublayer: Sublayer, state: BlockState, result: dict[str, torch.Tensor]
     ) -> None:
         assert self._basis is not None
         norm = norm_before(sublayer)
-        number = 2 * block.index + (sublayer.kind == "mlp")
+        number = norm_number(self.anatomy, block, sublayer)
         result[norm.name] = narrower_norm(self._basis, self._dense[block.index][norm.name], number, state.hidden)
         for linear in sublayer.linears:
             if linear.bias and linear.rows == ("hidden",):
@@ -129,8 +134,8 @@ class Weights:
     def _repair(self, block: Block, sublayer: Sublayer, state: BlockState) -> dict[str, torch.Tensor] | None:
         if self._repairs is None:
             return None
-        widths = widths_of(sublayer, state)
-        path = repair_file(self._repairs.folder, block.index, sublayer.kind, widths, self._repairs.name)
+        widths = state.widths(sublayer)
+        path = repair_file(self._repairs.folder, block.index, sublayer.name, widths, self._repairs.name)
         if path not in self._read:
             self._read[path] = read_tensors(path)
         return self._read[path]
@@ -150,41 +155,31 @@ class Weights:
             bias = narrower_bias(self._basis, bias, state.hidden)
         result[name] = result[name] + bias if name in result else bias
 
-    def _linear(self, block: Block, sublayer: Sublayer, number: int, position: int, state: BlockState) -> torch.Tensor:
-        linear, level, sizes = sublayer.linears[number], state.sparsity[position], state.sizes(block)
-        shape = linear.shape(sizes)
-        repaired = number == len(sublayer.linears) - 1 and state.narrowed(block)[sublayer.kind == "mlp"]
-        repair = self._repair(block, sublayer, state) if repaired else None
-        if shape == (linear.outputs, linear.inputs):
-            if self.store is not None:
-                return self.store.weight(block.index, position, level)
-            if level:
-                raise ValueError("a sparse state needs a level store")
+    def _linear(self, block: Block, sublayer: Sublayer, linear: Linear, state: BlockState) -> torch.Tensor:
+        level, shape = state.level(linear.name), linear.shape(state.sizes(block))
+        repair = None
+        if linear is sublayer.linears[-1] and state.narrowed(block, sublayer):
+            repair = self._repair(block, sublayer, state)
+        if not level and shape == (linear.outputs, linear.inputs):
             return self._dense[block.index][f"{linear.name}.weight"]
         narrow_hidden = state.hidden < block.hidden
         if not level and repair is None and not (narrow_hidden and self._basis and self._basis.rotation is not None):
             return self._slice(block, sublayer, next(linear.tensors()), state)
-        key = (block.index, position, widths_of(sublayer, state), state.hidden, level)
+        key = (block.index, linear.name, state.widths(sublayer), state.hidden, level)
         return self._assembled.get(
-            key, lambda: self._assemble(block, sublayer, number, position, state, repair["weight"] if repair else None)
+            key, lambda: self._assemble(block, sublayer, linear, state, repair["weight"] if repair else None)
         )
 
     def _assemble(
-        self,
-        block: Block,
-        sublayer: Sublayer,
-        number: int,
-        position: int,
-        state: BlockState,
-        repaired: torch.Tensor | None,
+        self, block: Block, sublayer: Sublayer, linear: Linear, state: BlockState, repaired: torch.Tensor | None
     ) -> torch.Tensor:
-        linear, level = sublayer.linears[number], state.sparsity[position]
-        inner = state.sizes(block) | {"hidden": block.hidden}
+        level = state.level(linear.name)
         weight = next(linear.tensors())
         dense = self._dense[block.index][weight.name]
         if repaired is not None:
             matrix = repaired.to(device=dense.device, dtype=dense.dtype)
         else:
+            inner = {**state.kept, HIDDEN: block.hidden}
             matrix = as_matrix(linear, sliced(weight, dense, block, inner))
         rotated = False
         if state.hidden < block.hidden:
@@ -193,21 +188,14 @@ class Weights:
             matrix = narrower_linear(self._basis, linear, norm, matrix, state.hidden)
             rotated = self._basis.rotation is not None
         if level:
-            if self.store is None:
-                raise ValueError("a sparse state needs a level store")
-            kept = self._kept(block, linear, state, repaired is None and not rotated)
-            matrix = self.store.masked(
-                block.index, position, matrix, level, kept, rotated and linear.columns == ("hidden",)
-            )
+            treating = self.treatings.get(level.name)
+            if treating is None:
+                raise ValueError(f"nothing here carries out {level.name}")
+            kept = None
+            if repaired is not None or matrix.shape != (linear.outputs, linear.inputs):
+                rows = kept_positions(linear.rows, linear.outputs, block, state.kept)
+                columns = kept_positions(linear.columns, linear.inputs, block, state.kept)
+                unchanged = repaired is None and not rotated
+                kept = Kept(rows, columns, unchanged, rotated and linear.columns == (HIDDEN,))
+            matrix = treating.weight((block.index, block.linears.index(linear)), matrix, level, kept)
         return as_matrix(linear, matrix).contiguous()
-
-    def _kept(self, block: Block, linear: Linear, state: BlockState, values: bool) -> Kept:
-        sizes = state.sizes(block)
-        rows = kept_positions(linear.rows, linear.outputs, block, sizes)
-        columns = kept_positions(linear.columns, linear.inputs, block, sizes)
-        return Kept(rows, columns, values)
-
-
-def widths_of(sublayer: Sublayer, state: BlockState) -> Widths:
-    """What a state keeps of a sublayer, as files and memos of its weights are named by."""
-    return (state.attention, state.queries) if sublayer.kind == "attention" else (state.mlp, 0)

@@ -18,7 +18,7 @@ import torch
 import transformers
 from torch import nn
 
-from ...space.anatomy import Anatomy
+from ...space.anatomy import HIDDEN, Anatomy
 from ...space.costs import LATENCIES
 from ...space.latency import (
     Entry,
@@ -216,12 +216,11 @@ def _states(anatomy: Anatomy, of: Sequence[int], shape: Shape | None) -> list[Bl
     part, kind, size, hidden = shape
     states = []
     for block, number in zip(anatomy.blocks, of, strict=True):
-        attention = queries = mlp = 0
-        if number == kind and part == "attention":
-            attention, queries = size
-        if number == kind and part == "mlp":
-            mlp = size[0]
-        states.append(BlockState(attention, queries, mlp, hidden, dense_state(block).sparsity))
+        kept = dict.fromkeys(block.dimensions, 0) | {HIDDEN: hidden}
+        for sublayer in block.sublayers:
+            if number == kind and part == sublayer.name:
+                kept |= zip(sublayer.dimensions, size, strict=True)
+        states.append(BlockState(kept))
     return states
 
 

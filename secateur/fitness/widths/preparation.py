@@ -4,7 +4,9 @@ A folder is named by what went into it: the model, the text, the order. It has o
 one with the basis of the residual stream where that is searched, and one for each repaired width of a sublayer.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +29,8 @@ VERSION = 1
 GRADIENT_SEQUENCES = 8
 """Sequences whose gradients the order `taylor` adds up."""
 Watch = Callable[[int, int], None]
-Widths = tuple[int, int]
-"""(KV groups, query heads in each) of an attention; (channels, 0) of an MLP."""
+Widths = tuple[int, ...]
+"""What is kept of each of a sublayer's dimensions: (KV groups, query heads in each) of an attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,9 @@ def find_orders(blocks: Blocks, order: str, text: Sequences, folder: Path, watch
         for block, hidden in blocks.inputs(text.ids if order in ACTIVATION_ORDERS else (), todo[-1] + 1):
             if block.index in todo:
                 found = _order(blocks, block, order, hidden, gradients)
-                tensors = {"groups": found.groups, "queries": found.queries, "channels": found.channels}
-                write_tensors(paths[block.index], {name: t.contiguous() for name, t in tensors.items()})
+                write_tensors(paths[block.index], {name: t.contiguous() for name, t in found.items()})
                 watch(todo.index(block.index) + 1, len(todo))
-    return [Order(**read_tensors(path)) for path in paths.values()]
+    return [read_tensors(path) for path in paths.values()]
 
 
 def _order(
@@ -72,31 +73,50 @@ def _order(
     if order in ACTIVATION_ORDERS:
         lasts = [sublayer.linears[-1] for sublayer in block.sublayers]
         statistics = block_statistics(blocks, block, hidden, order in NEEDS_GRAM, lasts)
-        rank = ACTIVATION_ORDERS[order]
-        weights = [as_matrix(one, module.get_parameter(f"{one.name}.weight").data).double() for one in lasts]
-        inputs = [statistics[one.name] for one in lasts]
-        groups = rank(weights[0], inputs[0], block.queries * block.head_dim)
-        heads = rank(weights[0], inputs[0], block.head_dim)
-        channels = rank(weights[1], inputs[1], 1)
+
+        def ranked(sublayer: Sublayer, dimensions: tuple[str, ...]) -> torch.Tensor:
+            last = sublayer.linears[-1]
+            weight = as_matrix(last, module.get_parameter(f"{last.name}.weight").data).double()
+            return ACTIVATION_ORDERS[order](weight, statistics[last.name], _unit(block, sublayer, dimensions))
+
     else:
 
-        def by_sum(sublayer: Sublayer, unit: str) -> torch.Tensor:
+        def ranked(sublayer: Sublayer, dimensions: tuple[str, ...]) -> torch.Tensor:
             names = [tensor.name for tensor in sublayer.parameters()]
             values = {name: module.get_parameter(name).data.double().square() for name in names}
             if order == "taylor":
                 values = {name: gradients[prefix + name] for name in names}
-            return unit_sums(block, sublayer, values, unit).argsort(descending=True, stable=True)
+            return unit_sums(block, sublayer, values, dimensions).argsort(descending=True, stable=True)
 
-        groups, heads = by_sum(block.attention, "groups"), by_sum(block.attention, "heads")
-        channels = by_sum(block.mlp, "channels")
-    place = heads.cpu().argsort().reshape(block.kv_heads, block.queries)
-    return Order(groups.cpu(), place.argsort(dim=1), channels.cpu())
+    found = {}
+    for sublayer in block.sublayers:
+        for dimension, dimensions in _prefixes(sublayer):
+            place = ranked(sublayer, dimensions).cpu().argsort()
+            found[dimension] = place.reshape([block.dimensions[one] for one in dimensions]).argsort(dim=-1)
+    return found
+
+
+def _prefixes(sublayer: Sublayer) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each dimension of a sublayer, and the dimensions that count its units: those before it, and itself."""
+    for number, dimension in enumerate(sublayer.dimensions):
+        yield dimension, sublayer.dimensions[: number + 1]
+
+
+def _unit(block: Block, sublayer: Sublayer, dimensions: tuple[str, ...]) -> int:
+    """How many inputs of the sublayer's last linear a unit writes."""
+    [name] = sublayer.linears[-1].columns
+    segment = block.segments[name]
+    return segment.unit * math.prod(block.dimensions[one] for one in segment.dimensions[len(dimensions) :])
 
 
 def same_order(block: Block) -> Order:
     """The order in which the units of a block are anyway."""
-    heads = torch.arange(block.queries).repeat(block.kv_heads, 1)
-    return Order(torch.arange(block.kv_heads), heads, torch.arange(block.channels))
+    return {
+        dimension: torch.arange(counts[-1]).expand(*counts).clone()
+        for sublayer in block.sublayers
+        for dimension, dimensions in _prefixes(sublayer)
+        for counts in [[block.dimensions[one] for one in dimensions]]
+    }
 
 
 def _weight_times_gradient(blocks: Blocks, text: Sequences) -> dict[str, torch.Tensor]:
@@ -138,20 +158,17 @@ def narrower_sublayers(space: Space) -> dict[int, set[tuple[str, Widths]]]:
     wanted: dict[int, set[tuple[str, Widths]]] = {}
     for block in space.anatomy.blocks:
         levels = {gene.kind.dimension: gene.counts for gene in space.genes if block.index in gene.blocks}
-        attention = {
-            ("attention", (groups, queries))
-            for groups in levels.get("groups", (block.kv_heads,))
-            for queries in levels.get("queries", (block.queries,))
-            if groups * queries < block.heads
-        }
-        mlp = {("mlp", (channels, 0)) for channels in levels.get("channels", ()) if channels < block.channels}
-        wanted[block.index] = attention | mlp
+        wanted[block.index] = set()
+        for sublayer in block.sublayers:
+            full = tuple(block.dimensions[one] for one in sublayer.dimensions)
+            counts = [levels.get(one, (block.dimensions[one],)) for one in sublayer.dimensions]
+            wanted[block.index] |= {(sublayer.name, kept) for kept in itertools.product(*counts) if kept != full}
     return wanted
 
 
-def repair_file(folder: Path, block: int, kind: str, widths: Widths, repair: str) -> Path:
+def repair_file(folder: Path, block: int, sublayer: str, widths: Widths, repair: str) -> Path:
     """Where the repaired last linear of a sublayer is kept for a width."""
-    return folder / f"block-{block:03d}.{kind}-{widths[0]}x{widths[1]}.{repair}.safetensors"
+    return folder / f"block-{block:03d}.{sublayer}-{'x'.join(map(str, widths))}.{repair}.safetensors"
 
 
 def prepare_repairs(
@@ -183,31 +200,26 @@ def prepare_repairs(
         return
     for block, hidden in blocks.inputs(text.ids, todo[-1] + 1):
         if block.index in todo:
-            lasts: dict[str, Linear] = {sublayer.kind: sublayer.linears[-1] for sublayer in block.sublayers}
-            kinds = {kind for _, kind, _ in missing[block.index]}
-            linears = [linear for kind, linear in lasts.items() if kind in kinds]
+            lasts: dict[str, Linear] = {sublayer.name: sublayer.linears[-1] for sublayer in block.sublayers}
+            names = {name for _, name, _ in missing[block.index]}
+            linears = [linear for name, linear in lasts.items() if name in names]
             gram = any(repair != "bias" for repair, _, _ in missing[block.index])
             statistics = block_statistics(blocks, block, hidden, gram, linears)
-            for repair, kind, widths in missing[block.index]:
-                weight = blocks.modules[block.index].get_parameter(f"{lasts[kind].name}.weight").data
-                matrix = as_matrix(lasts[kind], weight).double()
-                kept = kept_positions(lasts[kind].columns, lasts[kind].inputs, block, _sizes(block, kind, widths))
-                repaired, bias = REPAIRS[repair](matrix, statistics[lasts[kind].name], kept)
+            for repair, name, widths in missing[block.index]:
+                last, dimensions = lasts[name], block.sublayer(name).dimensions
+                matrix = as_matrix(last, blocks.modules[block.index].get_parameter(f"{last.name}.weight").data).double()
+                counts = {**block.dimensions, **dict(zip(dimensions, widths, strict=True))}
+                kept = kept_positions(last.columns, last.inputs, block, counts)
+                repaired, bias = REPAIRS[repair](matrix, statistics[last.name], kept)
                 tensors = {"weight": repaired.float().cpu().contiguous()}
                 if bias is not None:
                     tensors["bias"] = bias.float().cpu()
-                write_tensors(repair_file(folder, block.index, kind, widths, repair), tensors)
+                write_tensors(repair_file(folder, block.index, name, widths, repair), tensors)
             watch(todo.index(block.index) + 1, len(todo))
 
 
-def _sizes(block: Block, kind: str, widths: Widths) -> dict[str, int]:
-    if kind == "attention":
-        return block.sizes(*widths, block.channels, block.hidden)
-    return block.sizes(block.kv_heads, block.queries, widths[0], block.hidden)
-
-
-def fluctuations(blocks: Blocks, text: Sequences, sequences: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """FLAP's scores of each block's KV groups and channels, standardised within the sublayer.
+def fluctuations(blocks: Blocks, text: Sequences, sequences: int) -> list[dict[str, torch.Tensor]]:
+    """FLAP's scores of each block's units by the first dimension of their sublayer, standardised within it.
 
     FLAP (An et al. 2024, arXiv 2312.11983, sec. 4.2): so that units of different sublayers compare.
     """
@@ -215,11 +227,12 @@ def fluctuations(blocks: Blocks, text: Sequences, sequences: int) -> list[tuple[
     for block, hidden in blocks.inputs(text.ids[:sequences]):
         lasts = [sublayer.linears[-1] for sublayer in block.sublayers]
         statistics = block_statistics(blocks, block, hidden, False, lasts)
-        row = []
-        for linear, size in zip(lasts, (block.queries * block.head_dim, 1), strict=True):
+        row = {}
+        for sublayer, linear in zip(block.sublayers, lasts, strict=True):
             weight = blocks.modules[block.index].get_parameter(f"{linear.name}.weight").data
+            size = _unit(block, sublayer, sublayer.dimensions[:1])
             score = flap_scores(as_matrix(linear, weight).double(), statistics[linear.name], size)
             spread = score.std(correction=0)  # of a single unit there is none
-            row.append((score - score.mean()) / spread.clamp_min(1e-12))
-        scores.append((row[0], row[1]))
+            row[sublayer.dimensions[0]] = (score - score.mean()) / spread.clamp_min(1e-12)
+        scores.append(row)
     return scores

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ...space.anatomy import Anatomy, Linear, Sublayer, Tensor
+from ...space.anatomy import Anatomy, Block, Linear, Sublayer, Tensor
 from ..cache import read_tensors, usable, write_tensors
 from ..model.blocks import Blocks
 from ..text import Sequences
@@ -33,8 +33,8 @@ class Basis:
     Attributes:
         rotation: (hidden, hidden) float32, columns by falling variance; None where features are kept as they are.
         order: (hidden,), features by falling importance; None where they are rotated.
-        shares: (2 blocks + 1, hidden): at each norm in depth order, how much of the stream's root mean square the first
-            features have together, averaged over tokens.
+        shares: (sublayers + 1, hidden): at each norm in depth order, how much of the stream's root mean square the
+            first features have together, averaged over tokens.
     """
 
     rotation: torch.Tensor | None
@@ -50,6 +50,12 @@ class Basis:
 def norm_before(sublayer: Sublayer) -> Tensor:
     """The norm that the sublayer's linears read, in families that normalise before the branch."""
     return next(tensor for tensor in sublayer.tensors if tensor.axes == (("hidden",),))
+
+
+def norm_number(anatomy: Anatomy, block: Block, sublayer: Sublayer) -> int:
+    """The place of that norm among all norms of the model, in depth order."""
+    before = sum(len(other.sublayers) for other in anatomy.blocks[: block.index])
+    return before + block.sublayers.index(sublayer)
 
 
 def find_basis(blocks: Blocks, method: str, text: Sequences, folder: Path) -> Basis:
@@ -81,7 +87,8 @@ def _measure(blocks: Blocks, method: str, text: Sequences) -> dict[str, torch.Te
         order = feature_norms(blocks).argsort(descending=True, stable=True)
         found = {"order": order}
         rotation = torch.eye(size, dtype=torch.float64)[:, order]
-    shares, tokens = torch.zeros(2 * len(blocks.modules) + 1, size, dtype=torch.float64), 0
+    norms = 1 + sum(len(block.sublayers) for block in blocks.anatomy.blocks)
+    shares, tokens = torch.zeros(norms, size, dtype=torch.float64), 0
     for row in text.ids[:SHARE_SEQUENCES]:
         for norm, unit in enumerate(_streams(blocks, row)):
             shares[norm] += (unit @ rotation).square().cumsum(dim=1).div(size).sqrt().sum(dim=0)

@@ -6,7 +6,6 @@ all patterns N:M of one M (`of-4`); for pruners that update weights it is one le
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from ...space.anatomy import Anatomy, Linear
 from ...space.errors import SecateurError, suggest
 from ...space.treatments import Sparsity
 from ..cache import read_tensors
-from ..subnets.recent import Recent
+from ..treatments import Kept
 from .nested import NESTED, Statistics, plane
 from .nested import kept as survivors
 from .updating import UPDATING, unpack_survivors
@@ -57,27 +56,13 @@ def as_matrix(linear: Linear, weight: torch.Tensor) -> torch.Tensor:
     return weight.T if linear.transposed else weight
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The rows and columns of a dense matrix that a narrower one keeps; `values`: it has their weights unchanged."""
-
-    rows: torch.Tensor
-    columns: torch.Tensor
-    values: bool
-
-
 class LevelStore:
-    """Reads weights at a level, for a model that is dense when the store is opened.
+    """Reads weights at a level, for a model that is dense when the store is opened."""
 
-    Assembled tensors are kept up to `cache_bytes`, least recently used out first."""
-
-    def __init__(
-        self, folder: Path, pruner: str, anatomy: Anatomy, modules: list[nn.Module], cache_bytes: int = 2**29
-    ) -> None:
+    def __init__(self, folder: Path, pruner: str, anatomy: Anatomy, modules: list[nn.Module]) -> None:
         self.folder, self.pruner, self.anatomy = folder, pruner, anatomy
         self._planes: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
         self._dying: dict[tuple[int, int, str], torch.Tensor] = {}
-        self._assembled = Recent(cache_bytes)
         self._dense = {
             (block.index, position): modules[block.index].get_parameter(f"{linear.name}.weight").data
             for block in anatomy.blocks
@@ -98,9 +83,16 @@ class LevelStore:
 
     def weight(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
         """The weight of a linear at `level`, in the layout and dtype of its module; the dense tensor itself at 0."""
+        dense = self.dense(block, linear)
         if not level:
-            return self.dense(block, linear)
-        return self._assembled.get((block, linear, level), lambda: self._assemble(block, linear, level))
+            return dense
+        shape = self.anatomy.blocks[block].linears[linear]
+        if self.pruner in NESTED:
+            tensors = self._plane(block, plane_name(self.pruner, level))
+            mask = survivors(as_matrix(shape, tensors[shape.name].to(dense.device)), level)
+            return dense * as_matrix(shape, mask)
+        matrix = self._survivors(block, linear, level)
+        return as_matrix(shape, matrix).to(device=dense.device, dtype=dense.dtype).contiguous()
 
     def nonzeros(self, block: int, linear: int, level: Sparsity) -> int:
         """How many weights of a whole linear are left at `level`: fewer than it asks for where the model has zeros."""
@@ -115,9 +107,7 @@ class LevelStore:
         bytes_alive = survivors(torch.arange(256, dtype=torch.uint8), level)
         return int(self._dying[key][bytes_alive].sum())
 
-    def masked(
-        self, block: int, linear: int, weight: torch.Tensor, level: Sparsity, kept: Kept, rotated: bool
-    ) -> torch.Tensor:
+    def masked(self, block: int, linear: int, weight: torch.Tensor, level: Sparsity, kept: Kept) -> torch.Tensor:
         """A narrower linear's weight (outputs, inputs) at `level`, with exactly `level.zeros` of its shape zeros.
 
         Nested pruners score the narrower matrix itself, by the norms of the inputs it still has. Of pruners that update
@@ -127,14 +117,13 @@ class LevelStore:
         Args:
             weight: as it is before pruning.
             kept: the positions of its rows and columns in the dense matrix.
-            rotated: whether the columns are rotated residual features.
         """
         shape = self.anatomy.blocks[block].linears[linear]
         if self.pruner in NESTED:
             nested = NESTED[self.pruner]
             statistics = None
             if nested.needs_text:
-                norms = self._plane(block, INPUTS)[f"{shape.name}@rotated" if rotated else shape.name]
+                norms = self._plane(block, INPUTS)[f"{shape.name}@rotated" if kept.rotated else shape.name]
                 statistics = Statistics(norms.to(weight.device)[kept.columns], 0)
             # Zeros that are there already go first.
             score = torch.where(weight == 0, -1.0, nested.score(weight.float(), statistics))
@@ -151,16 +140,6 @@ class LevelStore:
         if (block, plane) not in self._planes:
             self._planes[block, plane] = read_tensors(plane_file(self.folder, block, plane))
         return self._planes[block, plane]
-
-    def _assemble(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
-        dense = self.dense(block, linear)
-        shape = self.anatomy.blocks[block].linears[linear]
-        if self.pruner in NESTED:
-            tensors = self._plane(block, plane_name(self.pruner, level))
-            mask = survivors(as_matrix(shape, tensors[shape.name].to(dense.device)), level)
-            return dense * as_matrix(shape, mask)
-        matrix = self._survivors(block, linear, level)
-        return as_matrix(shape, matrix).to(device=dense.device, dtype=dense.dtype).contiguous()
 
     def _survivors(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
         """(outputs, inputs), what an updating pruner left."""

@@ -8,9 +8,10 @@ import torch
 
 from ...space.anatomy import Linear, Sublayer
 from ...space.state import BlockState
-from ...space.treatments import Sparsity, zeros_per_row
-from ..subnets.weights import Weights, widths_of
+from ...space.treatments import Sparsity, Treatment, zeros_per_row
+from ..subnets.weights import Weights
 from .nested import NESTED
+from .treatment import Zeros
 
 
 class OwnZeros:
@@ -47,29 +48,32 @@ class OwnZeros:
 
     def in_block(self, index: int, state: BlockState) -> int:
         """In the linears of a block in a state."""
-        block, count, position = self._anatomy.blocks[index], 0, 0
-        for sublayer, kept in zip(block.sublayers, state.kept, strict=True):
-            for number in range(len(sublayer.linears) if kept else 0):
-                count += self._in_linear(index, sublayer, position + number, state)
-            position += len(sublayer.linears)
-        return count
+        block = self._anatomy.blocks[index]
+        return sum(
+            self._in_linear(index, block.where[linear.name], position, state)
+            for position, linear in enumerate(block.linears)
+            if state.has(block.where[linear.name])
+        )
 
     def _in_linear(self, index: int, sublayer: Sublayer, position: int, state: BlockState) -> int:
-        level, linear = state.sparsity[position], self._linear(index, position)
-        shape = linear.shape(state.sizes(self._anatomy.blocks[index]))
+        linear = self._linear(index, position)
+        level, shape = state.level(linear.name), linear.shape(state.sizes(self._anatomy.blocks[index]))
         if (index, position) not in self._some:
             return level.zeros(*shape)
-        known = (index, position, widths_of(sublayer, state), state.hidden, level)
+        known = (index, position, state.widths(sublayer), state.hidden, level)
         if known not in self._counted:
             self._counted[known] = self._count(index, position, state, level, shape)
         return self._counted[known]
 
-    def _count(self, index: int, position: int, state: BlockState, level: Sparsity, shape: tuple[int, int]) -> int:
-        linear, store = self._linear(index, position), self._weights.store
+    def _count(self, index: int, position: int, state: BlockState, level: Treatment, shape: tuple[int, int]) -> int:
+        linear, zeros = self._linear(index, position), self._weights.treatings.get("zeros")
+        store = zeros.store if isinstance(zeros, Zeros) else None
+        if not isinstance(level, Sparsity):
+            return int((self._weights.linear(index, position, state) == 0).sum())
         if level and shape == (linear.outputs, linear.inputs):
             assert store is not None
             return shape[0] * shape[1] - store.nonzeros(index, position, level)
-        matrix = self._weights.unpruned(index, position, state)
+        matrix = self._weights.untreated(index, position, state)
         if matrix is None and (index, position) not in self._lines:
             return level.zeros(*shape)  # of rotated features none are zero, but for whole rows or columns
         if matrix is None or (level and (store is None or store.pruner not in NESTED)):

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from ...space.budget import labelled, shown
-from ..plan import Kept, Layer, Plan, Score
+from ..plan import UNITS, Kept, Plan, Score
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 _LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -70,9 +70,7 @@ def card(plan: Plan, own_class: str | None, causal: bool) -> str:
             "",
             "## Layers (indices of the dense model; kept of all)",
             "",
-            "| layer | KV groups | query heads in each | MLP channels | sparsity |",
-            "|---|---|---|---|---|",
-            *(_layer(layer) for layer in plan.layers),
+            *_layers(plan),
             "",
             f"## Recipe (digest {text(plan.recipe_digest)}, seed {plan.seed})",
             "",
@@ -140,13 +138,17 @@ def _value(score: Score) -> str:
     return f"{score.mean:.4f} ± {score.standard_error:.4f}"
 
 
-def _layer(layer: Layer) -> str:
-    if layer.removed:
-        return f"| {layer.index} | removed | | removed | |"
-    sparsity = ", ".join(text(f"{name} {value}") for name, value in layer.sparsity.items())
-    queries = _kept(layer.queries) if layer.queries else "all" if layer.attention.kept else ""
-    return f"| {layer.index} | {_kept(layer.attention)} | {queries} | {_kept(layer.mlp)} | {sparsity} |"
+def _layers(plan: Plan) -> list[str]:
+    """The table of layers."""
+    units = plan.dimensions
+    headings = ["layer", *(text(UNITS.get(one, one)) for one in units), "sparsity"]
+    rows = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
+    for layer in plan.layers:
+        cells = ["removed" if layer.removed else _kept(layer.kept.get(one)) for one in units]
+        levels = ", ".join(text(f"{name} {value}") for name, value in layer.levels.items())
+        rows.append(f"| {' | '.join([str(layer.index), *cells, levels])} |")
+    return rows
 
 
-def _kept(kept: Kept) -> str:
-    return f"{kept.kept}/{kept.of}" if kept.kept else "dropped"
+def _kept(kept: Kept | None) -> str:
+    return "" if kept is None else f"{kept.kept}/{kept.of}" if kept.kept else "dropped"

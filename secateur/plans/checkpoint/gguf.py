@@ -149,12 +149,13 @@ def _add_sizes(writer: Any, config: Any, anatomy: Anatomy, states: Sequence[Bloc
     writer.add_block_count(len(kept))
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(anatomy.hidden_size)
-    writer.add_feed_forward_length([state.mlp or PLACEHOLDER for state in kept])
-    writer.add_head_count([state.attention * state.queries for state in kept])
-    writer.add_head_count_kv([state.attention for state in kept])
-    writer.add_key_length(block.head_dim)
-    writer.add_value_length(block.head_dim)
-    writer.add_rope_dimension_count(block.head_dim)
+    writer.add_feed_forward_length([state.kept["channels"] or PLACEHOLDER for state in kept])
+    writer.add_head_count([state.kept["groups"] * state.kept["queries"] for state in kept])
+    writer.add_head_count_kv([state.kept["groups"] for state in kept])
+    head = block.segments["query"].unit
+    writer.add_key_length(head)
+    writer.add_value_length(head)
+    writer.add_rope_dimension_count(head)
     writer.add_rope_freq_base(_theta(config))
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
@@ -183,8 +184,8 @@ def _block_tensors(
     else:
         for name in ("attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias"):
             if name in tensors:
-                tensors[name] = _rotary_order(tensors[name], block.head_dim)
-    if not state.mlp:
+                tensors[name] = _rotary_order(tensors[name], block.segments["query"].unit)
+    if not state.kept["channels"]:
         width = block.hidden
         like = next(iter(own.values()))
         tensors |= {

@@ -153,7 +153,7 @@ def _save_own_class(
     per_layer: dict[str, dict[str, Any]] = {}
     for index, entry in widths(anatomy, states).items():
         per_layer.setdefault(f"{index:0{digits}d}", {}).update(entry)
-    for index, names in skips(states).items():
+    for index, names in skips(anatomy.blocks, states).items():
         per_layer.setdefault(f"{index:0{digits}d}", {})["skip"] = names
     if per_layer:
         values |= {"per_layer_config": per_layer, "allow_global_per_layer_attribute_access": True}

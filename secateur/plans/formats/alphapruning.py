@@ -56,7 +56,7 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     names = [(block.index, linear.name) for block in anatomy.blocks for linear in block.linears]
     if values.shape != (len(names),):
         raise SecateurError(f"{where}: has the shape {values.shape}, the model {len(names)} linears")
-    return Changes(sparsity={name: share(float(value), where) for name, value in zip(names, values, strict=True)})
+    return Changes(treated={name: share(float(value), where) for name, value in zip(names, values, strict=True)})
 
 
 ALPHAPRUNING = Format(

@@ -29,12 +29,12 @@ def write(subject: Subject) -> Files:
 
 
 def _block(state: BlockState) -> dict[str, Any]:
-    attention: dict[str, Any] = {"no_op": not state.attention}
-    mlp: dict[str, Any] = {"no_op": not state.mlp}
-    if state.attention:
-        attention["num_key_value_heads"] = state.attention
-    if state.mlp:
-        mlp["intermediate_size"] = state.mlp
+    attention: dict[str, Any] = {"no_op": not state.kept["groups"]}
+    mlp: dict[str, Any] = {"no_op": not state.kept["channels"]}
+    if state.kept["groups"]:
+        attention["num_key_value_heads"] = state.kept["groups"]
+    if state.kept["channels"]:
+        mlp["intermediate_size"] = state.kept["channels"]
     return {"attention": attention, "ffn": mlp}
 
 
@@ -57,15 +57,16 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
         attention, ffn = entry["attention"], entry["ffn"]
         if any(part.get("replace_with_linear") for part in (attention, ffn)) or ffn.get("ffn_mult") is not None:
             raise SecateurError(f"{where}: block {block.index}: 'replace_with_linear' and 'ffn_mult' are not read")
-        groups = int(attention.get("num_key_value_heads", block.kv_heads))
-        queries = int(attention.get("n_heads_in_group", block.queries))
-        if not attention.get("no_op") and (groups, queries) != (block.kv_heads, block.queries):
+        groups = int(attention.get("num_key_value_heads", block.dimensions["groups"]))
+        queries = int(attention.get("n_heads_in_group", block.dimensions["queries"]))
+        dense = block.dimensions["groups"], block.dimensions["queries"]
+        if not attention.get("no_op") and (groups, queries) != dense:
             raise SecateurError(
                 f"{where}: block {block.index} has other KV heads and all query heads; ours go with their KV group"
             )
-        changes.kept["attention", block.index] = 0 if attention.get("no_op") else block.kv_heads
-        width = int(ffn.get("intermediate_size", block.channels))
-        changes.kept["mlp", block.index] = 0 if ffn.get("no_op") else width
+        changes.kept["groups", block.index] = 0 if attention.get("no_op") else block.dimensions["groups"]
+        width = int(ffn.get("intermediate_size", block.dimensions["channels"]))
+        changes.kept["channels", block.index] = 0 if ffn.get("no_op") else width
     return changes
 
 

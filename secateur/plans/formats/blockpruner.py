@@ -4,19 +4,20 @@ import json
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
-from ..changes import Changes, Unit
+from ..changes import Changes
 from ..features import Subject
-from .form import DROPS, Content, Files, Format
+from .form import DROPS, TRANSFORMER, Content, Files, Format
 
-KINDS: dict[str, Unit] = {"mha": "attention", "attn": "attention", "mlp": "mlp"}
+KINDS = {"mha": "groups", "attn": "groups", "mlp": "channels"}
+"""Dimensions of the sublayers that it names."""
 
 
 def write(subject: Subject) -> Files:
     """Pairs of sublayer and layer, under their number (`--del-block-num`)."""
     pairs = []
     for index, state in enumerate(subject.states):
-        pairs += [] if state.attention else [["mha", index]]
-        pairs += [] if state.mlp else [["mlp", index]]
+        pairs += [] if state.kept["groups"] else [["mha", index]]
+        pairs += [] if state.kept["channels"] else [["mlp", index]]
     return {"blockpruner.json": json.dumps({str(len(pairs)): pairs}) + "\n"}
 
 
@@ -34,4 +35,6 @@ def read(content: Content, _: Anatomy) -> Changes:
         raise SecateurError(f'{content.where}: expected pairs such as ["mha", 10], got {last!r}') from error
 
 
-BLOCKPRUNER = Format("blockpruner", "its list of removed sublayers", DROPS, write, reads=reads, read=read)
+BLOCKPRUNER = Format(
+    "blockpruner", "its list of removed sublayers", DROPS, write, reads=reads, read=read, sublayers=TRANSFORMER
+)

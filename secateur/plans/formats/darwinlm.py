@@ -13,12 +13,12 @@ from .linears import check_head_size, check_llama_like, named_levels
 
 def refuses(subject: Subject) -> str | None:
     """It counts columns of the output projection, which says nothing of KV groups where several heads share one."""
-    shared = any(block.queries > 1 for block in subject.anatomy.blocks)
+    shared = any(block.dimensions["queries"] > 1 for block in subject.anatomy.blocks)
     narrowed = next(
         (
             block.index
             for block, state in zip(subject.anatomy.blocks, subject.states, strict=True)
-            if 0 < state.attention < block.kv_heads
+            if 0 < state.kept["groups"] < block.dimensions["groups"]
         ),
         None,
     )
@@ -44,7 +44,8 @@ def write(subject: Subject) -> Files:
 
 def _columns(block: Block, state: BlockState) -> tuple[int, int]:
     """Columns that are removed of the attention's and the MLP's last projection."""
-    return (block.heads - state.attention * state.queries) * block.head_dim, block.channels - state.mlp
+    attention = block.dense_sizes["query"] - state.sizes(block)["query"]
+    return attention, block.dimensions["channels"] - state.kept["channels"]
 
 
 def reads(content: Content) -> bool:
@@ -66,19 +67,18 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
             raise SecateurError(f"{where}: '{name}' has level {level}, the list has {len(columns)}")
         removed = int(columns[level])
         if not attention:
-            changes.kept["mlp", layer] = block.channels - removed
+            changes.kept["channels", layer] = block.dimensions["channels"] - removed
             continue
-        heads, rest = divmod(block.heads * block.head_dim - removed, block.head_dim)
-        if rest or (heads % block.kv_heads and block.queries > 1):
-            raise SecateurError(
-                f"{where}: '{name}' keeps {heads} heads, which do not go into {block.kv_heads} KV groups"
-            )
-        if block.queries == 1:
-            changes.kept["attention", layer] = heads
+        heads, rest = divmod(block.dense_sizes["query"] - removed, block.segments["query"].unit)
+        groups = block.dimensions["groups"]
+        if rest or (heads % groups and block.dimensions["queries"] > 1):
+            raise SecateurError(f"{where}: '{name}' keeps {heads} heads, which do not go into {groups} KV groups")
+        if block.dimensions["queries"] == 1:
+            changes.kept["groups", layer] = heads
         elif heads:
-            changes.kept["queries", layer] = heads // block.kv_heads
+            changes.kept["queries", layer] = heads // groups
         else:
-            changes.kept["attention", layer] = 0
+            changes.kept["groups", layer] = 0
     return changes
 
 

@@ -2,16 +2,17 @@
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
-from ..changes import Changes, Unit
+from ..changes import Changes
 from ..features import Subject
-from .form import DROPS, Content, Files, Format
+from .form import DROPS, TRANSFORMER, Content, Files, Format
 
-DROPPED: dict[str, tuple[Unit, ...]] = {
+DROPPED: dict[str, tuple[str, ...]] = {
     "none": (),
-    "attn": ("attention",),
-    "mlp": ("mlp",),
-    "attn+mlp": ("attention", "mlp"),
+    "attn": ("groups",),
+    "mlp": ("channels",),
+    "attn+mlp": ("groups", "channels"),
 }
+"""Dimensions of the sublayers that a word drops."""
 
 
 def write(subject: Subject) -> Files:
@@ -19,9 +20,8 @@ def write(subject: Subject) -> Files:
     words = {units: word for word, units in DROPPED.items()}
     lines = []
     for state in subject.states:
-        gone: list[Unit] = [] if state.attention else ["attention"]
-        gone += [] if state.mlp else ["mlp"]
-        lines.append(f"{words[tuple(gone)]}\n")
+        gone = tuple(dimension for dimension in DROPPED["attn+mlp"] if not state.kept[dimension])
+        lines.append(f"{words[gone]}\n")
     return {"layer_drop_config.txt": "".join(lines)}
 
 
@@ -41,4 +41,4 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     return Changes({(unit, index): 0 for index, line in enumerate(lines) for unit in DROPPED[line]})
 
 
-EVOPRESS = Format("evopress", "its layer_drop_config.txt", DROPS, write, reads=reads, read=read)
+EVOPRESS = Format("evopress", "its layer_drop_config.txt", DROPS, write, reads=reads, read=read, sublayers=TRANSFORMER)

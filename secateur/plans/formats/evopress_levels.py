@@ -47,7 +47,7 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
         weights = next(linear.weights for linear in anatomy.blocks[layer].linears if linear.name == inside)
         value = float(numbers["sparsity"]) + level * float(numbers["weights_diff"]) / weights
         # A level is a whole number: half a step below nothing is rounding.
-        changes.sparsity[layer, inside] = share(max(0.0, value) if value > -HALF else value, f"{where}, {name}")
+        changes.treated[layer, inside] = share(max(0.0, value) if value > -HALF else value, f"{where}, {name}")
     return changes
 
 

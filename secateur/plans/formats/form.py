@@ -16,7 +16,7 @@ from ...files import parsed, read_bytes, read_json, read_text
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError, said
 from ..changes import Changes
-from ..features import Feature, Subject
+from ..features import Subject
 
 Files = dict[str, str | bytes]
 """What an export consists of: contents by file name."""
@@ -119,11 +119,12 @@ class Format:
         options: names of what else can be said of its writing.
         first: it reads sizes off the first layer, which has to keep some attention.
         biases: why added biases have no place in a model of a family; None where they have.
+        sublayers: those that it knows; None: any.
     """
 
     name: str
     about: str
-    carries: frozenset[Feature]
+    carries: frozenset[str]
     write: Callable[[Subject], Files] | None = None
     weights: str = ""
     refuses: Callable[[Subject], str | None] = nothing
@@ -132,9 +133,10 @@ class Format:
     options: tuple[str, ...] = ()
     first: bool = False
     biases: Callable[[Anatomy], str | None] = lambda _: None
+    sublayers: tuple[str, ...] | None = None
 
 
-def of(*carried: Feature) -> frozenset[Feature]:
+def of(*carried: str) -> frozenset[str]:
     """What a format carries, as its features are written."""
     return frozenset(carried)
 
@@ -142,3 +144,5 @@ def of(*carried: Feature) -> frozenset[Feature]:
 ZEROS = of("shares", "patterns")
 DROPS = of("layers", "sublayers")
 UNITS = DROPS | of("groups", "channels")
+TRANSFORMER = ("attention", "mlp")
+"""The sublayers that most tools know."""

@@ -59,7 +59,7 @@ def check_space(space: Space, config: Mapping[str, Any]) -> None:
     if space.additions.bias:
         check_biases(space.anatomy)
     silenced = [
-        frozenset().union(*(gene.kind.silences(gene, level) for level in range(len(gene.levels))))
+        frozenset().union(*(gene.kind.silences(gene, level, space.anatomy) for level in range(len(gene.levels))))
         for gene in space.genes
     ]
     if openelm and any({branch for _, branch in places} == {"attention"} for places in silenced):
@@ -71,11 +71,11 @@ def check_space(space: Space, config: Mapping[str, Any]) -> None:
 def check_states(states: Sequence[BlockState], anatomy: Anatomy) -> None:
     """Raises SecateurError for a subnet that llama.cpp does not load."""
     kept = kept_blocks(states)
-    if not kept or not states[kept[0]].attention:
+    if not kept or not states[kept[0]].kept["groups"]:
         raise SecateurError(f"gguf: {FIRST}")
     if states[0].hidden < anatomy.hidden_size:
         raise SecateurError("gguf: a narrower residual width is not written")
-    without = next((index for index in kept if not states[index].attention), None)
+    without = next((index for index in kept if not states[index].kept["groups"]), None)
     if ARCHITECTURES.get(anatomy.family) == "openelm" and without is not None:
         raise SecateurError(f"gguf: openelm has no layers without attention, and layer {without} keeps its MLP alone")
 

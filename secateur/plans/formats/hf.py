@@ -2,17 +2,17 @@
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
-from ..changes import Changes, Unit
+from ..changes import Changes
 from ..features import ALL, Subject
 from .form import Content, Format
-
-SKIPS: dict[str, Unit] = {"attention": "attention", "mlp": "mlp"}
 
 
 def refuses(subject: Subject) -> str | None:
     """Why transformers could not run a subnet with a cache; None where it can."""
     first = next(iter(subject.kept), None)
-    if first is not None and subject.anatomy.causal and not subject.states[first].attention:
+    if first is None or not subject.anatomy.causal:
+        return None
+    if any(one.attends and not subject.states[first].has(one) for one in subject.anatomy.blocks[first].sublayers):
         return f"caches read their length off the first layer that is left, and layer {first} keeps its MLP alone"
     return None
 
@@ -42,14 +42,14 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
             if int(key) == block.index:
                 own = entry
         both = {**values, **own}
-        groups = int(both.get(names.get("groups", ""), block.kv_heads))
-        heads = int(both.get(names["heads"], block.heads)) if "heads" in names else block.heads
+        groups = int(both.get(names.get("groups", ""), block.dimensions["groups"]))
+        heads = int(both.get(names.get("heads", ""), block.dense_sizes["heads"]))
         if heads % max(1, groups):
             raise SecateurError(f"{where}: layer {block.index}: {heads} query heads do not go into {groups} KV groups")
-        changes.kept["attention", block.index] = groups
+        changes.kept["groups", block.index] = groups
         changes.kept["queries", block.index] = heads // max(1, groups)
-        changes.kept["mlp", block.index] = int(both.get(names.get("channel", ""), block.channels))
-        changes.kept |= {(SKIPS[name], block.index): 0 for name in own.get("skip", ())}
+        changes.kept["channels", block.index] = int(both.get(names.get("channel", ""), block.dimensions["channels"]))
+        changes.kept |= {(block.sublayer(name).dimensions[0], block.index): 0 for name in own.get("skip", ())}
     return changes
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...space.anatomy import Linear
 from ...space.errors import SecateurError
-from ...space.treatments import Sparsity
+from ...space.treatments import DENSE, Sparsity
 from ..features import Subject
 
 OTHER_ORDER = ("phi3",)
@@ -22,10 +22,11 @@ def snippet(name: str) -> str:
 
 
 def linears(subject: Subject) -> Iterator[tuple[str, Linear, Sparsity]]:
-    """Full name, shape and level of every linear, in module order."""
+    """Full name, shape and zeros of every linear, in module order; other treatments count as dense."""
     for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
-        for linear, level in zip(block.linears, state.sparsity, strict=True):
-            yield subject.anatomy.block_prefix(block.index) + linear.name, linear, level
+        for linear, level in zip(block.linears, state.levels(block), strict=True):
+            zeros = level if isinstance(level, Sparsity) else DENSE
+            yield subject.anatomy.block_prefix(block.index) + linear.name, linear, zeros
 
 
 def check_zeros(subject: Subject) -> str | None:
@@ -56,9 +57,10 @@ def check_llama_like(subject: Subject) -> str | None:
 def check_head_size(subject: Subject) -> str | None:
     """Some tools take the size of a head to be the residual width over their number."""
     block = subject.anatomy.blocks[0]
-    if block.heads * block.head_dim == block.hidden:
+    if block.dense_sizes["query"] == block.hidden:
         return None
-    return f"it takes a head to be {block.hidden} / {block.heads} wide, and here it is {block.head_dim}"
+    heads, size = block.dense_sizes["heads"], block.segments["query"].unit
+    return f"it takes a head to be {block.hidden} / {heads} wide, and here it is {size}"
 
 
 def check_family(subject: Subject, known: tuple[str, ...]) -> str | None:

@@ -75,7 +75,7 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
             # Its N is the number of zeros in M.
             level = Sparsity.parse(f"{int(of) - int(zeros)}:{of}") if int(of) else share(float(value), where)
             if value:
-                changes.sparsity |= dict.fromkeys(covered, level)
+                changes.treated |= dict.fromkeys(covered, level)
     return changes
 
 

@@ -4,14 +4,14 @@ import yaml
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
-from ..changes import Changes, Unit, dropped
+from ..changes import Changes
 from ..features import Subject
 from .form import Content, Files, Format, of
 
 MERGED = ("llama", "mistral")
 """Families that mergekit copies as they are; it refuses configurations that list their layers (qwen, smollm3)."""
-LAST: dict[str, Unit] = {"o_proj": "attention", "down_proj": "mlp"}
-"""Projections to the residual stream: scaled by zero, their sublayer does nothing."""
+LAST = {"o_proj": "groups", "down_proj": "channels"}
+"""Projections to the residual stream, and a dimension of their sublayer: scaled by zero, that does nothing."""
 
 
 def refuses(subject: Subject) -> str | None:
@@ -83,7 +83,7 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
         raise SecateurError(f"{where}: layers of {len(models)} models; that is no pruning")
     if kept != sorted(set(kept)):
         raise SecateurError(f"{where}: layers are repeated or in another order; that is no pruning")
-    changes.kept |= dropped(set(range(len(anatomy.blocks))) - set(kept)).kept
+    changes.removed = set(range(len(anatomy.blocks))) - set(kept)
     return changes
 
 

@@ -21,16 +21,16 @@ def refuses(subject: Subject) -> str | None:
 def write(subject: Subject) -> Files:
     """`pruning_config.json`: dropped sublayers, and what narrowed ones keep ("pruned" widths are what is left)."""
     values: dict[str, Any] = {
-        "pruned_attn_idx": [index for index, state in enumerate(subject.states) if not state.attention],
-        "pruned_mlp_idx": [index for index, state in enumerate(subject.states) if not state.mlp],
+        "pruned_attn_idx": [index for index, state in enumerate(subject.states) if not state.kept["groups"]],
+        "pruned_mlp_idx": [index for index, state in enumerate(subject.states) if not state.kept["channels"]],
         "pruned_attn_width": {},
         "pruned_mlp_width": {},
     }
     for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
-        if 0 < state.attention < block.kv_heads:
-            values["pruned_attn_width"][str(block.index)] = state.attention * block.queries * block.head_dim
-        if 0 < state.mlp < block.channels:
-            values["pruned_mlp_width"][str(block.index)] = state.mlp
+        if 0 < state.kept["groups"] < block.dimensions["groups"]:
+            values["pruned_attn_width"][str(block.index)] = state.sizes(block)["query"]
+        if 0 < state.kept["channels"] < block.dimensions["channels"]:
+            values["pruned_mlp_width"][str(block.index)] = state.kept["channels"]
     return {"pruning_config.json": json.dumps(values, indent=1) + "\n"}
 
 
@@ -45,14 +45,14 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     changes = Changes()
     for index, width in (values.get("pruned_attn_width") or {}).items():
         block = _block(anatomy, int(index))
-        groups, rest = divmod(int(width), block.head_dim * block.queries)
+        groups, rest = divmod(int(width), block.segments["query"].unit * block.dimensions["queries"])
         if rest or not groups:
             raise ValueError(f"layer {index} keeps {width} of attention's outputs, which are no whole KV groups")
-        changes.kept["attention", int(index)] = groups
+        changes.kept["groups", int(index)] = groups
     for index, width in (values.get("pruned_mlp_width") or {}).items():
-        changes.kept["mlp", int(index)] = int(width)
-    changes.kept |= {("attention", int(index)): 0 for index in values.get("pruned_attn_idx") or ()}
-    changes.kept |= {("mlp", int(index)): 0 for index in values.get("pruned_mlp_idx") or ()}
+        changes.kept["channels", int(index)] = int(width)
+    changes.kept |= {("groups", int(index)): 0 for index in values.get("pruned_attn_idx") or ()}
+    changes.kept |= {("channels", int(index)): 0 for index in values.get("pruned_mlp_idx") or ()}
     return changes
 
 

@@ -8,26 +8,27 @@ from typing import Any
 
 import yaml
 
-from ...space.anatomy import Anatomy
+from ...space.anatomy import HIDDEN, Anatomy
 from ...space.errors import SecateurError, suggest
-from ...space.treatments import Sparsity
+from ...space.treatments import treatment
 from ..changes import Changes
 from ..features import ALL, Subject
 from .form import Content, Files, Format
 from .linears import linears
 
-FIELDS = ("layer", "kv_groups", "query_heads_per_group", "mlp_channels")
+FIELDS = {"kv_groups": "groups", "query_heads_per_group": "queries", "mlp_channels": "channels"}
+"""Names of dimensions; others have their own."""
 
 
 def profile(subject: Subject) -> dict[str, Any]:
-    """As plain values: 0 groups or channels is a dropped sublayer, `sparsity` has the linears that are not dense."""
+    """As plain values: 0 of a dimension is a dropped sublayer, `sparsity` has the linears that are not dense."""
     rows = []
     for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
-        numbers = (block.index, state.attention, state.queries, state.mlp)
-        sparsity = {
-            linear.name: level.to_json() for linear, level in zip(block.linears, state.sparsity, strict=True) if level
-        }
-        rows.append(dict(zip(FIELDS, numbers, strict=True)) | {"sparsity": sparsity})
+        names = {dimension: name for name, dimension in FIELDS.items()}
+        numbers = {names.get(one, one): count for one, count in state.kept.items() if one != HIDDEN}
+        levels = {linear.name: state.level(linear.name) for linear in block.linears}
+        sparsity = {name: level.to_json() for name, level in levels.items() if level}
+        rows.append({"layer": block.index, **numbers, "sparsity": sparsity})
     return {"format": "secateur-profile", "version": 1, "hidden": subject.states[0].hidden, "layers": rows}
 
 
@@ -45,9 +46,11 @@ def as_csv(subject: Subject) -> Files:
     """A row for each layer: the residual width, what is kept, and a column for every linear's share of zeros."""
     names = list(dict.fromkeys(linear.name for _, linear, _ in linears(subject)))
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [*FIELDS, "hidden", *names], lineterminator="\n")
+    rows = profile(subject)["layers"]
+    numbers = dict.fromkeys(name for row in rows for name in row if name != "sparsity")
+    writer = csv.DictWriter(buffer, [*numbers, "hidden", *names], lineterminator="\n")
     writer.writeheader()
-    for row in profile(subject)["layers"]:
+    for row in rows:
         sparsity = row.pop("sparsity")
         writer.writerow(row | {"hidden": subject.states[0].hidden} | {name: sparsity.get(name, 0.0) for name in names})
     return {"profile.csv": buffer.getvalue()}
@@ -66,8 +69,8 @@ def read(content: Content, _: Anatomy) -> Changes:
     changes = Changes(hidden=int(values["hidden"]))
     for row in values["layers"]:
         layer = int(row["layer"])
-        _units(changes, layer, row)
-        changes.sparsity |= {(layer, name): Sparsity.parse(level) for name, level in row["sparsity"].items()}
+        _units(changes, layer, {name: value for name, value in row.items() if name not in ("layer", "sparsity")})
+        changes.treated |= {(layer, name): treatment(level) for name, level in row["sparsity"].items()}
     return changes
 
 
@@ -83,23 +86,23 @@ def read_rows(content: Content, anatomy: Anatomy) -> Changes:
         raise SecateurError(f"{where}: has no column 'layer'")
     changes = Changes(hidden=int(rows[0].get("hidden") or anatomy.hidden_size))
     names = {linear.name for block in anatomy.blocks for linear in block.linears}
-    unknown = sorted(set(rows[0]) - names - {"layer", "kv_groups", "query_heads_per_group", "mlp_channels", "hidden"})
+    numbers = {*FIELDS, *(one for block in anatomy.blocks for one in block.dimensions if one not in FIELDS.values())}
+    unknown = sorted(set(rows[0]) - names - numbers - {"layer", HIDDEN})
     if unknown:
         raise SecateurError(f"{where}: the model has no '{unknown[0]}'; {suggest(unknown[0], sorted(names))}")
     for row in rows:
         layer = int(row["layer"])
-        _units(changes, layer, row)
-        changes.sparsity |= {(layer, name): Sparsity.parse(row[name]) for name in row if name in names and row[name]}
+        _units(changes, layer, {name: row[name] for name in numbers - {HIDDEN} if row.get(name)})
+        changes.treated |= {(layer, name): treatment(row[name]) for name in row if name in names and row[name]}
     return changes
 
 
 def _units(changes: Changes, layer: int, row: Mapping[str, Any]) -> None:
-    if ("attention", layer) in changes.kept:
+    if any(other == layer for _, other in changes.kept):
         raise ValueError(f"layer {layer} stands there twice")
-    changes.kept["attention", layer] = int(row["kv_groups"])
-    changes.kept["mlp", layer] = int(row["mlp_channels"])
-    if int(row["kv_groups"]):
-        changes.kept["queries", layer] = int(row["query_heads_per_group"])
+    if missing := sorted(FIELDS.keys() - row.keys()):
+        raise ValueError(f"layer {layer} has no {missing[0]}")
+    changes.kept |= {(FIELDS.get(name, name), layer): int(value) for name, value in row.items()}
 
 
 JSON = Format("json", "the bare profile", ALL, as_json, reads=reads, read=read)

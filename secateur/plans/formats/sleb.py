@@ -4,7 +4,7 @@ import json
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
-from ..changes import Changes, dropped
+from ..changes import Changes
 from ..features import Subject
 from .form import Content, Files, Format, of
 
@@ -23,7 +23,7 @@ def read(content: Content, _: Anatomy) -> Changes:
     """[10, 20]: layers that are removed."""
     if not all(isinstance(one, int) and not isinstance(one, bool) for one in content.values):
         raise SecateurError(f"{content.where}: expected a list of layers such as [10, 20]")
-    return dropped(content.values)
+    return Changes(removed=set(content.values))
 
 
 SLEB = Format("sleb", "its list of removed layers", of("layers"), write, reads=reads, read=read)

@@ -1,7 +1,7 @@
 """Every format that a plan can be written in or read from, and why it cannot carry a given subnet."""
 
 from ...space.errors import SecateurError
-from ..features import Subject, features
+from ..features import Subject, carried, features
 from .alphapruning import ALPHAPRUNING
 from .block_configs import BLOCK_CONFIGS
 from .blockpruner import BLOCKPRUNER
@@ -49,9 +49,13 @@ FORMATS: dict[str, Format] = {
 def refusal(form: Format, subject: Subject) -> str | None:
     """Why a plan cannot be written so; None where it can."""
     asked = features(subject.anatomy, subject.states)
-    missing = next((where for feature, where in asked.items() if feature not in form.carries), None)
+    missing = next((where for feature, where in asked.items() if not carried(feature, form.carries)), None)
     if missing is not None:
         return f"{missing}, which it cannot express"
+    for block in subject.anatomy.blocks:
+        for sublayer in block.sublayers:
+            if form.sublayers is not None and sublayer.name not in form.sublayers:
+                return f"layer {block.index} has a sublayer '{sublayer.name}', which it does not know"
     if form.write is None and not form.weights:
         return "it is read and not written"
     reason = form.refuses(subject)

@@ -18,9 +18,10 @@ def refuses(subject: Subject) -> str | None:
     """Besides the layout: it does nothing, silently, when one query head of a KV group would be left, and fails with
     query heads that have norms."""
     for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
-        if state.queries < block.queries and state.attention and subject.anatomy.family in HEAD_NORMS:
+        narrowed = 0 < state.kept["queries"] < block.dimensions["queries"]
+        if narrowed and subject.anatomy.family in HEAD_NORMS:
             return f"layer {block.index} narrows query heads, which it cannot where heads have norms of their own"
-        if state.queries == 1 < block.queries:
+        if state.kept["queries"] == 1 < block.dimensions["queries"]:
             return f"layer {block.index} keeps one query head in each KV group, which it leaves alone without a word"
     return check_llama_like(subject)
 
@@ -33,17 +34,18 @@ def write(subject: Subject) -> Files:
     groups: dict[str, int] = {}
     for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
         prefix = subject.anatomy.block_prefix(block.index)
-        for name, count in (("q_proj", block.heads), ("k_proj", block.kv_heads), ("v_proj", block.kv_heads)):
+        kv_heads, heads_per_group = block.dimensions["groups"], block.dimensions["queries"]
+        for name, count in (("q_proj", block.dense_sizes["heads"]), ("k_proj", kv_heads), ("v_proj", kv_heads)):
             numbers[f"{prefix}self_attn.{name}"] = count
-            if state.queries < block.queries:
+            if state.kept["queries"] < heads_per_group:
                 # It removes ceil(ceil(ratio * heads) / groups) of each group.
-                removed = (block.queries - state.queries) * block.kv_heads
-                heads[f"{prefix}self_attn.{name}"] = (removed - 0.25) / block.heads
-        if state.queries < block.queries:
-            groups[f"{prefix}self_attn"] = state.queries
-        if state.mlp < block.channels:
+                removed = (heads_per_group - state.kept["queries"]) * kv_heads
+                heads[f"{prefix}self_attn.{name}"] = (removed - 0.25) / block.dense_sizes["heads"]
+        if state.kept["queries"] < heads_per_group:
+            groups[f"{prefix}self_attn"] = state.kept["queries"]
+        if state.kept["channels"] < block.dimensions["channels"]:
             # It keeps int(channels * (1 - ratio)): a little more than the number, so that no rounding takes one away.
-            ratios[f"{prefix}mlp.gate_proj"] = 1 - (state.mlp + 0.25) / block.channels
+            ratios[f"{prefix}mlp.gate_proj"] = 1 - (state.kept["channels"] + 0.25) / block.dimensions["channels"]
     values = {
         "pruning_ratio_dict": ratios,
         "head_pruning_ratio_dict": heads,
@@ -67,14 +69,14 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     for name, ratio in values["pruning_ratio_dict"].items():
         layer, inside = located(name, anatomy, where)
         if inside in ("mlp.gate_proj", "mlp.up_proj"):
-            changes.kept["mlp", layer] = int(anatomy.blocks[layer].channels * (1 - float(ratio)))
+            changes.kept["channels", layer] = int(anatomy.blocks[layer].dimensions["channels"] * (1 - float(ratio)))
         elif name not in heads:
             raise SecateurError(f"{where}: '{name}' is neither an MLP's input nor among the heads")
     for name, ratio in heads.items():
         layer, _ = located(name, anatomy, where)
         block = anatomy.blocks[layer]
-        removed = math.ceil(math.ceil(float(ratio) * block.heads) / block.kv_heads)
-        changes.kept["queries", layer] = block.queries - removed
+        removed = math.ceil(math.ceil(float(ratio) * block.dense_sizes["heads"]) / block.dimensions["groups"])
+        changes.kept["queries", layer] = block.dimensions["queries"] - removed
     return changes
 
 

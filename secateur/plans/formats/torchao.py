@@ -55,9 +55,9 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
                 raise SecateurError(
                     f"{where}, {name}: blocks of one row, all of them pruned, are a pattern; these are not"
                 )
-            changes.sparsity[layer, inside] = Sparsity.parse(f"{of - int(entry['zeros_per_block'])}:{of}")
+            changes.treated[layer, inside] = Sparsity.parse(f"{of - int(entry['zeros_per_block'])}:{of}")
         else:
-            changes.sparsity[layer, inside] = share(float(entry["sparsity_level"]), f"{where}, {name}")
+            changes.treated[layer, inside] = share(float(entry["sparsity_level"]), f"{where}, {name}")
     return changes
 
 

@@ -53,7 +53,8 @@ def profile(space: Space, plans: Sequence[tuple[str, Genome]]) -> bytes:
     image = None
     for axis, (name, genome) in zip(axes, plans, strict=True):
         image = axis.imshow(_kept_shares(space, genome), vmin=0, vmax=1, cmap="viridis", aspect="auto")
-        axis.set_yticks([0, 1], ["attention", "mlp"], fontsize=7)
+        names = [sublayer.name for sublayer in space.anatomy.blocks[0].sublayers]
+        axis.set_yticks(range(len(names)), names, fontsize=7)
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     axes[-1].set_xlabel("layer")
     axes[-1].set_xticks(range(0, len(space.anatomy.blocks), max(1, len(space.anatomy.blocks) // 15)))
@@ -63,15 +64,16 @@ def profile(space: Space, plans: Sequence[tuple[str, Genome]]) -> bytes:
 
 
 def _kept_shares(space: Space, genome: Genome) -> NDArray[np.float64]:
-    shares = np.zeros((2, len(space.anatomy.blocks)))
+    rows = max(len(block.sublayers) for block in space.anatomy.blocks)
+    shares = np.full((rows, len(space.anatomy.blocks)), np.nan)
     for column, (block, state) in enumerate(zip(space.anatomy.blocks, space.states(genome), strict=True)):
-        position, sizes = 0, state.sizes(block)
-        for row, (sublayer, kept) in enumerate(zip(block.sublayers, state.kept, strict=True)):
-            levels = state.sparsity[position : position + len(sublayer.linears)]
-            position += len(sublayer.linears)
-            shapes = [linear.shape(sizes) for linear in sublayer.linears]
-            left = sum(o * i - level.zeros(o, i) for level, (o, i) in zip(levels, shapes, strict=True))
-            shares[row, column] = left / sublayer.weights if kept else 0.0
+        sizes = state.sizes(block)
+        for row, sublayer in enumerate(block.sublayers):
+            left = 0
+            for linear in sublayer.linears if state.has(sublayer) else ():
+                shape, level = linear.shape(sizes), state.level(linear.name)
+                left += level.parameters(*shape) - level.zeros(*shape)
+            shares[row, column] = left / sublayer.weights
     return shares
 
 

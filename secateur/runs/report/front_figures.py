@@ -1,5 +1,6 @@
 """The pictures of a front: interactive ones as pieces of HTML, and the same as PNG bytes."""
 
+import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -43,13 +44,14 @@ def axis_title(objective: Objective, front: FrontSummary) -> str:
 def profile_text(space: Space, point: Point) -> str:
     """What each block keeps, as two short lines, and how much is zero where anything is."""
     states = space.states(point.row.genome)
-    lines = [
-        "attention " + " ".join(str(state.attention * state.queries) for state in states),
-        "mlp " + " ".join(str(state.mlp) for state in states),
-    ]
+    units: dict[str, list[str]] = {}
+    for block, state in zip(space.anatomy.blocks, states, strict=True):
+        for sublayer in block.sublayers:
+            units.setdefault(sublayer.name, []).append(str(math.prod(state.widths(sublayer))))
+    lines = [f"{name} {' '.join(counts)}" for name, counts in units.items()]
     if states[0].hidden < space.anatomy.hidden_size:
         lines.append(f"residual width {states[0].hidden}")
-    shares = [max((level.share for level in state.sparsity), default=0) for state in states]
+    shares = [max((level.share for level in state.treated.values()), default=0) for state in states]
     if any(shares):
         lines.append("sparsity " + " ".join(f"{float(share):.2f}" for share in shares))
     return "<br>".join(lines)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ...plans.plan import Plan
+from ...plans.plan import UNITS, Plan
 from ...space.budget import labelled, shown
 from .compare import Compared
 from .front import FrontSummary
@@ -111,13 +111,13 @@ def print_plan(console: Console, plan: Plan) -> None:
         for name, score in scores.items():
             console.print(f"{text} {name}: {score.mean:.4f} ± {score.standard_error:.4f}")
     grid = Table()
-    for heading in ("layer", "KV groups", "query heads in each", "channels", "sparsity"):
+    for heading in ("layer", *(UNITS.get(dimension, dimension) for dimension in plan.dimensions), "sparsity"):
         grid.add_column(heading, justify="right")
     for layer in plan.layers:
-        queries = f"{layer.queries.kept} of {layer.queries.of}" if layer.queries else ""
-        zeros = ", ".join(f"{name} {value}" for name, value in layer.sparsity.items())
-        parts = [f"{part.kept} of {part.of}" if part.kept else "dropped" for part in (layer.attention, layer.mlp)]
-        grid.add_row(str(layer.index), parts[0], queries, parts[1], zeros)
+        levels = ", ".join(f"{name} {value}" for name, value in layer.levels.items())
+        parts = [layer.kept.get(dimension) for dimension in plan.dimensions]
+        cells = ["" if part is None else f"{part.kept} of {part.of}" if part.kept else "dropped" for part in parts]
+        grid.add_row(str(layer.index), *cells, levels)
     console.print(grid)
 
 

@@ -11,9 +11,11 @@ from ...operators.repair import compress
 from ...operators.rules.rule import UnitScores
 from ...operators.rules.table import RULES
 from ...operators.sampling import ends, from_states, limited
+from ...plans.plan import UNITS
 from ...plans.reading import read_states
 from ...search.archive import Goal
 from ...search.warm import GOOD_RULES, is_plan_file
+from ...space.anatomy import HIDDEN
 from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.space import Space
@@ -156,8 +158,9 @@ def _exact(path: str, space: Space) -> Genome:
 
 
 def _words(state: BlockState) -> str:
-    zeros = ", ".join(str(level) for level in state.sparsity) if any(state.sparsity) else "none"
-    return (
-        f"{state.attention} KV groups of {state.queries} query heads, {state.mlp} channels, residual width "
-        f"{state.hidden}, zeros {zeros}"
-    )
+    parts = [
+        f"{count} {'of the residual width' if dimension == HIDDEN else UNITS.get(dimension, dimension)}"
+        for dimension, count in state.kept.items()
+    ]
+    levels = ", ".join(f"{name} {level}" for name, level in state.treated.items())
+    return f"{', '.join(parts)}; {levels or 'nothing treated'}"

@@ -7,7 +7,7 @@ has normalised already, passes on unchanged. Both sublayers dropped are then the
 from collections.abc import Mapping
 from typing import Any
 
-from ..anatomy import Anatomy, Linear, Sublayer, Tensor, norm, ungrouped
+from ..anatomy import Anatomy, Linear, Tensor, attention_of, mlp_of, norm, ungrouped
 from ..errors import SecateurError
 
 Config = Mapping[str, Any]
@@ -28,8 +28,7 @@ def _encoder(config: Config, size: int, root: str, head: str, dense: str, head_n
     if config.get("is_decoder") or config.get("add_cross_attention"):
         raise SecateurError(f"{root} as a decoder is not covered; set is_decoder and add_cross_attention to false")
     hidden, channels, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
-    attention = Sublayer(
-        "attention",
+    attention = attention_of(
         (
             Linear("attention.self.query", hidden, hidden, bias=True, rows=("query",)),
             Linear("attention.self.key", hidden, hidden, bias=True, rows=("key",)),
@@ -40,8 +39,7 @@ def _encoder(config: Config, size: int, root: str, head: str, dense: str, head_n
         (("attention", "keep"),),
         (("attention.self", "num_attention_heads", "heads"), ("attention.self", "all_head_size", "query")),
     )
-    mlp = Sublayer(
-        "mlp",
+    mlp = mlp_of(
         (
             Linear("intermediate.dense", channels, hidden, bias=True, rows=("channel",)),
             Linear("output.dense", hidden, channels, bias=True, columns=("channel",)),

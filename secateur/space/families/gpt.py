@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..anatomy import Anatomy, Axis, Linear, Sublayer, Tensor, norm, ungrouped
+from ..anatomy import Anatomy, Axis, Linear, Tensor, attention_of, mlp_of, norm, ungrouped
 from ..errors import SecateurError
 
 Config = Mapping[str, Any]
@@ -20,8 +20,7 @@ def opt(config: Config, size: int) -> Anatomy:
     heads, vocabulary, width = config["num_attention_heads"], config["vocab_size"], config["word_embed_proj_dim"]
     bias, affine = bool(config["enable_bias"]), bool(config["layer_norm_elementwise_affine"])
     rows: dict[str, Axis] = {"k_proj": ("key",), "v_proj": ("key",), "q_proj": ("query",)}
-    attention = Sublayer(
-        "attention",
+    attention = attention_of(
         (
             *(Linear(f"self_attn.{name}", hidden, hidden, bias, rows=axis) for name, axis in rows.items()),
             Linear("self_attn.out_proj", hidden, hidden, bias, columns=("query",)),
@@ -30,8 +29,7 @@ def opt(config: Config, size: int) -> Anatomy:
         (("self_attn", "attention"), ("self_attn_layer_norm", "identity")),
         (("self_attn", "num_heads", "heads"),),
     )
-    mlp = Sublayer(
-        "mlp",
+    mlp = mlp_of(
         (
             Linear("fc1", channels, hidden, bias, rows=("channel",)),
             Linear("fc2", hidden, channels, bias, columns=("channel",)),
@@ -74,8 +72,7 @@ def gpt2(config: Config, size: int) -> Anatomy:
     channels = config.get("n_inner") or 4 * hidden
     heads, vocabulary = config["n_head"], config["vocab_size"]
     fused: Axis = ("query", "key", "key")
-    attention = Sublayer(
-        "attention",
+    attention = attention_of(
         (
             Linear("attn.c_attn", 3 * hidden, hidden, bias=True, transposed=True, rows=fused),
             Linear("attn.c_proj", hidden, hidden, bias=True, transposed=True, columns=("query",)),
@@ -84,8 +81,7 @@ def gpt2(config: Config, size: int) -> Anatomy:
         (("attn", "attention"), ("ln_1", "identity")),
         (("attn", "num_heads", "heads"), ("attn", "split_size", "query")),
     )
-    mlp = Sublayer(
-        "mlp",
+    mlp = mlp_of(
         (
             Linear("mlp.c_fc", channels, hidden, bias=True, transposed=True, rows=("channel",)),
             Linear("mlp.c_proj", hidden, channels, bias=True, transposed=True, columns=("channel",)),
@@ -111,8 +107,7 @@ def gpt_neox(config: Config, size: int) -> Anatomy:
     hidden, channels = config["hidden_size"], config["intermediate_size"]
     heads, vocabulary = config["num_attention_heads"], config["vocab_size"]
     bias = bool(config.get("attention_bias", True))
-    attention = Sublayer(
-        "attention",
+    attention = attention_of(
         (
             Linear("attention.query_key_value", 3 * hidden, hidden, bias, rows=("triple",)),
             Linear("attention.dense", hidden, hidden, bias, columns=("query",)),
@@ -120,8 +115,7 @@ def gpt_neox(config: Config, size: int) -> Anatomy:
         norm("input_layernorm", hidden, bias=True),
         (("attention", "attention"), ("input_layernorm", "identity")),
     )
-    mlp = Sublayer(
-        "mlp",
+    mlp = mlp_of(
         (
             Linear("mlp.dense_h_to_4h", channels, hidden, bias=True, rows=("channel",)),
             Linear("mlp.dense_4h_to_h", hidden, channels, bias=True, columns=("channel",)),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..anatomy import Anatomy, Axis, Block, Linear, Sublayer, Tensor, norm
+from ..anatomy import Anatomy, Axis, Linear, Sublayer, Tensor, attention_of, mlp_of, norm, transformer_block
 
 Config = Mapping[str, Any]
 NORMS = {
@@ -59,8 +59,7 @@ def _attention(
         tensors += [Tensor(f"self_attn.{name}_norm.weight", (head_dim,)) for name in ("q", "k")]
     elif head_norms == "all":
         tensors += [*norm("self_attn.q_norm", queries, ("query",)), *norm("self_attn.k_norm", keys, ("key",))]
-    return Sublayer(
-        "attention",
+    return attention_of(
         tuple(linears),
         tuple(tensors),
         (("self_attn", "attention"), *((name, "identity") for name in around)),
@@ -80,8 +79,7 @@ def _mlp(config: Config, bias: bool, norms: str, fused: bool) -> Sublayer:
         ]
     linears.append(Linear("mlp.down_proj", hidden, channels, bias, rows=("hidden",), columns=("channel",)))
     around = NORMS[norms][1]
-    return Sublayer(
-        "mlp",
+    return mlp_of(
         tuple(linears),
         tuple(tensor for name in around for tensor in norm(name, hidden, ("hidden",))),
         (("mlp", "zero"), *((name, "identity") for name in around)),
@@ -114,7 +112,9 @@ def llama_like(
     attention = _attention(config, sizes, attention_bias, output_bias, norms, head_norms, fused)
     mlp = _mlp(config, mlp_bias, norms, fused)
     blocks = tuple(
-        Block(index, attention, mlp, **sizes, channels=config["intermediate_size"], hidden=hidden, window=window)
+        transformer_block(
+            index, attention, mlp, **sizes, channels=config["intermediate_size"], hidden=hidden, window=window
+        )
         for index, window in enumerate(_windows(config, config["num_hidden_layers"]))
     )
     vocabulary = config["vocab_size"]

@@ -15,10 +15,7 @@ class AttentionSettings(DroppableSettings):
 ATTENTION = SublayerKind(
     name="attention",
     dimension="groups",
-    branch="attention",
     unit="KV groups (query heads go with their group; kind 'queries' is for heads within a group)",
-    field="attention",
-    full=lambda block: block.kv_heads,
     settings=AttentionSettings,
     attends=True,
 )

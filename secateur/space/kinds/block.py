@@ -1,7 +1,7 @@
 """Whether a block is kept."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from ..anatomy import Anatomy, Block
@@ -54,14 +54,18 @@ class BlockKind:
         return frozenset({"drops"})
 
     def apply(self, gene: Gene, level: int, block: Block, state: BlockState) -> BlockState:
-        return state if gene.levels[level] else replace(state, attention=0, mlp=0)
+        if gene.levels[level]:
+            return state
+        for sublayer in block.sublayers:
+            state = state.without(sublayer)
+        return state
 
     def places(self, gene: Gene, anatomy: Anatomy) -> frozenset[Place]:
         return frozenset()
 
-    def silences(self, gene: Gene, level: int) -> frozenset[Place]:
+    def silences(self, gene: Gene, level: int, anatomy: Anatomy) -> frozenset[Place]:
         gone = gene.blocks if not gene.levels[level] else ()
-        return frozenset((block, branch) for block in gone for branch in ("attention", "mlp"))
+        return frozenset((block, sublayer.name) for block in gone for sublayer in anatomy.blocks[block].sublayers)
 
     def removed(self, gene: Gene, level: int) -> float:
         return removed(gene, level)

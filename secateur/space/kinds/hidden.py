@@ -1,11 +1,12 @@
 """The width of the residual stream, the same in every block."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import model_validator
 
+from ..anatomy import HIDDEN as STREAM
 from ..anatomy import Anatomy, Block
 from ..errors import SecateurError, suggest
 from ..gene import Feature, Gene, Place, nearest_level
@@ -75,12 +76,12 @@ class HiddenKind:
     def apply(self, gene: Gene, level: int, block: Block, state: BlockState) -> BlockState:
         value = gene.levels[level]
         assert isinstance(value, int)
-        return replace(state, hidden=value)
+        return state.with_kept(**{STREAM: value})
 
     def places(self, gene: Gene, anatomy: Anatomy) -> frozenset[Place]:
         return frozenset()
 
-    def silences(self, gene: Gene, level: int) -> frozenset[Place]:
+    def silences(self, gene: Gene, level: int, anatomy: Anatomy) -> frozenset[Place]:
         return frozenset()
 
     def removed(self, gene: Gene, level: int) -> float:

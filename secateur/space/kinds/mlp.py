@@ -15,10 +15,7 @@ class MlpSettings(DroppableSettings):
 MLP = SublayerKind(
     name="mlp",
     dimension="channels",
-    branch="mlp",
     unit="channels",
-    field="mlp",
-    full=lambda block: block.channels,
     settings=MlpSettings,
     rounded=True,
 )

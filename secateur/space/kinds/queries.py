@@ -25,10 +25,7 @@ class QueriesSettings(WidthSettings):
 QUERIES = SublayerKind(
     name="queries",
     dimension="queries",
-    branch="attention",
     unit="query heads per KV group (the same number is kept in every group)",
-    field="queries",
-    full=lambda block: block.queries,
     settings=QueriesSettings,
     droppable=False,
 )

@@ -1,9 +1,8 @@
 """What the kinds that decide how much of a sublayer is kept have in common."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..anatomy import Anatomy, Block
 from ..errors import SecateurError
@@ -19,10 +18,7 @@ class SublayerKind:
 
     Attributes:
         name, dimension: as in `Kind`.
-        branch: the sublayer.
         unit: what is counted, for messages.
-        field: of `BlockState`.
-        full: how many there are in a dense block.
         droppable: none kept means that the sublayer is dropped.
         attends: dropping it drops attention, from which caches read sizes.
         rounded: the number of units is what hardware likes to be a multiple of something.
@@ -30,10 +26,7 @@ class SublayerKind:
 
     name: str
     dimension: str
-    branch: str
     unit: str
-    field: Literal["attention", "queries", "mlp"]
-    full: Callable[[Block], int]
     settings: type[GeneSettings]
     droppable: bool = True
     attends: bool = False
@@ -53,7 +46,8 @@ class SublayerKind:
         multiple, together = asked.multiple_of, asked.per == "model"
         if asked.levels:
             if self.rounded and wishes.multiple > 1:
-                multiple = math.lcm(multiple or liked_multiple(self.full(anatomy.blocks[0])), wishes.multiple)
+                dense = anatomy.blocks[layers[0]].dimensions.get(self.dimension, 1)
+                multiple = math.lcm(multiple or liked_multiple(dense), wishes.multiple)
             together = together or wishes.together
         first = wishes.keep_first_attention
         made = self.made(anatomy, layers, first, asked.levels, multiple, together)
@@ -82,8 +76,10 @@ class SublayerKind:
         firsts = first_of_each_sort(anatomy) if keep_first_attention and self.attends else set[int]()
         genes = []
         for index, wanted in zip(layers, per_layer(self.name, levels, layers), strict=True):
-            dense = self.full(anatomy.blocks[index])
             where = f"{self.name}, layer {index}"
+            dense = anatomy.blocks[index].dimensions.get(self.dimension)
+            if dense is None:
+                raise SecateurError(f"{where}: has no {self.dimension}; name other 'layers'")
             if not self.droppable and dense == 1:
                 raise SecateurError(
                     f"{where}: one query head per KV group, as many KV groups as heads: use kind 'attention' for them"
@@ -116,19 +112,15 @@ class SublayerKind:
     def apply(self, gene: Gene, level: int, block: Block, state: BlockState) -> BlockState:
         value = gene.levels[level]
         assert isinstance(value, int)
-        match self.field:
-            case "attention":
-                return replace(state, attention=min(state.attention, value))
-            case "queries":
-                return replace(state, queries=min(state.queries, value))
-        return replace(state, mlp=min(state.mlp, value))
+        return state.with_kept(**{self.dimension: min(state.kept[self.dimension], value)})
 
     def places(self, gene: Gene, anatomy: Anatomy) -> frozenset[Place]:
-        return frozenset((block, self.branch) for block in gene.blocks)
+        found = ((block, anatomy.blocks[block].with_dimension(self.dimension)) for block in gene.blocks)
+        return frozenset((block, sublayer.name) for block, sublayer in found if sublayer is not None)
 
-    def silences(self, gene: Gene, level: int) -> frozenset[Place]:
+    def silences(self, gene: Gene, level: int, anatomy: Anatomy) -> frozenset[Place]:
         dropped = self.droppable and gene.levels[level] == 0
-        return frozenset((block, self.branch) for block in gene.blocks) if dropped else frozenset()
+        return self.places(gene, anatomy) if dropped else frozenset()
 
     def removed(self, gene: Gene, level: int) -> float:
         return removed(gene, level)
@@ -140,12 +132,9 @@ class SublayerKind:
         return nearest_level(gene, sum(shares) / len(shares)) if shares else 0
 
     def _share(self, state: BlockState, block: Block) -> float:
-        match self.field:
-            case "attention":
-                return state.attention / self.full(block)
-            case "queries":
-                return (state.queries or self.full(block)) / self.full(block)
-        return state.mlp / self.full(block)
+        full = block.dimensions[self.dimension]
+        # What cannot drop a sublayer says nothing of one that is dropped.
+        return (state.kept[self.dimension] or (0 if self.droppable else full)) / full
 
 
 def removed(gene: Gene, level: int) -> float:

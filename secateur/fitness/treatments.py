@@ -1,0 +1,92 @@
+"""What carries out treatments of linears on a model; `space.treatments` has them by name."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from ..space.tables import load
+from ..space.treatments import TREATMENTS, Treatment
+from .model.blocks import Blocks
+from .text import Sequences
+
+Watch = Callable[[int, int], None]
+"""Told how many blocks of how many are done."""
+Place = tuple[int, int]
+"""(block, position of a linear in it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The rows and columns of a dense matrix that a narrower one keeps.
+
+    Attributes:
+        values: it has their weights unchanged.
+        rotated: the columns are rotated residual features.
+    """
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    values: bool
+    rotated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What levels are made from: a model that is loaded and in order.
+
+    Attributes:
+        digest: names the model as it is, order included.
+        text: for calibration.
+        pruner: what makes zeros; None where there are none.
+        has_zeros: whether the linears have zeros by themselves.
+        narrower: whether linears can become narrower.
+        rotation: (hidden, hidden), of the residual stream where it is narrowed by one.
+    """
+
+    blocks: Blocks
+    digest: str
+    text: Sequences
+    pruner: str | None = None
+    has_zeros: bool = False
+    narrower: bool = False
+    rotation: torch.Tensor | None = None
+
+
+class Treating(Protocol):
+    """Carries out the levels of one treatment on one model.
+
+    Attributes:
+        identity: names how levels are made; evaluations under others are not comparable.
+    """
+
+    @property
+    def identity(self) -> str: ...
+
+    def prepare(self, wanted: Mapping[int, Collection[Treatment]], watch: Watch) -> None:
+        """Makes ready, and checks, all that the wanted levels of each block need; done again, it goes on where it was.
+
+        Raises:
+            SecateurError: something in the cache is damaged or cannot be written.
+        """
+
+    def weight(self, place: Place, matrix: torch.Tensor, level: Treatment, kept: Kept | None) -> torch.Tensor:
+        """A linear's matrix (outputs, inputs) at a level, after widths and repairs.
+
+        Args:
+            matrix: as it is before.
+            kept: which part of the dense matrix it is; None: all of it, unchanged.
+        """
+
+    def hold(self, level: Treatment, matrix: torch.Tensor) -> torch.Tensor:
+        """What a training may make of a matrix (outputs, inputs) at a level; differentiable in it.
+
+        Weights that were zero stay so whatever this does.
+        """
+
+
+def opened(name: str, ground: Ground) -> Treating:
+    """What carries out a treatment on a model."""
+    make: Callable[[Ground], Treating] = load(TREATMENTS[name].carried_out, None)
+    return make(ground)

@@ -1,0 +1,54 @@
+"""Zeros as a treatment: the level store of a pruner, filled for what is wanted."""
+
+from collections.abc import Collection, Mapping
+
+import torch
+
+from ...space.treatments import Sparsity, Treatment
+from ..treatments import Ground, Kept, Place, Watch
+from .level_store import VERSION, LevelStore, as_matrix
+from .preparation import prepare, store_folder
+
+
+class Zeros:
+    """What a pruner makes of the linears of a model."""
+
+    def __init__(self, ground: Ground) -> None:
+        assert ground.pruner is not None
+        self._ground, blocks = ground, ground.blocks
+        self.folder = store_folder(ground.digest, ground.pruner, ground.text, ground.has_zeros)
+        self.store = LevelStore(self.folder, ground.pruner, blocks.anatomy, blocks.modules)
+
+    @property
+    def identity(self) -> str:
+        """The version of the store and the name of its folder."""
+        return f"{VERSION} {self.folder.name}"
+
+    def prepare(self, wanted: Mapping[int, Collection[Treatment]], watch: Watch) -> None:
+        """Fills the store; see `zeros.preparation.prepare`."""
+        ground = self._ground
+        levels = {level for some in wanted.values() for level in some if isinstance(level, Sparsity)}
+        prepare(
+            ground.blocks,
+            self.store.pruner,
+            levels,
+            wanted,
+            ground.text,
+            self.folder,
+            watch,
+            ground.narrower,
+            ground.rotation,
+        )
+        self.store.check(levels, wanted, ground.narrower)
+
+    def weight(self, place: Place, matrix: torch.Tensor, level: Treatment, kept: Kept | None) -> torch.Tensor:
+        """With exactly `level.zeros` zeros, or more where the model has them."""
+        assert isinstance(level, Sparsity)
+        block, linear = place
+        if kept is None:
+            return as_matrix(self.store.anatomy.blocks[block].linears[linear], self.store.weight(block, linear, level))
+        return self.store.masked(block, linear, matrix, level, kept)
+
+    def hold(self, level: Treatment, matrix: torch.Tensor) -> torch.Tensor:
+        """As it is: that zeros stay is so everywhere."""
+        return matrix

@@ -1,0 +1,140 @@
+"""What the kinds that treat linears have in common: which linears a gene covers, and levels that are treatments."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import model_validator
+
+from ..anatomy import Anatomy, Block
+from ..errors import SecateurError, suggest
+from ..gene import Feature, Gene, Place, nearest_level
+from ..settings import Positive
+from ..state import BlockState
+from ..treatments import DENSE, Treatment
+from .settings import GeneSettings, Levels, Wishes, parse_layers
+
+GRANULARITIES = ("linear", "sublayer", "block", "group")
+
+
+class LinearSettings(GeneSettings):
+    """`levels` of the treatment; `per` linear, sublayer, block, or `group` of blocks."""
+
+    levels: Levels = ()
+    per: Literal["linear", "sublayer", "block", "group"] = "linear"
+    group: Positive = 1
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> "LinearSettings":
+        name = type(self).model_fields["kind"].default
+        if not self.levels or isinstance(self.levels, str):
+            raise ValueError(f"{name} genes need a list of 'levels', such as {self.example()}")
+        if any(isinstance(level, tuple) for level in self.levels):
+            raise ValueError(f"{name} genes take one list of 'levels'; give layers that differ genes of their own")
+        if (self.per == "group") != (self.group > 1):
+            raise ValueError("write per: group together with group: K, K at least 2")
+        return self
+
+    @classmethod
+    def example(cls) -> str:
+        """A list of levels, for messages."""
+        return "['...']"
+
+
+@dataclass(frozen=True, slots=True)
+class LinearKind:
+    """A treatment of the linears that a gene covers.
+
+    Attributes:
+        name: as in `Kind`.
+        feature: of its genes.
+        read: a level of a recipe; raises SecateurError where it is none.
+    """
+
+    name: str
+    settings: type[GeneSettings]
+    feature: Feature
+    read: Callable[[float | int | str], Treatment]
+    dimension: str = ""
+    free: bool = True
+    everywhere: bool = False
+    absorbs: bool = False
+
+    def genes(self, anatomy: Anatomy, asked: GeneSettings, wishes: Wishes) -> tuple[Gene, ...]:
+        """Genes over the linears of the layers; see `made` for what it raises."""
+        assert isinstance(asked, LinearSettings)
+        levels = [self.read(level) for level in asked.levels if not isinstance(level, tuple)]
+        return self.made(anatomy, levels, parse_layers(asked.layers, len(anatomy.blocks)), asked.per, asked.group)
+
+    def made(
+        self, anatomy: Anatomy, levels: Sequence[Treatment], layers: Sequence[int], per: str, group: int = 1
+    ) -> tuple[Gene, ...]:
+        """Genes over the linears of `layers`, one per linear, sublayer, block or group of `group` blocks.
+
+        Raises:
+            SecateurError: a level does not fit a linear's input, or `per` is unknown.
+        """
+        ordered = tuple(sorted({DENSE, *levels}, key=lambda level: (level.share, level.multiple, str(level))))
+        for index in layers:
+            for linear in anatomy.blocks[index].linears:
+                for level in ordered:
+                    if linear.inputs % level.multiple:
+                        raise SecateurError(
+                            f"block {index}, {linear.name}: {linear.inputs} inputs are no multiple of "
+                            f"{level.multiple}, so the pattern {level} does not fit; leave it out or restrict 'layers'"
+                        )
+        return tuple(Gene(self, site, ordered, members) for site, members in _sites(anatomy, tuple(layers), per, group))
+
+    def features(self, gene: Gene) -> frozenset[Feature]:
+        return frozenset({self.feature})
+
+    def apply(self, gene: Gene, level: int, block: Block, state: BlockState) -> BlockState:
+        value = gene.levels[level]
+        assert not isinstance(value, int)
+        linears = [block.linears[linear].name for index, linear in gene.members if index == block.index]
+        return state.with_treated(dict.fromkeys(linears, value))
+
+    def places(self, gene: Gene, anatomy: Anatomy) -> frozenset[Place]:
+        return frozenset(
+            (index, block.where[block.linears[linear].name].name)
+            for index, linear in gene.members
+            for block in [anatomy.blocks[index]]
+        )
+
+    def silences(self, gene: Gene, level: int, anatomy: Anatomy) -> frozenset[Place]:
+        return frozenset()
+
+    def removed(self, gene: Gene, level: int) -> float:
+        value = gene.levels[level]
+        assert not isinstance(value, int)
+        return value.share
+
+    def nearest(self, gene: Gene, states: Sequence[BlockState], anatomy: Anatomy) -> int:
+        wanted = [states[block].level(anatomy.blocks[block].linears[linear].name) for block, linear in gene.members]
+        exact = next((level for level, one in enumerate(gene.levels) if set(wanted) == {one}), None)
+        return nearest_level(gene, sum(one.share for one in wanted) / len(wanted)) if exact is None else exact
+
+
+def _sites(
+    anatomy: Anatomy, layers: Sequence[int], per: str, group: int
+) -> Iterator[tuple[str, tuple[tuple[int, int], ...]]]:
+    if per not in GRANULARITIES:
+        raise SecateurError(f"per '{per}'; {suggest(per, GRANULARITIES)}")
+    if per in ("block", "group"):
+        size = group if per == "group" else 1
+        for start in range(0, len(layers), size):
+            chunk = layers[start : start + size]
+            site = str(chunk[0]) if len(chunk) == 1 else f"{chunk[0]}-{chunk[-1]}"
+            yield site, tuple((i, j) for i in chunk for j in range(len(anatomy.blocks[i].linears)))
+        return
+    for index in layers:
+        block = anatomy.blocks[index]
+        if per == "linear":
+            for j, linear in enumerate(block.linears):
+                yield f"{index}.{linear.name}", ((index, j),)
+        else:
+            first = 0
+            for sublayer in block.sublayers:
+                stop = first + len(sublayer.linears)
+                yield f"{index}.{sublayer.name}", tuple((index, j) for j in range(first, stop))
+                first = stop
