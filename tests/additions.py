@@ -125,6 +125,10 @@ class Rounding:
     name: str = "rounding"
     multiple: int = 1
 
+    @classmethod
+    def parse(cls, bits: float | int | str) -> "Rounding":
+        return cls(int(bits))
+
     @property
     def share(self) -> float:
         return 1 - self.bits / 16
@@ -200,8 +204,8 @@ def enter() -> None:
     strategies.STRATEGIES["first-come"] = strategies.Entry("tests.additions:FirstCome")
     RULES["every-other"] = Rule(every_other, "drops", good=True)
     KINDS["pairs"] = Pairs()
-    TREATMENTS["rounding"] = Entry(lambda bits: Rounding(int(bits)), "tests.additions:Rounded")
-    KINDS["rounding"] = LinearKind("rounding", RoundingSettings, "treatments", lambda bits: Rounding(int(bits)))
+    TREATMENTS["rounding"] = Entry("tests.additions:Rounding.parse", "tests.additions:Rounded")
+    KINDS["rounding"] = LinearKind("rounding", RoundingSettings, "treatments", Rounding.parse)
     scores.SCORES["other_tokens"] = scores.Entry("tests.additions:OTHER_TOKENS", "share of tokens that change")
     FAMILIES["helium"] = Family(llama)
     FORMATS["mlp-widths"] = Format(

@@ -103,7 +103,9 @@ def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[s
                 fitting += combined
             else:
                 reasons.setdefault(gene.kind.name, reason)
-        if tried is widths and gene.kind.dimension != "channels":
+        owner = shape.blocks[gene.blocks[0]].with_dimension(gene.kind.dimension)
+        alone = owner is not None and owner.dimensions == (gene.kind.dimension,)
+        if tried is widths and not alone:
             widths = [*widths, *fitting]
         if len(kept) > 1:
             genes.append(replace(gene, levels=tuple(kept)))

@@ -9,7 +9,7 @@ from functools import cached_property
 from operator import itemgetter
 
 from .activity import Activity
-from .anatomy import Anatomy
+from .anatomy import Anatomy, Block
 from .budget import Budget, shown
 from .checks import check_genes, check_patterns, check_projection
 from .costs import NONE_ADDED, Additions, BlockCosts, Costs, Zeros, block_costs, total
@@ -233,7 +233,7 @@ class Space:
         """The same space under other budgets."""
         space = replace(self, budgets=budgets)
         # What was computed does not depend on budgets.
-        shared = ("_known_blocks", "_touching", "activity")
+        shared = ("_known_blocks", "_known_rows", "_touching", "activity")
         space.__dict__.update({name: getattr(self, name) for name in shared})
         return space
 
@@ -275,17 +275,31 @@ class Space:
 
     def key(self, genome: Genome) -> str:
         """Sixteen hexadecimal digits that name the subnet; equal for equal subnets, in every space and process."""
-        rows: list[list[object]] = []
-        for block, state in zip(self.anatomy.blocks, self.states(genome), strict=True):
-            kept = dict(state.kept)
-            groups, queries, channels, hidden = (kept.pop(name, 0) for name in FIRST_DIMENSIONS)
-            rows.append([groups, channels, [level.to_json() for level in state.levels(block)]])
-            if hidden < block.hidden or 0 < queries < block.dimensions.get("queries", 0):
-                rows[-1] += [queries, hidden]
-            # What came later is there where it is not dense, so that it changes no older key.
-            if later := {name: count for name, count in kept.items() if count < block.dimensions[name]}:
-                rows[-1].append(later)
-        return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]
+        rows = []
+        for block, (levels, _), known in zip(self.anatomy.blocks, self._known_blocks, self._known_rows, strict=True):
+            memo = levels(genome.levels)
+            if memo not in known:
+                known[memo] = _row(block, self._block(genome, block.index)[0])
+            rows.append(known[memo])
+        return hashlib.sha256(f"[{','.join(rows)}]".encode()).hexdigest()[:16]
+
+    @cached_property
+    def _known_rows(self) -> tuple[dict[object, str], ...]:
+        """For each block, what names its states, by the levels of the genes that touch it."""
+        return tuple({} for _ in self.anatomy.blocks)
+
+
+def _row(block: Block, state: BlockState) -> str:
+    """Names a state of a block: equal for equal states."""
+    kept = dict(state.kept)
+    groups, queries, channels, hidden = (kept.pop(name, 0) for name in FIRST_DIMENSIONS)
+    row: list[object] = [groups, channels, [level.to_json() for level in state.levels(block)]]
+    if hidden < block.hidden or 0 < queries < block.dimensions.get("queries", 0):
+        row += [queries, hidden]
+    # What came later is there where it is not dense, so that it changes no older key.
+    if later := {name: count for name, count in kept.items() if count < block.dimensions[name]}:
+        row.append(later)
+    return json.dumps(row, separators=(",", ":"))
 
 
 def _nothing(_: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from .errors import suggest
@@ -30,4 +31,4 @@ def section(key: str, known: Iterable[str], settings: Callable[[str], type[Setti
 def load(where: str, package: str | None) -> Any:
     """What "module:object" names; a module that begins with a dot is of `package`."""
     module, _, name = where.partition(":")
-    return getattr(importlib.import_module(module, package), name)
+    return attrgetter(name)(importlib.import_module(module, package))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from .errors import SecateurError
+from .tables import load
 
 STEPS = 200
 """Unstructured sparsity is counted in steps of 1/200, so that one byte says at which step a weight dies."""
@@ -133,14 +134,20 @@ DENSE = Sparsity()
 
 
 class Entry(NamedTuple):
-    """A treatment by name: what reads its text after the name and the colon, and what makes a
-    `fitness.treatments.Treating` of a model, as "module:object"."""
+    """Where a treatment is, as "module:object".
 
-    read: Callable[[str], Treatment]
+    Attributes:
+        read: of its text after the name and the colon.
+        carried_out: makes a `fitness.treatments.Treating` of a `Ground`.
+    """
+
+    read: str
     carried_out: str
 
 
-TREATMENTS: dict[str, Entry] = {"zeros": Entry(Sparsity.parse, "secateur.fitness.zeros.treatment:Zeros")}
+TREATMENTS: dict[str, Entry] = {
+    "zeros": Entry("secateur.space.treatments:Sparsity.parse", "secateur.fitness.zeros.treatment:Zeros"),
+}
 
 
 def treatment(value: float | int | str) -> Treatment:
@@ -150,4 +157,7 @@ def treatment(value: float | int | str) -> Treatment:
         SecateurError: it is none of them.
     """
     name, _, rest = str(value).partition(":")
-    return TREATMENTS[name].read(rest) if name in TREATMENTS else Sparsity.parse(value)
+    if name not in TREATMENTS:
+        return Sparsity.parse(value)
+    read: Callable[[str], Treatment] = load(TREATMENTS[name].read, None)
+    return read(rest)

@@ -140,7 +140,7 @@ class Recipe(Settings):
                 "objectives: one alone is no front; add a cost"
                 + (f", or write score: {objectives[0].name}" if own else "")
             )
-        if objectives and self.score != "kl":
+        if objectives and self.score != type(self).model_fields["score"].default:
             raise ValueError("score: objectives say what is scored; leave it out")
         if len(objectives) > 1 and not any(objective.is_cost for objective in objectives) and not self.budgets:
             raise ValueError("objectives: the dense model is best in all of these; add a cost such as parameters")
