@@ -201,7 +201,7 @@ def slopes(bench: object, sparse: Space) -> str:
 
 def memory(bench: object) -> Table:
     """Bytes on disk of the level store against dense copies of the blocks' linears at every level."""
-    folder = bench.treatings["zeros"].folder  # type: ignore[attr-defined]
+    folder = bench.compressors["zeros"].folder  # type: ignore[attr-defined]
     stored = sum(path.stat().st_size for path in folder.iterdir())
     weights = sum(x.weights for block in bench.anatomy.blocks for x in block.linears)  # type: ignore[attr-defined]
     table = table_of("Level store (Wanda, 9 levels)", ("", "bytes", "of one dense copy"))

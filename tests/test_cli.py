@@ -159,7 +159,8 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
     from secateur.fitness.subnets.materialise import materialised
     from secateur.fitness.subnets.weights import Weights
     from secateur.plans.checkpoint.hf import export_hf
-    from secateur.plans.plan import Plan, layers
+    from secateur.plans.layers import layers
+    from secateur.plans.plan import Plan
     from secateur.space.space import Space
     from tests.tiny import mixed_genes
 

@@ -16,7 +16,7 @@ from secateur.fitness.model.blocks import Blocks
 from secateur.fitness.subnets.subnet import Subnet
 from secateur.fitness.subnets.weights import Weights
 from secateur.fitness.text import Sequences
-from secateur.fitness.treatments import Ground, opened
+from secateur.fitness.treatments import Ground, compressor
 from secateur.plans.features import Subject
 from secateur.plans.formats.table import FORMATS, refusal
 from secateur.runs.record.folder import RunFolder
@@ -126,7 +126,7 @@ def test_a_treatment_is_counted_carried_out_and_refused_where_it_has_no_place() 
     assert space.key(genome) != space.key(space.dense)
     blocks = Blocks(model_of("llama"), anatomy)
     ground = Ground(blocks, "m", Sequences("random", torch.zeros((1, 8), dtype=torch.int64), frozenset()))
-    rounded = opened("rounding", ground)
+    rounded = compressor("rounding", ground)
     with Subnet(blocks, Weights(blocks, {"rounding": rounded})) as subnet:
         rounded.prepare({1: genes[1].treatments}, lambda _done, _total: None)
         subnet.apply(space.states(genome))

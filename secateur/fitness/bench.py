@@ -27,7 +27,7 @@ from .subnets.subnet import Subnet
 from .subnets.weights import Repairs, Weights
 from .text import Sequences
 from .timing.latency import machine, measure_table, time_model
-from .treatments import Ground, Treating, opened
+from .treatments import Compressor, Ground, compressor
 from .widths.axes import Order
 from .widths.importance import Importance, importance
 from .widths.preparation import (
@@ -45,7 +45,7 @@ class Bench:
 
     `workplace.Loaded.prepared` makes it. `texts` maps titles to sequences; the first is the calibration text. `pruner`
     has made sparsity levels, `widths` says how narrower sublayers were made; None where the space has no such genes.
-    `orders` and `basis` are what heads, channels and residual features were put in order by; `treatings` are what
+    `orders` and `basis` are what heads, channels and residual features were put in order by; `compressors` are what
     carries out the treatments that the space has, by name.
     """
 
@@ -59,7 +59,7 @@ class Bench:
     tasks: TaskRequest = NO_TASKS
     orders: list[Order] = field(default_factory=list)
     basis: Basis | None = None
-    treatings: dict[str, Treating] = field(default_factory=dict)
+    compressors: dict[str, Compressor] = field(default_factory=dict)
     _importance: dict[tuple[int, bool], Importance] = field(default_factory=dict)
 
     @cached_property
@@ -77,9 +77,9 @@ class Bench:
         repairs = None
         if self.widths is not None and self.widths.repair is not None:
             repairs = Repairs(self.width_folder, self.widths.repair)
-        return Weights(self.blocks, self.treatings, repairs, self.basis)
+        return Weights(self.blocks, self.compressors, repairs, self.basis)
 
-    def treat(self, space: Space, watch: Callable[[str, int, int], None]) -> None:
+    def prepare_levels(self, space: Space, watch: Callable[[str, int, int], None]) -> None:
         """Makes ready every treatment that the space has, and zeros where there is a pruner.
 
         Raises:
@@ -96,9 +96,9 @@ class Bench:
         narrower, whole = self.widths is not None, self.prepared_digest
         ground = Ground(self.blocks, whole, self.calibration, self.pruner, self.has_zeros, narrower, rotation)
         for name, levels in wanted.items():
-            self.treatings[name] = opened(name, ground)
+            self.compressors[name] = compressor(name, ground)
             told = "preparing sparsity levels" if name == "zeros" else f"preparing levels of {name}"
-            self.treatings[name].prepare(levels, partial(watch, told))
+            self.compressors[name].prepare(levels, partial(watch, told))
 
     @property
     def width_folder(self) -> Path:
@@ -161,12 +161,12 @@ class Bench:
 
     def provenance(self, title: str, scores: Iterable[str]) -> dict[str, Any]:
         """What makes evaluations on a text comparable."""
-        others = {name: one.identity for name, one in self.treatings.items() if name != "zeros"}
+        others = {name: one.identity for name, one in self.compressors.items() if name != "zeros"}
         return {
             "model": self.digest,
             "text": self.texts[title].digest,
             "pruner": self.pruner or "",
-            "levels": self.treatings["zeros"].identity if self.pruner else "",
+            "levels": self.compressors["zeros"].identity if self.pruner else "",
             **({"treatments": others} if others else {}),
             **({"widths": f"{self.width_folder.name} {self.widths.repair or 'unrepaired'}"} if self.widths else {}),
             "scores": sorted(f"{name} {source_digest(name, self.tasks)}" if is_own(name) else name for name in scores),

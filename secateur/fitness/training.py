@@ -188,13 +188,13 @@ class Trainer:
 
     def _held(self, genome: Genome, values: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
         """Those of `values` that a treatment holds, as it does."""
-        anatomy, treatings = self.space.anatomy, self.subnet.weights.treatings
+        anatomy, compressors = self.space.anatomy, self.subnet.weights.compressors
         for block, state in zip(anatomy.blocks, self.space.states(genome), strict=True):
             for linear in block.linears:
                 name = f"{anatomy.block_prefix(block.index)}{linear.name}.weight"
                 if linear.name in state.treated and name in values:
                     level = state.treated[linear.name]
-                    held = treatings[level.name].hold(level, as_matrix(linear, values[name]))
+                    held = compressors[level.name].hold(level, as_matrix(linear, values[name]))
                     yield name, as_matrix(linear, held)
 
     # -- steps -----------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ class Trainer:
                     if not math.isfinite(float(loss.detach())):
                         raise TrainingError(f"training: the loss is not finite after {start * text.length:,} tokens")
                     optimiser.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    torch.autograd.backward(loss)
                 optimiser.step()
         self.teacher.forget(order)
         self.trained_tokens += count * text.length

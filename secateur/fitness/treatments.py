@@ -13,7 +13,7 @@ from .text import Sequences
 
 Watch = Callable[[int, int], None]
 """Told how many blocks of how many are done."""
-Place = tuple[int, int]
+Position = tuple[int, int]
 """(block, position of a linear in it)."""
 
 
@@ -54,7 +54,7 @@ class Ground:
     rotation: torch.Tensor | None = None
 
 
-class Treating(Protocol):
+class Compressor(Protocol):
     """Carries out the levels of one treatment on one model.
 
     Attributes:
@@ -71,7 +71,7 @@ class Treating(Protocol):
             SecateurError: something in the cache is damaged or cannot be written.
         """
 
-    def weight(self, place: Place, matrix: torch.Tensor, level: Treatment, kept: Kept | None) -> torch.Tensor:
+    def weight(self, place: Position, matrix: torch.Tensor, level: Treatment, kept: Kept | None) -> torch.Tensor:
         """A linear's matrix (outputs, inputs) at a level, after widths and repairs.
 
         Args:
@@ -86,7 +86,7 @@ class Treating(Protocol):
         """
 
 
-def opened(name: str, ground: Ground) -> Treating:
+def compressor(name: str, ground: Ground) -> Compressor:
     """What carries out a treatment on a model."""
-    make: Callable[[Ground], Treating] = load(TREATMENTS[name].carried_out, None)
+    make: Callable[[Ground], Compressor] = load(TREATMENTS[name].carried_out, None)
     return make(ground)

@@ -155,7 +155,7 @@ class Loaded:
         if self.widths is not None and self.widths.repair is not None:
             wanted, told = narrower_sublayers(space), partial(watch, f"preparing repairs ({self.widths.repair})")
             prepare_repairs(blocks, (self.widths.repair,), wanted, self.calibration, bench.width_folder, told)
-        bench.treat(space, watch)
+        bench.prepare_levels(space, watch)
         return bench
 
     def _ordered(

@@ -7,7 +7,8 @@ from typing import Any
 from ..space.anatomy import Anatomy, Block
 from ..space.state import BlockState
 from ..space.treatments import Sparsity
-from .plan import UNITS, Plan
+from .layers import UNITS
+from .plan import Plan
 
 OTHERS = "others"
 """Dimensions and treatments besides those named here."""

@@ -5,29 +5,20 @@ compares. Layer indices are those of the dense model. `version` changes when a f
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from ..files import read_json, write_text
-from ..space.anatomy import HIDDEN, Anatomy, Block
+from ..space.anatomy import HIDDEN, Anatomy
 from ..space.costs import COSTS, NONE_ADDED, block_costs, total
 from ..space.errors import SecateurError, suggest
-from ..space.state import BlockState, dense_state, settled
-from ..space.treatments import Sparsity, treatment
+from ..space.state import BlockState, dense_state
+from .layers import Kept, Layer, Value, layers, residual, state_of
 
-NAMED = {"groups": "attention", "queries": "queries", "channels": "mlp"}
-"""Dimensions of which a layer of a plan has a field, and its name."""
-UNITS = {"groups": "KV groups", "queries": "query heads in each KV group", "channels": "MLP channels"}
-"""What is counted along a dimension, for people; others are called by their own name."""
 SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _known_cost(name: str) -> str:
@@ -40,45 +31,7 @@ CostName = Annotated[str, AfterValidator(_known_cost)]
 CostValue = Annotated[int, Field(ge=0, le=2**62)]
 
 
-class Kept(_Value):
-    """How much is kept: `kept` of `of`; 0 is dropped. `indices` are the units of the dense model that are kept, in the
-    order in which the smaller model has them; absent where nothing or all is kept, or the stream is rotated."""
-
-    kept: int = Field(ge=0)
-    of: int = Field(ge=1)
-    indices: tuple[int, ...] | None = None
-
-
-class Layer(_Value):
-    """One layer of the dense model.
-
-    `removed`: neither sublayer is kept. `attention`: KV groups; `queries`: query heads in each of them, absent where
-    all are kept, with `indices` over all heads of the dense model; `mlp`: channels; `others`: what is kept of
-    dimensions that have no name of their own here, where it is not all. `sparsity`: share of zeros, or "N:M", of each
-    linear that is kept and not dense, by its name inside the layer; `treated`: what else is done to linears."""
-
-    index: int = Field(ge=0)
-    removed: bool
-    attention: Kept | None = None
-    queries: Kept | None = None
-    mlp: Kept | None = None
-    others: dict[str, Kept] = Field(default_factory=dict)
-    sparsity: dict[str, float | str] = Field(default_factory=dict)
-    treated: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def kept(self) -> dict[str, Kept]:
-        """What is kept, by dimension, as far as it is said."""
-        own = {dimension: getattr(self, name) for dimension, name in NAMED.items()}
-        return {**{dimension: kept for dimension, kept in own.items() if kept is not None}, **self.others}
-
-    @property
-    def levels(self) -> dict[str, float | str]:
-        """What is done to linears, by their names."""
-        return {**self.sparsity, **self.treated}
-
-
-class WidthIdentity(_Value):
+class WidthIdentity(Value):
     """How narrower sublayers were made: importance `order`, `repair` of what is left, order of the residual width."""
 
     order: str
@@ -86,7 +39,7 @@ class WidthIdentity(_Value):
     hidden: str | None
 
 
-class ModelIdentity(_Value):
+class ModelIdentity(Value):
     """Which dense model the plan is for; `digest` names its weights, and is empty where nobody has read them."""
 
     path: str
@@ -96,7 +49,7 @@ class ModelIdentity(_Value):
     layers: int
 
 
-class TextIdentity(_Value):
+class TextIdentity(Value):
     """Which text was scored on; `digest` names its tokens, `prefix` are those that every sequence begins with."""
 
     source: str
@@ -106,7 +59,7 @@ class TextIdentity(_Value):
     prefix: tuple[int, ...] = ()
 
 
-class Score(_Value):
+class Score(Value):
     """Mean over sequences with its standard error; lower is better."""
 
     mean: float
@@ -114,7 +67,7 @@ class Score(_Value):
     sequences: int
 
 
-class MeasuredLatency(_Value):
+class MeasuredLatency(Value):
     """A request timed end to end on the smaller model, in turns with the dense one.
 
     Nanoseconds of a prefill of `prompt` tokens in each of `batch` sequences and of one decoded token, and the ratio to
@@ -129,7 +82,7 @@ class MeasuredLatency(_Value):
     ratios: dict[str, tuple[float, float]]
 
 
-class Plan(_Value):
+class Plan(Value):
     """A compression plan. `hidden`: residual width, absent where all is kept; `scores` by text and score, those of the
     baselines and the dense model in `compared`, by name. Latencies in `costs` are from a table, in nanoseconds;
     `latency` is measured, where it was, and `latency_estimate` says that the table is no measurement. `training`: what
@@ -175,7 +128,7 @@ class Plan(_Value):
         for layer, block in zip(self.layers, anatomy.blocks, strict=True):
             if layer.index != block.index:
                 raise SecateurError(f"plan: layer {layer.index} stands where layer {block.index} belongs")
-            states.append(_state(layer, block).with_kept(**{HIDDEN: hidden}))
+            states.append(state_of(layer, block).with_kept(**{HIDDEN: hidden}))
         return tuple(states)
 
     @property
@@ -190,94 +143,6 @@ class Plan(_Value):
     def write(self, path: Path) -> None:
         """Writes the plan file, whole or not at all; raises StorageError where that is not possible."""
         write_text(path, self.to_text())
-
-
-def _state(layer: Layer, block: Block) -> BlockState:
-    """A layer of a plan at full residual width; raises SecateurError where it does not fit the block."""
-    where = f"plan, layer {layer.index}"
-    names = [linear.name for linear in block.linears]
-    unknown = sorted(set(layer.levels) - set(names))
-    if unknown:
-        raise SecateurError(f"{where}: no linear '{unknown[0]}'; linears: {', '.join(names)}")
-    for sublayer in block.sublayers:
-        if sublayer.dimensions[0] in NAMED and sublayer.dimensions[0] not in layer.kept:
-            raise SecateurError(f"{where}: says nothing of its {sublayer.name}")
-    for dimension, part in layer.kept.items():
-        name, full = NAMED.get(dimension, dimension), block.dimensions.get(dimension)
-        if full is None:
-            raise SecateurError(f"{where}: {name} keeps {part.kept}, but the model has none there")
-        if part.of != full or part.kept > full or (name == "queries" and not part.kept):
-            raise SecateurError(f"{where}: {name} keeps {part.kept} of {part.of}, but the model has {full}")
-    kept = {dimension: part.kept for dimension, part in layer.kept.items()}
-    levels = {name: treatment(level) for name, level in layer.levels.items()}
-    return settled(block, dense_state(block).with_kept(**kept).with_treated(levels))
-
-
-Orders = Mapping[str, Any]
-"""Importance orders as the journal has them: by dimension those of each block, and "hidden"."""
-
-
-def layers(anatomy: Anatomy, states: Sequence[BlockState], orders: Orders | None) -> tuple[Layer, ...]:
-    """The layers of a plan that makes `states` of the blocks."""
-    return tuple(
-        Layer(
-            index=block.index,
-            removed=state.removed,
-            **_kept_of(block, state, orders),
-            **_levels_of(block, state),
-        )
-        for block, state in zip(anatomy.blocks, states, strict=True)
-    )
-
-
-def _levels_of(block: Block, state: BlockState) -> dict[str, Any]:
-    """What is done to the linears of a block, as fields of its layer."""
-    levels = {linear.name: state.treated[linear.name] for linear in block.linears if linear.name in state.treated}
-    zeros = {name: level.to_json() for name, level in levels.items() if isinstance(level, Sparsity)}
-    return {"sparsity": zeros, "treated": {name: str(level) for name, level in levels.items() if name not in zeros}}
-
-
-def _kept_of(block: Block, state: BlockState, orders: Orders | None) -> dict[str, Any]:
-    """What a block keeps of its dimensions, as fields of its layer."""
-    fields: dict[str, Any] = {"others": {}}
-    for sublayer in block.sublayers:
-        for number, dimension in enumerate(sublayer.dimensions):
-            count, full = state.kept[dimension], block.dimensions[dimension]
-            if not number:
-                kept = _kept(count, full, orders[dimension][block.index] if orders else None)
-            elif 0 < count < full:
-                kept = _inner(sublayer.dimensions[: number + 1], block, state, orders)
-            else:
-                continue  # all of each unit of the dimension before it, or of none
-            if dimension in NAMED:
-                fields[NAMED[dimension]] = kept
-            elif count < full:
-                fields["others"][dimension] = kept
-    return fields
-
-
-def residual(anatomy: Anatomy, states: Sequence[BlockState], orders: Orders | None) -> Kept | None:
-    """The residual width of a plan; None where all of it is kept."""
-    kept, hidden = states[0].hidden, anatomy.hidden_size
-    return None if kept == hidden else _kept(kept, hidden, orders["hidden"] if orders else None)
-
-
-def _kept(kept: int, of: int, order: list[int] | None) -> Kept:
-    indices = tuple(order[:kept]) if order is not None and 0 < kept < of else None
-    return Kept(kept=kept, of=of, indices=indices)
-
-
-def _inner(dimensions: tuple[str, ...], block: Block, state: BlockState, orders: Orders | None) -> Kept:
-    """Units of the last dimension in each unit of those before it, with indices over all of them in the dense model."""
-    kept, full = state.kept[dimensions[-1]], block.dimensions[dimensions[-1]]
-    if orders is None:
-        return Kept(kept=kept, of=full)
-    units = orders[dimensions[0]][block.index][: state.kept[dimensions[0]]]
-    for dimension in dimensions[1:]:
-        count, order = block.dimensions[dimension], np.array(orders[dimension][block.index])
-        rows = order.reshape(-1, count)[units, : state.kept[dimension]]
-        units = (np.array(units)[:, None] * count + rows).reshape(-1)
-    return Kept(kept=kept, of=full, indices=tuple(int(unit) for unit in units))
 
 
 def bare_plan(name: str, path: str, dtype: str, anatomy: Anatomy, states: Sequence[BlockState], context: int) -> Plan:

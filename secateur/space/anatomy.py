@@ -92,14 +92,6 @@ class Tensor:
         return math.prod(self.under(sizes))
 
 
-def norm(name: str, size: int, axis: Axis = (), bias: bool = False, affine: bool = True) -> tuple[Tensor, ...]:
-    """The parameters of a norm over a dimension of `size`."""
-    if not affine:
-        return ()
-    names = ("weight", "bias") if bias else ("weight",)
-    return tuple(Tensor(f"{name}.{kind}", (size,), (axis,)) for kind in names)
-
-
 @dataclass(frozen=True, slots=True)
 class Sublayer:
     """A branch of a block, such as its attention or its MLP, with everything that disappears when it is dropped.
@@ -203,64 +195,6 @@ class Block:
     def dense_sizes(self) -> dict[str, int]:
         """Lengths of segments where all is kept."""
         return self.sizes(self.dimensions)
-
-
-def transformer_block(
-    index: int,
-    attention: Sublayer,
-    mlp: Sublayer,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
-    channels: int,
-    hidden: int,
-    window: int | None = None,
-) -> Block:
-    """Attention, whose query heads are grouped by their KV head, and an MLP.
-
-    Segments: the residual stream ("hidden"); query heads ("query"); KV heads ("key"); heads with query, key and value
-    next to each other ("triple", gpt_neox); MLP channels ("channel"); and the numbers "groups", "queries" (per group)
-    and "heads".
-    """
-    dimensions = {"groups": kv_heads, "queries": heads // kv_heads, "channels": channels, HIDDEN: hidden}
-    segments = {
-        "groups": Segment(1, ("groups",)),
-        "queries": Segment(1, ("queries",)),
-        "heads": Segment(1, ("groups", "queries")),
-        HIDDEN: Segment(1, (HIDDEN,)),
-        "query": Segment(head_dim, ("groups", "queries")),
-        "key": Segment(head_dim, ("groups",)),
-        "triple": Segment(3 * head_dim, ("groups",)),
-        "channel": Segment(1, ("channels",)),
-    }
-    return Block(index, (attention, mlp), dimensions, segments, window)
-
-
-def attention_of(
-    linears: tuple[Linear, ...],
-    tensors: tuple[Tensor, ...],
-    stand_ins: tuple[tuple[str, Role], ...],
-    attributes: tuple[tuple[str, str, str], ...] = (),
-) -> Sublayer:
-    """An attention, of KV groups with some query heads each."""
-    return Sublayer("attention", ("groups", "queries"), linears, tensors, stand_ins, attributes, attends=True)
-
-
-def mlp_of(
-    linears: tuple[Linear, ...], tensors: tuple[Tensor, ...], stand_ins: tuple[tuple[str, Role], ...]
-) -> Sublayer:
-    """An MLP, of channels."""
-    return Sublayer("mlp", ("channels",), linears, tensors, stand_ins)
-
-
-def ungrouped(
-    count: int, attention: Sublayer, mlp: Sublayer, heads: int, hidden: int, channels: int
-) -> tuple[Block, ...]:
-    """`count` blocks with as many KV heads as query heads, which share the residual width among them."""
-    return tuple(
-        transformer_block(index, attention, mlp, heads, heads, hidden // heads, channels, hidden)
-        for index in range(count)
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ class Sparsity:
 
     @property
     def name(self) -> str:
+        """In `TREATMENTS`."""
         return "zeros"
 
     @classmethod
@@ -138,7 +139,7 @@ class Entry(NamedTuple):
 
     Attributes:
         read: of its text after the name and the colon.
-        carried_out: makes a `fitness.treatments.Treating` of a `Ground`.
+        carried_out: makes a `fitness.treatments.Compressor` of a `Ground`.
     """
 
     read: str

@@ -289,7 +289,7 @@ def test_a_store_that_fails_half_way_leaves_the_block_as_it_was(
     evaluate: SubnetEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     genome = SPACE.from_json({"sparsity@1.attention": 0.5, "sparsity@1.mlp": 0.75, "mlp@2": 0})
-    zeros = evaluate.subnet.weights.treatings["zeros"]
+    zeros = evaluate.subnet.weights.compressors["zeros"]
     assert isinstance(zeros, Zeros)
     store = zeros.store
     passed, calls = store.weight, iter(range(100))

@@ -141,7 +141,7 @@ def test_what_was_assembled_before_changes_nothing(repair: str) -> None:
     repairs = Repairs(bench.width_folder, repair)
     for genome in genomes(space):
         for index, state in enumerate(space.states(genome)):
-            fresh = Weights(bench.blocks, bench.treatings, repairs, bench.basis).block(index, state)
+            fresh = Weights(bench.blocks, bench.compressors, repairs, bench.basis).block(index, state)
             kept = bench.weights.block(index, state)
             assert fresh.keys() == kept.keys()
             assert all(torch.equal(fresh[name], kept[name]) for name in fresh), space.to_json(genome)
@@ -349,7 +349,7 @@ def test_a_rotated_stream_of_full_width_computes_the_same(family: str, tied: boo
             module.get_parameter(f"{last.name}.weight").data = span @ module.get_parameter(f"{last.name}.weight").data
     expected = through_blocks(bench, space.states(space.dense))
     shares = torch.ones_like(basis.shares)
-    exact = Weights(bench.blocks, bench.treatings, None, Basis(basis.rotation, None, shares))
+    exact = Weights(bench.blocks, bench.compressors, None, Basis(basis.rotation, None, shares))
     with Subnet(bench.blocks, exact) as subnet:
         subnet.apply(space.states(space.from_json({"hidden@model": rank})))
         hidden = bench.blocks.embed(IDS)

@@ -76,7 +76,7 @@ def test_ratios_are_of_all_places_for_weights() -> None:
 def test_pruners_that_update_weights_bring_no_zero_back() -> None:
     for pruner in ("sparsegpt", "admm"):
         bench, space = prepared("llama", WidthSettings("magnitude", None), pruner, zeroed=0.6)
-        zeros = bench.treatings["zeros"]
+        zeros = bench.compressors["zeros"]
         assert isinstance(zeros, Zeros)
         for gene in space.genes:
             for level in gene.levels if gene.kind.name == "sparsity" else ():

@@ -11,7 +11,7 @@ from ...space.state import BlockState, dense_state
 from ...space.treatments import DENSE
 from ..cache import read_tensors
 from ..model.blocks import Blocks
-from ..treatments import Kept, Treating
+from ..treatments import Compressor, Kept
 from ..widths.axes import copied, kept_positions, sliced
 from ..widths.preparation import repair_file
 from ..widths.rotation import (
@@ -45,13 +45,13 @@ class Weights:
     def __init__(
         self,
         blocks: Blocks,
-        treatings: Mapping[str, Treating] | None = None,
+        compressors: Mapping[str, Compressor] | None = None,
         repairs: Repairs | None = None,
         basis: Basis | None = None,
         cache_bytes: int = 2**30,
     ) -> None:
         self.blocks, self.anatomy = blocks, blocks.anatomy
-        self.treatings, self._repairs, self._basis = treatings or {}, repairs, basis
+        self.compressors, self._repairs, self._basis = compressors or {}, repairs, basis
         self._dense = [
             {t.name: module.get_parameter(t.name).data for sub in block.sublayers for t in sub.parameters()}
             for block, module in zip(self.anatomy.blocks, blocks.modules, strict=True)
@@ -188,8 +188,8 @@ class Weights:
             matrix = narrower_linear(self._basis, linear, norm, matrix, state.hidden)
             rotated = self._basis.rotation is not None
         if level:
-            treating = self.treatings.get(level.name)
-            if treating is None:
+            compressor = self.compressors.get(level.name)
+            if compressor is None:
                 raise ValueError(f"nothing here carries out {level.name}")
             kept = None
             if repaired is not None or matrix.shape != (linear.outputs, linear.inputs):
@@ -197,5 +197,5 @@ class Weights:
                 columns = kept_positions(linear.columns, linear.inputs, block, state.kept)
                 unchanged = repaired is None and not rotated
                 kept = Kept(rows, columns, unchanged, rotated and linear.columns == (HIDDEN,))
-            matrix = treating.weight((block.index, block.linears.index(linear)), matrix, level, kept)
+            matrix = compressor.weight((block.index, block.linears.index(linear)), matrix, level, kept)
         return as_matrix(linear, matrix).contiguous()

@@ -129,7 +129,7 @@ def _weight_times_gradient(blocks: Blocks, text: Sequences) -> dict[str, torch.T
         with torch.inference_mode(False), torch.enable_grad():
             for sequence in range(min(GRADIENT_SEQUENCES, len(text))):
                 _, targets = predicted(text, sequence)
-                blocks.loss(text.ids[sequence][None].clone(), targets[None].clone()).backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(blocks.loss(text.ids[sequence][None].clone(), targets[None].clone()))
         return {name: (p.data * p.grad).abs() for name, p in named.items() if p.grad is not None}
     finally:
         for parameter in named.values():

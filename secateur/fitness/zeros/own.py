@@ -66,7 +66,7 @@ class OwnZeros:
         return self._counted[known]
 
     def _count(self, index: int, position: int, state: BlockState, level: Treatment, shape: tuple[int, int]) -> int:
-        linear, zeros = self._linear(index, position), self._weights.treatings.get("zeros")
+        linear, zeros = self._linear(index, position), self._weights.compressors.get("zeros")
         store = zeros.store if isinstance(zeros, Zeros) else None
         if not isinstance(level, Sparsity):
             return int((self._weights.linear(index, position, state) == 0).sum())

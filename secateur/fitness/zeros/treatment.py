@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import torch
 
 from ...space.treatments import Sparsity, Treatment
-from ..treatments import Ground, Kept, Place, Watch
+from ..treatments import Ground, Kept, Position, Watch
 from .level_store import VERSION, LevelStore, as_matrix
 from .preparation import prepare, store_folder
 
@@ -41,7 +41,7 @@ class Zeros:
         )
         self.store.check(levels, wanted, ground.narrower)
 
-    def weight(self, place: Place, matrix: torch.Tensor, level: Treatment, kept: Kept | None) -> torch.Tensor:
+    def weight(self, place: Position, matrix: torch.Tensor, level: Treatment, kept: Kept | None) -> torch.Tensor:
         """With exactly `level.zeros` zeros, or more where the model has them."""
         assert isinstance(level, Sparsity)
         block, linear = place

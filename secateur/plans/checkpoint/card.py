@@ -6,7 +6,8 @@ from pathlib import Path
 import yaml
 
 from ...space.budget import labelled, shown
-from ..plan import UNITS, Kept, Plan, Score
+from ..layers import UNITS, Kept
+from ..plan import Plan, Score
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 _LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")

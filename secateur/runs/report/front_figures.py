@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 import plotly.io
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...space.objective import Objective
@@ -193,12 +194,12 @@ def _front_png(front: FrontSummary) -> bytes:
     return png(figure)
 
 
-def _draw(axis: object, front: FrontSummary, pair: Pair, points: Sequence[Point], name: str, colour: str) -> None:
+def _draw(axis: Axes, front: FrontSummary, pair: Pair, points: Sequence[Point], name: str, colour: str) -> None:
     across, upwards = pair
     known = sorted(
         (p for p in points if across.name in p.values and upwards.name in p.values), key=lambda p: p.values[across.name]
     )
-    axis.errorbar(  # type: ignore[attr-defined]
+    axis.errorbar(
         [scaled(across, p.values[across.name], front) for p in known],
         [scaled(upwards, p.values[upwards.name], front) for p in known],
         xerr=[1.96 * scaled(across, p.errors[across.name], front) for p in known],

@@ -1,6 +1,7 @@
 """The neutral plans of a run, from its comparison."""
 
-from ...plans.plan import MeasuredLatency, ModelIdentity, Plan, TextIdentity, WidthIdentity, layers, residual
+from ...plans.layers import layers, residual
+from ...plans.plan import MeasuredLatency, ModelIdentity, Plan, TextIdentity, WidthIdentity
 from ...space.families.table import saved_dtype
 from ...space.gene import features_of
 from ...space.genome import Genome

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ...plans.plan import UNITS, Plan
+from ...plans.layers import UNITS
+from ...plans.plan import Plan
 from ...space.budget import labelled, shown
 from .compare import Compared
 from .front import FrontSummary

@@ -15,7 +15,8 @@ from ...plans.checkpoint.begin import Begin
 from ...plans.features import Subject
 from ...plans.formats.form import Format
 from ...plans.formats.table import FORMATS, check, files, refusal
-from ...plans.plan import Plan, bare_plan, layers, read_plan, residual
+from ...plans.layers import layers, residual
+from ...plans.plan import Plan, bare_plan, read_plan
 from ...plans.reading import read_states
 from ...space.errors import SecateurError, suggest
 from ...space.families.table import anatomy, saved_dtype

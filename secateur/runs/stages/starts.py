@@ -11,7 +11,7 @@ from ...operators.repair import compress
 from ...operators.rules.rule import UnitScores
 from ...operators.rules.table import RULES
 from ...operators.sampling import ends, from_states, limited
-from ...plans.plan import UNITS
+from ...plans.layers import UNITS
 from ...plans.reading import read_states
 from ...search.archive import Goal
 from ...search.warm import GOOD_RULES, is_plan_file

@@ -7,8 +7,9 @@ has normalised already, passes on unchanged. Both sublayers dropped are then the
 from collections.abc import Mapping
 from typing import Any
 
-from ..anatomy import Anatomy, Linear, Tensor, attention_of, mlp_of, norm, ungrouped
+from ..anatomy import Anatomy, Linear, Tensor
 from ..errors import SecateurError
+from .parts import attention_of, mlp_of, norm, ungrouped
 
 Config = Mapping[str, Any]
 

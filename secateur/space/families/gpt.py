@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..anatomy import Anatomy, Axis, Linear, Tensor, attention_of, mlp_of, norm, ungrouped
+from ..anatomy import Anatomy, Axis, Linear, Tensor
 from ..errors import SecateurError
+from .parts import attention_of, mlp_of, norm, ungrouped
 
 Config = Mapping[str, Any]
 

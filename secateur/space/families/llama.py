@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..anatomy import Anatomy, Axis, Linear, Sublayer, Tensor, attention_of, mlp_of, norm, transformer_block
+from ..anatomy import Anatomy, Axis, Linear, Sublayer, Tensor
+from .parts import attention_of, mlp_of, norm, transformer_block
 
 Config = Mapping[str, Any]
 NORMS = {
