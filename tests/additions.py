@@ -165,11 +165,11 @@ class Rounded:
 
     def weight(self, place: tuple[int, int], matrix: torch.Tensor, level: Treatment, kept: Kept | None) -> torch.Tensor:
         assert place[0] in self.prepared
-        return self.hold(level, matrix)
+        return self.hold(level, matrix, matrix)
 
-    def hold(self, level: Treatment, matrix: torch.Tensor) -> torch.Tensor:
+    def hold(self, level: Treatment, matrix: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
         assert isinstance(level, Rounding)
-        step = matrix.detach().abs().amax(dim=1, keepdim=True) / (2 ** (level.bits - 1) - 1)
+        step = matrix.detach().abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / (2 ** (level.bits - 1) - 1)
         # Gradients pass as if nothing was rounded.
         rounded: torch.Tensor = matrix + ((matrix / step).round() * step - matrix).detach()
         return rounded

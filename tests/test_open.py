@@ -105,7 +105,7 @@ def test_from_recipe_to_import(recipe: Path, tmp_path: Path) -> None:
         plan, back = (json.loads(one.read_text()) for one in (run / "plans" / "found.json", tmp_path / f"{form}.json"))
         assert _sizes(back) == _sizes(plan)
         if form != "mlp-widths":
-            assert [layer["treated"] for layer in back["layers"]] == [layer["treated"] for layer in plan["layers"]]
+            assert [one.get("treated") for one in back["layers"]] == [one.get("treated") for one in plan["layers"]]
 
 
 def _sizes(plan: dict[str, Any]) -> list[tuple[int, int]]:

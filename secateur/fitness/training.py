@@ -30,6 +30,7 @@ from .cache import digest, read_tensors, usable, write_tensors
 from .scores.built_in import mean_losses
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet
+from .treatments import masked
 from .zeros.level_store import as_matrix
 
 VERSION = 2
@@ -175,27 +176,29 @@ class Trainer:
         live = dict(self.teacher.blocks.model.named_parameters())
         result = {}
         if self.settings.what != "lora":
-            for name, tensor in masters.items():
-                if "@" not in name:
-                    result[name] = tensor * (live[name] != 0) if tensor.dim() > 1 else tensor
+            result = {name: tensor for name, tensor in masters.items() if "@" not in name}
         else:
             for name, transposed in self._linears(genome):
                 update = masters[f"{name}@B"] @ masters[f"{name}@A"]
-                update = (update.T if transposed else update) * (live[name] != 0)
-                result[name] = live[name].float() + update
-        result |= self._held(genome, result)
-        return {name: tensor.to(live[name].dtype) for name, tensor in result.items()}
+                result[name] = live[name].float() + (update.T if transposed else update)
+        held = dict(self._held(genome, result, live))
+        for name, tensor in result.items():
+            if name not in held:
+                held[name] = masked(tensor, live[name]) if tensor.dim() > 1 else tensor
+        return {name: held[name].to(live[name].dtype) for name in result}
 
-    def _held(self, genome: Genome, values: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-        """Those of `values` that a treatment holds, as it does."""
+    def _held(
+        self, genome: Genome, values: Mapping[str, torch.Tensor], live: Mapping[str, torch.Tensor]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """Those of `values` that have a treatment, as it holds them."""
         anatomy, compressors = self.space.anatomy, self.subnet.weights.compressors
         for block, state in zip(anatomy.blocks, self.space.states(genome), strict=True):
             for linear in block.linears:
                 name = f"{anatomy.block_prefix(block.index)}{linear.name}.weight"
                 if linear.name in state.treated and name in values:
                     level = state.treated[linear.name]
-                    held = compressors[level.name].hold(level, as_matrix(linear, values[name]))
-                    yield name, as_matrix(linear, held)
+                    pair = (as_matrix(linear, values[name]), as_matrix(linear, live[name]))
+                    yield name, as_matrix(linear, compressors[level.name].hold(level, *pair))
 
     # -- steps -----------------------------------------------------------------------------------------------------
 

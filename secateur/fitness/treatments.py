@@ -79,11 +79,17 @@ class Compressor(Protocol):
             kept: which part of the dense matrix it is; None: all of it, unchanged.
         """
 
-    def hold(self, level: Treatment, matrix: torch.Tensor) -> torch.Tensor:
-        """What a training may make of a matrix (outputs, inputs) at a level; differentiable in it.
+    def hold(self, level: Treatment, matrix: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+        """What is left at a level of what a training made of a matrix (outputs, inputs); differentiable in it.
 
-        Weights that were zero stay so whatever this does.
+        `live`: as the subnet has it. Which of its zeros have to stay, the model's own or those of the level, is decided
+        here.
         """
+
+
+def masked(matrix: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+    """A matrix with zeros wherever `live` has some."""
+    return torch.where(live != 0, matrix, 0.0)
 
 
 def compressor(name: str, ground: Ground) -> Compressor:

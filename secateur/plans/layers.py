@@ -4,9 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from ..space.anatomy import Anatomy, Block
+from ..space.anatomy import HIDDEN, Anatomy, Block
 from ..space.errors import SecateurError
 from ..space.state import BlockState, dense_state, settled
 from ..space.treatments import Sparsity, treatment
@@ -35,7 +42,7 @@ class Kept(Value):
 class Layer(Value):
     """One layer of the dense model.
 
-    `removed`: neither sublayer is kept. `attention`: KV groups; `queries`: query heads in each of them, absent where
+    `removed`: no sublayer is kept. `attention`: KV groups; `queries`: query heads in each of them, absent where
     all are kept, with `indices` over all heads of the dense model; `mlp`: channels; `others`: what is kept of
     dimensions that have no name of their own here, where it is not all. `sparsity`: share of zeros, or "N:M", of each
     linear that is kept and not dense, by its name inside the layer; `treated`: what else is done to linears."""
@@ -48,6 +55,20 @@ class Layer(Value):
     others: dict[str, Kept] = Field(default_factory=dict)
     sparsity: dict[str, float | str] = Field(default_factory=dict)
     treated: dict[str, str] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is empty and was not in plans of before, whose readers would not know it."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if value or name not in ("others", "treated")}
+
+    @model_validator(mode="after")
+    def _said_once(self) -> "Layer":
+        if twice := sorted(self.sparsity.keys() & self.treated.keys()):
+            raise ValueError(f"'{twice[0]}' has both sparsity and another treatment")
+        if named := sorted(self.others.keys() & {*NAMED, HIDDEN}):
+            raise ValueError(f"others: '{named[0]}' has a field of its own")
+        return self
 
     @property
     def kept(self) -> dict[str, Kept]:

@@ -6,6 +6,7 @@ from .anatomy import Anatomy, Axis
 from .costs import Costs
 from .errors import SecateurError
 from .gene import Gene
+from .treatments import Sparsity
 
 
 def check_genes(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
@@ -44,9 +45,10 @@ def check_patterns(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
                 for size in _input_sizes(anatomy, genes, index, columns):
                     if size % level.multiple:
                         name = anatomy.blocks[index].linears[linear].name
+                        kind = "pattern" if isinstance(level, Sparsity) else "level"
                         raise SecateurError(
-                            f"block {index}, {name}: the pattern {level} does not fit a width of {size} inputs; "
-                            f"set 'multiple_of' to a multiple of {level.multiple}, or leave the pattern out"
+                            f"block {index}, {name}: the {kind} {level} does not fit a width of {size} inputs; "
+                            f"set 'multiple_of' to a multiple of {level.multiple}, or leave it out"
                         )
 
 
@@ -60,7 +62,10 @@ def _input_sizes(anatomy: Anatomy, genes: Sequence[Gene], index: int, columns: A
     own = [gene for gene in touching if gene.kind.dimension in segment.dimensions]
     if segment.unit > 1:
         return {segment.unit} if any(gene.narrows for gene in own) else {block.dense_sizes[columns[0]]}
-    return {level for gene in own for level in gene.levels if isinstance(level, int)}
+    # Units of the last dimension lie side by side in each unit of those before it.
+    last = segment.dimensions[-1]
+    counts = {level for gene in own if gene.kind.dimension == last for level in gene.levels if isinstance(level, int)}
+    return counts or {block.dimensions[last]}
 
 
 def check_projection(anatomy: Anatomy, gene: Gene, dense: Costs, first: Costs) -> None:

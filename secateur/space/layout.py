@@ -45,10 +45,12 @@ def stock_widths(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[str, in
     found = widths(anatomy, states)
     entries = [found.get(new, {}) for new in range(len(kept))] or [{}]
     first = entries[0]
-    heads = dict(anatomy.config_names)["heads"]
+    heads = dict(anatomy.config_names).get("heads")
     # Families without an explicit head_dim derive it from the number of heads, which must then stay.
     if any(entry != first for entry in entries) or (heads in first and not anatomy.explicit_head_dim):
         return None
+    if heads is None:
+        return first
     # Some stock configurations insist that the residual width is a multiple of the number of heads.
     narrower = heads in first or states[0].hidden < anatomy.hidden_size
     return None if narrower and states[0].hidden % first.get(heads, anatomy.blocks[0].dense_sizes["heads"]) else first

@@ -138,7 +138,7 @@ class Entry(NamedTuple):
     """Where a treatment is, as "module:object".
 
     Attributes:
-        read: of its text after the name and the colon.
+        read: of its text after the name and the colon; a ValueError says what is wrong with it.
         carried_out: makes a `fitness.treatments.Compressor` of a `Ground`.
     """
 
@@ -160,5 +160,12 @@ def treatment(value: float | int | str) -> Treatment:
     name, _, rest = str(value).partition(":")
     if name not in TREATMENTS:
         return Sparsity.parse(value)
-    read: Callable[[str], Treatment] = load(TREATMENTS[name].read, None)
-    return read(rest)
+    return read_with(load(TREATMENTS[name].read, None), rest, name)
+
+
+def read_with(read: Callable[[str], Treatment], text: float | int | str, what: str) -> Treatment:
+    """Reads a level; raises SecateurError, whatever sort of ValueError that makes."""
+    try:
+        return read(text)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise SecateurError(f"{what} level '{str(text)[:40]}': {error}") from error

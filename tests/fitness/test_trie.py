@@ -286,8 +286,9 @@ def test_an_interrupted_population_leaves_the_model_dense(evaluate: SubnetEvalua
 
 
 def test_a_store_that_fails_half_way_leaves_the_block_as_it_was(
-    evaluate: SubnetEvaluator, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    evaluate = make(tmp_path)
     genome = SPACE.from_json({"sparsity@1.attention": 0.5, "sparsity@1.mlp": 0.75, "mlp@2": 0})
     zeros = evaluate.subnet.weights.compressors["zeros"]
     assert isinstance(zeros, Zeros)

@@ -51,7 +51,7 @@ class Weights:
         cache_bytes: int = 2**30,
     ) -> None:
         self.blocks, self.anatomy = blocks, blocks.anatomy
-        self.compressors, self._repairs, self._basis = compressors or {}, repairs, basis
+        self.compressors, self._repairs, self._basis = {} if compressors is None else compressors, repairs, basis
         self._dense = [
             {t.name: module.get_parameter(t.name).data for sub in block.sublayers for t in sub.parameters()}
             for block, module in zip(self.anatomy.blocks, blocks.modules, strict=True)
@@ -165,7 +165,8 @@ class Weights:
         narrow_hidden = state.hidden < block.hidden
         if not level and repair is None and not (narrow_hidden and self._basis and self._basis.rotation is not None):
             return self._slice(block, sublayer, next(linear.tensors()), state)
-        key = (block.index, linear.name, state.widths(sublayer), state.hidden, level)
+        widths = () if shape == (linear.outputs, linear.inputs) else state.widths(sublayer)
+        key = (block.index, linear.name, widths, state.hidden, level)
         return self._assembled.get(
             key, lambda: self._assemble(block, sublayer, linear, state, repair["weight"] if repair else None)
         )

@@ -168,7 +168,8 @@ def narrower_sublayers(space: Space) -> dict[int, set[tuple[str, Widths]]]:
 
 def repair_file(folder: Path, block: int, sublayer: str, widths: Widths, repair: str) -> Path:
     """Where the repaired last linear of a sublayer is kept for a width."""
-    return folder / f"block-{block:03d}.{sublayer}-{'x'.join(map(str, widths))}.{repair}.safetensors"
+    name = "x".join(map(str, widths if len(widths) > 1 else (*widths, 0)))
+    return folder / f"block-{block:03d}.{sublayer}-{name}.{repair}.safetensors"
 
 
 def prepare_repairs(

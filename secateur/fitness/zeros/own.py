@@ -8,7 +8,7 @@ import torch
 
 from ...space.anatomy import Linear, Sublayer
 from ...space.state import BlockState
-from ...space.treatments import Sparsity, Treatment, zeros_per_row
+from ...space.treatments import Sparsity, zeros_per_row
 from ..subnets.weights import Weights
 from .nested import NESTED
 from .treatment import Zeros
@@ -58,18 +58,17 @@ class OwnZeros:
     def _in_linear(self, index: int, sublayer: Sublayer, position: int, state: BlockState) -> int:
         linear = self._linear(index, position)
         level, shape = state.level(linear.name), linear.shape(state.sizes(self._anatomy.blocks[index]))
-        if (index, position) not in self._some:
+        # Of other treatments the zeros are theirs to say.
+        if (index, position) not in self._some or not isinstance(level, Sparsity):
             return level.zeros(*shape)
         known = (index, position, state.widths(sublayer), state.hidden, level)
         if known not in self._counted:
             self._counted[known] = self._count(index, position, state, level, shape)
         return self._counted[known]
 
-    def _count(self, index: int, position: int, state: BlockState, level: Treatment, shape: tuple[int, int]) -> int:
+    def _count(self, index: int, position: int, state: BlockState, level: Sparsity, shape: tuple[int, int]) -> int:
         linear, zeros = self._linear(index, position), self._weights.compressors.get("zeros")
         store = zeros.store if isinstance(zeros, Zeros) else None
-        if not isinstance(level, Sparsity):
-            return int((self._weights.linear(index, position, state) == 0).sum())
         if level and shape == (linear.outputs, linear.inputs):
             assert store is not None
             return shape[0] * shape[1] - store.nonzeros(index, position, level)

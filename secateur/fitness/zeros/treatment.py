@@ -4,8 +4,9 @@ from collections.abc import Collection, Mapping
 
 import torch
 
+from ...space.errors import SecateurError
 from ...space.treatments import Sparsity, Treatment
-from ..treatments import Ground, Kept, Position, Watch
+from ..treatments import Ground, Kept, Position, Watch, masked
 from .level_store import VERSION, LevelStore, as_matrix
 from .preparation import prepare, store_folder
 
@@ -14,7 +15,8 @@ class Zeros:
     """What a pruner makes of the linears of a model."""
 
     def __init__(self, ground: Ground) -> None:
-        assert ground.pruner is not None
+        if ground.pruner is None:
+            raise SecateurError("levels of zeros need a pruner; name one in the recipe")
         self._ground, blocks = ground, ground.blocks
         self.folder = store_folder(ground.digest, ground.pruner, ground.text, ground.has_zeros)
         self.store = LevelStore(self.folder, ground.pruner, blocks.anatomy, blocks.modules)
@@ -49,6 +51,6 @@ class Zeros:
             return as_matrix(self.store.anatomy.blocks[block].linears[linear], self.store.weight(block, linear, level))
         return self.store.masked(block, linear, matrix, level, kept)
 
-    def hold(self, level: Treatment, matrix: torch.Tensor) -> torch.Tensor:
-        """As it is: that zeros stay is so everywhere."""
-        return matrix
+    def hold(self, level: Treatment, matrix: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+        """Zeros stay, whoever has made them."""
+        return masked(matrix, live)

@@ -145,11 +145,15 @@ def _layers(plan: Plan) -> list[str]:
     headings = ["layer", *(text(UNITS.get(one, one)) for one in units), "sparsity"]
     rows = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
     for layer in plan.layers:
-        cells = ["removed" if layer.removed else _kept(layer.kept.get(one)) for one in units]
+        cells: list[str] = []
+        for one in units:
+            part = layer.kept.get(one)
+            whole = "" if cells and cells[-1] == "dropped" else "all"
+            cells.append("removed" if layer.removed else whole if part is None else _kept(part))
         levels = ", ".join(text(f"{name} {value}") for name, value in layer.levels.items())
         rows.append(f"| {' | '.join([str(layer.index), *cells, levels])} |")
     return rows
 
 
-def _kept(kept: Kept | None) -> str:
-    return "" if kept is None else f"{kept.kept}/{kept.of}" if kept.kept else "dropped"
+def _kept(kept: Kept) -> str:
+    return f"{kept.kept}/{kept.of}" if kept.kept else "dropped"

@@ -8,7 +8,7 @@ from ...space.errors import SecateurError
 from ...space.state import BlockState
 from ..changes import Changes
 from ..features import Subject
-from .form import DROPS, Content, Files, Format, of
+from .form import DROPS, TRANSFORMER, Content, Files, Format, of
 from .linears import check_family
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -78,4 +78,5 @@ BLOCK_CONFIGS = Format(
     refuses=refuses,
     reads=reads,
     read=read,
+    sublayers=TRANSFORMER,
 )

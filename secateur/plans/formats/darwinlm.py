@@ -7,7 +7,7 @@ from ...space.errors import SecateurError
 from ...space.state import BlockState
 from ..changes import Changes, located
 from ..features import Subject
-from .form import UNITS, Content, Files, Format, of
+from .form import TRANSFORMER, UNITS, Content, Files, Format, of
 from .linears import check_head_size, check_llama_like, named_levels
 
 
@@ -83,5 +83,12 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
 
 
 DARWINLM = Format(
-    "darwinlm", "its levels by projection", UNITS | of("queries"), write, refuses=refuses, reads=reads, read=read
+    "darwinlm",
+    "its levels by projection",
+    UNITS | of("queries"),
+    write,
+    refuses=refuses,
+    reads=reads,
+    read=read,
+    sublayers=TRANSFORMER,
 )

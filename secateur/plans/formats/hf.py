@@ -13,7 +13,7 @@ def refuses(subject: Subject) -> str | None:
     if first is None or not subject.anatomy.causal:
         return None
     if any(one.attends and not subject.states[first].has(one) for one in subject.anatomy.blocks[first].sublayers):
-        return f"caches read their length off the first layer that is left, and layer {first} keeps its MLP alone"
+        return f"caches read their length off the first layer that is left, and layer {first} has no attention"
     return None
 
 

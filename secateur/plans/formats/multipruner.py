@@ -6,7 +6,7 @@ from typing import Any
 from ...space.anatomy import Anatomy, Block
 from ..changes import Changes
 from ..features import Subject
-from .form import UNITS, Content, Files, Format
+from .form import TRANSFORMER, UNITS, Content, Files, Format
 from .linears import check_family, check_head_size
 
 FAMILIES = ("llama", "mistral", "qwen2")
@@ -61,4 +61,13 @@ def _block(anatomy: Anatomy, index: int) -> Block:
     return anatomy.blocks[index if 0 <= index < len(anatomy.blocks) else 0]
 
 
-MULTIPRUNER = Format("multipruner", "its pruning_config.json", UNITS, write, refuses=refuses, reads=reads, read=read)
+MULTIPRUNER = Format(
+    "multipruner",
+    "its pruning_config.json",
+    UNITS,
+    write,
+    refuses=refuses,
+    reads=reads,
+    read=read,
+    sublayers=TRANSFORMER,
+)

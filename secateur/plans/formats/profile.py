@@ -61,7 +61,7 @@ def reads(content: Content) -> bool:
     return isinstance(content.values, dict) and content.values.get("format") == "secateur-profile"
 
 
-def read(content: Content, _: Anatomy) -> Changes:
+def read(content: Content, anatomy: Anatomy) -> Changes:
     """Our own bare profile."""
     values = content.values
     if values["version"] != 1:
@@ -69,7 +69,7 @@ def read(content: Content, _: Anatomy) -> Changes:
     changes = Changes(hidden=int(values["hidden"]))
     for row in values["layers"]:
         layer = int(row["layer"])
-        _units(changes, layer, {name: value for name, value in row.items() if name not in ("layer", "sparsity")})
+        _units(changes, anatomy, layer, row)
         changes.treated |= {(layer, name): treatment(level) for name, level in row["sparsity"].items()}
     return changes
 
@@ -92,17 +92,26 @@ def read_rows(content: Content, anatomy: Anatomy) -> Changes:
         raise SecateurError(f"{where}: the model has no '{unknown[0]}'; {suggest(unknown[0], sorted(names))}")
     for row in rows:
         layer = int(row["layer"])
-        _units(changes, layer, {name: row[name] for name in numbers - {HIDDEN} if row.get(name)})
+        _units(changes, anatomy, layer, {name: value for name, value in row.items() if value})
         changes.treated |= {(layer, name): treatment(row[name]) for name in row if name in names and row[name]}
     return changes
 
 
-def _units(changes: Changes, layer: int, row: Mapping[str, Any]) -> None:
+def _units(changes: Changes, anatomy: Anatomy, layer: int, row: Mapping[str, Any]) -> None:
+    """What a row says of the dimensions that the block has; of a dropped sublayer nothing but that matters."""
     if any(other == layer for _, other in changes.kept):
         raise ValueError(f"layer {layer} stands there twice")
-    if missing := sorted(FIELDS.keys() - row.keys()):
-        raise ValueError(f"layer {layer} has no {missing[0]}")
-    changes.kept |= {(FIELDS.get(name, name), layer): int(value) for name, value in row.items()}
+    names = {dimension: name for name, dimension in FIELDS.items()}
+    # That a layer does not exist is said when all is put together.
+    block = anatomy.blocks[layer if 0 <= layer < len(anatomy.blocks) else 0]
+    for sublayer in block.sublayers:
+        for dimension in sublayer.dimensions:
+            name = names.get(dimension, dimension)
+            if name not in row:
+                raise ValueError(f"layer {layer} has no {name}")
+            changes.kept[dimension, layer] = int(row[name])
+            if not changes.kept[dimension, layer]:
+                break
 
 
 JSON = Format("json", "the bare profile", ALL, as_json, reads=reads, read=read)

@@ -7,7 +7,7 @@ from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
 from ..changes import Changes, located
 from ..features import Subject
-from .form import Content, Files, Format, of
+from .form import TRANSFORMER, Content, Files, Format, of
 from .linears import check_llama_like, snippet
 
 HEAD_NORMS = ("qwen3",)
@@ -88,4 +88,5 @@ TORCH_PRUNING = Format(
     refuses=refuses,
     reads=reads,
     read=read,
+    sublayers=TRANSFORMER,
 )

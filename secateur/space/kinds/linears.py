@@ -11,7 +11,7 @@ from ..errors import SecateurError, suggest
 from ..gene import Feature, Gene, Place, nearest_level
 from ..settings import Positive
 from ..state import BlockState
-from ..treatments import DENSE, Treatment
+from ..treatments import DENSE, Sparsity, Treatment, read_with
 from .settings import GeneSettings, Levels, Wishes, parse_layers
 
 GRANULARITIES = ("linear", "sublayer", "block", "group")
@@ -48,7 +48,7 @@ class LinearKind:
     Attributes:
         name: as in `Kind`.
         feature: of its genes.
-        read: a level of a recipe; raises SecateurError where it is none.
+        read: a level of a recipe; a ValueError says what is wrong with it.
     """
 
     name: str
@@ -63,7 +63,7 @@ class LinearKind:
     def genes(self, anatomy: Anatomy, asked: GeneSettings, wishes: Wishes) -> tuple[Gene, ...]:
         """Genes over the linears of the layers; see `made` for what it raises."""
         assert isinstance(asked, LinearSettings)
-        levels = [self.read(level) for level in asked.levels if not isinstance(level, tuple)]
+        levels = [read_with(self.read, one, self.name) for one in asked.levels if not isinstance(one, tuple)]
         return self.made(anatomy, levels, parse_layers(asked.layers, len(anatomy.blocks)), asked.per, asked.group)
 
     def made(
@@ -79,9 +79,10 @@ class LinearKind:
             for linear in anatomy.blocks[index].linears:
                 for level in ordered:
                     if linear.inputs % level.multiple:
+                        kind = "pattern" if isinstance(level, Sparsity) else "level"
                         raise SecateurError(
                             f"block {index}, {linear.name}: {linear.inputs} inputs are no multiple of "
-                            f"{level.multiple}, so the pattern {level} does not fit; leave it out or restrict 'layers'"
+                            f"{level.multiple}, so the {kind} {level} does not fit; leave it out or restrict 'layers'"
                         )
         return tuple(Gene(self, site, ordered, members) for site, members in _sites(anatomy, tuple(layers), per, group))
 
