@@ -182,6 +182,7 @@ class SubnetEvaluator:
             tokens=len(sequences) * self.teacher.text.length,
             layer_passes=layer_passes,
             seconds=seconds,
+            score=self.scores[0],
         )
 
 

@@ -21,13 +21,14 @@ class Evaluation:
         key: of the subnet (`Space.key`).
         sequences: which sequences of the pool were scored.
         losses: for each score name, one loss per sequence in the order of `sequences`; nats per token for `kl` and
-            `cross_entropy`; lower is better. The first name is the one that search minimises.
+            `cross_entropy`; lower is better.
         status: `ok`; `infeasible`: scored (a sweep needs that) but over a budget, so that it can never be a result;
             `failed`: could not be scored, see `reason`.
         tokens: forwarded for this evaluation (shared prefixes count in full: what one-at-a-time would have cost).
         layer_passes: blocks really executed, once for each sequence.
         seconds: wall-clock; work shared through a prefix is charged to the candidate that came first.
-        slopes: of the first score around the genome, on the same sequences, where they were asked for.
+        slopes: of the score that search minimises around the genome, on the same sequences, where they were asked for.
+        score: the name of the one that search minimises; needs not be said where there is one alone.
     """
 
     genome: Genome
@@ -41,11 +42,17 @@ class Evaluation:
     layer_passes: int = 0
     seconds: float = 0.0
     slopes: Slopes | None = None
+    score: str = ""
 
     @property
     def primary(self) -> tuple[float, ...]:
         """Per-sequence losses of the score that search minimises; empty when failed."""
-        return next(iter(self.losses.values()), ())
+        if not self.losses:
+            return ()
+        if self.score:
+            return self.losses[self.score]
+        [alone] = self.losses.values()
+        return alone
 
     @property
     def loss(self) -> float:

@@ -138,7 +138,7 @@ class Journal:
             json.dumps(evaluation.genome.levels),
             evaluation.sequences.start,
             evaluation.sequences.stop,
-            json.dumps(dict(evaluation.losses)),
+            json.dumps(_decisive_first(evaluation)),
             json.dumps(evaluation.costs.to_json()),
             evaluation.status,
             evaluation.reason,
@@ -245,6 +245,12 @@ def difference(noted: Any, now: Any) -> str:
     return f"{str(noted)[:100]} then, {str(now)[:100]} now"
 
 
+def _decisive_first(evaluation: Evaluation) -> dict[str, tuple[float, ...]]:
+    """Losses as rows have them."""
+    named = {name: values for name, values in evaluation.losses.items() if name == evaluation.score}
+    return {**named, **evaluation.losses}
+
+
 def _evaluation(
     text: str,
     _provenance: str,
@@ -285,6 +291,8 @@ def _evaluation(
         tokens=int(tokens),
         layer_passes=int(layer_passes),
         seconds=float(seconds),
+        # Rows have the score that search minimises first.
+        score=next(iter(values), ""),
     )
 
 

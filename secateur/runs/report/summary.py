@@ -13,7 +13,7 @@ from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
 from ..record.facts import MEASURED, RANKS, SELECTION, SKIPPED
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION, FOUND, UNTRAINED
+from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, UNTRAINED
 from .source import source_notes
 from .tasks import task_grid
 from .training import training_notes
@@ -202,8 +202,8 @@ def compare(found: Iterable[Evaluation | None], other: Iterable[Evaluation | Non
 
 
 def mean_held_out(row: Row, held_out: tuple[str, ...]) -> float:
-    """Mean primary score over all held-out sequences; infinity when it has not been scored."""
-    parts = [next(iter(row.scores[text].values())) for text in held_out if text in row.scores]
+    """Mean of the score that held-out text decides by over all its sequences; infinity when it has not been scored."""
+    parts = [row.scores[text][HELD_OUT_SCORES[0]] for text in held_out if text in row.scores]
     if len(parts) < len(held_out) or not parts:
         return math.inf
     return sum(p.mean * p.sequences for p in parts) / sum(p.sequences for p in parts)

@@ -16,8 +16,6 @@ from .levels import WidthLevels, width_levels
 from .settings import GeneSettings, Levels, Wishes
 from .sublayer import removed
 
-FAMILIES = "llama, mistral, qwen2, qwen3, phi3, smollm3, granite and, with order magnitude, olmo2"
-
 
 class HiddenSettings(GeneSettings):
     """The residual width, one gene for the model; `levels` and `multiple_of` as in `WidthSettings`."""
@@ -61,7 +59,9 @@ class HiddenKind:
             SecateurError: the family does not allow it, or a level does not fit.
         """
         if order not in anatomy.hidden_orders:
-            possible = suggest(order, anatomy.hidden_orders) if anatomy.hidden_orders else f"it is for {FAMILIES}"
+            possible = "none is: its norms or embeddings stand in the way, so leave the hidden gene out"
+            if anatomy.hidden_orders:
+                possible = suggest(order, anatomy.hidden_orders)
             raise SecateurError(f"hidden: order '{order}' is not possible for family {anatomy.family}; {possible}")
         if not levels or (not isinstance(levels, str) and any(isinstance(level, list | tuple) for level in levels)):
             raise SecateurError("hidden: needs one list of 'levels' for the whole model, such as [1.0, 0.9, 0.8]")
