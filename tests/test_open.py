@@ -136,8 +136,10 @@ def test_a_treatment_is_counted_carried_out_and_refused_where_it_has_no_place() 
     subject = Subject(anatomy, space.states(genome), {})
     assert "has rounding:4 in self_attn.q_proj, which it cannot express" in (refusal(FORMATS["torchao"], subject) or "")
     assert refusal(FORMATS["json"], subject) is None
+    zeros = sparsity_genes(anatomy, LEVELS, range(4), "block")
+    assert [gene.kind.nearest(gene, space.states(genome), anatomy) for gene in zeros] == [0, 0, 0, 0]
     with pytest.raises(SecateurError, match="covered by both rounding@0 and sparsity@0"):
-        Space(anatomy, (*genes, *sparsity_genes(anatomy, LEVELS, range(4), "block")))
+        Space(anatomy, (*genes, *zeros))
 
 
 def test_what_does_not_fit_its_settings_is_told_as_of_any(recipe: Path, tmp_path: Path) -> None:

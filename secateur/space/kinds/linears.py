@@ -113,7 +113,11 @@ class LinearKind:
     def nearest(self, gene: Gene, states: Sequence[BlockState], anatomy: Anatomy) -> int:
         wanted = [states[block].level(anatomy.blocks[block].linears[linear].name) for block, linear in gene.members]
         exact = next((level for level, one in enumerate(gene.levels) if set(wanted) == {one}), None)
-        return nearest_level(gene, sum(one.share for one in wanted) / len(wanted)) if exact is None else exact
+        if exact is not None:
+            return exact
+        # What another treatment removes says nothing of this one.
+        own = {level.name for level in gene.treatments}
+        return nearest_level(gene, sum(one.share for one in wanted if one.name in own) / len(wanted))
 
 
 def _sites(
