@@ -208,7 +208,7 @@ def test_exported_checkpoints_load_in_a_fresh_process(family: str, drops: str, t
         assert config["model_type"] == f"secateur_{family}"
         assert config["per_layer_config"] == {"0": {"skip": ["mlp"]}, "2": {"skip": ["attention"]}}
         assert config["auto_map"]["AutoModelForCausalLM"].startswith("modeling_secateur.Secateur")
-    assert "| 3 | removed | | removed | |" in (out / "README.md").read_text()
+    assert "| 3 | removed | removed |" in (out / "README.md").read_text()
     assert {file.stat().st_mode & 0o777 for file in out.iterdir()} == {0o644}
     assert read_plan(out / "plan.json") == plan
 

@@ -146,10 +146,11 @@ def _layers(plan: Plan) -> list[str]:
     rows = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
     for layer in plan.layers:
         cells: list[str] = []
-        for one in units:
-            part = layer.kept.get(one)
-            whole = "" if cells and cells[-1] == "dropped" else "all"
-            cells.append("removed" if layer.removed else whole if part is None else _kept(part))
+        for part in (layer.kept.get(one) for one in units):
+            if part is not None:
+                cells.append("removed" if layer.removed else _kept(part))
+            else:
+                cells.append("all" if cells and cells[-1] not in ("removed", "dropped") else "")
         levels = ", ".join(text(f"{name} {value}") for name, value in layer.levels.items())
         rows.append(f"| {' | '.join([str(layer.index), *cells, levels])} |")
     return rows
