@@ -182,7 +182,7 @@ class SubnetEvaluator:
             tokens=len(sequences) * self.teacher.text.length,
             layer_passes=layer_passes,
             seconds=seconds,
-            score=self.scores[0],
+            score=self.scores[0] if losses else "",
         )
 
 
