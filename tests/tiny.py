@@ -169,7 +169,6 @@ class TableEvaluator:
             len(sequences) * self.length,
             len(sequences) * len(self.space.anatomy.blocks),
             0.001,
-            score="kl" if values else "",
         )
 
 

@@ -42,7 +42,7 @@ def same(first: Evaluation, second: Evaluation) -> bool:
 
 def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
-    rows = some()
+    rows = [replace(row, score="kl" if row.losses else "") for row in some()]
     for row in rows:
         journal.append("calibration", "digest", row)
     held = replace(rows[0], losses=dict.fromkeys(("kl", "cross_entropy"), rows[0].primary))
