@@ -7,7 +7,7 @@ from ..space.anatomy import HIDDEN, Anatomy, Block
 from ..space.errors import SecateurError, suggest
 from ..space.state import BlockState, dense_state, settled
 from ..space.treatments import STEPS, Sparsity, Treatment
-from .layers import UNITS
+from .layers import unit
 
 
 @dataclass
@@ -52,7 +52,7 @@ def _state(block: Block, changes: Changes, hidden: int, where: str) -> BlockStat
         if full is None:
             raise SecateurError(f"{where} has no {dimension}; {suggest(dimension, block.dimensions)}")
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= full:
-            raise SecateurError(f"{where} keeps {number} of {full} {UNITS.get(dimension, dimension)}")
+            raise SecateurError(f"{where} keeps {number} of {full} {unit(dimension)}")
     levels = {name: level for (layer, name), level in changes.treated.items() if layer == block.index}
     linears = {linear.name: linear for linear in block.linears}
     for name, level in levels.items():

@@ -7,7 +7,7 @@ from typing import Any
 from ..space.anatomy import Anatomy, Block
 from ..space.state import BlockState
 from ..space.treatments import Sparsity
-from .layers import UNITS
+from .layers import UNITS, unit
 from .plan import Plan
 
 OTHERS = "others"
@@ -95,7 +95,7 @@ def _of_block(block: Block, state: BlockState) -> list[tuple[str, str]]:
         for dimension in sublayer.dimensions:
             count, full = state.kept[dimension], block.dimensions[dimension]
             if count < full:
-                found.append((dimension, f"keeps {count} of {full} {UNITS.get(dimension, dimension)}"))
+                found.append((dimension, f"keeps {count} of {full} {unit(dimension)}"))
     for linear in block.linears:
         level = state.treated.get(linear.name)
         if isinstance(level, Sparsity):

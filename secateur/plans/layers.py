@@ -21,7 +21,11 @@ from ..space.treatments import Sparsity, treatment
 NAMED = {"groups": "attention", "queries": "queries", "channels": "mlp"}
 """Dimensions of which a layer of a plan has a field, and its name."""
 UNITS = {"groups": "KV groups", "queries": "query heads in each KV group", "channels": "MLP channels"}
-"""What is counted along a dimension, for people; others are called by their own name."""
+
+
+def unit(dimension: str) -> str:
+    """What is counted along a dimension, for people; others are called by their own name."""
+    return UNITS.get(dimension, dimension)
 
 
 class Value(BaseModel):

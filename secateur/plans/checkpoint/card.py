@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from ...space.budget import labelled, shown
-from ..layers import UNITS, Kept
+from ..layers import Kept, unit
 from ..plan import Plan, Score
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
@@ -142,7 +142,7 @@ def _value(score: Score) -> str:
 def _layers(plan: Plan) -> list[str]:
     """The table of layers."""
     units = plan.dimensions
-    headings = ["layer", *(text(UNITS.get(one, one)) for one in units), "sparsity"]
+    headings = ["layer", *(text(unit(one)) for one in units), "sparsity"]
     rows = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
     for layer in plan.layers:
         cells: list[str] = []

@@ -18,14 +18,14 @@ from .linears import linears
 
 FIELDS = {"kv_groups": "groups", "query_heads_per_group": "queries", "mlp_channels": "channels"}
 """Names of dimensions; others have their own."""
+NAMES = {dimension: name for name, dimension in FIELDS.items()}
 
 
 def profile(subject: Subject) -> dict[str, Any]:
     """As plain values: 0 of a dimension is a dropped sublayer, `sparsity` has the linears that are not dense."""
     rows = []
     for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
-        names = {dimension: name for name, dimension in FIELDS.items()}
-        numbers = {names.get(one, one): count for one, count in state.kept.items() if one != HIDDEN}
+        numbers = {NAMES.get(one, one): count for one, count in state.kept.items() if one != HIDDEN}
         levels = {linear.name: state.level(linear.name) for linear in block.linears}
         sparsity = {name: level.to_json() for name, level in levels.items() if level}
         rows.append({"layer": block.index, **numbers, "sparsity": sparsity})
@@ -101,12 +101,11 @@ def _units(changes: Changes, anatomy: Anatomy, layer: int, row: Mapping[str, Any
     """What a row says of the dimensions that the block has; of a dropped sublayer nothing but that matters."""
     if any(other == layer for _, other in changes.kept):
         raise ValueError(f"layer {layer} stands there twice")
-    names = {dimension: name for name, dimension in FIELDS.items()}
     # That a layer does not exist is said when all is put together.
     block = anatomy.blocks[layer if 0 <= layer < len(anatomy.blocks) else 0]
     for sublayer in block.sublayers:
         for dimension in sublayer.dimensions:
-            name = names.get(dimension, dimension)
+            name = NAMES.get(dimension, dimension)
             if name not in row:
                 raise ValueError(f"layer {layer} has no {name}")
             changes.kept[dimension, layer] = int(row[name])

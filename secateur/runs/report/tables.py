@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ...plans.layers import UNITS
+from ...plans.layers import unit
 from ...plans.plan import Plan
 from ...space.budget import labelled, shown
 from .compare import Compared
@@ -112,7 +112,7 @@ def print_plan(console: Console, plan: Plan) -> None:
         for name, score in scores.items():
             console.print(f"{text} {name}: {score.mean:.4f} ± {score.standard_error:.4f}")
     grid = Table()
-    for heading in ("layer", *(UNITS.get(dimension, dimension) for dimension in plan.dimensions), "sparsity"):
+    for heading in ("layer", *map(unit, plan.dimensions), "sparsity"):
         grid.add_column(heading, justify="right")
     for layer in plan.layers:
         levels = ", ".join(f"{name} {value}" for name, value in layer.levels.items())

@@ -11,7 +11,7 @@ from ...operators.repair import compress
 from ...operators.rules.rule import UnitScores
 from ...operators.rules.table import RULES
 from ...operators.sampling import ends, from_states, limited
-from ...plans.layers import UNITS
+from ...plans.layers import unit
 from ...plans.reading import read_states
 from ...search.archive import Goal
 from ...search.warm import GOOD_RULES, is_plan_file
@@ -159,7 +159,7 @@ def _exact(path: str, space: Space) -> Genome:
 
 def _words(state: BlockState) -> str:
     parts = [
-        f"{count} {'of the residual width' if dimension == HIDDEN else UNITS.get(dimension, dimension)}"
+        f"{count} {'of the residual width' if dimension == HIDDEN else unit(dimension)}"
         for dimension, count in state.kept.items()
     ]
     levels = ", ".join(f"{name} {level}" for name, level in state.treated.items())
