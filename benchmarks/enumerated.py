@@ -29,7 +29,7 @@ from secateur.space.evaluation import Evaluation
 from secateur.space.gene import Gene
 from secateur.space.genome import Genome
 from secateur.space.kinds.block import BLOCK
-from secateur.space.slopes import Slopes
+from secateur.space.question import Question, Told
 from secateur.space.space import Space
 
 SEQUENCES, LENGTH = 4, 128
@@ -83,16 +83,10 @@ class Lookup:
 class Unkept:
     """A journal that forgets."""
 
-    def evaluations(self) -> tuple[Evaluation, ...]:
+    def answers(self, question: Question[Told]) -> tuple[Told, ...]:
         return ()
 
-    def append(self, evaluation: Evaluation) -> None:
-        """Nothing."""
-
-    def slopes(self) -> tuple[Slopes, ...]:
-        return ()
-
-    def append_slopes(self, slopes: Slopes) -> None:
+    def append(self, question: Question[Told], answer: Told) -> None:
         """Nothing."""
 
 

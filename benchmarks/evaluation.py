@@ -181,7 +181,7 @@ def slopes(bench: object, sparse: Space) -> str:
     half = sparse.genes[0].levels.index(Sparsity.parse(0.5))
     genome = Genome((half,) * len(sparse.genes))
     evaluate = bench.evaluator(sparse, "calibration", ("kl",))  # type: ignore[attr-defined]
-    told = SubnetSlopes(sparse, bench.subnet, evaluate.teacher, "kl")(genome, range(4))  # type: ignore[attr-defined]
+    [told] = SubnetSlopes(sparse, bench.subnet, evaluate.teacher, "kl")([genome], range(4))  # type: ignore[attr-defined]
     added = told.added()
     moves = [
         (index, genome.levels[index] + step)

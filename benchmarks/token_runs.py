@@ -28,7 +28,7 @@ from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import FOUND
 from secateur.runs.workplace import workplace_of
 from secateur.search.loop import Allowance, Spending, Step, run
-from secateur.search.memo import Memo, SlopeMemo
+from secateur.search.memo import Memo
 from secateur.search.model.search import Options, Search
 from secateur.search.steps import AskTell, Batch, Pool
 from secateur.space.budget import Budget, parse_limit
@@ -183,12 +183,11 @@ def ours(
         space, bench = loaded(kind, seed)
         targets = [target(space, kind, share) for share in removed]
         evaluator = bench.evaluator(space, "calibration", ("kl",))
-        slopes = None
-        if kind == "sparsity":
-            slopes = SlopeMemo(space, SubnetSlopes(space, bench.subnet, evaluator.teacher, "kl"), Unkept())
-        whole = Memo(space, evaluator, Unkept(), slopes)
+        sloped = kind == "sparsity"
+        slopes = SubnetSlopes(space, bench.subnet, evaluator.teacher, "kl") if sloped else None
+        whole = Memo(space, evaluator, Unkept(), None if slopes is None else lambda _: slopes)
         curves: list[Curve] = [[] for _ in targets]
-        options = replace(Options(), slopes=slopes is not None, **changes)
+        options = replace(Options(), slopes=sloped, **changes)
         search = Search(space, Pool(SEQUENCES, LENGTH), seed, targets, options)
         allowance = Allowance(tokens=most or MOST[kind])
         spending = Spending(LENGTH)

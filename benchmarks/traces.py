@@ -24,14 +24,16 @@ from secateur.runs.asked.recipe import Recipe
 from secateur.runs.problem import asked_problem, build_space
 from secateur.runs.workplace import workplace_of
 from secateur.search.loop import Allowance, Spending, run
-from secateur.search.memo import Memo, SlopeMemo
+from secateur.search.memo import Asker, Memo
 from secateur.search.steps import AskTell, Batch, Steps
 from secateur.space.errors import SecateurError
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
-from secateur.space.slopes import Slopes, has_slopes
+from secateur.space.losses import Losses
+from secateur.space.question import Searchable
+from secateur.space.slopes import Slopes
 from secateur.space.space import Space
-from tests.tiny import ListJournal, config_of
+from tests.tiny import ListJournal, config_of, each
 
 TOKENS, SEQUENCES, LENGTH = 24_000, 8, 16
 """Of a search, of the text, and of each of its sequences."""
@@ -171,16 +173,6 @@ class Table:
         return Slopes(genome, key, sequences, tuple(first), tuple(second), tokens=4 * len(sequences) * LENGTH)
 
 
-class SlopeList:
-    """A journal of slopes in memory."""
-
-    def slopes(self) -> list[Slopes]:
-        return []
-
-    def append_slopes(self, slopes: Slopes) -> None:
-        """Nothing: each search has its own memo."""
-
-
 def steps_of(recipe: Recipe, space: Space) -> Steps:
     """A strategy as a run makes it of its recipe, without statistics of a model to start from."""
     problem, selection = asked_problem(recipe, space, recipe.effort.tokens)
@@ -211,12 +203,13 @@ def trace(family: str, changes: Mapping[str, Any], strategy: Mapping[str, Any]) 
         steps = steps_of(recipe, space)
         asked = hashlib.sha256()
         table, count = Table(space), 0
-        slopes = SlopeMemo(space, table.slopes, SlopeList()) if has_slopes(space, recipe.scores[0]) else None
 
-        def trained(chain: tuple[int, ...]) -> Memo:
-            return Memo(space, Table(space, 1 / (1 + len(chain))), ListJournal())
+        def others(question: Searchable[Any]) -> Asker[Any]:
+            if isinstance(question, Losses):
+                return Table(space, 1 / (1 + len(question.trained)))
+            return each(table.slopes)
 
-        memo = Memo(space, table, ListJournal(), slopes, trained)
+        memo = Memo(space, table, ListJournal(), others)
 
         def evaluate(batch: Batch) -> list[Evaluation]:
             nonlocal count
@@ -226,7 +219,7 @@ def trace(family: str, changes: Mapping[str, Any], strategy: Mapping[str, Any]) 
             incumbent = batch.incumbent.levels if batch.incumbent is not None else None
             told = memo(batch)
             keys = [[one.key, one.status, [loss.hex() for loss in one.primary]] for one in told]
-            asked.update(json.dumps([genomes, where, incumbent, batch.slopes, batch.trained, keys]).encode())
+            asked.update(json.dumps([genomes, where, incumbent, bool(batch.also), batch.trained, keys]).encode())
             return told
 
         spending = Spending(LENGTH)

@@ -2,14 +2,16 @@
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from secateur.fitness.scores.rows import Rows, RowScore
+from secateur.fitness.scores.teacher import Teacher
+from secateur.fitness.subnets.subnet import Subnet
 from secateur.fitness.treatments import Ground, Kept, Watch
 from secateur.operators.rules.dropping import drop_blocks
 from secateur.operators.rules.rule import Rule, Statistics
@@ -20,11 +22,12 @@ from secateur.plans.features import Subject
 from secateur.plans.formats.form import Content, Files, Format, of
 from secateur.plans.formats.table import FORMATS
 from secateur.search.problem import Problem
-from secateur.search.steps import Batch, Steps, best_of
+from secateur.search.steps import Batch, Steps
 from secateur.search.strategies import table as strategies
 from secateur.search.strategy import Strategy
-from secateur.space import scores
+from secateur.space import question, scores
 from secateur.space.anatomy import Anatomy, Block
+from secateur.space.evaluation import Evaluation
 from secateur.space.families.llama import llama
 from secateur.space.families.table import FAMILIES, Family
 from secateur.space.gene import Feature, Gene, Place, nearest_level
@@ -32,14 +35,78 @@ from secateur.space.genome import Genome
 from secateur.space.kinds.linears import LinearKind, LinearSettings
 from secateur.space.kinds.settings import GeneSettings, Wishes
 from secateur.space.kinds.table import KINDS
+from secateur.space.question import QUESTIONS, Record, Status
 from secateur.space.settings import Positive
 from secateur.space.space import Space
 from secateur.space.state import BlockState
 from secateur.space.treatments import TREATMENTS, Entry, Treatment
 
 
+@dataclass(frozen=True)
+class Confidence:
+    """The mean probability of the likeliest token, by sequence."""
+
+    genome: Genome
+    key: str
+    sequences: range
+    values: tuple[float, ...]
+    tokens: int
+    status: Status = "ok"
+
+
+@dataclass(frozen=True)
+class Confident:
+    """How sure a subnet is of its predictions."""
+
+    name: str = "confidence"
+
+    def on(self, text: str) -> str:
+        return text
+
+    def fits(self, space: Space, score: str) -> bool:
+        return space.anatomy.causal
+
+    def charges(self, sequences: range, length: int) -> Mapping[Hashable, int]:
+        return {(self.name, index): length for index in sequences}
+
+    def within(self, answer: Confidence, sequences: range) -> Confidence:
+        start = answer.sequences.start
+        values = answer.values[sequences.start - start : sequences.stop - start]
+        return replace(answer, sequences=sequences, values=values)
+
+    def joined(self, answers: Sequence[Confidence], genome: Genome, sequences: range) -> Confidence:
+        values = tuple(value for answer in answers for value in answer.values)
+        return replace(answers[0], genome=genome, sequences=sequences, values=values)
+
+    def record(self, answer: Confidence) -> Record:
+        return Record(answer.genome, answer.key, answer.sequences, {"values": answer.values}, tokens=answer.tokens)
+
+    def read(self, record: Record) -> Confidence:
+        values = tuple(float(value) for value in record.content["values"])
+        return Confidence(record.genome, record.key, record.sequences, values, record.tokens)
+
+
+CONFIDENCE = Confident()
+
+
+class Confidences:
+    """Asks the model."""
+
+    def __init__(self, space: Space, subnet: Subnet, teacher: Teacher, score: str) -> None:
+        self.space, self.subnet, self.teacher = space, subnet, teacher
+
+    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Confidence]:
+        ids = self.teacher.text.ids[sequences.start : sequences.stop]
+        for genome in genomes:
+            with self.subnet:
+                self.subnet.apply(self.space.states(genome))
+                probabilities = self.teacher.blocks.model(input_ids=ids).logits.softmax(-1).amax(-1)
+            values = tuple(probabilities.mean(-1).tolist())
+            yield Confidence(genome, self.space.key(genome), sequences, values, ids.numel())
+
+
 class FirstCome(Strategy):
-    """The best of `count` random genomes, each on `sequences` sequences."""
+    """The best of `count` random genomes, each on `sequences` sequences; of equals the one that is surer."""
 
     name: Literal["first-come"] = "first-come"
     sequences: Positive = 2
@@ -47,11 +114,13 @@ class FirstCome(Strategy):
 
     def steps(self, problem: Problem) -> Steps:
         rng = np.random.default_rng(problem.seed)
-        best = None
+        best: Evaluation | None = None
+        also = (CONFIDENCE,) if CONFIDENCE.name in problem.questions else ()
         for _ in range(self.count):
             genome = on_budget(problem.space, rng)
-            told = yield Batch((genome,), range(self.sequences), best.genome if best else None)
-            best = best_of([*([best] if best else []), *told])
+            told = yield Batch((genome,), range(self.sequences), best.genome if best else None, also=also)
+            found = [one for one in (best, *told) if one is not None and one.status == "ok"]
+            best = min(found, key=lambda one: (one.loss, -sum(one.answer(CONFIDENCE).values)), default=None)
         return best.genome if best else None
 
 
@@ -204,6 +273,7 @@ def enter() -> None:
     strategies.STRATEGIES["first-come"] = strategies.Entry("tests.additions:FirstCome")
     RULES["every-other"] = Rule(every_other, "drops", good=True)
     KINDS["pairs"] = Pairs()
+    QUESTIONS["confidence"] = question.Entry("tests.additions:CONFIDENCE", "tests.additions:Confidences")
     TREATMENTS["rounding"] = Entry("tests.additions:Rounding.parse", "tests.additions:Rounded")
     KINDS["rounding"] = LinearKind("rounding", RoundingSettings, "treatments", Rounding.parse)
     scores.SCORES["other_tokens"] = scores.Entry("tests.additions:OTHER_TOKENS", "share of tokens that change")
@@ -219,6 +289,7 @@ def leave() -> None:
         (strategies.STRATEGIES, "first-come"),
         (RULES, "every-other"),
         (KINDS, "pairs"),
+        (QUESTIONS, "confidence"),
         (TREATMENTS, "rounding"),
         (KINDS, "rounding"),
         (scores.SCORES, "other_tokens"),

@@ -5,6 +5,8 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,16 +15,20 @@ import pytest
 
 import secateur
 from secateur.runs.asked.reading import make_recipe
+from secateur.runs.record.folder import RunFolder
 from secateur.runs.stages.exporting import export_plan, import_plan
+from secateur.search.problem import Problem
+from secateur.search.steps import Steps, noted
 from secateur.space.errors import SecateurError
+from secateur.space.evaluation import Evaluation
 from tests.tiny import save_tiny, tiny_recipe
 
 TEXT = Path(__file__).with_name("..").resolve().joinpath("CONTRIBUTING.md").read_text()
 FILE = re.compile(r"```python\n# (secateur/\S+\.py)\n(.*?)```", re.S)
 LINE = re.compile(
-    r"`(secateur/\S+/?table\.py|secateur/space/(?:scores|treatments)\.py)`[^`]*?:\n\n```python\n(.*?)```", re.S
+    r"`(secateur/\S+/?table\.py|secateur/space/(?:scores|treatments|question)\.py)`[^`]*?:\n\n```python\n(.*?)```", re.S
 )
-TABLES = ("STRATEGIES", "RULES", "KINDS", "TREATMENTS", "SCORES", "FORMATS", "FAMILIES")
+TABLES = ("STRATEGIES", "RULES", "KINDS", "TREATMENTS", "QUESTIONS", "SCORES", "FORMATS", "FAMILIES")
 
 
 def module_of(path: str) -> str:
@@ -92,6 +98,27 @@ def test_what_they_add_runs_together(tiny: Path, tmp_path: Path) -> None:
     assert len(kept) < 4
     back = import_plan(tmp_path / "kept" / "kept.json", str(model), tmp_path / "back.json")
     assert [bool(layer.kept["channels"].kept) for layer in back.layers] == [index in kept for index in range(4)]
+
+
+def test_what_is_asked_is_kept(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The strategy of these recipes, asking what the recipe of a question says."""
+    confidence = sys.modules["secateur.space.confidence"].CONFIDENCE
+    strategy = sys.modules["secateur.search.strategies.first_come"].FirstCome
+    plain, told = strategy.steps, list[Evaluation]()
+
+    def asking(self: Any, problem: Problem) -> Steps:
+        assert confidence.name in problem.questions
+        asked = partial(replace, also=(confidence,))
+        return noted(plain(self, problem), lambda _, some: told.extend(some), asked)
+
+    monkeypatch.setattr(strategy, "steps", asking)
+    recipe = tiny_recipe(tiny / "model", tiny / "calibration.txt", strategy={"name": "first-come"})
+    run = secateur.run(recipe, tmp_path / "run")
+    assert all(0 < value < 1 for one in told for value in one.answer(confidence).values)
+    with RunFolder.open(run.path, writing=False) as folder:
+        choice = folder.journal.choices()["found"]
+        assert len(list(folder.journal.answers(confidence, "calibration"))) == choice.evaluations == len(told)
+        assert choice.tokens == sum(one.tokens + one.answer(confidence).tokens for one in told)
 
 
 def test_a_mistyped_key_is_answered_with_the_strategys_own(tiny: Path) -> None:

@@ -1,6 +1,5 @@
 """Downstream tasks on runs and checkpoints, against lm-eval's own loading of exported models."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from secateur.cli import app
 from secateur.fitness.model.checkpoint import load_model, load_tokenizer
 from secateur.fitness.scores.tasks import TaskRequest, TaskRun, TaskScore, run_task
 from secateur.runs.problem import space_of
-from secateur.runs.record.facts import TASK
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.report.tasks import task_grid
 from secateur.runs.stages import tasks as evaluating
 from secateur.runs.stages.tasks import evaluate_run
 from secateur.space.errors import SecateurError
 from secateur.space.objective import task_weights
+from secateur.space.tasks import TASKS, TaskAnswer
 from tests.tasks import task_folder
 from tests.test_training_run import TRAINING
 from tests.tiny import save_tiny, tiny_recipe
@@ -45,9 +44,9 @@ def ready(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> tuple[Path, P
     return run.path, task_folder(folder / "tasks")
 
 
-def noted(path: Path) -> list[dict[str, Any]]:
+def noted(path: Path) -> list[TaskAnswer]:
     with RunFolder.open(path, writing=False) as folder:
-        return [{**values} for values in folder.journal.all(TASK).values()]
+        return [answer for _, answer in folder.journal.answers(TASKS)]
 
 
 def evaluated(path: Path, picks: list[str], tasks: Path, how: TaskRun, trained: bool = False) -> None:
@@ -76,8 +75,8 @@ def test_a_plan_scores_as_its_exported_checkpoint_does(
     )
     assert result is not None
     wanted = result["results"]["guess"]
-    assert rows[0]["documents"] == 20
-    assert rows[0]["metrics"]["acc"] == pytest.approx([wanted["acc,none"], wanted["acc_stderr,none"]])
+    assert rows[0].result.documents == 20
+    assert rows[0].result.metrics["acc"] == pytest.approx([wanted["acc,none"], wanted["acc_stderr,none"]])
 
     def never(*_: Any) -> None:
         raise AssertionError("evaluated again")
@@ -122,10 +121,9 @@ def test_the_command_line_evaluates_runs_and_checkpoints(ready: tuple[Path, Path
         assert word in done.output
     done = CliRunner().invoke(app, ["eval", str(tiny / "model"), *options])
     assert done.exit_code == 0, done.output
-    dense = next(values for values in noted(run) if values["limit"] == 8 and not values["stages"])
+    dense = next(answer for answer in noted(run) if answer.limit == 8 and not answer.trained)
     assert "guess" in done.output
-    assert dense["documents"] == 8
-    assert json.dumps(dense)
+    assert dense.result.documents == 8
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ def count(run: Path) -> int:
     if not journal.exists():
         return 0
     with contextlib.closing(sqlite3.connect(journal)) as database:
-        tables = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'evaluations'").fetchall()
-        return int(database.execute("SELECT count(*) FROM evaluations").fetchone()[0]) if tables else 0
+        tables = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'answers'").fetchall()
+        return int(database.execute("SELECT count(*) FROM answers").fetchone()[0]) if tables else 0
 
 
 def kill_and_resume(recipe: Path, run: Path, cache: Path, kills: int, expected: int) -> None:

@@ -25,14 +25,14 @@ from secateur.space.kinds.settings import Wishes
 from secateur.space.kinds.table import KINDS
 from secateur.space.space import Space
 from secateur.space.state import dense_state
-from tests.additions import Pairs, RoundingSettings, enter, enter_slowly, leave
+from tests.additions import CONFIDENCE, Pairs, RoundingSettings, enter, enter_slowly, leave
 from tests.genes import sparsity_genes
 from tests.program import forked, start
 from tests.test_kill_and_resume import count, record
 from tests.tiny import LEVELS, anatomy_for, model_of, save_text, save_tiny, tiny_recipe
 
 PACKAGE = Path(__file__).parents[1] / "secateur"
-NAMES = ("first-come", "every-other", "pairs", "other_tokens", "helium", "mlp-widths", "rounding")
+NAMES = ("first-come", "every-other", "pairs", "other_tokens", "helium", "mlp-widths", "rounding", "confidence")
 
 
 def done(*arguments: object, **environment: str) -> str:
@@ -93,6 +93,13 @@ def test_from_recipe_to_import(recipe: Path, tmp_path: Path) -> None:
         assert {"found", "every-other", "shortgpt", "knapsack"} <= folder.journal.choices().keys()
         tried = [one.genome.levels[-2:] for _, one in folder.journal.evaluations("calibration")]
         assert len(set(tried)) > 1, "linears were rounded"
+        asked = [(one.key, one.sequences) for _, one in folder.journal.answers(CONFIDENCE, "calibration")]
+        choice = folder.journal.choices()["found"]
+        assert len(set(asked)) == len(asked) >= choice.evaluations, "whoever was asked is not asked again"
+        assert choice.tokens == 2 * choice.evaluations * 2 * 16, "two sequences, scored and asked"
+        with RunFolder.open(whole, writing=False) as uncut:
+            answers = [list(one.journal.answers(CONFIDENCE)) for one in (folder, uncut)]
+        assert answers[0] == answers[1]
     report = done("report", run, **cache)
     assert "every-other" in report
     done("export", run, "--to", "hf", "--out", tmp_path / "smaller", **cache)

@@ -13,10 +13,11 @@ from benchmarks.local_tasks import write_tasks
 from secateur.api import run
 from secateur.fitness.model.checkpoint import load_model, load_tokenizer
 from secateur.fitness.scores.tasks import TaskRun
-from secateur.runs.record.facts import SELECTION, TASK
+from secateur.runs.record.facts import SELECTION
 from secateur.runs.record.folder import RunFolder
-from secateur.runs.record.journal import trained_text
 from secateur.runs.stages.tasks import evaluate_run
+from secateur.space.losses import Losses
+from secateur.space.tasks import TASKS
 from secateur.space.treatments import Sparsity
 
 pytestmark = pytest.mark.real
@@ -142,11 +143,11 @@ def test_a_trained_plan_is_better_on_held_out_text_and_on_a_task(tmp_path: Path)
             for text, one in folder.journal.evaluations()
             if one.genome == key and text.startswith("sotu")
         }
-        assert losses[trained_text("sotu", (1024, 1024))] < losses["sotu"]
+        assert losses[Losses((1024, 1024)).on("sotu")] < losses["sotu"]
         tasks = write_tasks(tmp_path / "tasks")
         evaluate_run(folder, ["found", "dense"], ["analogies"], str(tasks), TaskRun(limit=40))
         evaluate_run(folder, ["dense"], ["piqa", "csqa"], str(tasks), TaskRun(limit=16))
-        rows = [values["metrics"]["acc"] for values in folder.journal.all(TASK).values()]
+        rows = [answer.result.metrics["acc"] for _, answer in folder.journal.answers(TASKS)]
     found, dense, piqa, csqa = rows
     # Better than none of them right, and than all; with 16 documents no more can be said.
     assert 0.2 < piqa[0] < 1

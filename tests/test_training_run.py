@@ -11,10 +11,11 @@ from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space
 from secateur.runs.record.facts import SELECTION
 from secateur.runs.record.folder import RunFolder
-from secateur.runs.record.journal import CALIBRATION, FOUND, trained_text
+from secateur.runs.record.journal import CALIBRATION, FOUND
 from secateur.runs.workplace import workplace_of
 from secateur.search.trained import training_chains
 from secateur.space.errors import SecateurError
+from secateur.space.losses import Losses
 from tests.tiny import tiny_recipe
 
 TRAINING = {
@@ -50,7 +51,7 @@ def facts(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
 def test_the_best_few_are_trained_and_chosen_among(tiny: Path, tmp_path: Path) -> None:
     run = secateur.run(recipe_of(tiny), tmp_path / "run")
     values, choices, counts = facts(run.path)
-    first, second = trained_text(CALIBRATION, (32,)), trained_text(CALIBRATION, (32, 64))
+    first, second = Losses((32,)).on(CALIBRATION), Losses((32, 64)).on(CALIBRATION)
     assert counts[first] == 4
     assert counts[second] == 2
     assert values["trained"] == 4 * 32 + 2 * 64
@@ -61,7 +62,7 @@ def test_the_best_few_are_trained_and_chosen_among(tiny: Path, tmp_path: Path) -
     first_stage = sorted(values["candidates"], key=lambda one: one["trained"][0])[:2]
     assert {tuple(one["genome"]) for one in first_stage} == {tuple(one["genome"]) for one in finished}
     assert choices[FOUND].tokens <= 4000
-    assert counts[trained_text("held", (32, 64))] >= 1
+    assert counts[Losses((32, 64)).on("held")] >= 1
     page = (run.path / "report" / "index.html").read_text()
     for words in ("256 trained tokens", "before and after stage 1", "the winner", "found after training, held-out"):
         assert words in page
@@ -147,7 +148,7 @@ def test_darwin_trains_in_every_stage(tiny: Path, tmp_path: Path) -> None:
     run = secateur.run(recipe | {"strategy": {"name": "darwin", "schedule": schedule}}, tmp_path / "run")
     values, choices, counts = facts(run.path)
     assert values["chain"] == [32, 64]
-    first, second = trained_text(CALIBRATION, (32,)), trained_text(CALIBRATION, (32, 64))
+    first, second = Losses((32,)).on(CALIBRATION), Losses((32, 64)).on(CALIBRATION)
     assert counts[first] >= 4
     assert counts[second] >= 3
     assert values["candidates"]
@@ -169,7 +170,7 @@ def test_darwin_starts_from_other_searches_and_races(tiny: Path, tmp_path: Path)
     values, choices, counts = facts(run.path)
     assert values["chain"] == [32, 32]
     assert counts[CALIBRATION] > 0, "the sweep's"
-    first, second = trained_text(CALIBRATION, (32,)), trained_text(CALIBRATION, (32, 32))
+    first, second = Losses((32,)).on(CALIBRATION), Losses((32, 32)).on(CALIBRATION)
     # In a generation half of four children go on, and the parent, which has been trained but once.
     assert counts[first] >= 5
     assert counts[second] <= 2 * 2 + 1

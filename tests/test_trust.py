@@ -18,6 +18,7 @@ from secateur.fitness.cache import cache_folder
 from secateur.plans.checkpoint.card import _fenced, text
 from secateur.runs.asked.located import located
 from secateur.space.errors import SecateurError
+from tests.earlier import make_earlier
 from tests.program import Ended, forked
 from tests.tiny import save_text, save_tiny, tiny_recipe
 
@@ -126,7 +127,7 @@ def test_a_link_in_a_run_is_not_followed(place: Path, finished: Path, tmp_path: 
 
 def test_damaged_rows_are_told(place: Path, finished: Path, tmp_path: Path) -> None:
     for table, column, value in (
-        ("evaluations", "losses", '{"kl": [0.0, 0.0]}'),
+        ("answers", "content", '{"losses": {"kl": [0.0, 0.0]}}'),
         ("facts", "value", '"another"'),
         ("choices", "genome", "[1]"),
         ("steps", "tokens", 7),
@@ -143,14 +144,10 @@ def test_damaged_rows_are_told(place: Path, finished: Path, tmp_path: Path) -> N
         shutil.rmtree(copy)
 
 
-def test_a_journal_of_before_checksums_is_read(place: Path, finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_journal_of_before_is_read(place: Path, finished: Path, tmp_path: Path, version: int) -> None:
     copy = shutil.copytree(finished, tmp_path / "run")
-    database = sqlite3.connect(copy / "journal.sqlite", isolation_level=None)
-    for table in ("facts", "evaluations", "choices", "steps"):
-        database.execute(f"ALTER TABLE {table} DROP COLUMN checksum")
-    database.execute("DROP TRIGGER facts_no_UPDATE")
-    database.execute("UPDATE facts SET value = '1' WHERE name = 'schema_version'")
-    database.close()
+    make_earlier(copy / "journal.sqlite", version)
     assert run(place, "report", copy).stdout == run(place, "report", finished).stdout.replace(str(finished), str(copy))
     assert run(place, "resume", copy).returncode == 0
 

@@ -1,7 +1,7 @@
 """Small stand-ins: random models of every family, spaces over them, and evaluators that need no model."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 from secateur.runs.asked.recipe import Recipe
 from secateur.runs.problem import build_space, problem_of
 from secateur.search.loop import Allowance
+from secateur.search.memo import Asker
 from secateur.search.steps import Steps
 from secateur.space.anatomy import Anatomy
 from secateur.space.evaluation import Evaluation
 from secateur.space.families.table import FAMILIES, anatomy
 from secateur.space.gene import Gene
 from secateur.space.genome import Genome
+from secateur.space.losses import LOSSES
+from secateur.space.question import Question, Told
 from secateur.space.space import Space
 from secateur.space.treatments import Sparsity
 from tests.genes import hidden_gene, sparsity_genes, structured_genes
@@ -176,13 +179,23 @@ class ListJournal:
     """A journal in memory."""
 
     def __init__(self, rows: Sequence[Evaluation] = ()) -> None:
-        self.rows = list(rows)
+        self.kept: dict[Question[Any], list[Any]] = {LOSSES: list(rows)}
 
-    def evaluations(self) -> list[Evaluation]:
-        return list(self.rows)
+    @property
+    def rows(self) -> list[Evaluation]:
+        """Of subnets as they are."""
+        return self.kept[LOSSES]
 
-    def append(self, evaluation: Evaluation) -> None:
-        self.rows.append(evaluation)
+    def answers(self, question: Question[Told]) -> list[Told]:
+        return list(self.kept.get(question, ()))
+
+    def append(self, question: Question[Told], answer: Told) -> None:
+        self.kept.setdefault(question, []).append(answer)
+
+
+def each(find: Callable[[Genome, range], Told]) -> Asker[Told]:
+    """Asks for one genome after the other."""
+    return lambda genomes, sequences: (find(genome, sequences) for genome in genomes)
 
 
 def best_by_force(space: Space, evaluator: TableEvaluator) -> tuple[float, Genome]:

@@ -7,8 +7,9 @@ from types import MappingProxyType
 
 import torch
 
-from ..space.evaluation import Evaluation, Status
+from ..space.evaluation import Evaluation
 from ..space.genome import Genome
+from ..space.question import Status
 from ..space.space import Space
 from ..space.state import BlockState
 from .faults import CANDIDATE_ERRORS, Batches

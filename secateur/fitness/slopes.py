@@ -15,7 +15,7 @@ ever stored: what leaves a linear is one number for each gene and level.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -54,8 +54,12 @@ class SubnetSlopes:
         self.space, self.subnet, self.teacher, self.score = space, subnet, teacher, score
         self._batches = Batches(max(1, BATCH_TOKENS // teacher.text.length), teacher.blocks.device)
 
-    def __call__(self, genome: Genome, sequences: range) -> Slopes:
-        """What every level in reach adds to the mean loss over `sequences`; where that fails, why."""
+    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Slopes]:
+        """What every level in reach adds to each one's mean loss over `sequences`; where that fails, why."""
+        for genome in genomes:
+            yield self._around(genome, sequences)
+
+    def _around(self, genome: Genome, sequences: range) -> Slopes:
         started = time.perf_counter()
         self.teacher.prepare(sequences)
         moves = self._moves(genome)

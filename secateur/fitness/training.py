@@ -25,6 +25,7 @@ import torch
 
 from ..space.errors import SecateurError
 from ..space.genome import Genome
+from ..space.question import Chain
 from ..space.space import Space
 from .cache import digest, read_tensors, usable, write_tensors
 from .scores.built_in import mean_losses
@@ -46,8 +47,6 @@ SCORED: dict[Loss, tuple[str, ...]] = {
     "cross_entropy": ("cross_entropy",),
     "both": ("cross_entropy", "kl"),
 }
-Chain = tuple[int, ...]
-"""Tokens of each stage of training that a subnet has been through."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from ..space.kinds.settings import Wishes
 from ..space.kinds.table import KINDS
 from ..space.latency import LatencyTable, Peak, Workload, roofline, table_from_json
 from ..space.objective import parse_objectives
-from ..space.slopes import has_slopes
+from ..space.question import questions_of
 from ..space.space import Space
 from .asked.recipe import Recipe
 from .asked.settings import LatencySettings
@@ -150,7 +150,7 @@ def problem_of(recipe: Recipe, space: Space, allowance: Allowance, starts: Seque
         allowance,
         goal_of(recipe, space),
         tuple(starts),
-        slopes=has_slopes(space, recipe.scores[0]),
+        questions=questions_of(space, recipe.scores[0]),
         length=text.length if text is not None else None,
         timed=recipe.effort.minutes is not None,
     )

@@ -1,33 +1,34 @@
 """The model of a run with its texts, and what answers a search: the journal where it can, the model where it must."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..fitness.bench import Bench
 from ..fitness.cache import cache_folder, digest
 from ..fitness.scores.tasks import TaskRequest
 from ..fitness.scores.teacher import Teacher
-from ..fitness.slopes import SubnetSlopes
 from ..fitness.text import TextRequest
 from ..fitness.training import Trainer, Training
 from ..fitness.widths.preparation import WidthSettings
 from ..fitness.workplace import Workplace
-from ..search.loop import TRAINING_PASSES
-from ..search.memo import Memo, SlopeMemo
-from ..search.steps import Chain
+from ..search.memo import Asker, Memo
 from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.gene import features_of
 from ..space.genome import Genome
-from ..space.slopes import Slopes, has_slopes
+from ..space.losses import LOSSES, TRAINING_PASSES, Losses
+from ..space.question import QUESTIONS, Chain, Question, Searchable, Told
 from ..space.space import Space
+from ..space.tables import load
 from .asked.recipe import TRAINING, Recipe
 from .asked.settings import TextSettings, TrainingSettings
 from .problem import counting_of
-from .record.facts import MODEL, ORDER, TEXTS, ZEROS, ZerosFact
+from .record.facts import MODEL, ORDER, PROVENANCE, TEXTS, ZEROS, ZerosFact
 from .record.folder import RunFolder
-from .record.journal import CALIBRATION, TextJournal, trained_text
+from .record.journal import CALIBRATION, Journal
 from .watcher import Watcher
 
 
@@ -115,56 +116,61 @@ def _request(text: TextSettings, title: str, at_most: bool = False) -> TextReque
     )
 
 
-class Watched:
-    """The journal of one text, with each new row reported as progress."""
+class TextJournal:
+    """The answers on one text, kept with what they were made with; each new one is reported as progress.
 
-    def __init__(self, view: TextJournal, watcher: Watcher) -> None:
-        self._view, self._watcher = view, watcher
+    `provenance`: of the answers to a question; a run that goes on has to have the same.
+    """
 
-    def evaluations(self) -> Iterable[Evaluation]:
-        return self._view.evaluations()
+    def __init__(
+        self, journal: Journal, text: str, provenance: Callable[[Question[Any]], Mapping[str, Any]], watcher: Watcher
+    ) -> None:
+        self._journal, self._text, self._provenance, self._watcher = journal, text, provenance, watcher
+        self._digests: dict[Question[Any], str] = {}
 
-    def append(self, evaluation: Evaluation) -> None:
-        self._view.append(evaluation)
-        self._watcher.advance(evaluation.tokens)
+    def answers(self, question: Question[Told]) -> Iterator[Told]:
+        """What is kept; raises SecateurError where it was made with something else."""
+        values, about = self._provenance(question), question.on(self._text)
+        self._digests[question] = digest(values)
+        about = about if question.name == LOSSES.name else f"{question.name} {about}"
+        self._journal.note(PROVENANCE, {"digest": self._digests[question], **values}, about)
+        return (answer for _, answer in self._journal.answers(question, self._text))
 
-    def slopes(self) -> Iterable[Slopes]:
-        return self._view.slopes()
-
-    def append_slopes(self, slopes: Slopes) -> None:
-        self._view.append_slopes(slopes)
-        self._watcher.advance(slopes.tokens)
+    def append(self, question: Question[Told], answer: Told) -> None:
+        """Keeps one that is new."""
+        self._journal.append(self._text, question, self._digests[question], answer)
+        self._watcher.advance(answer.tokens)
 
 
 def memo_of(
     folder: RunFolder, space: Space, bench: Bench, title: str, scores: tuple[str, ...], watcher: Watcher
 ) -> Memo:
     """Answers batches on one of the texts; those of trained genomes too, where the recipe says how to train."""
-    provenance = bench.provenance(title, scores)
-    watched = Watched(folder.journal.view(title, provenance, digest(provenance)), watcher)
+    shared, training = bench.provenance(title, scores), folder.recipe.training
+    trainer = trainer_of(training, folder.recipe.seed, space, bench) if training is not None else None
     evaluator = bench.evaluator(space, title, scores)
-    slopes = None
-    if title == CALIBRATION and has_slopes(space, scores[0]):
-        slopes = SlopeMemo(space, SubnetSlopes(space, bench.subnet, evaluator.teacher, scores[0]), watched)
-    if folder.recipe.training is None:
-        return Memo(space, evaluator, watched, slopes)
-    trainer = trainer_of(folder.recipe.training, folder.recipe.seed, space, bench)
-    memos: dict[Chain, Memo] = {}
 
-    def trained(chain: Chain) -> Memo:
-        if chain not in memos:
-            values = provenance | {"trained": trainer.identity, "stages": chain}
-            view = folder.journal.view(trained_text(title, chain), values, digest(values))
-            memos[chain] = Memo(space, lambda genomes, used: evaluate(chain, genomes, used), Watched(view, watcher))
-        return memos[chain]
+    def provenance(question: Question[Any]) -> Mapping[str, Any]:
+        if trainer is None or not isinstance(question, Losses) or not question.trained:
+            return shared
+        return shared | {"trained": trainer.identity, "stages": question.trained}
 
-    def evaluate(chain: Chain, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+    def others(question: Searchable[Any]) -> Asker[Any]:
+        if isinstance(question, Losses):
+            return partial(train, question.trained)
+        made: Asker[Any] = load(QUESTIONS[question.name].answered, None)(
+            space, bench.subnet, evaluator.teacher, scores[0]
+        )
+        return made
+
+    def train(chain: Chain, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+        assert trainer is not None
         for genome in genomes:
             before = trainer.trained_tokens
             yield evaluator.changed(genome, sequences, lambda one: trainer(one, chain))
             watcher.advance(TRAINING_PASSES * (trainer.trained_tokens - before))
 
-    return Memo(space, evaluator, watched, slopes, trained)
+    return Memo(space, evaluator, TextJournal(folder.journal, title, provenance, watcher), others)
 
 
 def trainer_of(wanted: TrainingSettings, seed: int, space: Space, bench: Bench, folder: Path | None = None) -> Trainer:

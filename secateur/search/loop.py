@@ -1,15 +1,11 @@
 """The loop: ask, evaluate, tell, until the strategy has finished or the allowance is spent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
-from ..space.slopes import PASSES
-from .steps import AskTell, Batch, Chain
-
-TRAINING_PASSES = 3
-"""What a trained token costs, in forward passes: one forward, two backward."""
+from .steps import AskTell, Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +18,7 @@ class Allowance:
 
 @dataclass(slots=True)
 class Spending:
-    """What a search has asked for, each (subnet, sequence) once, whoever had already paid for it.
+    """What a search has asked for, each charge once a genome, whoever had already paid for it.
 
     Counted by what is asked and not by what is computed, so that searches that share a journal can be compared at
     equal tokens and a resumed search stops where the uninterrupted one does.
@@ -30,30 +26,25 @@ class Spending:
 
     tokens_per_sequence: int
     tokens: int = 0
-    seen: set[tuple[Genome, Chain, int]] = field(default_factory=set)
+    paid: set[tuple[Genome, Hashable]] = field(default_factory=set)
     genomes: set[Genome] = field(default_factory=set)
-    sloped: set[tuple[Genome, int]] = field(default_factory=set)
-    trained: set[tuple[Genome, Chain]] = field(default_factory=set)
 
     @property
     def evaluations(self) -> int:
         """Distinct genomes."""
         return len(self.genomes)
 
-    def new(self, batch: Batch) -> set[tuple[Genome, Chain, int]]:
-        """What a batch asks for that has not been asked for: (genome, training, sequence)."""
-        return {(genome, batch.trained, index) for genome in batch.genomes for index in batch.sequences} - self.seen
-
-    def to_train(self, batch: Batch) -> set[tuple[Genome, Chain]]:
-        """Stages of training that a batch asks for and that have not been paid for."""
-        stages = [batch.trained[:count] for count in range(1, len(batch.trained) + 1)]
-        return {(genome, chain) for genome in batch.genomes for chain in stages} - self.trained
+    def new(self, batch: Batch) -> dict[tuple[Genome, Hashable], int]:
+        """The charges of what a batch asks for and that has not been asked for: tokens of each."""
+        charges: dict[Hashable, int] = {}
+        for question in batch.questions:
+            charges |= question.charges(batch.sequences, self.tokens_per_sequence)
+        wanted = {(genome, charge): tokens for genome in batch.genomes for charge, tokens in charges.items()}
+        return {charge: tokens for charge, tokens in wanted.items() if charge not in self.paid}
 
     def price(self, batch: Batch) -> int:
-        """Tokens that a batch takes besides what is known; slopes and training by the forward passes they are worth."""
-        sloped = {(batch.genomes[0], index) for index in batch.sequences} - self.sloped if batch.slopes else ()
-        training = TRAINING_PASSES * sum(chain[-1] for _, chain in self.to_train(batch))
-        return (len(self.new(batch)) + PASSES * len(sloped)) * self.tokens_per_sequence + training
+        """Tokens that a batch takes besides what is known."""
+        return sum(self.new(batch).values())
 
     def fits(self, batch: Batch, allowance: Allowance) -> bool:
         """Whether a batch can be paid for out of what is left."""
@@ -64,11 +55,10 @@ class Spending:
         )
 
     def add(self, batch: Batch) -> None:
-        self.tokens += self.price(batch)
-        self.seen |= self.new(batch)
-        self.trained |= self.to_train(batch)
-        if batch.slopes:
-            self.sloped |= {(batch.genomes[0], index) for index in batch.sequences}
+        """Pays for a batch."""
+        new = self.new(batch)
+        self.tokens += sum(new.values())
+        self.paid |= new.keys()
         self.genomes |= set(batch.genomes)
 
 

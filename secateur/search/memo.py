@@ -1,70 +1,100 @@
-"""Nothing already computed is computed again: evaluations by subnet and sequence, kept in a journal."""
+"""Nothing already computed is computed again: answers by question, subnet and sequence, kept in a journal."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Generic, Protocol
 
-from ..space.evaluation import Evaluation, merged
+from ..space.evaluation import Evaluation
 from ..space.genome import Genome
-from ..space.slopes import Slopes, joined
+from ..space.losses import LOSSES, Losses
+from ..space.question import Question, Searchable, Told
 from ..space.space import Space
-from .steps import Batch, Chain
+from .steps import Batch
 
-
-class Evaluator(Protocol):
-    """Scores genomes on a range of sequences: one or more evaluations a genome, on adjacent ranges, as they finish."""
-
-    def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]: ...
+Asker = Callable[[Sequence[Genome], range], Iterator[Told]]
+"""Answers a question for genomes on a range of sequences: one answer each, or several, on adjacent ranges, as they
+finish."""
+Evaluator = Asker[Evaluation]
+"""Scores genomes as they are."""
 
 
 class Journal(Protocol):
-    """The append-only record of evaluations."""
+    """The append-only record of what was answered, on one text."""
 
-    def evaluations(self) -> Iterable[Evaluation]: ...
+    def answers(self, question: Question[Told]) -> Iterable[Told]: ...
 
-    def append(self, evaluation: Evaluation) -> None: ...
-
-
-class SlopeJournal(Protocol):
-    """The same of slopes."""
-
-    def slopes(self) -> Iterable[Slopes]: ...
-
-    def append_slopes(self, slopes: Slopes) -> None: ...
+    def append(self, question: Question[Told], answer: Told) -> None: ...
 
 
-class SlopeMemo:
-    """Slopes from the journal where it has them, from `find` where it must; of a range only the part that is new."""
+class Remembered(Generic[Told]):
+    """The answers to one question: from the journal where it has them, from `ask` where it must.
 
-    def __init__(self, space: Space, find: Callable[[Genome, range], Slopes], journal: SlopeJournal) -> None:
-        self._space, self._find, self._journal = space, find, journal
-        self._parts: dict[str, list[Slopes]] = {}
-        for slopes in journal.slopes():
-            self._parts.setdefault(slopes.key, []).append(slopes)
+    Every new answer is appended the moment it exists. A subnet that failed on some sequences is not asked on them
+    again, and fails wherever one of them is asked for; what it answered on others stays as it was.
+    """
 
-    def __call__(self, genome: Genome, sequences: range) -> Slopes:
-        """On exactly these sequences."""
-        parts = self._parts.setdefault(self._space.key(genome), [])
-        chain: list[Slopes] = []
-        start = sequences.start
-        while start < sequences.stop:
-            fitting = [p for p in parts if p.sequences.start == start and p.sequences.stop <= sequences.stop]
-            if not fitting:
-                fitting = [self._find(genome, range(start, sequences.stop))]
-                self._journal.append_slopes(fitting[0])
-                parts += fitting
-            chain.append(max(fitting, key=lambda part: part.sequences.stop))
-            start = chain[-1].sequences.stop
-        return replace(joined(chain), genome=genome)
+    def __init__(self, space: Space, question: Question[Told], ask: Asker[Told], journal: Journal) -> None:
+        self._space, self._question, self._ask, self._journal = space, question, ask, journal
+        self._parts: dict[str, list[Told]] = {}
+        for answer in journal.answers(question):
+            self._parts.setdefault(answer.key, []).append(answer)
+
+    def __call__(self, genomes: Sequence[Genome], sequences: range) -> list[Told]:
+        """One answer a genome, in their order, on exactly these sequences."""
+        keys = [self._space.key(genome) for genome in genomes]
+        missing: dict[range, dict[str, Genome]] = {}
+        for genome, key in zip(genomes, keys, strict=True):
+            for gap in self._known(key, sequences)[1]:
+                missing.setdefault(gap, {})[key] = genome
+        for gap, lacking in missing.items():
+            for answer in self._ask(list(lacking.values()), gap):
+                self._journal.append(self._question, answer)
+                self._parts.setdefault(answer.key, []).append(answer)
+        return [
+            self._question.joined(self._known(key, sequences)[0], genome, sequences)
+            for genome, key in zip(genomes, keys, strict=True)
+        ]
+
+    def _known(self, key: str, sequences: range) -> tuple[list[Told], list[range]]:
+        """What is known of a subnet on adjacent parts of `sequences`, in order, and between them what is not.
+
+        Of one that failed on some of them, that alone.
+        """
+        parts = self._parts.get(key, [])
+        for part in parts:
+            if part.status == "failed" and _meet(part.sequences, sequences):
+                return [part], []
+        found: list[Told] = []
+        gaps: list[range] = []
+        at = sequences.start
+        while at < sequences.stop:
+            piece = self._longest(parts, range(at, sequences.stop))
+            if piece is not None:
+                found.append(piece)
+                at = piece.sequences.stop
+                continue
+            starts = [part.sequences.start for part in parts if at < part.sequences.start < sequences.stop]
+            stop = min(starts, default=sequences.stop)
+            start = gaps.pop().start if gaps and gaps[-1].stop == at else at
+            gaps.append(range(start, stop))
+            at = stop
+        return found, gaps
+
+    def _longest(self, parts: Sequence[Told], sequences: range) -> Told | None:
+        """The most that is known from the first of `sequences` on."""
+        best: Told | None = None
+        for part in parts:
+            if part.sequences.start <= sequences.start < part.sequences.stop:
+                stop = min(part.sequences.stop, sequences.stop)
+                if best is None or stop > best.sequences.stop:
+                    best = self._question.within(part, range(sequences.start, stop)) or best
+        return best
 
 
 class Memo:
-    """Answers batches from the journal where it can and from the evaluator where it must.
+    """Answers batches, question by question.
 
-    Every new evaluation is appended the moment it exists. A subnet that failed on some sequences is not tried on them
-    again, and fails every batch that has one of them; what it answered on others stays as it was. `slopes` answers
-    batches that ask for them, unless the genome has failed; without it nobody may; `trained` likewise, with a memo for
-    each chain of training.
+    `others`: who answers what is asked beside the losses of subnets as they are; without it nothing else may be asked.
     """
 
     def __init__(
@@ -72,83 +102,29 @@ class Memo:
         space: Space,
         evaluator: Evaluator,
         journal: Journal,
-        slopes: SlopeMemo | None = None,
-        trained: Callable[[Chain], "Memo"] | None = None,
+        others: Callable[[Searchable[Any]], Asker[Any]] | None = None,
     ) -> None:
-        self._space = space
-        self._slopes = slopes
-        self._trained = trained
-        self._evaluator = evaluator
-        self._journal = journal
-        self._parts: dict[str, list[Evaluation]] = {}
-        for evaluation in journal.evaluations():
-            self._parts.setdefault(evaluation.key, []).append(evaluation)
+        self._space, self._journal, self._others = space, journal, others
+        self._remembered: dict[Searchable[Any], Remembered[Any]] = {
+            LOSSES: Remembered(space, LOSSES, evaluator, journal)
+        }
 
     def __call__(self, batch: Batch) -> list[Evaluation]:
         """Returns one evaluation a genome, in the order of the batch, on exactly its sequences."""
-        if batch.trained:
-            assert self._trained is not None
-            return self._trained(batch.trained)(replace(batch, trained=()))
-        keys = [self._space.key(genome) for genome in batch.genomes]
-        missing: dict[range, dict[str, Genome]] = {}
-        for genome, key in zip(batch.genomes, keys, strict=True):
-            for gap in self._gaps(key, batch.sequences):
-                missing.setdefault(gap, {})[key] = genome
-        for gap, genomes in missing.items():
-            for evaluation in self._evaluator(list(genomes.values()), gap):
-                self._journal.append(evaluation)
-                self._parts.setdefault(evaluation.key, []).append(evaluation)
-        told = [self._answer(genome, key, batch.sequences) for genome, key in zip(batch.genomes, keys, strict=True)]
-        if batch.slopes and told[0].status != "failed":
-            assert self._slopes is not None
-            told[0] = replace(told[0], slopes=self._slopes(batch.genomes[0], batch.sequences))
+        told: list[Evaluation] = self._of(Losses(batch.trained))(batch.genomes, batch.sequences)
+        for question in batch.also:
+            alive = [index for index, one in enumerate(told) if one.status != "failed"]
+            answers = self._of(question)([batch.genomes[index] for index in alive], batch.sequences)
+            for index, answer in zip(alive, answers, strict=True):
+                told[index] = replace(told[index], also={**told[index].also, question.name: answer})
         return told
 
-    def _gaps(self, key: str, sequences: range) -> list[range]:
-        """What of `sequences` has not been scored yet, as maximal ranges."""
-        parts = self._parts.get(key, [])
-        if any(part.status == "failed" and _meet(part.sequences, sequences) for part in parts):
-            return []
-        known = {index for part in parts for index in part.sequences}
-        gaps: list[range] = []
-        for index in sequences:
-            if index in known:
-                continue
-            if gaps and gaps[-1].stop == index:
-                gaps[-1] = range(gaps[-1].start, index + 1)
-            else:
-                gaps.append(range(index, index + 1))
-        return gaps
-
-    def _answer(self, genome: Genome, key: str, sequences: range) -> Evaluation:
-        parts = self._parts[key]
-        failed = next((p for p in parts if p.status == "failed" and _meet(p.sequences, sequences)), None)
-        if failed is not None:
-            return replace(failed, genome=genome, sequences=sequences)
-        pieces = [piece for part in parts for piece in _overlap(part, sequences)]
-        pieces.sort(key=lambda piece: piece.sequences.start)
-        return replace(merged(pieces), genome=genome)
+    def _of(self, question: Searchable[Any]) -> Remembered[Any]:
+        if question not in self._remembered:
+            assert self._others is not None
+            self._remembered[question] = Remembered(self._space, question, self._others(question), self._journal)
+        return self._remembered[question]
 
 
 def _meet(first: range, second: range) -> bool:
     return first.start < second.stop and second.start < first.stop
-
-
-def _overlap(part: Evaluation, sequences: range) -> list[Evaluation]:
-    """The part of an evaluation that lies within `sequences`."""
-    start, stop = max(part.sequences.start, sequences.start), min(part.sequences.stop, sequences.stop)
-    if start >= stop:
-        return []
-    inside = slice(start - part.sequences.start, stop - part.sequences.start)
-    losses = {name: values[inside] for name, values in part.losses.items()}
-    share = (stop - start) / len(part.sequences)
-    return [
-        replace(
-            part,
-            sequences=range(start, stop),
-            losses=losses,
-            tokens=round(part.tokens * share),
-            layer_passes=round(part.layer_passes * share),
-            seconds=part.seconds * share,
-        )
-    ]

@@ -22,7 +22,7 @@ class Problem:
         allowance: what the search may spend.
         goal: what a search for a front minimises; None where one plan is asked for, of the least first score.
         starts: genomes to start from, besides what a strategy makes itself.
-        slopes: whether the evaluator can say how the first score changes around a genome.
+        questions: names of what else can be asked of its subnets (`space.question.QUESTIONS`).
         length: tokens of each sequence that candidates are trained on; None where nothing says how to train.
         timed: the allowance's tokens become known when the run begins, by the speed of the machine.
     """
@@ -33,7 +33,7 @@ class Problem:
     allowance: Allowance = UNLIMITED
     goal: Goal | None = None
     starts: tuple[Genome, ...] = ()
-    slopes: bool = False
+    questions: frozenset[str] = frozenset()
     length: int | None = None
     timed: bool = False
 

@@ -20,8 +20,9 @@ import scipy
 
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
+from ..space.question import Chain
 from .archive import Goal
-from .steps import Batch, Chain, best_of
+from .steps import Batch, best_of
 
 FEWEST = 4
 """Sequences under which nobody is dropped by the test."""

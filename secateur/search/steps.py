@@ -6,11 +6,13 @@ bottom; `AskTell` turns it into ask and tell and checks what comes back.
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
+from ..space.losses import Losses
+from ..space.question import Chain, Searchable
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,25 +23,26 @@ class Pool:
     tokens_per_sequence: int
 
 
-Chain = tuple[int, ...]
-"""Tokens of each stage of training that a subnet has been through."""
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Genomes to be scored on the same `sequences` of the pool; `incumbent` is the best answer before them.
 
     `correlation`: Spearman's, of what the strategy's model said of its last candidates and what came out; None where
-    there is no model, or nothing to go by yet. `slopes`: whether the loss around the first genome is asked for as well.
-    `trained`: what the genomes are trained on before they are scored.
+    there is no model, or nothing to go by yet. `trained`: what the genomes are trained on before they are scored.
+    `also`: what else is asked of each of them, untrained, if it does not fail.
     """
 
     genomes: tuple[Genome, ...]
     sequences: range
     incumbent: Genome | None = None
     correlation: float | None = None
-    slopes: bool = False
     trained: Chain = ()
+    also: tuple[Searchable[Any], ...] = ()
+
+    @property
+    def questions(self) -> tuple[Searchable[Any], ...]:
+        """All that is asked."""
+        return (Losses(self.trained), *self.also)
 
 
 Steps = Generator[Batch, list[Evaluation], Genome | None]

@@ -12,9 +12,11 @@ from itertools import pairwise
 from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
+from ..space.losses import TRAINING_PASSES
+from ..space.question import Chain
 from ..space.space import Space
-from .loop import TRAINING_PASSES, Allowance, Spending
-from .steps import AskTell, Batch, Chain, Pool, Steps, best_of
+from .loop import Allowance, Spending
+from .steps import AskTell, Batch, Pool, Steps, best_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,6 @@ def _within(
         for one in told:
             before = known.get(one.genome)
             if before is None or len(one.primary) >= len(before.primary):
-                known[one.genome] = replace(one, slopes=None)
+                known[one.genome] = replace(one, also={})
         strategy.tell(told)
     return strategy.incumbent

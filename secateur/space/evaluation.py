@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from .costs import Costs
 from .genome import Genome
-from .slopes import Slopes
-
-Status = Literal["ok", "infeasible", "failed"]
+from .question import Question, Status, Told
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,8 +25,8 @@ class Evaluation:
         tokens: forwarded for this evaluation (shared prefixes count in full: what one-at-a-time would have cost).
         layer_passes: blocks really executed, once for each sequence.
         seconds: wall-clock; work shared through a prefix is charged to the candidate that came first.
-        slopes: of the score that search minimises around the genome, on the same sequences, where they were asked for.
         score: the name of the one that search minimises; needs not be said where there is one alone.
+        also: answers to what else was asked of the genome, on the same sequences, by the names of the questions.
     """
 
     genome: Genome
@@ -41,8 +39,8 @@ class Evaluation:
     tokens: int = 0
     layer_passes: int = 0
     seconds: float = 0.0
-    slopes: Slopes | None = None
     score: str = ""
+    also: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def primary(self) -> tuple[float, ...]:
@@ -59,6 +57,10 @@ class Evaluation:
         """Mean of the primary score over sequences; infinity when failed."""
         values = self.primary
         return sum(values) / len(values) if values and self.status != "failed" else math.inf
+
+    def answer(self, question: Question[Told]) -> Told:
+        """What was answered to a question that was asked beside losses."""
+        return cast(Told, self.also[question.name])
 
     @property
     def standard_error(self) -> float:

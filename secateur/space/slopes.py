@@ -1,10 +1,14 @@
 """What single changes around a genome would add to its loss, estimated from one pass backwards instead of scored."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
 from .genome import Genome
+from .question import Record, Status
 from .scores import SCORES
 from .space import Space
 
@@ -39,6 +43,11 @@ class Slopes:
     reason: str = ""
     tokens: int = 0
     seconds: float = 0.0
+
+    @property
+    def status(self) -> Status:
+        """Whether there are any."""
+        return "failed" if self.reason else "ok"
 
     def added(self, caution: float = 1.0) -> list[list[float]]:
         """For each gene what each of its levels adds to the loss; infinity where nothing is known.
@@ -75,6 +84,83 @@ def joined(parts: Sequence[Slopes]) -> Slopes:
     )
 
 
-def has_slopes(space: Space, score: str) -> bool:
-    """Whether there are slopes of a score in a space: they are those of zeros in matrices."""
-    return score in SCORES and SCORES[score].slopes and any(any(gene.treatments) for gene in space.genes)
+class _Content(TypedDict):
+    """Both tables; None where nothing is known."""
+
+    first: list[list[float | None]]
+    second: list[list[float | None]]
+
+
+_CONTENT = TypeAdapter(_Content)
+
+
+@dataclass(frozen=True, slots=True)
+class SlopesQuestion:
+    """What single changes around a subnet would add to the loss that search minimises."""
+
+    @property
+    def name(self) -> str:
+        """In `QUESTIONS`."""
+        return "slopes"
+
+    def on(self, text: str) -> str:
+        """The text's title."""
+        return text
+
+    def fits(self, space: Space, score: str) -> bool:
+        """Whether there are slopes of a score in a space: they are those of zeros in matrices."""
+        return score in SCORES and SCORES[score].slopes and any(any(gene.treatments) for gene in space.genes)
+
+    def charges(self, sequences: range, length: int) -> Mapping[Hashable, int]:
+        """Every sequence once, as `PASSES` forward passes."""
+        return {(self.name, index): PASSES * length for index in sequences}
+
+    def within(self, answer: Slopes, sequences: range) -> Slopes | None:
+        """All or nothing: slopes are means."""
+        return answer if answer.sequences == sequences else None
+
+    def joined(self, answers: Sequence[Slopes], genome: Genome, sequences: range) -> Slopes:
+        """Their means, by sequences."""
+        return replace(joined(answers), genome=genome, sequences=sequences)
+
+    def record(self, answer: Slopes) -> Record:
+        """With both tables."""
+        content = {"first": _written(answer.first), "second": _written(answer.second)}
+        return Record(
+            answer.genome,
+            answer.key,
+            answer.sequences,
+            content,
+            answer.status,
+            answer.reason,
+            answer.tokens,
+            seconds=answer.seconds,
+        )
+
+    def read(self, record: Record) -> Slopes:
+        """Raises ValueError where there are no tables, or not two of one shape."""
+        content = _CONTENT.validate_python(record.content)
+        first, second = _read(content["first"]), _read(content["second"])
+        if [len(row) for row in first] != [len(row) for row in second] or bool(record.reason) == bool(first):
+            raise ValueError("slopes")
+        return Slopes(
+            record.genome,
+            record.key,
+            record.sequences,
+            first,
+            second,
+            record.reason,
+            record.tokens,
+            record.seconds,
+        )
+
+
+def _written(rows: Rows) -> list[list[float | None]]:
+    return [[None if math.isnan(value) else value for value in row] for row in rows]
+
+
+def _read(rows: Sequence[Sequence[float | None]]) -> Rows:
+    return tuple(tuple(math.nan if value is None else value for value in row) for row in rows)
+
+
+SLOPES = SlopesQuestion()

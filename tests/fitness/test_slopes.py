@@ -16,7 +16,7 @@ from secateur.fitness.workplace import Loaded
 from secateur.fitness.zeros.level_store import as_matrix
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
-from secateur.space.slopes import PASSES, Slopes, has_slopes, joined
+from secateur.space.slopes import PASSES, SLOPES, Slopes, joined
 from secateur.space.space import Space
 from secateur.space.treatments import Sparsity
 from tests.fitness.prepared import random_text
@@ -36,8 +36,10 @@ def bench_of(family: str, pruner: str = "magnitude") -> tuple[Bench, Space]:
     return Loaded(model, None, shape, model_digest(model), {"calibration": text}, pruner).prepared(space), space
 
 
-def slopes_of(bench: Bench, space: Space, score: str = "kl") -> SubnetSlopes:
-    return SubnetSlopes(space, bench.subnet, bench.evaluator(space, "calibration", (score,)).teacher, score)
+def slopes_of(bench: Bench, space: Space, genome: Genome, sequences: range, score: str = "kl") -> Slopes:
+    teacher = bench.evaluator(space, "calibration", (score,)).teacher
+    [found] = SubnetSlopes(space, bench.subnet, teacher, score)([genome], sequences)
+    return found
 
 
 def some(space: Space) -> Genome:
@@ -61,7 +63,7 @@ def test_first_order_is_the_derivative_of_the_scored_loss(family: str, score: st
     bench, space = bench_of(family)
     evaluator = bench.evaluator(space, "calibration", (score,))
     genome, used = some(space), range(5)
-    found = slopes_of(bench, space, score)(genome, used)
+    found = slopes_of(bench, space, genome, used, score)
     assert found.reason == ""
     assert found.sequences == used
     assert found.tokens == PASSES * 5 * 16
@@ -103,7 +105,7 @@ def test_second_order_is_the_mean_of_squared_gradients_of_tokens(family: str) ->
     """Against autograd on one copy of a linear's weight for each token."""
     bench, space = bench_of(family)
     genome = some(space)
-    found = slopes_of(bench, space, "cross_entropy")(genome, range(1))
+    found = slopes_of(bench, space, genome, range(1), "cross_entropy")
     gene = max(index for index, one in enumerate(space.genes) if one.members[0][0] == 2 and one.kind.name == "sparsity")
     block, states = 2, space.states(genome)
     positions = [p for b, p in space.genes[gene].members if b == block]
@@ -142,7 +144,7 @@ def test_what_is_not_known_and_what_stays() -> None:
     bench, space = bench_of("llama", "sparsegpt")
     before = {name: tensor.clone() for name, tensor in bench.model.state_dict().items()}
     genome = some(space)
-    found = slopes_of(bench, space)(genome, range(6))
+    found = slopes_of(bench, space, genome, range(6))
     after = bench.model.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in bench.model.parameters())
@@ -156,7 +158,7 @@ def test_what_is_not_known_and_what_stays() -> None:
             assert (found.added()[index][level] == math.inf) is not known
             if level == own:
                 assert first == second == 0.0
-    whole, parts = found, [slopes_of(bench, space)(genome, part) for part in (range(2), range(2, 6))]
+    whole, parts = found, [slopes_of(bench, space, genome, part) for part in (range(2), range(2, 6))]
     for one, other in zip(whole.first[-1], joined(parts).first[-1], strict=True):
         assert one == pytest.approx(other, rel=1e-4, nan_ok=True)
 
@@ -167,7 +169,7 @@ def test_a_model_that_overflows_has_no_slopes_and_says_why() -> None:
     teacher = bench.evaluator(space, "calibration", ("kl",)).teacher
     teacher.prepare(range(2))
     bench.model.get_parameter("model.norm.weight").data.fill_(math.inf)
-    found = SubnetSlopes(space, bench.subnet, teacher, "kl")(some(space), range(2))
+    [found] = SubnetSlopes(space, bench.subnet, teacher, "kl")([some(space)], range(2))
     assert found.reason == "slopes are not finite"
     assert found.first == ()
     good = Slopes(found.genome, found.key, range(2, 4), ((0.0,),), ((0.0,),))
@@ -178,8 +180,8 @@ def test_a_model_that_overflows_has_no_slopes_and_says_why() -> None:
 def test_only_what_can_be_differentiated() -> None:
     bench, space = bench_of("llama")
     with pytest.raises(SecateurError, match="kl and cross_entropy"):
-        slopes_of(bench, space, "hidden_error")
-    assert has_slopes(space, "kl")
-    assert not has_slopes(space, "hidden_error")
-    assert not has_slopes(drop_space(), "kl")
-    assert has_slopes(Space(space.anatomy, mixed_genes(space.anatomy)), "cross_entropy")
+        slopes_of(bench, space, space.dense, range(1), "hidden_error")
+    assert SLOPES.fits(space, "kl")
+    assert not SLOPES.fits(space, "hidden_error")
+    assert not SLOPES.fits(drop_space(), "kl")
+    assert SLOPES.fits(Space(space.anatomy, mixed_genes(space.anatomy)), "cross_entropy")

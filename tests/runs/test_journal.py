@@ -16,6 +16,7 @@ from secateur.runs.record.journal import Choice, Journal, Turn
 from secateur.space.errors import SecateurError
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
+from secateur.space.losses import LOSSES
 from tests.tiny import TableEvaluator, drop_space
 
 SPACE = drop_space()
@@ -44,9 +45,9 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
     rows = [replace(row, score="kl" if row.losses else "") for row in some()]
     for row in rows:
-        journal.append("calibration", "digest", row)
+        journal.append("calibration", LOSSES, "digest", row)
     held = replace(rows[0], losses=dict.fromkeys(("kl", "cross_entropy"), rows[0].primary))
-    journal.append("sotu", "digest", held)
+    journal.append("sotu", LOSSES, "digest", held)
     journal.close()
     journal = Journal(tmp_path / "j.sqlite")
     back = [evaluation for _, evaluation in journal.evaluations("calibration")]
@@ -57,11 +58,11 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
 
 def test_rows_are_only_ever_added(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
-    journal.append("calibration", "digest", some()[0])
+    journal.append("calibration", LOSSES, "digest", some()[0])
     journal.choose(Choice("found", SPACE.dense, 1, 1, 1.0))
     journal.note(MODEL, "abc")
     database = sqlite3.connect(tmp_path / "j.sqlite")
-    for table in ("evaluations", "choices", "facts"):
+    for table in ("answers", "choices", "facts"):
         for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET rowid = rowid + 1"):
             with pytest.raises(sqlite3.DatabaseError, match="append-only"):
                 database.execute(statement)
@@ -113,7 +114,7 @@ def test_facts_choices_and_turns_are_settled_once(tmp_path: Path) -> None:
 def test_a_copy_cut_at_any_byte_opens_as_before_or_says_so(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
     for row in some():
-        journal.append("calibration", "digest", row)
+        journal.append("calibration", LOSSES, "digest", row)
     journal.close()
     content = (tmp_path / "j.sqlite").read_bytes()
     for cut in range(0, len(content), 1531):
@@ -142,6 +143,7 @@ import json, resource, sys
 from pathlib import Path
 from tests.runs.test_journal import some
 from secateur.runs.record.journal import Journal
+from secateur.space.losses import LOSSES
 from secateur.space.errors import SecateurError
 journal = Journal(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))
@@ -149,7 +151,7 @@ written = 0
 try:
     while True:
         for row in some():
-            journal.append("calibration", "digest", row)
+            journal.append("calibration", LOSSES, "digest", row)
             written += 1
 except SecateurError as error:
     print(json.dumps([written, str(error)]))
@@ -168,7 +170,7 @@ def test_a_full_disk_loses_nothing_that_was_written(tmp_path: Path) -> None:
     assert "make room and resume" in message
     journal = Journal(path)
     assert len(list(journal.evaluations())) == written
-    journal.append("calibration", "digest", some()[0])
+    journal.append("calibration", LOSSES, "digest", some()[0])
     journal.close()
 
 
@@ -177,7 +179,7 @@ def test_disk_full_as_sqlite_reports_it(tmp_path: Path) -> None:
     journal._database.connection.execute("PRAGMA max_page_count = 12")
     with pytest.raises(SecateurError, match="database or disk is full"):
         for _ in range(1000):
-            journal.append("calibration", "digest", some()[0])
+            journal.append("calibration", LOSSES, "digest", some()[0])
     journal.close()
 
 

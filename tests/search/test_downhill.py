@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from secateur.operators.sampling import on_budget
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import CALIBRATION, FOUND, Journal
 from secateur.search.loop import Allowance, Spending, run
-from secateur.search.memo import Memo, SlopeMemo
+from secateur.search.memo import Asker, Memo
 from secateur.search.model.downhill import REACHES, downhill
 from secateur.search.model.knapsack import solve
 from secateur.search.model.search import Options, Search
@@ -26,11 +27,11 @@ from secateur.search.sweep import Table
 from secateur.space.budget import Budget
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
-from secateur.space.slopes import PASSES, Slopes
+from secateur.space.slopes import PASSES, SLOPES, Slopes
 from secateur.space.space import Space
 from secateur.space.treatments import Sparsity
 from tests.genes import sparsity_genes
-from tests.tiny import ListJournal, TableEvaluator, anatomy_for, tiny_recipe
+from tests.tiny import ListJournal, TableEvaluator, anatomy_for, each, tiny_recipe
 
 SHAPE = anatomy_for(num_hidden_layers=6)
 LEVELS = tuple(Sparsity.parse(round(0.1 * step, 1)) for step in range(1, 10))
@@ -70,19 +71,6 @@ class Exact:
         return Slopes(genome, space.key(genome), sequences, first, second, "", len(sequences) * PASSES)
 
 
-class SlopeList:
-    """Slopes kept in memory."""
-
-    def __init__(self, rows: Sequence[Slopes] = ()) -> None:
-        self.rows = list(rows)
-
-    def slopes(self) -> list[Slopes]:
-        return list(self.rows)
-
-    def append_slopes(self, slopes: Slopes) -> None:
-        self.rows.append(slopes)
-
-
 @settings(max_examples=10)
 @given(st.integers(0, 10_000))
 def test_steps_keep_the_budgets_and_their_reach(seed: int) -> None:
@@ -119,7 +107,7 @@ def test_a_convex_additive_loss_is_solved_from_anywhere_in_a_few_steps(seed: int
     exact = Exact(evaluator)
     options = Options(slopes=True, modelling=False, sweeping=False, growing=False)
     search = Search(FREE, POOL, seed, [SPACE], options)
-    memo = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, exact, SlopeList()))
+    memo = Memo(FREE, evaluator, ListJournal(), lambda _: each(exact))
     spending = Spending(POOL.tokens_per_sequence)
     strategy = AskTell(search.begin([START]))
     run(strategy, memo, spending, Allowance())
@@ -127,13 +115,13 @@ def test_a_convex_additive_loss_is_solved_from_anywhere_in_a_few_steps(seed: int
     assert evaluator.loss(search.incumbents[0]) == pytest.approx(best)
     assert spending.evaluations <= 80
     asked = {(genome, index) for genome, used in exact.asked for index in used}
-    assert spending.tokens == 16 * (len(spending.seen) + PASSES * len(asked))
+    assert spending.tokens == 16 * (len(spending.paid) - len(asked) + PASSES * len(asked))
 
 
 def test_slopes_that_mislead_make_nothing_worse() -> None:
     evaluator = TableEvaluator(FREE, seed=3)
     search = Search(FREE, POOL, 0, [SPACE], Options(slopes=True, sweeping=False, growing=False))
-    memo = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, Exact(evaluator, wrong=True), SlopeList()))
+    memo = Memo(FREE, evaluator, ListJournal(), lambda _: each(Exact(evaluator, wrong=True)))
     run(AskTell(search.begin([START])), memo, Spending(16), Allowance())
     assert search.incumbents[0] is not None
     assert evaluator.loss(search.incumbents[0]) <= evaluator.loss(START)
@@ -155,7 +143,7 @@ def test_slopes_that_always_promise_something_come_to_an_end() -> None:
         return Slopes(genome, FREE.key(genome), sequences, rows, none, "", len(sequences) * PASSES)
 
     search = Search(FREE, POOL, 0, [SPACE], Options(slopes=True, sweeping=False, growing=False))
-    memo = Memo(FREE, Flat(FREE), ListJournal(), SlopeMemo(FREE, promising, SlopeList()))
+    memo = Memo(FREE, Flat(FREE), ListJournal(), lambda _: each(promising))
     strategy, batches = AskTell(search.begin([START])), 0
     while (batch := strategy.ask()) is not None and batches < 100:
         strategy.tell(memo(batch))
@@ -174,6 +162,10 @@ class Fragile(Convex):
             yield replace(one, status="failed", reason="fragile", losses={}) if failed else one
 
 
+def _exact(evaluator: TableEvaluator, _: Any) -> Asker[Slopes]:
+    return each(Exact(evaluator))
+
+
 def test_who_fails_where_its_slopes_are_asked_for_is_not_the_answer() -> None:
     fragile: set[Genome] = set()
     failed: set[Genome] = set()
@@ -182,7 +174,7 @@ def test_who_fails_where_its_slopes_are_asked_for_is_not_the_answer() -> None:
         evaluator = Fragile(FREE, seed=1, noise=1e-9)
         evaluator.fragile = frozenset(fragile)
         search = Search(FREE, POOL, 0, [SPACE], Options(slopes=True, sweeping=False, modelling=False, settled=16))
-        memo = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, Exact(evaluator), SlopeList()))
+        memo = Memo(FREE, evaluator, ListJournal(), partial(_exact, evaluator))
         steps = noted(
             search.begin([START]),
             lambda _, told: failed.update(one.genome for one in told if one.status == "failed"),
@@ -197,18 +189,17 @@ def test_who_fails_where_its_slopes_are_asked_for_is_not_the_answer() -> None:
 
 def test_a_memo_asks_for_the_slopes_it_lacks() -> None:
     evaluator = TableEvaluator(FREE)
-    exact, kept = Exact(evaluator), SlopeList()
+    exact, kept = Exact(evaluator), ListJournal()
     genome = START
-    memo = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, exact, kept))
+    memo = Memo(FREE, evaluator, kept, lambda _: each(exact))
     for stop in (4, 8, 4, 8):
-        [told] = memo(Batch((genome,), range(stop), slopes=True))
-        assert told.slopes is not None
-        assert told.slopes.sequences == range(stop)
+        [told] = memo(Batch((genome,), range(stop), also=(SLOPES,)))
+        assert told.answer(SLOPES).sequences == range(stop)
         assert told.primary
     assert [used for _, used in exact.asked] == [range(4), range(4, 8)]
     again = Exact(evaluator)
-    [told] = Memo(FREE, evaluator, ListJournal(), SlopeMemo(FREE, again, kept))(Batch((genome,), range(8), slopes=True))
-    assert told.slopes is not None
+    [told] = Memo(FREE, evaluator, kept, lambda _: each(again))(Batch((genome,), range(8), also=(SLOPES,)))
+    assert told.answer(SLOPES).tokens == 8 * PASSES
     assert again.asked == []
 
 
@@ -216,14 +207,14 @@ def test_a_journal_gives_slopes_back(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
     slopes = Exact(TableEvaluator(FREE))(START, range(2, 4))
     failed = Slopes(FREE.dense, "key", range(2), (), (), "out of memory", 8, 0.5)
-    journal.append_slopes("calibration", slopes)
-    journal.append_slopes("calibration", failed)
-    journal.append_slopes("calibration", slopes)
+    journal.append("calibration", SLOPES, "digest", slopes)
+    journal.append("calibration", SLOPES, "digest", failed)
     journal.close()
     journal = Journal(tmp_path / "j.sqlite")
-    back = list(journal.slopes("calibration"))
+    back = [answer for _, answer in journal.answers(SLOPES, "calibration")]
     assert len(back) == 2
-    assert list(journal.slopes("calib")) == []
+    assert list(journal.answers(SLOPES, "calib")) == []
+    assert list(journal.evaluations()) == []
     for one, other in zip(back, (slopes, failed), strict=True):
         for name in ("genome", "key", "sequences", "reason", "tokens", "seconds"):
             assert getattr(one, name) == getattr(other, name)
@@ -248,7 +239,7 @@ def test_a_run_interrupted_between_slopes_goes_on_to_the_same_answer(
     secateur.run(recipe, tmp_path / "whole")
     find, left = SubnetSlopes.__call__, [2]
 
-    def interrupted(self: Any, *arguments: Any) -> Slopes:
+    def interrupted(self: Any, *arguments: Any) -> Iterator[Slopes]:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
@@ -262,7 +253,7 @@ def test_a_run_interrupted_between_slopes_goes_on_to_the_same_answer(
     answers = []
     for name in ("whole", "cut"):
         with RunFolder.open(tmp_path / name, writing=False) as folder:
-            keys = [(slopes.key, slopes.sequences) for slopes in folder.journal.slopes(CALIBRATION)]
+            keys = [(slopes.key, slopes.sequences) for _, slopes in folder.journal.answers(SLOPES, CALIBRATION)]
             assert len(keys) > 2
             assert len(set(keys)) == len(keys)
             choice = folder.journal.choices()[FOUND]

@@ -1,11 +1,12 @@
 """What is answered where candidates fail: later than at first, on some text only, or in training."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from secateur.search.loop import Allowance, Spending, run
-from secateur.search.memo import Memo, SlopeMemo
+from secateur.search.memo import Memo
 from secateur.search.model.search import Options
 from secateur.search.steps import AskTell, Batch, Steps
 from secateur.search.strategies.evopress import Schedule, evopress
@@ -14,9 +15,9 @@ from secateur.search.strategies.surrogate import surrogate
 from secateur.search.trained import Stage, TrainedSelection
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
-from secateur.space.slopes import Slopes
+from secateur.space.slopes import SLOPES, Slopes
 from tests.search.quadratic import POOL, Breaking, Quadratic, masks
-from tests.tiny import ListJournal
+from tests.tiny import ListJournal, each
 
 
 def asked(*batches: Batch, answer: Genome | None = None) -> Steps:
@@ -30,13 +31,12 @@ def test_trainings_that_fail_leave_the_answer_of_the_search(stages: int) -> None
     space = masks()
     evaluator = Quadratic(space, 0)
 
-    def trained(chain: tuple[int, ...]) -> Memo:
-        broken = Breaking(space, 0, lambda _, __: len(chain) >= stages)
-        return Memo(space, broken, ListJournal())
+    def trained(question: Any) -> Breaking:
+        return Breaking(space, 0, lambda _, __: len(question.trained) >= stages)
 
     selection = TrainedSelection(space, POOL, 4, [Stage(32, 2), Stage(32, 1)], 4)
     strategy = AskTell(selection.steps(greedy(space, POOL, 0, 4, 4), Allowance()))
-    answer = run(strategy, Memo(space, evaluator, ListJournal(), trained=trained), Spending(16))
+    answer = run(strategy, Memo(space, evaluator, ListJournal(), trained), Spending(16))
     assert answer is not None
     assert selection.failed == {1: [4], 2: [0, 2]}[stages]
 
@@ -49,7 +49,7 @@ def test_an_answer_that_fails_before_it_is_trained_is_not_selected() -> None:
     search = asked(Batch((first, second), range(4)), answer=first)
     selection = TrainedSelection(space, POOL, 2, [Stage(32, 1)], 8)
     nothing = Breaking(space, 0, lambda _, __: True)  # trainings fail
-    memo = Memo(space, evaluator, ListJournal(), trained=lambda _: Memo(space, nothing, ListJournal()))
+    memo = Memo(space, evaluator, ListJournal(), lambda _: nothing)
     assert run(AskTell(selection.steps(search, Allowance())), memo, Spending(16)) == second
     # Nothing is left to be trained.
     nobody = Breaking(space, 0, lambda _, used: used.stop > 4, 0.4)
@@ -107,15 +107,7 @@ def test_nobody_asks_for_the_slopes_of_what_has_failed() -> None:
     def slopes(*_: object) -> Slopes:
         raise AssertionError("asked for")
 
-    memo = Memo(space, Breaking(space, 0, lambda _, __: True), ListJournal(), SlopeMemo(space, slopes, NoSlopes()))
-    [told] = memo(Batch((space.dense,), range(2), slopes=True))
+    memo = Memo(space, Breaking(space, 0, lambda _, __: True), ListJournal(), lambda _: each(slopes))
+    [told] = memo(Batch((space.dense,), range(2), also=(SLOPES,)))
     assert told.status == "failed"
-    assert told.slopes is None
-
-
-class NoSlopes:
-    def slopes(self) -> list[Slopes]:
-        return []
-
-    def append_slopes(self, slopes: Slopes) -> None:
-        """Nothing."""
+    assert not told.also

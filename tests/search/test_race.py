@@ -100,7 +100,7 @@ def test_a_race_over_equal_stages_goes_through_all_of_them() -> None:
     """Stages of 200 and 256 tokens are both one sequence of 256; the second is trained further."""
     space = masks()
     evaluator = Quadratic(space, 0)
-    memo = Memo(space, evaluator, ListJournal(), trained=lambda _: memo)
+    memo = Memo(space, evaluator, ListJournal(), lambda _: evaluator)
     chains, schedule = ((32,), (32, 64)), Schedule(generations=2, offspring=8, survivors=(4, 1), tokens=(16, 16))
     strategy = AskTell(darwin(space, POOL, 0, schedule, chains, fresh=False, risk=0.2))
     asked = []
@@ -110,10 +110,16 @@ def test_a_race_over_equal_stages_goes_through_all_of_them() -> None:
     assert asked == [*chains, *chains]
 
 
+def _trainings(spending: Spending) -> set[tuple[Genome, tuple[int, ...]]]:
+    """Who has been trained in which stages."""
+    paid = ((genome, charge) for genome, charge in spending.paid if isinstance(charge, tuple))
+    return {(genome, charge[1]) for genome, charge in paid if charge[0] == "trained"}
+
+
 def test_in_a_race_of_darwin_who_has_lost_is_not_trained_further() -> None:
     space = masks()
     evaluator = Quadratic(space, 2, 0.05)
-    memo = Memo(space, evaluator, ListJournal(), trained=lambda _: memo)
+    memo = Memo(space, evaluator, ListJournal(), lambda _: evaluator)
     schedule = Schedule(
         generations=6, offspring=8, survivors=(4, 1), tokens=(4 * 16, 16 * 16)
     )  # half go on, as in a race
@@ -123,16 +129,17 @@ def test_in_a_race_of_darwin_who_has_lost_is_not_trained_further() -> None:
         strategy = AskTell(darwin(space, POOL, 0, schedule, chains, "costs", fresh=False, risk=risk))
         spending, answer = Spending(POOL.tokens_per_sequence), None
         while (batch := strategy.ask()) is not None:
-            parent = batch.genomes[-1] if batch.trained and spending.trained else None
+            parent = batch.genomes[-1] if batch.trained and _trainings(spending) else None
             if risk is not None and answer is not None and parent == answer:
-                assert not spending.to_train(replace(batch, genomes=(parent,))), "the winner has been trained so far"
+                new = spending.new(replace(batch, genomes=(parent,)))
+                assert not any(isinstance(charge, tuple) and charge[0] == "trained" for _, charge in new)
                 free += 1
             spending.add(batch)
             told = memo(batch)
             strategy.tell(told)
             answer = strategy.incumbent
         assert answer is not None
-        results[risk] = (len({pair for pair in spending.trained if pair[1] == chains[1]}), evaluator.loss(answer))
+        results[risk] = (sum(chain == chains[1] for _, chain in _trainings(spending)), evaluator.loss(answer))
     assert free >= 8
     assert results[0.2][0] < 0.75 * results[None][0], "by the test, beyond the half that a stage leaves"
     assert results[0.2][1] <= results[None][1] * 1.1

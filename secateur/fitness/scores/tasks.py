@@ -21,7 +21,7 @@ from typing import Any
 
 from ...space.errors import SecateurError, border, suggest
 from ...space.objective import task_weights
-from ...space.task_result import TaskResult
+from ...space.tasks import TaskResult
 from .task_files import check_code, sandbox_templates
 
 METRICS = ("acc_norm", "acc", "exact_match")

@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from ...space.errors import SecateurError, StorageError
+from .earlier import BEFORE, translated
 
-SCHEMA_VERSION = 2
-"""1 had no checksums; it is read as before."""
+SCHEMA_VERSION = 3
+"""Those before it are read as `earlier` says."""
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum TEXT NOT NULL);
-CREATE TABLE evaluations (
+CREATE TABLE answers (
     id INTEGER PRIMARY KEY,
-    text TEXT NOT NULL,             -- 'calibration' or the name of a held-out text
+    question TEXT NOT NULL,         -- 'losses', 'slopes', 'task', or what else was asked
+    text TEXT NOT NULL,             -- 'calibration', the name of a held-out text, a task; with what tells answers apart
     provenance TEXT NOT NULL,       -- digest of model, text, pruner, scores, device and versions; see facts
     key TEXT NOT NULL,              -- of the subnet
     genome TEXT NOT NULL,           -- JSON list of levels
-    first INTEGER NOT NULL,         -- first sequence scored
+    first INTEGER NOT NULL,         -- first sequence
     stop INTEGER NOT NULL,          -- one past the last
-    losses TEXT NOT NULL,           -- JSON {score: [per sequence]}
-    costs TEXT NOT NULL,
+    content TEXT NOT NULL,          -- JSON; what was answered
     status TEXT NOT NULL,
     reason TEXT NOT NULL,
     tokens INTEGER NOT NULL,
@@ -48,11 +49,11 @@ CREATE TABLE steps (
     UNIQUE (search, tokens, evaluations)
 );
 """
-_COLUMNS = {
+COLUMNS = {
     "facts": ("name", "value"),
-    "evaluations": (
-        *("text", "provenance", "key", "genome", "first", "stop", "losses", "costs", "status", "reason", "tokens"),
-        *("layer_passes", "seconds"),
+    "answers": (
+        *("question", "text", "provenance", "key", "genome", "first", "stop", "content", "status", "reason"),
+        *("tokens", "layer_passes", "seconds"),
     ),
     "choices": ("name", "genome", "tokens", "evaluations", "seconds"),
     "steps": ("search", "tokens", "evaluations", "incumbent"),
@@ -61,7 +62,10 @@ _COLUMNS = {
 
 
 class Database:
-    """Rows can be added and never changed: the database itself refuses updates and deletions."""
+    """Rows can be added and never changed: the database itself refuses updates and deletions.
+
+    A file of an earlier version is read as one of today's, and becomes one when the first row is added.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -69,33 +73,47 @@ class Database:
         if not new and not path.is_file():
             raise SecateurError(f"journal {path}: is no file")
         try:
-            self.connection = sqlite3.connect(path, isolation_level=None)
-            self.connection.execute("PRAGMA synchronous = FULL")
-            self.connection.execute("PRAGMA trusted_schema = OFF")
+            self.connection = _connected(path)
             if new or not self._query("SELECT 1 FROM sqlite_master"):
-                self._create()
-            self._check_tables()
-            self._sealed = self._check_version() > 1
+                _create(self.connection)
+            version = self._version()
+            self._earlier = version < SCHEMA_VERSION
+            if self._earlier:
+                self._translate(version)
+            elif not has_columns(self.connection, COLUMNS):
+                raise self._foreign()
         except sqlite3.Error as error:
             raise SecateurError(f"journal {path}: cannot be opened: {error}") from error
 
-    def _check_tables(self) -> None:
-        """Raises SecateurError where the tables are not those of a journal."""
-        kinds = dict(self._query("SELECT name, type FROM sqlite_master"))
-        columns = {table: {row[1] for row in self._query(f"PRAGMA table_info({table})")} for table in _COLUMNS}
-        if any(kinds.get(table) != "table" or not columns[table] >= set(names) for table, names in _COLUMNS.items()):
-            raise SecateurError(f"journal {self._path}: is another database, not the journal of a run")
-
-    def _check_version(self) -> int:
-        """The version of the schema; raises SecateurError for one that is not read here."""
+    def _version(self) -> int:
+        """The version of the schema; raises SecateurError for one that is not read here, or where there is none."""
+        if not has_columns(self.connection, {"facts": COLUMNS["facts"]}):
+            raise self._foreign()
         found = [value for (value,) in self._query("SELECT value FROM facts WHERE name = 'schema_version'")]
         known = {str(version): version for version in range(1, SCHEMA_VERSION + 1)}
         if len(found) != 1 or str(found[0]) not in known:
             raise SecateurError(
                 f"journal {self._path}: schema version {', '.join(map(str, found))[:20] or 'unknown'}, this secateur "
-                f"reads {' and '.join(known)}; use the version that wrote it"
+                f"reads 1 to {SCHEMA_VERSION}; use the version that wrote it"
             )
         return known[str(found[0])]
+
+    def _foreign(self) -> SecateurError:
+        return SecateurError(f"journal {self._path}: is another database, not the journal of a run")
+
+    def _translate(self, version: int) -> None:
+        """Goes on with a copy of today's schema in memory."""
+        if not has_columns(self.connection, BEFORE):
+            raise self._foreign()
+        memory = sqlite3.connect(":memory:", isolation_level=None)
+        _create(memory)
+        try:
+            for table, row in translated(lambda table: self._read(table, BEFORE[table], sealed=version > 1)):
+                memory.execute(_insertion(table), (*row, _checksum(table, row)))
+        except (TypeError, ValueError, LookupError, RecursionError) as error:
+            raise self.damaged(f"schema version {version}: {error}") from error
+        self.connection.close()
+        self.connection = memory
 
     def _query(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -105,29 +123,29 @@ class Database:
 
     def rows(self, table: str, where: str = "TRUE", values: tuple[Any, ...] = (), order: str = "rowid") -> list[Any]:
         """Rows of a table, its columns in order; raises SecateurError where one is not what was written."""
-        columns = ", ".join(_COLUMNS[table])
-        if not self._sealed:
-            return self._query(f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order}", values)
-        rows = self._query(f"SELECT {columns}, checksum, rowid FROM {table} WHERE {where} ORDER BY {order}", values)
-        for *row, checksum, number in rows:
-            if _checksum(table, row) != checksum:
+        return self._read(table, COLUMNS[table], where, values, order)
+
+    def _read(
+        self,
+        table: str,
+        columns: Sequence[str],
+        where: str = "TRUE",
+        values: tuple[Any, ...] = (),
+        order: str = "rowid",
+        sealed: bool = True,
+    ) -> list[Any]:
+        wanted = ", ".join((*columns, "checksum, rowid") if sealed else columns)
+        rows = self._query(f"SELECT {wanted} FROM {table} WHERE {where} ORDER BY {order}", values)
+        if not sealed:
+            return rows
+        for *row, written, number in rows:
+            if _checksum(table, row) != written:
                 raise self.damaged(f"row {number} of '{table}' is not what was written")
-        return [row for *row, _, _ in rows]
+        return [tuple(row) for *row, _, _ in rows]
 
     def damaged(self, why: str) -> SecateurError:
         """What to raise where rows are not what they should be."""
         return SecateurError(f"journal {self._path}: cannot be read: {why[:200]}; restore it from a copy")
-
-    def _create(self) -> None:
-        guards = "".join(
-            f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} "
-            "BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;\n"
-            for table in _COLUMNS
-            for verb in ("UPDATE", "DELETE")
-        )
-        row = ("schema_version", str(SCHEMA_VERSION))
-        version = f"INSERT INTO facts VALUES ('{row[0]}', '{row[1]}', '{_checksum('facts', row)}');\n"
-        self.connection.executescript("BEGIN IMMEDIATE;\n" + _SCHEMA + version + guards + "COMMIT;")
 
     def close(self) -> None:
         """Closes the file."""
@@ -135,19 +153,53 @@ class Database:
 
     def add(self, table: str, values: tuple[Any, ...], once: bool = False) -> None:
         """Adds a row; `once`: unless it is there already."""
-        columns, row = _COLUMNS[table], values
-        if self._sealed:
-            columns, row = (*columns, "checksum"), (*row, _checksum(table, values))
-        statement = (
-            f"INSERT {'OR IGNORE ' * once}INTO {table} ({', '.join(columns)}) VALUES ({','.join('?' * len(row))})"
-        )
         try:
-            self.connection.execute(statement, row)
+            if self._earlier:
+                self._replace()
+            self.connection.execute(_insertion(table, once), (*values, _checksum(table, values)))
         except sqlite3.Error as error:
             raise StorageError(
                 f"journal {self._path}: cannot be written: {error}; everything before this is kept, make room and "
                 "resume the run"
             ) from error
+
+    def _replace(self) -> None:
+        """Writes the copy over the file of an earlier version: one transaction of SQLite's, so whole or not at all."""
+        file = _connected(self._path)
+        self.connection.backup(file)
+        self.connection.close()
+        self.connection, self._earlier = file, False
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def has_columns(connection: sqlite3.Connection, tables: dict[str, tuple[str, ...]]) -> bool:
+    """Whether a database has all of these tables with, at least, these columns."""
+    kinds = dict(connection.execute("SELECT name, type FROM sqlite_master").fetchall())
+    columns = {table: {row[1] for row in connection.execute(f"PRAGMA table_info({table})")} for table in tables}
+    return all(kinds.get(table) == "table" and columns[table] >= set(names) for table, names in tables.items())
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    guards = "".join(
+        f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} "
+        "BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;\n"
+        for table in COLUMNS
+        for verb in ("UPDATE", "DELETE")
+    )
+    row = ("schema_version", str(SCHEMA_VERSION))
+    version = f"INSERT INTO facts VALUES ('{row[0]}', '{row[1]}', '{_checksum('facts', row)}');\n"
+    connection.executescript("BEGIN IMMEDIATE;\n" + _SCHEMA + version + guards + "COMMIT;")
+
+
+def _insertion(table: str, once: bool = False) -> str:
+    columns = (*COLUMNS[table], "checksum")
+    return f"INSERT {'OR IGNORE ' * once}INTO {table} ({', '.join(columns)}) VALUES ({','.join('?' * len(columns))})"
 
 
 def _checksum(table: str, row: Sequence[Any]) -> str:

@@ -116,35 +116,6 @@ class SelectionFact(TypedDict):
     candidates: list[CandidateFact]
 
 
-@_closed
-class TaskFact(TypedDict):
-    """What a downstream task says of a subnet: value and standard error by metric."""
-
-    task: str
-    stages: list[int]
-    limit: int | None
-    fewshot: int | None
-    seed: int
-    documents: int
-    metrics: dict[str, tuple[float, float | None]]
-    lm_eval: str
-    definitions: NotRequired[str]
-
-
-@_closed
-class SlopesFact(TypedDict):
-    """The loss around a subnet; see `space.slopes.Slopes`."""
-
-    genome: list[int]
-    key: str
-    sequences: tuple[int, int]
-    first: list[list[float | None]]
-    second: list[list[float | None]]
-    reason: str
-    tokens: int
-    seconds: float
-
-
 Shape = TypeVar("Shape", covariant=True)
 
 
@@ -207,10 +178,6 @@ MEASURED = Fact("measured", MeasuredFact, "the time of a whole model", several=T
 """By the key of a subnet."""
 UNTIMED = Fact("untimed", str, "what could not be timed", several=True)
 """By the key of a subnet, why its time is not known."""
-TASK = Fact("task", TaskFact, "a task", several=True)
-"""By the key of a subnet, the task and its settings, what a downstream task says of it."""
-SLOPES = Fact("slopes", SlopesFact, "the slopes", several=True)
-"""By a text, the key of a subnet and the range of sequences, the loss around it."""
 FACTS: tuple[Fact[Any], ...] = (
     *(
         SCHEMA,
@@ -241,7 +208,6 @@ FACTS: tuple[Fact[Any], ...] = (
         MEASURED,
         UNTIMED,
     ),
-    *(TASK, SLOPES),
 )
 _ADAPTERS = {fact.name: TypeAdapter(fact.shape) for fact in FACTS}
 

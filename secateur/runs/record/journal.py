@@ -1,22 +1,21 @@
 """What happened: an SQLite file to which rows are only ever added, one transaction an evaluation."""
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 from pydantic import TypeAdapter
 
 from ...files import is_name
-from ...space.costs import Costs
 from ...space.errors import SecateurError
-from ...space.evaluation import Evaluation, Status
+from ...space.evaluation import Evaluation
 from ...space.genome import Genome
-from ...space.slopes import Slopes
+from ...space.losses import LOSSES
+from ...space.question import Question, Record, Status, Told
 from .database import Database
-from .facts import PROVENANCE, SLOPES, Fact, check_fact
+from .facts import Fact, check_fact
 
 Shape = TypeVar("Shape")
 CALIBRATION, FOUND = "calibration", "found"
@@ -27,13 +26,7 @@ MEMBER = "front-"
 """How the names of a front's members begin."""
 UNTRAINED = "untrained"
 """The name of the choice that the search would have made had it trained nothing."""
-_LEVELS, _LOSSES, _COSTS = TypeAdapter(list[int]), TypeAdapter(dict[str, list[float]]), TypeAdapter(dict[str, int])
-_INCUMBENT = TypeAdapter(list[int] | None)
-
-
-def trained_text(text: str, chain: Sequence[int]) -> str:
-    """Under which name evaluations on a text are kept of subnets that were trained in these stages."""
-    return f"{text}, trained on {' + '.join(f'{tokens:,}' for tokens in chain)} tokens"
+_LEVELS, _INCUMBENT = TypeAdapter(list[int]), TypeAdapter(list[int] | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,69 +118,47 @@ class Journal:
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
-    def append(self, text: str, provenance: str, evaluation: Evaluation) -> None:
-        """Adds one evaluation; it is on disk when this returns.
+    def append(self, text: str, question: Question[Told], provenance: str, answer: Told) -> None:
+        """Adds one answer; it is on disk when this returns.
 
         Raises:
             SecateurError: the disk is full or cannot be written; what was there before is intact.
         """
+        record = question.record(answer)
         row = (
-            text,
+            question.name,
+            question.on(text),
             provenance,
-            evaluation.key,
-            json.dumps(evaluation.genome.levels),
-            evaluation.sequences.start,
-            evaluation.sequences.stop,
-            json.dumps(_decisive_first(evaluation)),
-            json.dumps(evaluation.costs.to_json()),
-            evaluation.status,
-            evaluation.reason,
-            evaluation.tokens,
-            evaluation.layer_passes,
-            evaluation.seconds,
+            record.key,
+            json.dumps(record.genome.levels),
+            record.sequences.start,
+            record.sequences.stop,
+            json.dumps(record.content),
+            record.status,
+            record.reason,
+            record.tokens,
+            record.layer_passes,
+            record.seconds,
         )
-        self._database.add("evaluations", row)
+        self._database.add("answers", row)
+
+    def answers(self, question: Question[Told], text: str | None = None) -> Iterator[tuple[str, Told]]:
+        """(what it is filed under, answer) in the order in which they were made; on one text, or all of that name."""
+        title = question.on(text) if text is not None else None
+        where, values = "question = ? AND (? IS NULL OR text = ?)", (question.name, title, title)
+        for _, filed, _, *columns in self._database.rows("answers", where, values, "id"):
+            try:
+                yield str(filed), question.read(_record(*columns))
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
+                raise self._database.damaged(f"an answer on '{str(filed)[:80]}' is none") from error
 
     def evaluations(self, text: str | None = None) -> Iterator[tuple[str, Evaluation]]:
-        """(text, evaluation) in the order in which they were made; of one text or of all."""
-        for row in self._database.rows("evaluations", "? IS NULL OR text = ?", (text, text), "id"):
-            try:
-                yield _evaluation(*row)
-            except (TypeError, ValueError, OverflowError) as error:
-                raise self._database.damaged(f"an evaluation on '{str(row[0])[:80]}' is none") from error
-
-    def append_slopes(self, text: str, slopes: Slopes) -> None:
-        """Adds what was found around a genome, unless it is there."""
-        values = asdict(slopes) | {"sequences": [slopes.sequences.start, slopes.sequences.stop]}
-        values |= {"genome": slopes.genome.levels}
-        for name in ("first", "second"):
-            values[name] = [[None if math.isnan(value) else value for value in row] for row in values[name]]
-        about = f"{text} {slopes.key} {slopes.sequences.start}-{slopes.sequences.stop}"
-        self._database.add("facts", (SLOPES.key(about), json.dumps(values)), once=True)
-
-    def slopes(self, text: str) -> Iterator[Slopes]:
-        """Everything found around genomes on a text, in the order in which it was."""
-        for values in self.all(SLOPES, f"{text} ").values():
-            tables = {
-                name: tuple(tuple(math.nan if value is None else value for value in row) for row in rows)
-                for name, rows in (("first", values["first"]), ("second", values["second"]))
-            }
-            genome, sequences = Genome(tuple(values["genome"])), range(*values["sequences"])
-            yield Slopes(
-                genome,
-                values["key"],
-                sequences,
-                tables["first"],
-                tables["second"],
-                values["reason"],
-                values["tokens"],
-                values["seconds"],
-            )
-
-    def view(self, text: str, provenance: Mapping[str, Any], digest: str) -> "TextJournal":
-        """The journal of one text, as `search.memo` wants it; settles the text's provenance."""
-        self.note(PROVENANCE, {"digest": digest, **provenance}, text)
-        return TextJournal(self, text, digest)
+        """(title, evaluation) in the order in which they were made; of one text, of subnets as they are, or of all."""
+        for title, evaluation in self.answers(LOSSES, text):
+            searched = title == CALIBRATION or title.startswith(f"{CALIBRATION}, ")
+            if not searched and evaluation.losses and not evaluation.losses.keys() >= set(HELD_OUT_SCORES):
+                raise self._database.damaged(f"an evaluation on '{title[:80]}' lacks scores")
+            yield title, evaluation
 
     def choose(self, choice: Choice) -> None:
         """Notes a choice once; a resumed run that comes to the same point finds it there.
@@ -245,73 +216,29 @@ def difference(noted: Any, now: Any) -> str:
     return f"{str(noted)[:100]} then, {str(now)[:100]} now"
 
 
-def _decisive_first(evaluation: Evaluation) -> dict[str, tuple[float, ...]]:
-    """Losses as rows have them."""
-    named = {name: values for name, values in evaluation.losses.items() if name == evaluation.score}
-    return {**named, **evaluation.losses}
-
-
-def _evaluation(
-    text: str,
-    _provenance: str,
+def _record(
     key: str,
     genome: str,
     first: int,
     stop: int,
-    losses: str,
-    costs: str,
+    content: str,
     status: str,
     reason: str,
     tokens: int,
     layer_passes: int,
     seconds: float,
-) -> tuple[str, Evaluation]:
+) -> Record:
     """One row; raises TypeError or ValueError (pydantic's is one) where it is none."""
-    sequences = range(int(first), int(stop))
-    values = {score: tuple(column) for score, column in _LOSSES.validate_json(losses).items()}
-    if any(len(column) != len(sequences) for column in values.values()) or (not values and status != "failed"):
-        raise ValueError("losses")
-    if (
-        text != CALIBRATION
-        and not text.startswith(f"{CALIBRATION}, ")
-        and values
-        and not values.keys() >= set(HELD_OUT_SCORES)
-    ):
-        raise ValueError("scores")
     if status not in get_args(Status):
         raise ValueError("status")
-    return str(text), Evaluation(
-        genome=Genome(tuple(_LEVELS.validate_json(genome))),
-        key=str(key),
-        sequences=sequences,
-        losses=values,
-        costs=Costs(**_COSTS.validate_json(costs)),
-        status=cast(Status, status),
-        reason=str(reason),
-        tokens=int(tokens),
-        layer_passes=int(layer_passes),
-        seconds=float(seconds),
-        # Rows have the score that search minimises first.
-        score=next(iter(values), ""),
+    return Record(
+        Genome(tuple(_LEVELS.validate_json(genome))),
+        str(key),
+        range(int(first), int(stop)),
+        json.loads(content),
+        cast(Status, status),
+        str(reason),
+        int(tokens),
+        int(layer_passes),
+        float(seconds),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class TextJournal:
-    """The evaluations of one text."""
-
-    journal: Journal
-    text: str
-    provenance: str
-
-    def evaluations(self) -> Iterable[Evaluation]:
-        return (evaluation for _, evaluation in self.journal.evaluations(self.text))
-
-    def append(self, evaluation: Evaluation) -> None:
-        self.journal.append(self.text, self.provenance, evaluation)
-
-    def slopes(self) -> Iterable[Slopes]:
-        return self.journal.slopes(self.text)
-
-    def append_slopes(self, slopes: Slopes) -> None:
-        self.journal.append_slopes(self.text, slopes)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ...space.genome import Genome
 from ...space.objective import task_weights
 from ...space.space import Space
-from ..record.facts import TASK
+from ...space.tasks import TASKS
 from ..record.folder import RunFolder
 
 Grid = tuple[tuple[str, ...], ...]
@@ -22,20 +22,20 @@ def task_grid(folder: RunFolder, space: Space, genomes: Mapping[str, Genome]) ->
     by_key: dict[str, list[str]] = {}
     for plan, genome in genomes.items():
         by_key.setdefault(space.key(genome), []).append(plan)
-    facts = folder.journal.all(TASK)
+    answers = [answer for _, answer in folder.journal.answers(TASKS)]
     # Of a task whose definition has changed, what was evaluated before stands for another one.
-    latest = {values["task"]: values.get("definitions") for values in facts.values()}
-    for name, values in facts.items():
-        if values.get("definitions") != latest[values["task"]]:
+    latest = {answer.result.task: answer.definitions for answer in answers}
+    for answer in answers:
+        result = answer.result
+        if answer.definitions != latest[result.task]:
             continue
-        key = name.split(" ")[0]
-        trained = f", trained on {sum(values['stages']):,} tokens" if values["stages"] else ""
-        task = values["task"] + (" (searched on)" if values["task"] in searched else "")
-        shots = f", {values['fewshot']} shots (seed {values['seed']})" if values["fewshot"] else ""
-        for metric, (value, error) in values["metrics"].items():
-            column = f"{task} {metric}, {values['documents']:,} documents{shots}"
+        trained = f", trained on {sum(answer.trained):,} tokens" if answer.trained else ""
+        task = result.task + (" (searched on)" if result.task in searched else "")
+        shots = f", {result.shots} shots (seed {answer.seed})" if result.shots else ""
+        for metric, (value, error) in result.metrics.items():
+            column = f"{task} {metric}, {result.documents:,} documents{shots}"
             columns[column] = None
-            for plan in by_key.get(key, [key]):
+            for plan in by_key.get(answer.key, [answer.key]):
                 plans[plan + trained] = None
                 cells[plan + trained, column] = f"{value:.4f}" + (f" ± {error:.4f}" if error is not None else "")
     if not cells:

@@ -7,10 +7,11 @@ from scipy.stats import spearmanr
 
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
+from ...space.losses import Losses
 from ...space.space import Space
 from ..record.facts import SELECTION
 from ..record.folder import RunFolder
-from ..record.journal import FOUND, UNTRAINED, trained_text
+from ..record.journal import FOUND, UNTRAINED
 from .prediction import predicted_loss
 
 
@@ -69,7 +70,7 @@ def _trained(
     chain: tuple[int, ...],
 ) -> str:
     """The scores of a trained genome on one text; empty where it has none."""
-    rows = losses.get((trained_text(text, chain), space.key(genome)), [])
+    rows = losses.get((Losses(chain).on(text), space.key(genome)), [])
     if not rows or any(row.status == "failed" for row in rows):
         return ""
     whole = {name: [value for row in rows for value in row.losses[name]] for name in rows[0].losses}

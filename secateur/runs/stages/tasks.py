@@ -1,10 +1,11 @@
 """Downstream tasks on plans of a run, on its dense model, and on checkpoints."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
 
 from ...fitness.bench import Bench
 from ...fitness.cache import digest
@@ -13,14 +14,14 @@ from ...fitness.model.configuration import load_config
 from ...fitness.scores.tasks import TaskRun, check_tasks, definitions, run_task
 from ...fitness.subnets.subnet import pointed
 from ...fitness.training import TrainingError
-from ...search.steps import Chain
+from ...search.memo import Remembered
 from ...space.errors import SecateurError
 from ...space.families.table import is_encoder
 from ...space.genome import Genome
+from ...space.question import WHOLE, Chain
 from ...space.space import Space
-from ...space.task_result import TaskResult
+from ...space.tasks import TaskAnswer, TaskQuestion, TaskResult
 from .. import problem, workplace
-from ..record.facts import TASK, TaskFact
 from ..record.folder import RunFolder
 from ..report.front import summarise_front
 from ..report.pick import pick_row
@@ -81,47 +82,69 @@ def evaluate_run(
     _, chain = trained_finalists(folder.journal)
     if trained and not chain:
         raise SecateurError(f"--trained: {folder.path} trained no candidates; write 'training' into its recipe")
-    chain = chain if trained else ()
-    bench, defined = None, definitions(include)
+    asked = Asked(folder, space, include, how, chain if trained else (), watcher)
     for name, genome in genomes.items():
         for task in tasks:
-            values = {"task": task, "stages": chain if genome != space.dense else (), **asdict(how)}
-            del values["batch"], values["code"]
-            about = f"{space.key(genome)} {digest(values, *defined)}"
-            if folder.journal.of(TASK, about) is not None:
-                continue
-            if bench is None:
-                watcher.phase("loading the model and its texts", None)
-                bench = workplace.workplace_of(folder.recipe, space).open(space, watcher.blocks)
-                workplace.check_same(folder, bench, training=bool(chain))
-            watcher.phase(f"{name}: {task}", None)
             try:
-                result = _of_subnet(folder, space, bench, genome, values["stages"], include, task, how)
+                asked.note(name, genome, task)
             except TrainingError as error:
                 watcher.say(f"{name}: {error}")
-                continue
-            noted = {"documents": result.documents, "metrics": result.metrics, "lm_eval": version("lm_eval")}
-            noted |= {"fewshot": result.shots, "definitions": digest(*defined)}
-            folder.journal.note(TASK, cast(TaskFact, values | noted), about, what=f"task '{task}' on {name}")
 
 
-def _of_subnet(
-    folder: RunFolder,
-    space: Space,
-    bench: Bench,
-    genome: Genome,
-    chain: Chain,
-    include: str | None,
-    task: str,
-    how: TaskRun,
-) -> TaskResult:
-    training = folder.recipe.training
-    trainer = trainer_of(training, folder.recipe.seed, space, bench) if chain and training is not None else None
-    parameters = trainer(genome, chain) if trainer is not None else {}
-    with bench.subnet as subnet:
-        subnet.apply(space.states(genome))
-        with pointed(bench.model, parameters):
-            return run_task(bench.model, bench.tokenizer, include, task, how)
+class Asked:
+    """Tasks put to the subnets of a run: the model is loaded for the first answer that is not on record."""
+
+    def __init__(
+        self, folder: RunFolder, space: Space, include: str | None, how: TaskRun, chain: Chain, watcher: Watcher
+    ) -> None:
+        self.folder, self.space, self.include, self.how, self.chain = folder, space, include, how, chain
+        self.watcher = watcher
+        self.definitions = definitions(include)
+
+    @cached_property
+    def bench(self) -> Bench:
+        """The run's, with its training text where plans are trained."""
+        self.watcher.phase("loading the model and its texts", None)
+        bench = workplace.workplace_of(self.folder.recipe, self.space).open(self.space, self.watcher.blocks)
+        workplace.check_same(self.folder, bench, training=bool(self.chain))
+        return bench
+
+    def note(self, name: str, genome: Genome, task: str) -> None:
+        """Has what a task says of a plan in the journal; raises TrainingError where its training fails."""
+        chain = self.chain if genome != self.space.dense else ()
+        values = {"task": task, "stages": chain, **asdict(self.how)}
+        del values["batch"], values["code"]
+        question = TaskQuestion(task, digest(values, *self.definitions))
+        made_with = values | {"definitions": digest(*self.definitions)}
+        journal = workplace.TextJournal(self.folder.journal, task, lambda _: made_with, self.watcher)
+
+        def ask(genomes: Sequence[Genome], _: range) -> Iterator[TaskAnswer]:
+            for one in genomes:
+                yield self._answer(name, one, chain, task)
+
+        Remembered(self.space, question, ask, journal)([genome], WHOLE)
+
+    def _answer(self, name: str, genome: Genome, chain: Chain, task: str) -> TaskAnswer:
+        recipe, space, bench = self.folder.recipe, self.space, self.bench
+        self.watcher.phase(f"{name}: {task}", None)
+        started = time.perf_counter()
+        training = recipe.training if chain else None
+        parameters = {} if training is None else trainer_of(training, recipe.seed, space, bench)(genome, chain)
+        with bench.subnet as subnet:
+            subnet.apply(space.states(genome))
+            with pointed(bench.model, parameters):
+                result = run_task(bench.model, bench.tokenizer, self.include, task, self.how)
+        return TaskAnswer(
+            genome=genome,
+            key=space.key(genome),
+            result=result,
+            trained=chain,
+            limit=self.how.limit,
+            seed=self.how.seed,
+            lm_eval=version("lm_eval"),
+            definitions=digest(*self.definitions),
+            seconds=time.perf_counter() - started,
+        )
 
 
 def evaluate_checkpoint(

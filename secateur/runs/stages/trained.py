@@ -1,13 +1,14 @@
 """What a run notes of the training of its candidates, and who is confirmed after it."""
 
-from ...search.loop import TRAINING_PASSES
 from ...search.memo import Memo
-from ...search.steps import Batch, Chain
+from ...search.steps import Batch
 from ...search.trained import Comparison, TrainedSelection, training_chains
 from ...space.genome import Genome
+from ...space.losses import TRAINING_PASSES, Losses
+from ...space.question import Chain
 from ..asked.recipe import Recipe
 from ..record.facts import SELECTION, SelectionFact
-from ..record.journal import CALIBRATION, FOUND, UNTRAINED, Choice, Journal, trained_text
+from ..record.journal import CALIBRATION, FOUND, UNTRAINED, Choice, Journal
 
 FINALISTS = 8
 """Candidates of a strategy that trains its own of which the report says what training changed."""
@@ -67,7 +68,7 @@ def _own_chain(recipe: Recipe) -> Chain:
 def _own_comparisons(journal: Journal, memo: Memo, found: Genome, chain: Chain) -> tuple[list[Comparison], int]:
     """The last candidates to be trained to the end, on the sequences of the first of them; and all tokens trained."""
     stages = [chain[: count + 1] for count in range(len(chain))]
-    texts = [list(journal.evaluations(trained_text(CALIBRATION, stage))) for stage in stages]
+    texts = [list(journal.answers(Losses(stage), CALIBRATION)) for stage in stages]
     total = sum(stage[-1] * len({one.genome for _, one in rows}) for stage, rows in zip(stages, texts, strict=True))
     finished = [one for _, one in texts[-1] if one.status == "ok"]
     # In the order in which they came first: what is scored here is on record too when a killed run comes by again.

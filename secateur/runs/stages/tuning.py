@@ -14,11 +14,11 @@ from ...fitness.bench import Bench
 from ...fitness.training import Trainer, TrainingError
 from ...plans.checkpoint.hf import export_hf
 from ...plans.plan import Score
-from ...search.steps import Chain
 from ...search.trained import whole
 from ...space.errors import SecateurError
 from ...space.evaluation import mean_and_error
 from ...space.genome import Genome
+from ...space.question import Chain
 from ...space.space import Space
 from .. import problem, workplace
 from ..asked.reading import training_settings

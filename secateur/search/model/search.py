@@ -14,6 +14,7 @@ from ...operators.sampling import on_budget
 from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
+from ...space.slopes import SLOPES
 from ...space.space import Space
 from ..race import looks, race
 from ..steps import Answer, Batch, Pool, Steps, noted
@@ -173,16 +174,16 @@ class Search:
     def _descend(self, index: int) -> Generator[Batch, list[Evaluation], None]:
         """Goes downhill from a target's incumbent as long as that makes a better one."""
         while self.options.slopes and (incumbent := self.incumbents[index]) is not None:
-            [told] = yield from self._noted(_ask(Batch((incumbent,), range(self.counts[-1]), slopes=True)))
+            [told] = yield from self._noted(_ask(Batch((incumbent,), range(self.counts[-1]), also=(SLOPES,))))
             if told.status == "failed":
                 self.incumbents[index] = None
                 yield from self._race(index, self._finalists(index))
                 continue
-            assert told.slopes is not None
-            if told.slopes.reason:
+            slopes = told.answer(SLOPES)
+            if slopes.reason:
                 self.options = replace(self.options, slopes=False)
                 return
-            yield from self._race(index, downhill(self.targets[index], told.slopes))
+            yield from self._race(index, downhill(self.targets[index], slopes))
             if self.incumbents[index] == incumbent:
                 return
 

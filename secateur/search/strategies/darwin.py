@@ -14,10 +14,11 @@ from pydantic import model_validator
 
 from ...space.errors import SecateurError
 from ...space.genome import Genome
+from ...space.question import Chain
 from ...space.settings import Positive, Probability
 from ...space.space import Space
 from ..problem import Problem
-from ..steps import Chain, Pool, Steps
+from ..steps import Pool, Steps
 from ..strategy import Strategy
 from ..trained import training_chains
 from ..warm import check_rules, first, warm_start

@@ -23,11 +23,12 @@ from ...operators.sampling import on_budget
 from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
+from ...space.question import Chain
 from ...space.settings import Positive, Probability, Settings
 from ...space.space import Space
 from ..problem import Problem
 from ..race import looks, race
-from ..steps import Batch, Chain, Pool, Steps, best_of
+from ..steps import Batch, Pool, Steps, best_of
 from ..strategy import Strategy
 from ..warm import GOOD_RULES, check_initial, check_rules, first, runs_first, warm_start
 from .table import AnyStrategy

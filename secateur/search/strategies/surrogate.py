@@ -30,6 +30,7 @@ from ...space.budget import parse_limit
 from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.settings import Positive, Probability
+from ...space.slopes import SLOPES
 from ...space.space import Space
 from ..archive import Archive, Goal
 from ..model.search import PATH, Options, Search
@@ -93,7 +94,7 @@ class Surrogate(Strategy):
         space, pool, seed, limits = problem.space, problem.pool, problem.seed, self._limits(problem)
         options = self._options(problem, limits)
         if problem.goal is None:
-            options = replace(options, slopes=self.slopes and problem.slopes)
+            options = replace(options, slopes=self.slopes and SLOPES.name in problem.questions)
             return surrogate(space, pool, seed, [space], options, problem.starts)
         return surrogate_front(space, problem.goal, pool, seed, limits, options, problem.starts)
 
