@@ -30,7 +30,7 @@ from secateur.space.errors import SecateurError
 from secateur.space.evaluation import Evaluation
 from secateur.space.genome import Genome
 from secateur.space.losses import Losses
-from secateur.space.question import Searchable
+from secateur.space.question import Priced
 from secateur.space.slopes import Slopes
 from secateur.space.space import Space
 from tests.tiny import ListJournal, config_of, each
@@ -204,7 +204,7 @@ def trace(family: str, changes: Mapping[str, Any], strategy: Mapping[str, Any]) 
         asked = hashlib.sha256()
         table, count = Table(space), 0
 
-        def others(question: Searchable[Any]) -> Asker[Any]:
+        def others(question: Priced[Any]) -> Asker[Any]:
             if isinstance(question, Losses):
                 return Table(space, 1 / (1 + len(question.trained)))
             return each(table.slopes)

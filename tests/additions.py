@@ -51,6 +51,7 @@ class Confidence:
     sequences: range
     values: tuple[float, ...]
     tokens: int
+    seconds: float
     status: Status = "ok"
 
 
@@ -67,7 +68,7 @@ class Confident:
         return space.anatomy.causal
 
     def charges(self, sequences: range, length: int) -> Mapping[Hashable, int]:
-        return {(self.name, index): length for index in sequences}
+        return dict.fromkeys(sequences, length)
 
     def within(self, answer: Confidence, sequences: range) -> Confidence:
         start = answer.sequences.start
@@ -76,14 +77,16 @@ class Confident:
 
     def joined(self, answers: Sequence[Confidence], genome: Genome, sequences: range) -> Confidence:
         values = tuple(value for answer in answers for value in answer.values)
-        return replace(answers[0], genome=genome, sequences=sequences, values=values)
+        tokens, seconds = sum(answer.tokens for answer in answers), sum(answer.seconds for answer in answers)
+        return Confidence(genome, answers[0].key, sequences, values, tokens, seconds)
 
     def record(self, answer: Confidence) -> Record:
-        return Record(answer.genome, answer.key, answer.sequences, {"values": answer.values}, tokens=answer.tokens)
+        content, tokens, seconds = {"values": answer.values}, answer.tokens, answer.seconds
+        return Record(answer.genome, answer.key, answer.sequences, content, tokens=tokens, seconds=seconds)
 
     def read(self, record: Record) -> Confidence:
         values = tuple(float(value) for value in record.content["values"])
-        return Confidence(record.genome, record.key, record.sequences, values, record.tokens)
+        return Confidence(record.genome, record.key, record.sequences, values, record.tokens, record.seconds)
 
 
 CONFIDENCE = Confident()
@@ -98,11 +101,13 @@ class Confidences:
     def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Confidence]:
         ids = self.teacher.text.ids[sequences.start : sequences.stop]
         for genome in genomes:
+            started = time.perf_counter()
             with self.subnet:
                 self.subnet.apply(self.space.states(genome))
                 probabilities = self.teacher.blocks.model(input_ids=ids).logits.softmax(-1).amax(-1)
             values = tuple(probabilities.mean(-1).tolist())
-            yield Confidence(genome, self.space.key(genome), sequences, values, ids.numel())
+            seconds = time.perf_counter() - started
+            yield Confidence(genome, self.space.key(genome), sequences, values, ids.numel(), seconds)
 
 
 class FirstCome(Strategy):

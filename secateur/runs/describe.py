@@ -79,10 +79,11 @@ def describe(recipe: Recipe) -> Description:
         lines.append(f"Model: {size:,} bytes as it is stored{note}.")
     rounded: dict[str, list[int]] = {}
     for gene in space.genes:
-        if gene.narrows and gene.kind.dimension in ("channels", "hidden"):
+        if gene.narrows:
             rounded.setdefault(gene.kind.name, []).extend(gene.counts)
     for kind, counts in sorted(rounded.items()):
-        lines.append(f"Widths of kind {kind} are multiples of {math.gcd(*counts)}.")
+        if (unit := math.gcd(*counts)) > 1:
+            lines.append(f"Widths of kind {kind} are multiples of {unit}.")
     lines += _estimate(recipe, space)
     return Description(len(space.genes), space.size, space.context, kinds, costs, tuple(lines))
 

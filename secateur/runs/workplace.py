@@ -19,8 +19,8 @@ from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.gene import features_of
 from ..space.genome import Genome
-from ..space.losses import LOSSES, TRAINING_PASSES, Losses
-from ..space.question import QUESTIONS, Chain, Question, Searchable, Told
+from ..space.losses import TRAINING_PASSES, Losses
+from ..space.question import QUESTIONS, Chain, Priced, Question, Told
 from ..space.space import Space
 from ..space.tables import load
 from .asked.recipe import TRAINING, Recipe
@@ -130,10 +130,9 @@ class TextJournal:
 
     def answers(self, question: Question[Told]) -> Iterator[Told]:
         """What is kept; raises SecateurError where it was made with something else."""
-        values, about = self._provenance(question), question.on(self._text)
+        values = self._provenance(question)
         self._digests[question] = digest(values)
-        about = about if question.name == LOSSES.name else f"{question.name} {about}"
-        self._journal.note(PROVENANCE, {"digest": self._digests[question], **values}, about)
+        self._journal.note(PROVENANCE, {"digest": self._digests[question], **values}, question.on(self._text))
         return (answer for _, answer in self._journal.answers(question, self._text))
 
     def append(self, question: Question[Told], answer: Told) -> None:
@@ -155,7 +154,7 @@ def memo_of(
             return shared
         return shared | {"trained": trainer.identity, "stages": question.trained}
 
-    def others(question: Searchable[Any]) -> Asker[Any]:
+    def others(question: Priced[Any]) -> Asker[Any]:
         if isinstance(question, Losses):
             return partial(train, question.trained)
         made: Asker[Any] = load(QUESTIONS[question.name].answered, None)(

@@ -16,6 +16,10 @@ class Allowance:
     evaluations: int | None = None
 
 
+Charge = tuple[str, Hashable]
+"""A question's name, and what is paid for once in asking it."""
+
+
 @dataclass(slots=True)
 class Spending:
     """What a search has asked for, each charge once a genome, whoever had already paid for it.
@@ -26,7 +30,7 @@ class Spending:
 
     tokens_per_sequence: int
     tokens: int = 0
-    paid: set[tuple[Genome, Hashable]] = field(default_factory=set)
+    paid: set[tuple[Genome, Charge]] = field(default_factory=set)
     genomes: set[Genome] = field(default_factory=set)
 
     @property
@@ -34,13 +38,14 @@ class Spending:
         """Distinct genomes."""
         return len(self.genomes)
 
-    def new(self, batch: Batch) -> dict[tuple[Genome, Hashable], int]:
+    def new(self, batch: Batch) -> dict[tuple[Genome, Charge], int]:
         """The charges of what a batch asks for and that has not been asked for: tokens of each."""
-        charges: dict[Hashable, int] = {}
+        charges: dict[Charge, int] = {}
         for question in batch.questions:
-            charges |= question.charges(batch.sequences, self.tokens_per_sequence)
+            own = question.charges(batch.sequences, self.tokens_per_sequence)
+            charges |= {(question.name, charge): tokens for charge, tokens in own.items()}
         wanted = {(genome, charge): tokens for genome in batch.genomes for charge, tokens in charges.items()}
-        return {charge: tokens for charge, tokens in wanted.items() if charge not in self.paid}
+        return {one: tokens for one, tokens in wanted.items() if one not in self.paid}
 
     def price(self, batch: Batch) -> int:
         """Tokens that a batch takes besides what is known."""

@@ -1,5 +1,6 @@
 """Nothing already computed is computed again: answers by question, subnet and sequence, kept in a journal."""
 
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Protocol
@@ -7,7 +8,7 @@ from typing import Any, Generic, Protocol
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.losses import LOSSES, Losses
-from ..space.question import Question, Searchable, Told
+from ..space.question import Answer, Priced, Question, Told
 from ..space.space import Space
 from .steps import Batch
 
@@ -35,60 +36,67 @@ class Remembered(Generic[Told]):
 
     def __init__(self, space: Space, question: Question[Told], ask: Asker[Told], journal: Journal) -> None:
         self._space, self._question, self._ask, self._journal = space, question, ask, journal
+        # By subnet, in the order of their first sequence, the shortest first.
         self._parts: dict[str, list[Told]] = {}
+        self._failed: dict[str, list[Told]] = {}
         for answer in journal.answers(question):
-            self._parts.setdefault(answer.key, []).append(answer)
+            self._remember(answer)
 
     def __call__(self, genomes: Sequence[Genome], sequences: range) -> list[Told]:
         """One answer a genome, in their order, on exactly these sequences."""
         keys = [self._space.key(genome) for genome in genomes]
+        known = {key: self._known(key, sequences) for key in keys}
         missing: dict[range, dict[str, Genome]] = {}
         for genome, key in zip(genomes, keys, strict=True):
-            for gap in self._known(key, sequences)[1]:
+            for gap in known[key][1]:
                 missing.setdefault(gap, {})[key] = genome
         for gap, lacking in missing.items():
             for answer in self._ask(list(lacking.values()), gap):
                 self._journal.append(self._question, answer)
-                self._parts.setdefault(answer.key, []).append(answer)
+                self._remember(answer)
+        for key in {key for lacking in missing.values() for key in lacking}:
+            known[key] = self._known(key, sequences)
+            assert not known[key][1], "who is asked answers on all sequences"
         return [
-            self._question.joined(self._known(key, sequences)[0], genome, sequences)
-            for genome, key in zip(genomes, keys, strict=True)
+            self._question.joined(known[key][0], genome, sequences) for genome, key in zip(genomes, keys, strict=True)
         ]
+
+    def _remember(self, answer: Told) -> None:
+        kept = self._failed if answer.status == "failed" else self._parts
+        insort(kept.setdefault(answer.key, []), answer, key=_place)
 
     def _known(self, key: str, sequences: range) -> tuple[list[Told], list[range]]:
         """What is known of a subnet on adjacent parts of `sequences`, in order, and between them what is not.
 
-        Of one that failed on some of them, that alone.
+        Where something is not known and it failed on some of them, that alone.
         """
         parts = self._parts.get(key, [])
-        for part in parts:
-            if part.status == "failed" and _meet(part.sequences, sequences):
-                return [part], []
         found: list[Told] = []
         gaps: list[range] = []
         at = sequences.start
         while at < sequences.stop:
-            piece = self._longest(parts, range(at, sequences.stop))
+            after = bisect_right(parts, at, key=_start)
+            piece = self._piece(parts[:after], range(at, sequences.stop))
             if piece is not None:
                 found.append(piece)
                 at = piece.sequences.stop
                 continue
-            starts = [part.sequences.start for part in parts if at < part.sequences.start < sequences.stop]
-            stop = min(starts, default=sequences.stop)
+            stop = min(parts[after].sequences.start, sequences.stop) if after < len(parts) else sequences.stop
             start = gaps.pop().start if gaps and gaps[-1].stop == at else at
             gaps.append(range(start, stop))
             at = stop
-        return found, gaps
+        failed = [part for part in self._failed.get(key, []) if _meet(part.sequences, sequences)]
+        return (failed[:1], []) if gaps and failed else (found, gaps)
 
-    def _longest(self, parts: Sequence[Told], sequences: range) -> Told | None:
-        """The most that is known from the first of `sequences` on."""
-        best: Told | None = None
-        for part in parts:
-            if part.sequences.start <= sequences.start < part.sequences.stop:
-                stop = min(part.sequences.stop, sequences.stop)
-                if best is None or stop > best.sequences.stop:
-                    best = self._question.within(part, range(sequences.start, stop)) or best
-        return best
+    def _piece(self, parts: Sequence[Told], sequences: range) -> Told | None:
+        """What the nearest of the parts says from the first of `sequences` on, and of equally near ones the longest."""
+        for part in reversed(parts):
+            stop = min(part.sequences.stop, sequences.stop)
+            if stop > sequences.start:
+                piece = self._question.within(part, range(sequences.start, stop))
+                if piece is not None:
+                    return piece
+        return None
 
 
 class Memo:
@@ -102,12 +110,10 @@ class Memo:
         space: Space,
         evaluator: Evaluator,
         journal: Journal,
-        others: Callable[[Searchable[Any]], Asker[Any]] | None = None,
+        others: Callable[[Priced[Any]], Asker[Any]] | None = None,
     ) -> None:
         self._space, self._journal, self._others = space, journal, others
-        self._remembered: dict[Searchable[Any], Remembered[Any]] = {
-            LOSSES: Remembered(space, LOSSES, evaluator, journal)
-        }
+        self._remembered: dict[Priced[Any], Remembered[Any]] = {LOSSES: Remembered(space, LOSSES, evaluator, journal)}
 
     def __call__(self, batch: Batch) -> list[Evaluation]:
         """Returns one evaluation a genome, in the order of the batch, on exactly its sequences."""
@@ -119,11 +125,19 @@ class Memo:
                 told[index] = replace(told[index], also={**told[index].also, question.name: answer})
         return told
 
-    def _of(self, question: Searchable[Any]) -> Remembered[Any]:
+    def _of(self, question: Priced[Any]) -> Remembered[Any]:
         if question not in self._remembered:
             assert self._others is not None
             self._remembered[question] = Remembered(self._space, question, self._others(question), self._journal)
         return self._remembered[question]
+
+
+def _start(answer: Answer) -> int:
+    return answer.sequences.start
+
+
+def _place(answer: Answer) -> tuple[int, int]:
+    return answer.sequences.start, answer.sequences.stop
 
 
 def _meet(first: range, second: range) -> bool:

@@ -12,7 +12,7 @@ from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.losses import Losses
-from ..space.question import Chain, Searchable
+from ..space.question import Chain, Priced
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class Batch:
     incumbent: Genome | None = None
     correlation: float | None = None
     trained: Chain = ()
-    also: tuple[Searchable[Any], ...] = ()
+    also: tuple[Priced[Any], ...] = ()
 
     @property
-    def questions(self) -> tuple[Searchable[Any], ...]:
+    def questions(self) -> tuple[Priced[Any], ...]:
         """All that is asked."""
         return (Losses(self.trained), *self.also)
 
@@ -49,14 +49,14 @@ Steps = Generator[Batch, list[Evaluation], Genome | None]
 """A strategy in the making: yields batches, receives their evaluations in order, returns its answer."""
 
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 def noted(
-    steps: Generator[Batch, list[Evaluation], Answer],
+    steps: Generator[Batch, list[Evaluation], Result],
     note: Callable[[Batch, list[Evaluation]], None],
     change: Callable[[Batch], Batch] = lambda batch: batch,
-) -> Generator[Batch, list[Evaluation], Answer]:
+) -> Generator[Batch, list[Evaluation], Result]:
     """Passes batches through, as `change` makes them, and notes what they were told."""
     try:
         batch = change(next(steps))
@@ -65,7 +65,7 @@ def noted(
             note(batch, told)
             batch = change(steps.send(told))
     except StopIteration as end:
-        answer: Answer = end.value
+        answer: Result = end.value
         return answer
 
 

@@ -10,7 +10,6 @@ from .costs import Costs
 from .evaluation import Evaluation, merged
 from .genome import Genome
 from .question import Chain, Record
-from .space import Space
 
 TRAINING_PASSES = 3
 """What a trained token costs, in forward passes: one forward, two backward."""
@@ -42,10 +41,6 @@ class Losses:
         """Under which title losses on a text are kept."""
         stages = " + ".join(f"{tokens:,}" for tokens in self.trained)
         return f"{text}, trained on {stages} tokens" if self.trained else text
-
-    def fits(self, space: Space, score: str) -> bool:
-        """Everywhere."""
-        return True
 
     def charges(self, sequences: range, length: int) -> Mapping[Hashable, int]:
         """Every sequence once for each training, and every stage of training once."""

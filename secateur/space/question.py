@@ -1,7 +1,7 @@
 """What can be asked of a subnet. Whatever it is, what comes of it is kept, remembered and paid for in one way.
 
-A question is one file that says how its answers are written, read, divided and joined, and what they cost. One that a
-search may ask takes a line in `QUESTIONS` besides, which names what answers it on a model.
+A question says how its answers are written, read, divided and joined, and what they cost. One that a search may ask has
+a line in `QUESTIONS`, which names what answers it on a model, a file of `fitness`.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -26,7 +26,7 @@ class Answer(Protocol):
         genome: canonical.
         key: of the subnet (`Space.key`).
         sequences: which sequences of the pool it is about.
-        status: `failed` where there is none, on any text with one of these sequences.
+        status: `failed` where there is none: it is not asked on any of these sequences again.
         tokens: forwarded for it.
     """
 
@@ -93,20 +93,24 @@ class Question(Protocol[Told]):
         """An answer as it is kept."""
 
     def read(self, record: Record) -> Told:
-        """What `record` was made of; raises TypeError or ValueError where that is no answer to this question."""
+        """What `record` was made of; raises TypeError, ValueError or LookupError where that is no answer to this."""
 
 
-class Searchable(Question[Told], Protocol[Told]):
-    """A question that searches may ask, beside losses."""
-
-    def fits(self, space: Space, score: str) -> bool:
-        """Whether it can be asked in a space, where search minimises `score`."""
+class Priced(Question[Told], Protocol[Told]):
+    """A question that a search may ask."""
 
     def charges(self, sequences: range, length: int) -> Mapping[Hashable, int]:
         """Tokens that an answer for one genome takes, by what is paid for once; sequences of `length` tokens.
 
         What passes backwards is counted by the forward passes that it is worth.
         """
+
+
+class Searchable(Priced[Told], Protocol[Told]):
+    """One of `QUESTIONS`."""
+
+    def fits(self, space: Space, score: str) -> bool:
+        """Whether it can be asked in a space, where search minimises `score`."""
 
 
 class Entry(NamedTuple):

@@ -113,7 +113,7 @@ class SlopesQuestion:
 
     def charges(self, sequences: range, length: int) -> Mapping[Hashable, int]:
         """Every sequence once, as `PASSES` forward passes."""
-        return {(self.name, index): PASSES * length for index in sequences}
+        return dict.fromkeys(sequences, PASSES * length)
 
     def within(self, answer: Slopes, sequences: range) -> Slopes | None:
         """All or nothing: slopes are means."""
@@ -143,6 +143,8 @@ class SlopesQuestion:
         first, second = _read(content["first"]), _read(content["second"])
         if [len(row) for row in first] != [len(row) for row in second] or bool(record.reason) == bool(first):
             raise ValueError("slopes")
+        if (record.status == "failed") != bool(record.reason):
+            raise ValueError("status")
         return Slopes(
             record.genome,
             record.key,

@@ -82,10 +82,9 @@ _CONTENT = TypeAdapter(_Content)
 
 @dataclass(frozen=True, slots=True)
 class TaskQuestion:
-    """What one task says of subnets: `asked` is the digest of its settings and definitions."""
+    """What a task says of subnets: `settings` is the digest of how it is asked, and of what defines it."""
 
-    task: str = ""
-    asked: str = ""
+    settings: str = ""
 
     @property
     def name(self) -> str:
@@ -93,8 +92,8 @@ class TaskQuestion:
         return "task"
 
     def on(self, text: str) -> str:
-        """The task and how it is asked; its documents are its text."""
-        return f"{self.task} {self.asked}"
+        """The task, whose documents are the text, and how it is asked."""
+        return f"{text} {self.settings}"
 
     def within(self, answer: TaskAnswer, sequences: range) -> TaskAnswer:
         """The whole."""
@@ -122,6 +121,8 @@ class TaskQuestion:
 
     def read(self, record: Record) -> TaskAnswer:
         """Raises ValueError where it is no result of a task."""
+        if record.status != "ok":
+            raise ValueError("status")
         content = _CONTENT.validate_python(record.content)
         result = TaskResult(content["task"], content["documents"], content["shots"], content["metrics"])
         return TaskAnswer(
@@ -138,4 +139,4 @@ class TaskQuestion:
 
 
 TASKS = TaskQuestion()
-"""Any task, to read what was answered."""
+"""Of any settings, to read what was answered."""

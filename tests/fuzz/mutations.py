@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from tests.earlier import make_earlier
+
 NASTY: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2, 10**9, 2**63, -(2**70), 10**400, 0.5, -0.5, 1e308, math.inf, -math.inf, math.nan),
     *("", " ", "x", "x" * 10_000, "0", "-1", "1e400", "nan", "2:4", "99999999:3", "../../../X", "/etc/passwd", "a\0b"),
@@ -159,11 +161,16 @@ def change_safetensors(path: Path, rng: random.Random) -> None:
 
 
 def change_journal(path: Path, rng: random.Random) -> None:
-    """A value in a row, with the checksum that goes with it or without."""
+    """A value in a row, with the checksum that goes with it or without; of a journal of today's or of before."""
+    answers, sealed = "answers", True
+    if rng.random() < 0.3:
+        version = rng.choice((1, 2))
+        make_earlier(path, version)
+        answers, sealed = "evaluations", version == 2
     database = sqlite3.connect(path, isolation_level=None)
     for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         database.execute(f'DROP TRIGGER "{name}"')
-    table = rng.choice(("facts", "facts", "evaluations", "choices", "steps"))
+    table = rng.choice(("facts", "facts", answers, "choices", "steps"))
     columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[1] not in ("id", "checksum")]
     rows = database.execute(f"SELECT rowid, {', '.join(columns)} FROM {table}").fetchall()
     if not rows:
@@ -180,7 +187,7 @@ def change_journal(path: Path, rng: random.Random) -> None:
     if not isinstance(row[at], str | int | float | None):
         row[at] = _text(row[at], json.dumps).decode(errors="replace")
     pairs = dict(zip(columns, row, strict=True))
-    if rng.random() < 0.7:
+    if sealed and rng.random() < 0.7:
         text = json.dumps([table, *row], default=str)
         pairs["checksum"] = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
     names = ", ".join(f"{name} = ?" for name in pairs)

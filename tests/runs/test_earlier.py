@@ -1,6 +1,7 @@
 """Journals that earlier versions have written are read and gone on with."""
 
 import json
+import math
 import os
 import shutil
 import sqlite3
@@ -14,18 +15,23 @@ import pytest
 import secateur
 from secateur.fitness.evaluator import SubnetEvaluator
 from secateur.fitness.scores.tasks import TaskRun
+from secateur.runs.record import database
+from secateur.runs.record.facts import MODEL, SKIPPED
 from secateur.runs.record.folder import RunFolder
-from secateur.runs.record.journal import Journal
+from secateur.runs.record.journal import Choice, Journal
 from secateur.runs.stages import tasks as evaluating
 from secateur.runs.stages.tasks import evaluate_run
 from secateur.space.errors import SecateurError
-from secateur.space.losses import LOSSES
+from secateur.space.genome import Genome
+from secateur.space.losses import LOSSES, Losses
 from secateur.space.slopes import SLOPES
-from secateur.space.tasks import TASKS
+from secateur.space.tasks import TASKS, TaskQuestion, TaskResult
 from tests.earlier import make_earlier
 from tests.runs.test_journal import some
 from tests.tasks import task_folder
-from tests.tiny import tiny_recipe
+from tests.tiny import drop_space, tiny_recipe
+
+SPACE = drop_space(3)
 
 
 def recipe_of(tiny: Path) -> Any:
@@ -155,13 +161,156 @@ def test_a_table_that_is_missing_is_told(tmp_path: Path) -> None:
         Journal(path)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_earlier_versions_have_written(tmp_path: Path, version: int) -> None:
+    """`journals/` has what they wrote of a few rows of every sort, as SQL."""
+    path = written(tmp_path, version)
+    journal = Journal(path)
+    rows = list(journal.evaluations())
+    assert [(text, one.genome.levels, one.sequences.start, one.status) for text, one in rows] == [
+        ("calibration", (0, 0, 0, 0, 0), 0, "ok"),
+        ("calibration", (0, 1, 0, 0, 0), 0, "ok"),
+        ("calibration", (1, 1, 1, 1, 1), 0, "failed"),
+        ("calibration", (0, 0, 0, 0, 0), 2, "ok"),
+        ("calibration", (0, 1, 0, 0, 0), 2, "ok"),
+        ("calibration, trained on 32 + 64 tokens", (0, 1, 0, 0, 0), 0, "ok"),
+        ("held", (0, 0, 0, 0, 0), 0, "ok"),
+        ("held", (0, 1, 0, 0, 0), 0, "ok"),
+    ]
+    assert rows[0][1].costs.parameters == SPACE.dense_costs.parameters
+    assert rows[0][1].seconds == 0.5
+    assert {one.score for _, one in rows} == {"kl", ""}
+    assert [answer.tokens for _, answer in journal.answers(Losses((32, 64)), "calibration")] == [32]
+    (text, slopes), (_, failed) = journal.answers(SLOPES, "calibration")
+    assert (text, slopes.sequences, slopes.tokens, slopes.status) == ("calibration", range(2), 128, "ok")
+    assert slopes.first[0] == (0.0, 0.125)
+    assert math.isnan(slopes.second[1][1])
+    assert (failed.reason, failed.status, failed.sequences) == ("slopes are not finite", "failed", range(2, 4))
+    first, second = (answer for _, answer in journal.answers(TASKS))
+    assert first.result == TaskResult("guess", 6, 2, {"acc": (0.5, 0.25), "f1": (0.25, None)})
+    assert (first.genome.levels, first.trained, first.limit, first.definitions) == ((0, 1, 0, 0, 0), (32, 64), 6, "")
+    assert (second.trained, second.limit, second.definitions) == ((), None, "fedcba9876543210")
+    [(text, _)] = journal.answers(TaskQuestion("2222222222222222"), "guess")
+    assert text == "guess 2222222222222222"
+    assert journal.of(MODEL) == "a digest"
+    assert journal.all(SKIPPED) == {"owl": "there are no zeros"}
+    assert journal.choices() == {"found": Choice("found", Genome((0, 1, 0, 0, 0)), 640, 3, 1.5)}
+    assert [turn.tokens for turn in journal.turns("found")] == [32, 64, 96]
+    journal.append("calibration", LOSSES, "digest", some()[0])
+    journal.close()
+    journal = Journal(path)
+    assert len(list(journal.evaluations())) == len(rows) + 1
+    assert len(list(journal.answers(SLOPES))) == len(list(journal.answers(TASKS))) == 2
+    assert len(journal.turns("found")) == 3
+    journal.close()
+
+
+def test_whoever_reads_a_file_of_before_keeps_it_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "PATIENCE", 200)
+    path = written(tmp_path, 2)
+    journal, reader = Journal(path), sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    count = len(reader.execute("SELECT * FROM evaluations").fetchall())
+    with pytest.raises(SecateurError, match="locked"):
+        journal.append("calibration", LOSSES, "digest", some()[0])
+    assert len(list(journal.evaluations())) == count == 8
+    reader.execute("COMMIT")
+    journal.append("calibration", LOSSES, "digest", some()[0])
+    assert len(list(journal.evaluations())) == 9
+    # Who had it open before reads on what was there.
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        reader.execute("SELECT * FROM evaluations")
+
+
+def test_what_another_process_has_added_is_not_lost(tmp_path: Path) -> None:
+    path = written(tmp_path, 2)
+    first, second = Journal(path), Journal(path)
+    first.append("calibration", LOSSES, "digest", some()[0])
+    with pytest.raises(SecateurError, match="another process has written to it"):
+        second.append("calibration", LOSSES, "digest", some()[1])
+    assert len(list(Journal(path).evaluations())) == 9
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from tests.runs.test_journal import some
+from secateur.runs.record import database
+from secateur.runs.record.journal import Journal
+from secateur.space.losses import LOSSES
+journal, left = Journal(Path(sys.argv[1])), [int(sys.argv[2])]
+def step():
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+journal._database._earlier.set_progress_handler(step, 5)
+journal.append("calibration", LOSSES, "digest", some()[0])
+"""
+
+
+def test_a_kill_while_it_becomes_one_of_todays_leaves_one_or_the_other(tmp_path: Path) -> None:
+    """Killed after more and more steps of SQLite's, until it is through."""
+    code, after, found = -9, 1, set[int]()
+    while code == -9:
+        path = written(tmp_path, 2)
+        ended = subprocess.run([sys.executable, "-c", KILLED, str(path), str(after)], check=False)
+        code, after = ended.returncode, after * 2
+        journal = Journal(path)
+        rows = len(list(journal.evaluations()))
+        assert len(list(journal.answers(SLOPES))) == len(list(journal.answers(TASKS))) == 2
+        assert rows in (8, 9)
+        found.add(rows)
+        journal.append("calibration", LOSSES, "digest", some()[0])
+        journal.close()
+    assert code == 0
+    assert found == {8, 9}
+    assert after > 8, "killed at least thrice"
+
+
+@pytest.mark.parametrize("version", ["1", "3"])
+def test_the_version_has_a_checksum_too(tmp_path: Path, version: str) -> None:
+    path = written(tmp_path, 2)
+    changed(path, "UPDATE facts SET value = ? WHERE name = 'schema_version'", version)
+    with pytest.raises(SecateurError, match="is not what was written"):
+        Journal(path)
+
+
+@pytest.mark.parametrize(
+    ("statement", "value"),
+    [
+        ("UPDATE facts SET value = ? WHERE name LIKE 'slopes %'", '{"sequences": [0, 1e999]}'),
+        ("UPDATE facts SET value = replace(value, '[0, 2]', ?)", f"[0, {10**30}]"),
+        ("UPDATE facts SET value = replace(value, '128', ?)", str(10**30)),
+        ("UPDATE facts SET value = replace(value, '\"e33df6bce0825302\"', ?)", '{"a": 1}'),
+        ("UPDATE facts SET value = replace(value, '128', ?)", "null"),
+        ("UPDATE facts SET value = ? WHERE name LIKE 'task %'", "{}"),
+    ],
+)
+def test_whatever_is_wrong_with_a_row_is_said_in_one_message(tmp_path: Path, statement: str, value: str) -> None:
+    path = written(tmp_path, 1)
+    changed(path, statement, value)
+    with pytest.raises(SecateurError, match=r"cannot be read: .*; restore it from a copy"):
+        Journal(path)
+
+
+def written(folder: Path, version: int) -> Path:
+    """A file that an earlier version has written."""
+    path = folder / f"{version}.sqlite"
+    path.unlink(missing_ok=True)
+    connection = sqlite3.connect(path)
+    connection.executescript(Path(__file__).with_name("journals").joinpath(f"{version}.sql").read_text())
+    connection.close()
+    return path
+
+
 FULL_DISK = """
 import json, resource, sys
 from pathlib import Path
 from tests.runs.test_journal import some
 from secateur.runs.record.journal import Journal
 from secateur.space.errors import SecateurError
-from secateur.space.losses import LOSSES
+from secateur.space.genome import Genome
+from secateur.space.losses import LOSSES, Losses
 journal = Journal(Path(sys.argv[1]))
 limit = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

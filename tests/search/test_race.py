@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from secateur.operators.sampling import on_budget
 from secateur.search.archive import Archive, Goal
-from secateur.search.loop import Allowance, Spending, run
+from secateur.search.loop import Allowance, Charge, Spending, run
 from secateur.search.memo import Memo
 from secateur.search.race import Outcome, looks, race, race_front, spent, worse
 from secateur.search.steps import AskTell, Batch, Steps
@@ -112,8 +112,14 @@ def test_a_race_over_equal_stages_goes_through_all_of_them() -> None:
 
 def _trainings(spending: Spending) -> set[tuple[Genome, tuple[int, ...]]]:
     """Who has been trained in which stages."""
-    paid = ((genome, charge) for genome, charge in spending.paid if isinstance(charge, tuple))
-    return {(genome, charge[1]) for genome, charge in paid if charge[0] == "trained"}
+    return {(genome, chain) for genome, chain in map(_trained, spending.paid) if chain is not None}
+
+
+def _trained(paid: tuple[Genome, Charge]) -> tuple[Genome, tuple[int, ...] | None]:
+    """Who, and in which stages; None where a sequence was paid for."""
+    genome, (_, charge) = paid
+    assert isinstance(charge, tuple)
+    return genome, charge[1] if charge[0] == "trained" else None
 
 
 def test_in_a_race_of_darwin_who_has_lost_is_not_trained_further() -> None:
@@ -132,7 +138,7 @@ def test_in_a_race_of_darwin_who_has_lost_is_not_trained_further() -> None:
             parent = batch.genomes[-1] if batch.trained and _trainings(spending) else None
             if risk is not None and answer is not None and parent == answer:
                 new = spending.new(replace(batch, genomes=(parent,)))
-                assert not any(isinstance(charge, tuple) and charge[0] == "trained" for _, charge in new)
+                assert not any(chain is not None for _, chain in map(_trained, new))
                 free += 1
             spending.add(batch)
             told = memo(batch)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from .earlier import BEFORE, translated
 
 SCHEMA_VERSION = 3
 """Those before it are read as `earlier` says."""
-_SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum TEXT NOT NULL);
-CREATE TABLE answers (
+_TABLES = (
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum TEXT NOT NULL)",
+    """CREATE TABLE answers (
     id INTEGER PRIMARY KEY,
     question TEXT NOT NULL,         -- 'losses', 'slopes', 'task', or what else was asked
     text TEXT NOT NULL,             -- 'calibration', the name of a held-out text, a task; with what tells answers apart
@@ -30,16 +30,16 @@ CREATE TABLE answers (
     layer_passes INTEGER NOT NULL,
     seconds REAL NOT NULL,
     checksum TEXT NOT NULL
-);
-CREATE TABLE choices (
+)""",
+    """CREATE TABLE choices (
     name TEXT PRIMARY KEY,          -- 'found' or a baseline's name
     genome TEXT NOT NULL,
     tokens INTEGER NOT NULL,        -- spent by the search that made the choice
     evaluations INTEGER NOT NULL,
     seconds REAL NOT NULL,
     checksum TEXT NOT NULL
-);
-CREATE TABLE steps (
+)""",
+    """CREATE TABLE steps (
     id INTEGER PRIMARY KEY,
     search TEXT NOT NULL,           -- 'found' or a baseline's name
     tokens INTEGER NOT NULL,
@@ -47,8 +47,8 @@ CREATE TABLE steps (
     incumbent TEXT NOT NULL,        -- JSON list of levels, or null
     checksum TEXT NOT NULL,
     UNIQUE (search, tokens, evaluations)
-);
-"""
+)""",
+)
 COLUMNS = {
     "facts": ("name", "value"),
     "answers": (
@@ -59,6 +59,8 @@ COLUMNS = {
     "steps": ("search", "tokens", "evaluations", "incumbent"),
 }
 """What a checksum covers, in this order."""
+PATIENCE = 60_000
+"""Milliseconds that an earlier version's file is waited for, which another process may be reading whole."""
 
 
 class Database:
@@ -72,30 +74,44 @@ class Database:
         new = not path.exists()
         if not new and not path.is_file():
             raise SecateurError(f"journal {path}: is no file")
+        self._earlier: sqlite3.Connection | None = None
         try:
             self.connection = _connected(path)
+            self._open(new)
+        except sqlite3.Error as error:
+            raise SecateurError(f"journal {path}: cannot be opened: {error}") from error
+
+    def _open(self, new: bool) -> None:
+        try:
             if new or not self._query("SELECT 1 FROM sqlite_master"):
-                _create(self.connection)
+                self._in_one(_create)
+            # Read as one: another process may be making it one of today's.
+            self.connection.execute("BEGIN")
             version = self._version()
-            self._earlier = version < SCHEMA_VERSION
-            if self._earlier:
+            if version < SCHEMA_VERSION:
                 self._translate(version)
             elif not has_columns(self.connection, COLUMNS):
                 raise self._foreign()
-        except sqlite3.Error as error:
-            raise SecateurError(f"journal {path}: cannot be opened: {error}") from error
+            else:
+                self.connection.execute("COMMIT")
+        except BaseException:
+            self.close()
+            raise
 
     def _version(self) -> int:
         """The version of the schema; raises SecateurError for one that is not read here, or where there is none."""
         if not has_columns(self.connection, {"facts": COLUMNS["facts"]}):
             raise self._foreign()
-        found = [value for (value,) in self._query("SELECT value FROM facts WHERE name = 'schema_version'")]
+        where = "name = 'schema_version'"
+        found = [value for _, value in self._read("facts", COLUMNS["facts"], where, sealed=False)]
         known = {str(version): version for version in range(1, SCHEMA_VERSION + 1)}
         if len(found) != 1 or str(found[0]) not in known:
             raise SecateurError(
                 f"journal {self._path}: schema version {', '.join(map(str, found))[:20] or 'unknown'}, this secateur "
                 f"reads 1 to {SCHEMA_VERSION}; use the version that wrote it"
             )
+        if has_columns(self.connection, {"facts": (*COLUMNS["facts"], "checksum")}):
+            self._read("facts", COLUMNS["facts"], where)
         return known[str(found[0])]
 
     def _foreign(self) -> SecateurError:
@@ -110,10 +126,11 @@ class Database:
         try:
             for table, row in translated(lambda table: self._read(table, BEFORE[table], sealed=version > 1)):
                 memory.execute(_insertion(table), (*row, _checksum(table, row)))
-        except (TypeError, ValueError, LookupError, RecursionError) as error:
-            raise self.damaged(f"schema version {version}: {error}") from error
-        self.connection.close()
-        self.connection = memory
+        except (TypeError, ValueError, LookupError, OverflowError, RecursionError, sqlite3.Error) as error:
+            raise self.damaged(f"schema version {version}, {type(error).__name__}: {error}") from error
+        self._counted = _counts(self.connection)
+        self.connection.execute("COMMIT")
+        self.connection, self._earlier = memory, self.connection
 
     def _query(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -150,12 +167,14 @@ class Database:
     def close(self) -> None:
         """Closes the file."""
         self.connection.close()
+        if self._earlier is not None:
+            self._earlier.close()
 
     def add(self, table: str, values: tuple[Any, ...], once: bool = False) -> None:
         """Adds a row; `once`: unless it is there already."""
         try:
-            if self._earlier:
-                self._replace()
+            if self._earlier is not None:
+                self._replace(self._earlier)
             self.connection.execute(_insertion(table, once), (*values, _checksum(table, values)))
         except sqlite3.Error as error:
             raise StorageError(
@@ -163,12 +182,43 @@ class Database:
                 "resume the run"
             ) from error
 
-    def _replace(self) -> None:
-        """Writes the copy over the file of an earlier version: one transaction of SQLite's, so whole or not at all."""
-        file = _connected(self._path)
-        self.connection.backup(file)
-        self.connection.close()
-        self.connection, self._earlier = file, False
+    def _replace(self, file: sqlite3.Connection) -> None:
+        """Puts the copy in the place of an earlier version's tables, in one transaction.
+
+        Raises:
+            SecateurError: another process has added to them.
+        """
+        copy = self.connection
+        file.execute(f"PRAGMA busy_timeout = {PATIENCE}")
+        self.connection = file
+        try:
+            self._in_one(lambda file: self._put(copy, file))
+        except BaseException:
+            self.connection = copy
+            raise
+        copy.close()
+        self._earlier = None
+
+    def _put(self, copy: sqlite3.Connection, file: sqlite3.Connection) -> None:
+        if not has_columns(file, BEFORE) or _counts(file) != self._counted:
+            raise SecateurError(f"journal {self._path}: another process has written to it; try again")
+        for table in self._counted:
+            file.execute(f"DROP TABLE {table}")
+        _create(file, empty=True)
+        for table, columns in COLUMNS.items():
+            rows = copy.execute(f"SELECT {', '.join((*columns, 'checksum'))} FROM {table} ORDER BY rowid")
+            file.executemany(_insertion(table), rows)
+
+    def _in_one(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Does something to the file in one transaction, which a kill or an error undoes."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            work(self.connection)
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
 
 
 def _connected(path: Path) -> sqlite3.Connection:
@@ -178,23 +228,31 @@ def _connected(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def has_columns(connection: sqlite3.Connection, tables: dict[str, tuple[str, ...]]) -> bool:
+def has_columns(connection: sqlite3.Connection, tables: Mapping[str, Sequence[str]]) -> bool:
     """Whether a database has all of these tables with, at least, these columns."""
     kinds = dict(connection.execute("SELECT name, type FROM sqlite_master").fetchall())
     columns = {table: {row[1] for row in connection.execute(f"PRAGMA table_info({table})")} for table in tables}
     return all(kinds.get(table) == "table" and columns[table] >= set(names) for table, names in tables.items())
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    guards = "".join(
-        f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} "
-        "BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;\n"
-        for table in COLUMNS
-        for verb in ("UPDATE", "DELETE")
-    )
-    row = ("schema_version", str(SCHEMA_VERSION))
-    version = f"INSERT INTO facts VALUES ('{row[0]}', '{row[1]}', '{_checksum('facts', row)}');\n"
-    connection.executescript("BEGIN IMMEDIATE;\n" + _SCHEMA + version + guards + "COMMIT;")
+def _counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Rows of each table of an earlier version."""
+    return {table: int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in BEFORE}
+
+
+def _create(connection: sqlite3.Connection, empty: bool = False) -> None:
+    """Makes the tables, guarded, with the version in them unless they are to be `empty`."""
+    for statement in _TABLES:
+        connection.execute(statement)
+    for table in COLUMNS:
+        for verb in ("UPDATE", "DELETE"):
+            connection.execute(
+                f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} "
+                "BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END"
+            )
+    if not empty:
+        row = ("schema_version", str(SCHEMA_VERSION))
+        connection.execute(_insertion("facts"), (*row, _checksum("facts", row)))
 
 
 def _insertion(table: str, once: bool = False) -> str:

@@ -148,17 +148,17 @@ class Journal:
         where, values = "question = ? AND (? IS NULL OR text = ?)", (question.name, title, title)
         for _, filed, _, *columns in self._database.rows("answers", where, values, "id"):
             try:
-                yield str(filed), question.read(_record(*columns))
-            except (TypeError, ValueError, OverflowError, RecursionError) as error:
+                answer = question.read(_record(*columns))
+            except (TypeError, ValueError, LookupError, OverflowError, RecursionError) as error:
                 raise self._database.damaged(f"an answer on '{str(filed)[:80]}' is none") from error
+            searched = str(filed).split(", ")[0] == CALIBRATION
+            if isinstance(answer, Evaluation) and not searched and not _has_scores(answer):
+                raise self._database.damaged(f"an evaluation on '{str(filed)[:80]}' lacks scores")
+            yield str(filed), answer
 
     def evaluations(self, text: str | None = None) -> Iterator[tuple[str, Evaluation]]:
         """(title, evaluation) in the order in which they were made; of one text, of subnets as they are, or of all."""
-        for title, evaluation in self.answers(LOSSES, text):
-            searched = title == CALIBRATION or title.startswith(f"{CALIBRATION}, ")
-            if not searched and evaluation.losses and not evaluation.losses.keys() >= set(HELD_OUT_SCORES):
-                raise self._database.damaged(f"an evaluation on '{title[:80]}' lacks scores")
-            yield title, evaluation
+        yield from self.answers(LOSSES, text)
 
     def choose(self, choice: Choice) -> None:
         """Notes a choice once; a resumed run that comes to the same point finds it there.
@@ -214,6 +214,10 @@ def difference(noted: Any, now: Any) -> str:
         parts = [f"{key}: {difference(noted.get(key), now.get(key))}" for key in sorted(keys)[:4]]
         return ", ".join(parts) + (", …" if len(keys) > 4 else "")
     return f"{str(noted)[:100]} then, {str(now)[:100]} now"
+
+
+def _has_scores(evaluation: Evaluation) -> bool:
+    return not evaluation.losses or evaluation.losses.keys() >= set(HELD_OUT_SCORES)
 
 
 def _record(

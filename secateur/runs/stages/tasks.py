@@ -18,11 +18,12 @@ from ...search.memo import Remembered
 from ...space.errors import SecateurError
 from ...space.families.table import is_encoder
 from ...space.genome import Genome
-from ...space.question import WHOLE, Chain
+from ...space.question import WHOLE, Chain, Question, Told
 from ...space.space import Space
 from ...space.tasks import TaskAnswer, TaskQuestion, TaskResult
 from .. import problem, workplace
 from ..record.folder import RunFolder
+from ..record.journal import Journal
 from ..report.front import summarise_front
 from ..report.pick import pick_row
 from ..report.summary import summarise
@@ -82,16 +83,31 @@ def evaluate_run(
     _, chain = trained_finalists(folder.journal)
     if trained and not chain:
         raise SecateurError(f"--trained: {folder.path} trained no candidates; write 'training' into its recipe")
-    asked = Asked(folder, space, include, how, chain if trained else (), watcher)
+    evaluation = TaskEvaluation(folder, space, include, how, chain if trained else (), watcher)
     for name, genome in genomes.items():
         for task in tasks:
             try:
-                asked.note(name, genome, task)
+                evaluation.carry_out(name, genome, task)
             except TrainingError as error:
                 watcher.say(f"{name}: {error}")
 
 
-class Asked:
+class TaskJournal:
+    """The answers to one task in the settings of a question, which stand for what they were made with."""
+
+    def __init__(self, journal: Journal, task: str, settings: str) -> None:
+        self._journal, self._task, self._settings = journal, task, settings
+
+    def answers(self, question: Question[Told]) -> Iterator[Told]:
+        """What is kept."""
+        return (answer for _, answer in self._journal.answers(question, self._task))
+
+    def append(self, question: Question[Told], answer: Told) -> None:
+        """Keeps one that is new."""
+        self._journal.append(self._task, question, self._settings, answer)
+
+
+class TaskEvaluation:
     """Tasks put to the subnets of a run: the model is loaded for the first answer that is not on record."""
 
     def __init__(
@@ -109,14 +125,13 @@ class Asked:
         workplace.check_same(self.folder, bench, training=bool(self.chain))
         return bench
 
-    def note(self, name: str, genome: Genome, task: str) -> None:
+    def carry_out(self, name: str, genome: Genome, task: str) -> None:
         """Has what a task says of a plan in the journal; raises TrainingError where its training fails."""
         chain = self.chain if genome != self.space.dense else ()
         values = {"task": task, "stages": chain, **asdict(self.how)}
         del values["batch"], values["code"]
-        question = TaskQuestion(task, digest(values, *self.definitions))
-        made_with = values | {"definitions": digest(*self.definitions)}
-        journal = workplace.TextJournal(self.folder.journal, task, lambda _: made_with, self.watcher)
+        question = TaskQuestion(digest(values, *self.definitions))
+        journal = TaskJournal(self.folder.journal, task, question.settings)
 
         def ask(genomes: Sequence[Genome], _: range) -> Iterator[TaskAnswer]:
             for one in genomes:

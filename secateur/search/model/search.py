@@ -17,7 +17,7 @@ from ...space.genome import Genome
 from ...space.slopes import SLOPES
 from ...space.space import Space
 from ..race import looks, race
-from ..steps import Answer, Batch, Pool, Steps, noted
+from ..steps import Batch, Pool, Result, Steps, noted
 from ..sweep import sweep
 from ..walk import walk_through
 from .downhill import downhill
@@ -268,7 +268,7 @@ class Search:
             # All have failed: the best of the others take their place.
             challengers = self._finalists(index)
 
-    def _noted(self, steps: Generator[Batch, list[Evaluation], Answer]) -> Generator[Batch, list[Evaluation], Answer]:
+    def _noted(self, steps: Generator[Batch, list[Evaluation], Result]) -> Generator[Batch, list[Evaluation], Result]:
         """Keeps what batches were told, and tells whoever watches how it stands."""
         return noted(
             steps,
