@@ -5,12 +5,34 @@ import os
 import resource
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 FORKS = multiprocessing.get_context("forkserver")
+Result = TypeVar("Result")
 FORKS.set_forkserver_preload(["secateur.api", "secateur.__main__", "secateur.cli", "secateur.runs.run", __name__])
+
+
+def apart(work: Callable[..., Result], *arguments: Any, timeout: float = 300) -> Result:
+    """What a function of a module returns in a process of its own, whose state it may change for good."""
+    here, there = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=_answer, args=(there, work, arguments))
+    process.start()
+    there.close()
+    assert here.poll(timeout), "it hangs"
+    result, problem = here.recv()
+    process.join()
+    assert not problem, problem
+    return cast(Result, result)
+
+
+def _answer(there: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        there.send((work(*arguments), ""))
+    except BaseException:
+        there.send((None, traceback.format_exc()))
 
 
 class Ended(NamedTuple):

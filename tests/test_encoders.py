@@ -12,9 +12,8 @@ import secateur
 from secateur.fitness.model.blocks import Blocks
 from secateur.fitness.model.checkpoint import anatomy_of, load_model, load_tokenizer, model_digest
 from secateur.fitness.scores.built_in import score
-from secateur.fitness.scores.rows import predicted
 from secateur.fitness.scores.teacher import Teacher
-from secateur.fitness.text import NOT_MASKED, Sequences, masked
+from secateur.fitness.text import NOT_MASKED, Sequences, masked, predicted
 from secateur.space.errors import SecateurError
 from tests.tiny import save_text, save_tiny, tiny_recipe
 

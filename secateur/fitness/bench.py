@@ -20,6 +20,7 @@ from .cache import digest
 from .evaluator import SubnetEvaluator
 from .model.blocks import Blocks
 from .model.configuration import CHANCE
+from .model.device import device_name, synchronise
 from .scores.own import is_own, own_score, source_digest
 from .scores.tasks import NO_TASKS, TaskRequest
 from .scores.teacher import Teacher
@@ -170,7 +171,7 @@ class Bench:
             **({"treatments": others} if others else {}),
             **({"widths": f"{self.width_folder.name} {self.widths.repair or 'unrepaired'}"} if self.widths else {}),
             "scores": sorted(f"{name} {source_digest(name, self.tasks)}" if is_own(name) else name for name in scores),
-            "device": self.blocks.device.type,
+            "device": device_name(self.blocks.device),
             "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
             "machine": platform.machine(),
         }
@@ -212,10 +213,12 @@ class Bench:
         """Speed of one dense evaluation on this machine, measured on a few calibration sequences."""
         times = []
         for row in self.calibration.ids[:sequences]:
+            synchronise(self.blocks.device)
             started = perf_counter()
             hidden = self.blocks.embed(row[None])
             for index in range(len(self.blocks.modules)):
                 hidden = self.blocks.run(index, hidden)
             self.blocks.logits(hidden)
+            synchronise(self.blocks.device)
             times.append(perf_counter() - started)
         return self.calibration.length / sorted(times)[len(times) // 2]

@@ -28,9 +28,9 @@ from ..space.space import Space
 from .evaluator import BATCH_TOKENS, aligned
 from .faults import CANDIDATE_ERRORS, Batches
 from .scores.built_in import mean_losses
-from .scores.rows import predicted
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet
+from .text import predicted
 from .zeros.level_store import as_matrix
 
 REACH = 4

@@ -278,3 +278,16 @@ def windows_after_a_third(texts: Iterable[str], tokenizer: Any, count: int, leng
     ids = tokenizer(text[start : start + count * length * 8], add_special_tokens=False, verbose=False)["input_ids"]
     for index in range(count):
         yield torch.tensor([ids[index * length : (index + 1) * length]])
+
+
+def predicted(text: Sequences, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(positions scored,), and for every position (time,) the token to be predicted there or `NOT_MASKED`.
+
+    A causal model is scored at every position, or those of `text.positions`, and predicts the next token, where there
+    is one.
+    """
+    ids = text.ids[sequence]
+    if text.targets is None:
+        positions = torch.arange(len(ids)) if text.positions is None else text.positions[sequence]
+        return positions, torch.cat([ids[1:], ids.new_full((1,), NOT_MASKED)])
+    return (text.targets[sequence] != NOT_MASKED).nonzero().reshape(-1), text.targets[sequence]

@@ -16,6 +16,7 @@ from .model.blocks import Blocks
 from .model.border import library
 from .model.checkpoint import anatomy_of, check_finite, load_model, load_tokenizer, model_digest
 from .model.configuration import load_config
+from .model.device import find_device
 from .model.dtypes import DTYPES
 from .scores.tasks import NO_TASKS, TaskRequest
 from .text import Sequences, TextRequest, masked, read, thinned
@@ -48,7 +49,7 @@ class Workplace:
         texts: disjoint by document; the first is the calibration text.
         dtype: that the model computes in.
         saved: that its bytes are counted and written in, "auto" being its own; None: the one that it computes in.
-        device: of torch.
+        device: of torch, or `auto`.
         trust_remote_code: whether code of the model's authors may run.
         seed: of the choice of texts.
         pruner: makes sparsity levels; None where there are none.
@@ -77,9 +78,7 @@ class Workplace:
         Raises:
             SecateurError: a text is missing or too short, the model cannot be loaded, or it gives no finite numbers.
         """
-        path, dtype = self.path, self.dtype
-        if self.device != "cpu" and not torch.cuda.is_available():
-            raise SecateurError(f"model.device '{self.device}': torch sees no such device; use cpu")
+        path, dtype, device = self.path, self.dtype, find_device(self.device)
         config = load_config(path, self.trust_remote_code)
         saved = saved_dtype(self.saved or dtype, config)
         shape = anatomy(config, saved)
@@ -89,7 +88,7 @@ class Workplace:
         for request in self.texts:
             texts[request.title] = read(request, tokenizer, shape, self.seed, used)
             used |= texts[request.title].documents
-        model = load_model(path, dtype, self.device, self.trust_remote_code)
+        model = load_model(path, dtype, device, self.trust_remote_code)
         check_finite(model, path)
         shape = anatomy_of(model, saved)
         if not shape.causal:

@@ -3,10 +3,14 @@
 import math
 from dataclasses import dataclass
 
+import torch
+
 from ..fitness.model.configuration import source_bytes
+from ..fitness.model.device import find_device
 from ..fitness.timing.speed import matrix_speed
 from ..search.loop import Allowance
 from ..space.budget import labelled, shown
+from ..space.errors import SecateurError
 from ..space.gene import features_of
 from ..space.space import Space
 from . import problem
@@ -98,7 +102,8 @@ def _about_budgets(recipe: Recipe, space: Space) -> str:
 
 def _estimate(recipe: Recipe, space: Space) -> list[str]:
     """Tokens and time of the search, from a short measurement of matrix products on this machine."""
-    operations = matrix_speed(recipe.model.dtype, recipe.model.device)
+    device = _here(recipe.model.device)
+    operations = matrix_speed(recipe.model.dtype, device) if device is not None else None
     tokens = expected_tokens(recipe, space)
     if operations is None:
         shown = f"about {tokens:,} tokens" if tokens is not None else "its length depends on what it finds"
@@ -114,10 +119,18 @@ def _estimate(recipe: Recipe, space: Space) -> list[str]:
     return [
         f"Search: about {tokens:,} tokens; {searched} searched baselines with at most as many each; confirmation about "
         f"{held_out:,}.",
-        f"Estimated time on {recipe.model.device} of this machine: at most {total:.1f} minutes at {speed:,.0f} dense "
+        f"Estimated time on {device} of this machine: at most {total:.1f} minutes at {speed:,.0f} dense "
         "tokens per second; what candidates share is computed once, and searches often end sooner. The preparation of "
         "levels and widths comes on top.",
     ]
+
+
+def _here(name: str) -> torch.device | None:
+    """The device that a recipe names; None where it is not on this machine: a recipe may be written for another."""
+    try:
+        return find_device(name)
+    except SecateurError:
+        return None
 
 
 def expected_tokens(recipe: Recipe, space: Space) -> int | None:

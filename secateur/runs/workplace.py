@@ -26,7 +26,7 @@ from ..space.tables import load
 from .asked.recipe import TRAINING, Recipe
 from .asked.settings import TextSettings, TrainingSettings
 from .problem import counting_of
-from .record.facts import MODEL, ORDER, PROVENANCE, TEXTS, ZEROS, ZerosFact
+from .record.facts import DEVICE, MODEL, ORDER, PROVENANCE, TEXTS, ZEROS, ZerosFact
 from .record.folder import RunFolder
 from .record.journal import CALIBRATION, Journal
 from .watcher import Watcher
@@ -119,7 +119,8 @@ def _request(text: TextSettings, title: str, at_most: bool = False) -> TextReque
 class TextJournal:
     """The answers on one text, kept with what they were made with; each new one is reported as progress.
 
-    `provenance`: of the answers to a question; a run that goes on has to have the same.
+    `provenance`: of the answers to a question; a run that goes on has to have the same, but for the device, of which it
+    says so.
     """
 
     def __init__(
@@ -130,9 +131,14 @@ class TextJournal:
 
     def answers(self, question: Question[Told]) -> Iterator[Told]:
         """What is kept; raises SecateurError where it was made with something else."""
-        values = self._provenance(question)
+        values, about = dict(self._provenance(question)), question.on(self._text)
         self._digests[question] = digest(values)
-        self._journal.note(PROVENANCE, {"digest": self._digests[question], **values}, question.on(self._text))
+        noted, device = self._journal.of(PROVENANCE, about), values["device"]
+        if noted is not None and noted.get("device") != device:
+            self._watcher.say(f"goes on on {device}; evaluations on {about} so far are of {noted.get('device')}")
+            values["device"] = noted.get("device")
+        self._journal.note(PROVENANCE, {"digest": digest(values), **values}, about)
+        self._journal.note(DEVICE, device, device)
         return (answer for _, answer in self._journal.answers(question, self._text))
 
     def append(self, question: Question[Told], answer: Told) -> None:

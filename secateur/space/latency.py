@@ -104,7 +104,7 @@ class LatencyTable:
     """Entries for every shape of a space, the workload, and where they are from.
 
     Attributes:
-        device: "cpu", "cuda", or the name that an estimate was made under.
+        device: its kind, as torch calls it, or the name that an estimate was made under.
         estimate: made from stated peaks and not measured.
         kinds: for each block, its number among blocks of equal shape.
         machine: what identifies the machine, its threads and versions; or the peaks of an estimate.

@@ -10,8 +10,8 @@ from torch import nn
 from secateur.fitness.bench import Bench
 from secateur.fitness.model.checkpoint import anatomy_of, model_digest
 from secateur.fitness.scores.built_in import score as scored
-from secateur.fitness.scores.rows import predicted
 from secateur.fitness.slopes import REACH, SubnetSlopes
+from secateur.fitness.text import predicted
 from secateur.fitness.workplace import Loaded
 from secateur.fitness.zeros.level_store import as_matrix
 from secateur.space.errors import SecateurError

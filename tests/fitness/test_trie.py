@@ -151,6 +151,8 @@ def test_fewer_positions_are_unbiased_and_all_that_the_head_sees(monkeypatch: py
     means: list[dict[str, float]] = []
     for seed in range(300):
         teacher.text = thinned(TEXT, 5, seed)
+        teacher.forget(range(2))
+        teacher.prepare(range(2))
         assert teacher.text.positions is not None
         assert teacher.text.positions.shape == (len(TEXT), 5)
         assert bool((teacher.text.positions.diff(dim=1) >= 0).all())

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import masking_utils
 
 from ...space.anatomy import Anatomy, Block
 from ..text import NOT_MASKED
@@ -45,6 +46,21 @@ class _HandOver(nn.Module):
         return self.hidden
 
 
+@contextlib.contextmanager
+def _unpacked() -> Iterator[None]:
+    """Transformers looks at positions for several documents packed into one sequence, for which it has to wait for the
+    device at every pass; here there is always one."""
+    look = getattr(masking_utils, "find_packed_sequence_indices", None)
+    if look is None:
+        yield
+        return
+    masking_utils.find_packed_sequence_indices = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = look
+
+
 class Blocks:
     """A model as embedding, blocks and head; hidden states are (sequences, time, hidden)."""
 
@@ -72,7 +88,7 @@ class Blocks:
             setattr(self._parent, self._name, self._list)
 
     def _forward(self, ids: torch.Tensor, probes: list[nn.Module]) -> Any:
-        with self.exchanged(probes):
+        with self.exchanged(probes), _unpacked():
             return self.model(input_ids=ids, use_cache=False)
 
     @torch.inference_mode()

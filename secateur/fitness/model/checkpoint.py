@@ -31,7 +31,7 @@ def _local_folder(path: str) -> str:
 
 
 def load_model(
-    path: str, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
+    path: str, dtype: str = "float32", device: torch.device | None = None, trust_remote_code: bool = False
 ) -> torch.nn.Module:
     """Loads a language model in evaluation mode, safetensors or GGUF only; an encoder with its masked-token head.
 
@@ -66,7 +66,7 @@ def load_model(
             "is not the embedding; set tie_word_embeddings to false in config.json, or take the head out of the file"
         )
     with library(path, f"cannot be moved to {device}"):
-        loaded: torch.nn.Module = model.to(device).eval().requires_grad_(False)
+        loaded: torch.nn.Module = model.to(device or torch.device("cpu")).eval().requires_grad_(False)
     return loaded
 
 

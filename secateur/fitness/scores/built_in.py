@@ -8,8 +8,8 @@ import torch
 
 from ...space import tables
 from ...space.scores import SCORES
-from .rows import Rows, RowScore, StreamScore, predicted
-from .teacher import Teacher, Top
+from .rows import Rows, RowScore, StreamScore
+from .teacher import Scored, Teacher, Top
 
 Scores = dict[str, float]
 HEAD_ROWS = 256
@@ -40,20 +40,32 @@ def score(names: Sequence[str], hidden: torch.Tensor, sequences: Sequence[int], 
     """
     wanted = {name: load(SCORES[name].where) for name in names}
     by_row = {name: one for name, one in wanted.items() if isinstance(one, RowScore)}
-    results: list[Scores] = [{} for _ in sequences]
+    scored = [teacher.scored(sequence) for sequence in sequences]
+    values: dict[str, torch.Tensor] = {}
     if by_row:
-        scored = [predicted(teacher.text, sequence) for sequence in sequences]
-        rows = torch.cat([one[positions] for one, (positions, _) in zip(hidden, scored, strict=True)])
+        rows = torch.cat([one[places.positions] for one, places in zip(hidden, scored, strict=True)])
         values = _by_row(by_row, rows, sequences, scored, teacher)
-        counts = [len(positions) for positions, _ in scored]
-        for name, column in values.items():
-            for result, part, (positions, targets) in zip(results, torch.split(column, counts), scored, strict=True):
-                result[name] = float(by_row[name].mean(part, targets[positions]))
     for name, by_stream in wanted.items():
         if isinstance(by_stream, StreamScore):
-            for result, one, sequence in zip(results, hidden, sequences, strict=True):
-                result[name] = by_stream.value(one, teacher.hidden(sequence)[0])
+            pairs = zip(hidden, sequences, strict=True)
+            values[name] = torch.stack([by_stream.value(one, teacher.hidden(sequence)[0]) for one, sequence in pairs])
+    results: list[Scores] = [{} for _ in sequences]
+    for name, column in _on_host(values).items():
+        score_of = wanted[name]
+        counts = [len(places.host) if isinstance(score_of, RowScore) else 1 for places in scored]
+        for result, part, places in zip(results, torch.split(column, counts), scored, strict=True):
+            result[name] = float(score_of.mean(part, places.host) if isinstance(score_of, RowScore) else part)
     return results
+
+
+def _on_host(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Vectors of numbers on the CPU, brought there as one.
+
+    Means over the rows of a sequence are taken there: each would cost a synchronisation on an accelerator.
+    """
+    together = torch.cat([column.float() for column in values.values()]).cpu()
+    parts = torch.split(together, [len(column) for column in values.values()])
+    return dict(zip(values, parts, strict=True))
 
 
 def mean_losses(names: Sequence[str], logits: torch.Tensor, sequence: int, teacher: Teacher) -> list[torch.Tensor]:
@@ -61,8 +73,7 @@ def mean_losses(names: Sequence[str], logits: torch.Tensor, sequence: int, teach
 
     `names`: of scores that have slopes.
     """
-    positions, targets = predicted(teacher.text, sequence)
-    places, wanted = positions.to(logits.device), targets[positions].to(logits.device)
+    places, wanted = teacher.scored(sequence).positions, teacher.scored(sequence).targets
     losses = []
     for one in (load(SCORES[name].where) for name in names):
         assert isinstance(one, RowScore)
@@ -79,15 +90,12 @@ def _by_row(
     scores: Mapping[str, RowScore],
     rows: torch.Tensor,
     sequences: Sequence[int],
-    scored: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    scored: Sequence[Scored],
     teacher: Teacher,
 ) -> dict[str, torch.Tensor]:
-    """For each name one value for each of the final hidden states `rows` (positions, hidden).
-
-    On the CPU, where sums over a few rows cost a synchronisation on an accelerator.
-    """
-    places = [positions.to(rows.device) for positions, _ in scored]
-    targets = torch.cat([target[positions] for positions, target in scored]).to(rows.device)
+    """For each name one value for each of the final hidden states `rows` (positions, hidden)."""
+    places = [one.positions for one in scored]
+    targets = torch.cat([one.targets for one in scored])
     top, dense = None, None
     if any(one.top for one in scores.values()):
         tops = [_at(teacher.top(sequence), place) for sequence, place in zip(sequences, places, strict=True)]
@@ -116,4 +124,4 @@ def _by_row(
             )
             for name, one in ordered:
                 values[name].append(one.value(part))
-    return {name: torch.cat(parts).cpu() for name, parts in values.items()}
+    return {name: torch.cat(parts) for name, parts in values.items()}

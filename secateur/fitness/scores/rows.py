@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..text import NOT_MASKED, Sequences
+from ..text import NOT_MASKED
 from .teacher import Top
 
 
@@ -51,24 +51,14 @@ class RowScore:
 
 @dataclass(frozen=True, slots=True)
 class StreamScore:
-    """A score of a sequence from what the last block of the subnet and of the dense model return: (time, hidden)."""
+    """A score of a sequence: a scalar, from what the last blocks of the subnet and of the dense model return.
 
-    value: Callable[[torch.Tensor, torch.Tensor], float]
+    Both are (time, hidden). The score stays where they are, so that nothing waits for it.
+    """
+
+    value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def over_targets(losses: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The mean of losses (positions,) where there is something to predict; NaN if any of these is."""
     return losses[(targets != NOT_MASKED).to(losses.device)].mean()
-
-
-def predicted(text: Sequences, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(positions scored,), and for every position (time,) the token to be predicted there or `NOT_MASKED`.
-
-    A causal model is scored at every position, or those of `text.positions`, and predicts the next token, where there
-    is one.
-    """
-    ids = text.ids[sequence]
-    if text.targets is None:
-        positions = torch.arange(len(ids)) if text.positions is None else text.positions[sequence]
-        return positions, torch.cat([ids[1:], ids.new_full((1,), NOT_MASKED)])
-    return (text.targets[sequence] != NOT_MASKED).nonzero().reshape(-1), text.targets[sequence]

@@ -8,7 +8,7 @@ import torch
 
 from ..cache import cache_folder, digest, read_tensors, usable, write_tensors
 from ..model.blocks import Blocks
-from ..text import Sequences
+from ..text import Sequences, predicted
 
 TOP = 128
 VERSION = 1
@@ -21,6 +21,18 @@ class Top:
     log_probabilities: torch.Tensor
     tokens: torch.Tensor
     log_tail: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Where a sequence is scored: positions (count,), and the tokens to be predicted there.
+
+    Both are where the model is; the tokens are on the `host` too.
+    """
+
+    positions: torch.Tensor
+    targets: torch.Tensor
+    host: torch.Tensor
 
 
 class Teacher:
@@ -39,6 +51,7 @@ class Teacher:
         folder = digest(VERSION, model_digest, text.digest, self._top, *([] if keep_hidden else ["no hidden"]))
         self._folder: Path = cache_folder() / "teachers" / folder
         self._known: dict[int, dict[str, torch.Tensor]] = {}
+        self._scored: dict[int, Scored] = {}
 
     def top(self, sequence: int) -> Top:
         """The dense model's most likely tokens at every position of a sequence, which has to be prepared."""
@@ -48,6 +61,15 @@ class Teacher:
     def hidden(self, sequence: int) -> torch.Tensor:
         """(1, time, hidden), what the last block of the dense model returned."""
         return self._known[sequence]["hidden"]
+
+    def scored(self, sequence: int) -> Scored:
+        """The positions of a sequence that are scored."""
+        if sequence not in self._scored:
+            with torch.inference_mode(False):  # whoever asks first, trainings may ask later
+                positions, targets = predicted(self.text, sequence)
+                wanted, device = targets[positions], self.blocks.device
+                self._scored[sequence] = Scored(positions.to(device), wanted.to(device), wanted)
+        return self._scored[sequence]
 
     def prepare(self, sequences: range) -> None:
         """Makes the answers for `sequences` available; the model must be dense."""
@@ -64,6 +86,7 @@ class Teacher:
         """Holds the answers for `sequences` no longer; they are still on disk."""
         for sequence in sequences:
             self._known.pop(sequence, None)
+            self._scored.pop(sequence, None)
 
     @torch.inference_mode()
     def _compute(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:

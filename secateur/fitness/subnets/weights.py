@@ -11,6 +11,7 @@ from ...space.state import BlockState, dense_state
 from ...space.treatments import DENSE
 from ..cache import read_tensors
 from ..model.blocks import Blocks
+from ..resident import Resident, Tensors
 from ..treatments import Compressor, Kept
 from ..widths.axes import copied, kept_positions, sliced
 from ..widths.preparation import repair_file
@@ -58,7 +59,7 @@ class Weights:
         ]
         self._outside = {t.name: blocks.model.get_parameter(t.name).data for t in self.anatomy.outside}
         self._narrower: tuple[int, dict[str, torch.Tensor]] | None = None
-        self._read: dict[Path, dict[str, torch.Tensor]] = {}
+        self._repaired = Resident(blocks.device)
         self._assembled = Recent(cache_bytes)
 
     def dense(self, index: int) -> Mapping[str, torch.Tensor]:
@@ -131,14 +132,12 @@ class Weights:
                 name = f"{linear.name}.bias"
                 result[name] = narrower_bias(self._basis, self._dense[block.index][name], state.hidden)
 
-    def _repair(self, block: Block, sublayer: Sublayer, state: BlockState) -> dict[str, torch.Tensor] | None:
+    def _repair(self, block: Block, sublayer: Sublayer, state: BlockState) -> Tensors | None:
         if self._repairs is None:
             return None
         widths = state.widths(sublayer)
         path = repair_file(self._repairs.folder, block.index, sublayer.name, widths, self._repairs.name)
-        if path not in self._read:
-            self._read[path] = read_tensors(path)
-        return self._read[path]
+        return self._repaired.get(path, lambda: read_tensors(path))
 
     def _repair_bias(
         self, block: Block, sublayer: Sublayer, state: BlockState, result: dict[str, torch.Tensor]
@@ -149,7 +148,7 @@ class Weights:
         linear = sublayer.linears[-1]
         name = f"{linear.name}.bias"
         weight = self._dense[block.index][f"{linear.name}.weight"]
-        bias = repair["bias"].to(device=weight.device, dtype=weight.dtype)
+        bias = repair["bias"].to(weight.dtype)
         if state.hidden < block.hidden:
             assert self._basis is not None
             bias = narrower_bias(self._basis, bias, state.hidden)
@@ -178,7 +177,7 @@ class Weights:
         weight = next(linear.tensors())
         dense = self._dense[block.index][weight.name]
         if repaired is not None:
-            matrix = repaired.to(device=dense.device, dtype=dense.dtype)
+            matrix = repaired.to(dense.dtype)
         else:
             inner = {**state.kept, HIDDEN: block.hidden}
             matrix = as_matrix(linear, sliced(weight, dense, block, inner))
@@ -194,8 +193,8 @@ class Weights:
                 raise ValueError(f"nothing here carries out {level.name}")
             kept = None
             if repaired is not None or matrix.shape != (linear.outputs, linear.inputs):
-                rows = kept_positions(linear.rows, linear.outputs, block, state.kept)
-                columns = kept_positions(linear.columns, linear.inputs, block, state.kept)
+                rows = kept_positions(linear.rows, linear.outputs, block, state.kept, dense.device)
+                columns = kept_positions(linear.columns, linear.inputs, block, state.kept, dense.device)
                 unchanged = repaired is None and not rotated
                 kept = Kept(rows, columns, unchanged, rotated and linear.columns == (HIDDEN,))
             matrix = compressor.weight((block.index, block.linears.index(linear)), matrix, level, kept)

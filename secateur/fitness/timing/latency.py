@@ -35,6 +35,7 @@ from ...space.latency import (
 from ...space.state import BlockState, dense_state
 from ..cache import cache_folder, digest, read_json, usable, write_json
 from ..model.blocks import Blocks
+from ..model.device import device_name, synchronise
 from ..subnets.materialise import materialised
 from ..subnets.subnet import Subnet
 from ..subnets.weights import Weights
@@ -72,12 +73,10 @@ def request(model: Any, ids: torch.Tensor, decode: int) -> Sample:
 
 
 def _seconds(action: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronise(device)
     started = time.perf_counter()
     result = action()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronise(device)
     return time.perf_counter() - started, result
 
 
@@ -94,9 +93,8 @@ def threads(count: int | None) -> Iterator[None]:
 
 def machine(device: torch.device, dtype: str, count: int | None) -> dict[str, Any]:
     """What a measurement depends on besides the model."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
-        "processor": name,
+        "processor": _processor() if device.type == "cpu" else device_name(device),
         "cores": os.cpu_count(),
         "threads": count or torch.get_num_threads(),
         "dtype": dtype,

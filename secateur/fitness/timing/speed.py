@@ -11,14 +11,14 @@ TURNS = 12
 """Short measurements, of which the fastest counts: what else a busy machine does takes time from the others."""
 
 
-def matrix_speed(dtype: str, device: str = "cpu", seconds: float = 0.12) -> float | None:
-    """Floating-point operations per second of a linear layer of usual size; None where the device is not here."""
+def matrix_speed(dtype: str, device: torch.device, seconds: float = 0.12) -> float | None:
+    """Floating-point operations per second of a linear layer of usual size; None where the device cannot do that."""
     try:
         rows = torch.randn(256, 1024, dtype=DTYPES[dtype], device=device)
         weight = torch.randn(1024, 1024, dtype=DTYPES[dtype], device=device)
         torch.nn.functional.linear(rows, weight).sum().item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        if is_of_memory(error) or is_of_device(error) or device != "cpu":
+        if is_of_memory(error) or is_of_device(error) or device.type != "cpu":
             return None
         raise
     best = 0.0

@@ -121,6 +121,8 @@ def _first(part: torch.Tensor, dimension: int, segment: Segment, block: Block, k
     return units.reshape(*before, segment.length(kept), *after)
 
 
-def kept_positions(axis: Axis, length: int, block: Block, kept: Kept) -> torch.Tensor:
-    """Positions along a dimension of `length` that are kept."""
-    return sliced(Tensor("", (length,), (axis,)), torch.arange(length), block, kept)
+def kept_positions(
+    axis: Axis, length: int, block: Block, kept: Kept, device: torch.device | None = None
+) -> torch.Tensor:
+    """Positions along a dimension of `length` that are kept; on the CPU, or on a device."""
+    return sliced(Tensor("", (length,), (axis,)), torch.arange(length, device=device), block, kept)

@@ -16,8 +16,7 @@ from ...space.anatomy import Block, Linear, Sublayer
 from ...space.space import Space
 from ..cache import cache_folder, digest, read_tensors, usable, write_tensors
 from ..model.blocks import Blocks
-from ..scores.rows import predicted
-from ..text import Sequences
+from ..text import Sequences, predicted
 from ..zeros.level_store import as_matrix
 from ..zeros.preparation import block_statistics
 from .axes import Order, kept_positions, permuted, unit_sums

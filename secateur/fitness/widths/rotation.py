@@ -31,7 +31,8 @@ class Basis:
     """How the residual stream is narrowed.
 
     Attributes:
-        rotation: (hidden, hidden) float32, columns by falling variance; None where features are kept as they are.
+        rotation: (hidden, hidden) float32, columns by falling variance, on the model's device; None where features are
+            kept as they are.
         order: (hidden,), features by falling importance; None where they are rotated.
         shares: (sublayers + 1, hidden): at each norm in depth order, how much of the stream's root mean square the
             first features have together, averaged over tokens.
@@ -68,7 +69,9 @@ def find_basis(blocks: Blocks, method: str, text: Sequences, folder: Path) -> Ba
     if not usable(path):
         write_tensors(path, _measure(blocks, method, text))
     tensors = read_tensors(path)
-    return Basis(tensors.get("rotation"), tensors.get("order"), tensors["shares"])
+    rotation = tensors.get("rotation")
+    rotation = rotation.to(blocks.device) if rotation is not None else None
+    return Basis(rotation, tensors.get("order"), tensors["shares"])
 
 
 @torch.inference_mode()
@@ -147,7 +150,7 @@ def narrower_linear(basis: Basis, linear: Linear, norm: torch.Tensor, values: to
         rows = width if linear.rows == ("hidden",) else values.shape[0]
         columns = width if linear.columns == ("hidden",) else values.shape[1]
         return values[:rows, :columns]
-    rotation, wide = basis.rotation[:, :width].to(values.device), values.float()
+    rotation, wide = basis.rotation[:, :width], values.float()
     if linear.columns == ("hidden",):
         wide = (wide * norm.float()) @ rotation
     if linear.rows == ("hidden",):
@@ -159,7 +162,7 @@ def narrower_bias(basis: Basis, values: torch.Tensor, width: int) -> torch.Tenso
     """A bias that is added to the residual stream."""
     if basis.rotation is None:
         return values[:width]
-    return (basis.rotation[:, :width].T.to(values.device) @ values.float()).to(values.dtype)
+    return (basis.rotation[:, :width].T @ values.float()).to(values.dtype)
 
 
 def narrower_norm(basis: Basis, values: torch.Tensor, norm: int, width: int) -> torch.Tensor:
@@ -177,7 +180,7 @@ def narrower_outside(
     if basis.rotation is None:
         names = dict.fromkeys((anatomy.embedding, anatomy.head))
         return {f"{anatomy.norm}.weight": narrower, **{name: dense[name][:, :width] for name in names}}
-    rotation, scale = basis.rotation[:, :width].to(norm.device), norm.float()
+    rotation, scale = basis.rotation[:, :width], norm.float()
     embedding = {anatomy.embedding: (dense[anatomy.embedding].float() @ rotation).to(norm.dtype)}
     if anatomy.tied:
         projection = (rotation.T @ (scale[:, None] * rotation)).to(norm.dtype)

@@ -15,6 +15,7 @@ from ...space.anatomy import Anatomy, Linear
 from ...space.errors import SecateurError, suggest
 from ...space.treatments import Sparsity
 from ..cache import read_tensors
+from ..resident import Resident, Tensors
 from ..treatments import Kept
 from .nested import NESTED, Statistics, plane
 from .nested import kept as survivors
@@ -61,13 +62,14 @@ class LevelStore:
 
     def __init__(self, folder: Path, pruner: str, anatomy: Anatomy, modules: list[nn.Module]) -> None:
         self.folder, self.pruner, self.anatomy = folder, pruner, anatomy
-        self._planes: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
+        self._files: dict[tuple[int, str], Tensors] = {}
         self._dying: dict[tuple[int, int, str], torch.Tensor] = {}
         self._dense = {
             (block.index, position): modules[block.index].get_parameter(f"{linear.name}.weight").data
             for block in anatomy.blocks
             for position, linear in enumerate(block.linears)
         }
+        self._planes = Resident(next(tensor.device for tensor in self._dense.values()))
 
     def check(self, levels: Iterable[Sparsity], blocks: Iterable[int], inputs: bool = False) -> None:
         """Opens every file that will be needed; raises SecateurError when one is missing, truncated or damaged."""
@@ -75,7 +77,7 @@ class LevelStore:
         planes |= {INPUTS} if inputs and needs_inputs(self.pruner) else set()
         for block in blocks:
             for name in planes:
-                self._plane(block, name)
+                self._file(block, name)
 
     def dense(self, block: int, linear: int) -> torch.Tensor:
         """The weight that the model had when the store was opened."""
@@ -89,15 +91,15 @@ class LevelStore:
         shape = self.anatomy.blocks[block].linears[linear]
         if self.pruner in NESTED:
             tensors = self._plane(block, plane_name(self.pruner, level))
-            mask = survivors(as_matrix(shape, tensors[shape.name].to(dense.device)), level)
+            mask = survivors(as_matrix(shape, tensors[shape.name]), level)
             return dense * as_matrix(shape, mask)
         matrix = self._survivors(block, linear, level)
-        return as_matrix(shape, matrix).to(device=dense.device, dtype=dense.dtype).contiguous()
+        return as_matrix(shape, matrix).to(dense.dtype).contiguous()
 
     def nonzeros(self, block: int, linear: int, level: Sparsity) -> int:
         """How many weights of a whole linear are left at `level`: fewer than it asks for where the model has zeros."""
         shape = self.anatomy.blocks[block].linears[linear]
-        plane = self._plane(block, plane_name(self.pruner, level))
+        plane = self._file(block, plane_name(self.pruner, level))
         if self.pruner not in NESTED:
             return plane[f"{shape.name}.values"].numel()
         key = block, linear, plane_name(self.pruner, level)
@@ -124,22 +126,26 @@ class LevelStore:
             statistics = None
             if nested.needs_text:
                 norms = self._plane(block, INPUTS)[f"{shape.name}@rotated" if kept.rotated else shape.name]
-                statistics = Statistics(norms.to(weight.device)[kept.columns], 0)
+                statistics = Statistics(norms[kept.columns], 0)
             # Zeros that are there already go first.
             score = torch.where(weight == 0, -1.0, nested.score(weight.float(), statistics))
             group = nested.group
         else:
-            alive = self._survivors(block, linear, level)[kept.rows][:, kept.columns].to(weight.device)
+            alive = self._survivors(block, linear, level)[kept.rows][:, kept.columns]
             if kept.values:
                 weight = torch.where(alive != 0, alive.to(weight.dtype), weight)
             score = weight.abs() + (alive != 0) * weight.abs().max()
             group = "matrix"
         return weight * survivors(plane(score, group, level.of), level)
 
-    def _plane(self, block: int, plane: str) -> dict[str, torch.Tensor]:
-        if (block, plane) not in self._planes:
-            self._planes[block, plane] = read_tensors(plane_file(self.folder, block, plane))
-        return self._planes[block, plane]
+    def _file(self, block: int, plane: str) -> Tensors:
+        if (block, plane) not in self._files:
+            self._files[block, plane] = read_tensors(plane_file(self.folder, block, plane))
+        return self._files[block, plane]
+
+    def _plane(self, block: int, plane: str) -> Tensors:
+        """On the model's device."""
+        return self._planes.get((block, plane), lambda: self._file(block, plane))
 
     def _survivors(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
         """(outputs, inputs), what an updating pruner left."""

@@ -5,6 +5,7 @@ All work on a weight (outputs, inputs). `Statistics` are of the linear's input o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -70,13 +71,19 @@ NESTED = {
 }
 
 
+@cache
+def _zeros_per_row(inputs: int, device: torch.device) -> torch.Tensor:
+    """Zeros in a row of `inputs` at every step."""
+    return torch.tensor([zeros_per_row(step, inputs) for step in range(STEPS)], device=device)
+
+
 def death_steps(score: torch.Tensor, group: Group) -> torch.Tensor:
     """The step (of 1/200 sparsity) at which each weight dies, uint8; `NEVER` for those that outlive every step.
 
     At step s exactly `Sparsity(s).zeros(...)` weights have died: those of least score, the first of equals first.
     """
     outputs, inputs = score.shape
-    per_row = torch.tensor([zeros_per_row(step, inputs) for step in range(STEPS)], device=score.device)
+    per_row = _zeros_per_row(inputs, score.device)
     died = per_row if group == "row" else per_row * outputs
     flat = score if group == "row" else score.reshape(1, -1)
     order = flat.argsort(dim=1, stable=True)

@@ -81,12 +81,12 @@ def input_norms(
     if rotation is None:
         return tensors
     for sublayer in block.sublayers:
-        weight = module.get_parameter(norm_before(sublayer).name).data.double().cpu()
+        weight = module.get_parameter(norm_before(sublayer).name).data.double()
         for linear in sublayer.linears[:-1]:
             gram = statistics[linear.name].gram
             assert gram is not None
             seen = rotation.double() / weight[:, None]
-            tensors[f"{linear.name}@rotated"] = ((gram.cpu() @ seen) * seen).sum(dim=0).float()
+            tensors[f"{linear.name}@rotated"] = ((gram @ seen) * seen).sum(dim=0).float().cpu()
     return tensors
 
 

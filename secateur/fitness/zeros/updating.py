@@ -116,8 +116,7 @@ def pack_survivors(pruned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def unpack_survivors(values: torch.Tensor, bits: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """The inverse of `pack_survivors`."""
-    alive = (bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1
+    alive = (bits[:, None] >> torch.arange(8, dtype=torch.uint8, device=bits.device)) & 1
     alive = alive.reshape(-1)[: shape[0] * shape[1]].bool()
-    weight = torch.zeros(shape[0] * shape[1], dtype=values.dtype)
-    weight[alive] = values
-    return weight.reshape(shape)
+    weight = torch.zeros(shape[0] * shape[1], dtype=values.dtype, device=values.device)
+    return weight.masked_scatter_(alive, values).reshape(shape)

@@ -122,13 +122,14 @@ def save(
     smaller: Any = built(model, anatomy, states, values)
     for name, value in stock.items():
         setattr(smaller.config, name, value)
-    _cast(smaller, dtype)
+    _to_be_written(smaller, dtype)
     smaller.save_pretrained(folder)
     return None
 
 
-def _cast(smaller: nn.Module, dtype: torch.dtype | None) -> None:
-    """Parameters alone: buffers such as rotary frequencies are not written."""
+def _to_be_written(smaller: nn.Module, dtype: torch.dtype | None) -> None:
+    """On the host, in a dtype. Parameters alone are cast: buffers such as rotary frequencies are not written."""
+    smaller.to("cpu")
     for parameter in smaller.parameters() if dtype is not None else ():
         parameter.data = parameter.data.to(dtype)
 
@@ -164,7 +165,7 @@ def _save_own_class(
     config = classes.Config(**values)
     smaller = classes.Model(config)
     fill(smaller, model, weights)
-    _cast(smaller, dtype)
+    _to_be_written(smaller, dtype)
     smaller.save_pretrained(folder)
     file = folder / "config.json"
     written = json.loads(file.read_text())

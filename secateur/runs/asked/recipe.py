@@ -181,7 +181,7 @@ class Recipe(Settings):
                 "sparsity genes; add genes that narrow or drop"
             )
         device = self.model.device.split(":")[0]
-        if self.latency.device in ("cpu", "cuda") and self.latency.device != device:
+        if self.latency.device not in ("llama.cpp", "estimate", device):
             raise ValueError(
                 f"latency.device: {self.latency.device}, but the model is on {self.model.device}; set model.device "
                 f"to {self.latency.device} too"

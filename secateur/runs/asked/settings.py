@@ -1,9 +1,10 @@
 """The settings of a recipe, section by section: frozen values that refuse what does not fit them."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from ...space.settings import Positive, Settings
 
@@ -28,7 +29,7 @@ class ModelSettings(Settings):
     """Which model: `package:NAME` (a GGUF in an installed package), a .gguf file, a folder, or a hub name.
 
     `dtype`: what a search computes in; `saved_dtype`: what weights are counted and written in, `auto` being the
-    checkpoint's own.
+    checkpoint's own. `device`: cpu, an accelerator as torch names it (cuda, cuda:1, xpu, mps), or auto.
     """
 
     path: str
@@ -36,6 +37,13 @@ class ModelSettings(Settings):
     saved_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "cpu"
     trust_remote_code: bool = False
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, name: str) -> str:
+        if re.fullmatch("[a-z][a-z0-9_]*(:[0-9]{1,4})?", name) is None:
+            raise ValueError("write cpu, an accelerator as torch names it (cuda, cuda:1, xpu, mps), or auto")
+        return name
 
 
 class TextSettings(Settings):
@@ -84,14 +92,14 @@ class WidthsSettings(Settings):
 class LatencySettings(Settings):
     """The device whose latency counts, and the request that is timed.
 
-    `device`: cpu or cuda, through torch, where the model is; `llama.cpp`: searched on the table of the CPU, the front
+    `device`: as the model's, through torch, where that is; `llama.cpp`: searched on the table of the CPU, the front
     timed there; `estimate`: a lower bound from stated peaks. A request is `prefill` tokens in each of `batch`
     sequences, then `decode` tokens one by one. `threads` for the CPU (as many as torch takes by default). The table is
     measured until the 95 % interval of every entry, over all layers, is within `spread` of the whole model's time, or
     `seconds` are over. Whole models are timed `repeats` times, in turns with the dense one.
     """
 
-    device: Literal["cpu", "cuda", "llama.cpp", "estimate"]
+    device: Annotated[str, Field(max_length=40)]
     batch: Positive = 1
     prefill: Annotated[int, Field(ge=8, le=2**40)] = 512
     decode: Annotated[int, Field(ge=0, le=2**40)] = 32

@@ -166,6 +166,8 @@ LIBRARIES = Fact("libraries", dict[str, str], "the version of what searches")
 TIMED_ON = Fact("timed on", Values, "the machine that models are timed on")
 CORNERS = Fact("corners", CornersFact, "the reference of the hypervolume")
 SELECTION = Fact("selection by training", SelectionFact, "what training changed")
+DEVICE = Fact("evaluated on", str, "a device", several=True)
+"""By its name, every device that evaluations were made on."""
 PROVENANCE = Fact("provenance", Values, "what '{about}' evaluations were made with", several=True)
 INITIAL = Fact("initial", list[int], "plan {about}", several=True)
 PEER = Fact("baseline", list[int], "plan {about}", several=True)
@@ -200,6 +202,7 @@ FACTS: tuple[Fact[Any], ...] = (
         CORNERS,
         SELECTION,
         PROVENANCE,
+        DEVICE,
         INITIAL,
         PEER,
         SKIPPED,

@@ -1,7 +1,7 @@
-"""What went in: how large its files are, and which weights were zero before anything was pruned."""
+"""What went in: how large its files are, which weights were zero before anything was pruned, and where it was run."""
 
 from ...space.space import Space
-from ..record.facts import SOURCE_BYTES, ZEROS
+from ..record.facts import DEVICE, SOURCE_BYTES, ZEROS
 from ..record.folder import RunFolder
 
 NOTICEABLE = 0.05
@@ -26,4 +26,7 @@ def source_notes(folder: RunFolder, space: Space) -> tuple[str, ...]:
         )
     if space.budgets and space.feasible(space.dense):
         lines.append("The dense model keeps the budgets as it is: nothing had to be removed.")
+    devices = list(folder.journal.all(DEVICE).values())
+    if len(devices) > 1:
+        lines.append(f"Evaluations were made on {' and '.join(devices)}, whose losses can differ in their last digits.")
     return tuple(lines)
