@@ -25,8 +25,9 @@ from ..space.genome import Genome
 from ..space.scores import SCORES
 from ..space.slopes import PASSES, Slopes
 from ..space.space import Space
-from .evaluator import BATCH_TOKENS, aligned
+from .evaluator import ACCELERATOR_TOKENS, BATCH_TOKENS, aligned
 from .faults import CANDIDATE_ERRORS, Batches
+from .model.blocks import unpacked
 from .scores.built_in import mean_losses
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet
@@ -36,6 +37,8 @@ from .zeros.level_store import as_matrix
 REACH = 4
 """How many levels to either side are looked at: the estimate is a local one."""
 
+Sums = dict[tuple[int, int], torch.Tensor]
+"""For (gene, level) what both orders have come to so far, (2,) float64, on the model's device: nothing waits for it."""
 Moves = dict[tuple[int, int], list[tuple[int, int]]]
 """For (block, position of a linear in it) the (gene, level) that change it."""
 
@@ -52,7 +55,8 @@ class SubnetSlopes:
             names = [name for name, entry in SCORES.items() if entry.slopes]
             raise SecateurError(f"slopes of '{score}'; there are some of {' and '.join(names)}")
         self.space, self.subnet, self.teacher, self.score = space, subnet, teacher, score
-        self._batches = Batches(max(1, BATCH_TOKENS // teacher.text.length), teacher.blocks.device)
+        tokens = BATCH_TOKENS if teacher.blocks.device.type == "cpu" else ACCELERATOR_TOKENS
+        self._batches = Batches(max(1, tokens // teacher.text.length), teacher.blocks.device)
 
     def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Slopes]:
         """What every level in reach adds to each one's mean loss over `sequences`; where that fails, why."""
@@ -66,21 +70,24 @@ class SubnetSlopes:
         known = {move for some in moves.values() for move in some} | set(enumerate(genome.levels))
         reason, done = "", False
         while not done:
-            first = [[math.nan] * len(gene.levels) for gene in self.space.genes]
-            second = [row.copy() for row in first]
-            for gene, level in known:
-                first[gene][level] = second[gene][level] = 0.0
+            sums: Sums = {}
             try:
                 with self.subnet:
                     self.subnet.apply(self.space.states(genome))
                     for batch in aligned(sequences, self._batches.size):
-                        self._add(genome, batch, moves, first, second)
+                        self._add(genome, batch, moves, sums)
                 done = True
             except CANDIDATE_ERRORS as error:
                 reason, done = f"{type(error).__name__}: {error}"[:500], True
             except (MemoryError, RuntimeError) as error:
                 self._batches.smaller(error, len(sequences))
         count = len(sequences)
+        first = [[math.nan] * len(gene.levels) for gene in self.space.genes]
+        second = [row.copy() for row in first]
+        for gene, level in known:
+            first[gene][level] = second[gene][level] = 0.0
+        for (gene, level), pair in _on_host(sums).items():
+            first[gene][level], second[gene][level] = pair
         if not reason and not all(math.isfinite(first[gene][level] + second[gene][level]) for gene, level in known):
             reason = "slopes are not finite"
         return Slopes(
@@ -112,12 +119,11 @@ class SubnetSlopes:
                             moves.setdefault((block, position), []).append((index, level))
         return moves
 
-    def _add(
-        self, genome: Genome, batch: range, moves: Moves, first: list[list[float]], second: list[list[float]]
-    ) -> None:
+    def _add(self, genome: Genome, batch: range, moves: Moves, sums: Sums) -> None:
         """Adds what one batch of sequences says, with all its sequences in one forward and one backward pass."""
         blocks, text = self.teacher.blocks, self.teacher.text
         counts = [len(predicted(text, sequence)[0]) for sequence in batch]
+        scale = torch.tensor(counts, dtype=torch.float32, device=blocks.device)[:, None, None]
         embedded: list[torch.Tensor] = []
 
         def begin(_: torch.nn.Module, __: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -129,9 +135,9 @@ class SubnetSlopes:
             for (block, position), some in moves.items():
                 linear = blocks.anatomy.blocks[block].linears[position]
                 module = blocks.modules[block].get_submodule(linear.name)
-                told = self._contraction(genome, block, position, some, counts, first, second)
+                told = self._contraction(genome, block, position, some, scale, sums)
                 hooks.append(module.register_forward_hook(told))
-            with torch.enable_grad():
+            with torch.enable_grad(), unpacked():
                 ids = text.ids[batch.start : batch.stop].to(blocks.device)
                 logits = model(input_ids=ids, use_cache=False).logits
                 losses = [
@@ -150,34 +156,40 @@ class SubnetSlopes:
         block: int,
         position: int,
         moves: list[tuple[int, int]],
-        counts: list[int],
-        first: list[list[float]],
-        second: list[list[float]],
+        scale: torch.Tensor,
+        sums: Sums,
     ) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
         """A hook on a linear that adds the products of its gradients with what each of `moves` changes.
 
-        `counts`: positions that each sequence of the batch is scored at.
+        `scale`: positions that each sequence of the batch is scored at, (sequences, 1, 1).
         """
         linear = self.space.anatomy.blocks[block].linears[position]
         weights, space = self.subnet.weights, self.space
 
         def forward(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             # Some families hand their linears (sequences * time, features).
-            x = inputs[0].detach().float().reshape(len(counts), -1, inputs[0].shape[-1])
-            scale = torch.tensor(counts, dtype=torch.float32, device=x.device)[:, None, None]
+            x = inputs[0].detach().float().reshape(len(scale), -1, inputs[0].shape[-1])
 
             def backward(gradient: torch.Tensor) -> None:
                 # Rows of a sequence are gradients of its mean: times its positions, those of one position.
-                g = gradient.float().reshape(len(counts), -1, gradient.shape[-1])
+                g = gradient.float().reshape(len(scale), -1, gradient.shape[-1])
                 total = torch.einsum("sto,sti->oi", g, x)
                 squares = torch.einsum("sto,sti->oi", g.square() * scale, x.square())
                 own = as_matrix(linear, weights.linear(block, position, space.states(genome)[block])).float()
                 for gene, level in moves:
                     state = space.states(space.canonical(genome.with_level(gene, level)))[block]
                     change = as_matrix(linear, weights.linear(block, position, state)).float() - own
-                    first[gene][level] += float((total * change).sum())
-                    second[gene][level] += float((squares * change.square()).sum())
+                    pair = torch.stack([(total * change).sum(), (squares * change.square()).sum()]).double()
+                    sums[gene, level] = sums[gene, level] + pair if (gene, level) in sums else pair
 
             output.register_hook(backward)  # type: ignore[no-untyped-call]
 
         return forward
+
+
+def _on_host(sums: Sums) -> dict[tuple[int, int], tuple[float, float]]:
+    """All numbers, brought to the host at once."""
+    if not sums:
+        return {}
+    rows = torch.stack(list(sums.values())).cpu().tolist()
+    return {key: (first, second) for key, (first, second) in zip(sums, rows, strict=True)}

@@ -28,6 +28,7 @@ from ..space.genome import Genome
 from ..space.question import Chain
 from ..space.space import Space
 from .cache import digest, read_tensors, usable, write_tensors
+from .model.blocks import unpacked
 from .scores.built_in import mean_losses
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet
@@ -261,9 +262,10 @@ class Trainer:
     def _loss(self, parameters: dict[str, torch.Tensor], sequences: list[int]) -> torch.Tensor:
         """The mean loss over a batch, differentiable in `parameters`."""
         ids = self.teacher.text.ids[sequences].to(self.teacher.blocks.device)
-        logits = torch.func.functional_call(
-            self.teacher.blocks.model, parameters, args=(), kwargs={"input_ids": ids, "use_cache": False}
-        ).logits
+        with unpacked():
+            logits = torch.func.functional_call(
+                self.teacher.blocks.model, parameters, args=(), kwargs={"input_ids": ids, "use_cache": False}
+            ).logits
         losses = [
             loss
             for row, sequence in zip(logits, sequences, strict=True)

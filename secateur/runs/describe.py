@@ -7,7 +7,7 @@ import torch
 
 from ..fitness.model.configuration import source_bytes
 from ..fitness.model.device import find_device
-from ..fitness.timing.speed import matrix_speed
+from ..fitness.timing.speed import matrix_speed, slowness
 from ..search.loop import Allowance
 from ..space.budget import labelled, shown
 from ..space.errors import SecateurError
@@ -103,6 +103,11 @@ def _about_budgets(recipe: Recipe, space: Space) -> str:
 def _estimate(recipe: Recipe, space: Space) -> list[str]:
     """Tokens and time of the search, from a short measurement of matrix products on this machine."""
     device = _here(recipe.model.device)
+    warning = slowness(recipe.model.dtype, device) if device is not None else ""
+    return [*_time(recipe, space, device), *([f"{warning}."] if warning else [])]
+
+
+def _time(recipe: Recipe, space: Space, device: torch.device | None) -> list[str]:
     operations = matrix_speed(recipe.model.dtype, device) if device is not None else None
     tokens = expected_tokens(recipe, space)
     if operations is None:

@@ -5,9 +5,11 @@ from typing import cast
 
 from ..fitness.cache import digest
 from ..fitness.model.configuration import load_config, source_bytes
+from ..fitness.model.device import find_device
 from ..fitness.scores.own import check_own, is_own
 from ..fitness.text import Sequences
 from ..fitness.timing.llama_cpp import load_llama_cpp
+from ..fitness.timing.speed import slowness
 from ..fitness.workplace import Loaded
 from ..plans.formats.gguf import check_space
 from ..search.steps import Pool
@@ -52,6 +54,8 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | 
     journal.note(CONFIG, config)
     journal.note(MODEL, loaded.digest, what=f"model {recipe.model.path}")
     journal.note(TEXTS, {title: text_fact(text) for title, text in loaded.texts.items()})
+    if warning := slowness(recipe.model.dtype, find_device(recipe.model.device)):
+        watcher.say(warning)
     bench = loaded.prepared(space, watcher.blocks)
     if bench.orders:
         orders = bench.kept_orders()

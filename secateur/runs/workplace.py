@@ -135,8 +135,10 @@ class TextJournal:
         self._digests[question] = digest(values)
         noted, device = self._journal.of(PROVENANCE, about), values["device"]
         if noted is not None and noted.get("device") != device:
-            self._watcher.say(f"goes on on {device}; evaluations on {about} so far are of {noted.get('device')}")
-            values["device"] = noted.get("device")
+            before = str(noted.get("device"))
+            self._watcher.say(f"goes on on {device}; evaluations on {about} so far are of {before}")
+            self._journal.note(DEVICE, before, before)
+            values["device"] = before
         self._journal.note(PROVENANCE, {"digest": digest(values), **values}, about)
         self._journal.note(DEVICE, device, device)
         return (answer for _, answer in self._journal.answers(question, self._text))

@@ -13,7 +13,9 @@ import secateur
 from secateur.fitness.evaluator import SubnetEvaluator
 from secateur.fitness.model.device import device_name, find_device
 from secateur.fitness.resident import Resident
+from secateur.fitness.slopes import SubnetSlopes
 from secateur.fitness.subnets.recent import Recent
+from secateur.fitness.timing import speed
 from secateur.operators.sampling import uniform
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space
@@ -39,8 +41,12 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "sparsegpt": {"genes": SPARSE, "pruner": "sparsegpt"},
     "wanda in widths": {"genes": [*WIDTHS, *SPARSE], "pruner": "wanda"},
     "admm in widths": {"genes": [*WIDTHS, *SPARSE], "pruner": "admm"},
-    "bias": {"genes": WIDTHS, "widths": {"repair": "bias"}},
-    "least-squares": {"genes": [*WIDTHS, *SPARSE], "widths": {"repair": "least-squares"}, "pruner": "ria"},
+    "bias": {"genes": WIDTHS, "widths": {"order": "magnitude", "repair": "bias"}},
+    "least-squares": {
+        "genes": [*WIDTHS, *SPARSE],
+        "widths": {"order": "wanda-sp", "repair": "least-squares"},
+        "pruner": "ria",
+    },
     "hidden": {"genes": [*WIDTHS, *SPARSE, *HIDDEN], "widths": {"hidden": "magnitude"}, "pruner": "wanda"},
     "pca": {"genes": [*WIDTHS, *SPARSE, *HIDDEN], "widths": {"hidden": "pca"}, "pruner": "wanda"},
     "three scores": {"genes": DROPS, "objectives": ["kl_full", "cross_entropy", "hidden_error", "parameters"]},
@@ -122,6 +128,33 @@ def test_for_a_candidate_ids_go_in_and_one_vector_of_losses_comes_out(tiny: Path
     for (levels, _, losses), (same, _, others) in zip(there, here, strict=True):
         assert levels == same
         assert {score: pytest.approx(values, rel=1e-4) for score, values in losses.items()} == others
+
+
+def sloped(tiny: Path, cache: Path) -> list[Any]:
+    """Slopes on the device and on the CPU, and what they took when the levels had been seen before."""
+    pretend()
+    found: list[Any] = []
+    for device in (NAME, "cpu"):
+        os.environ["SECATEUR_CACHE"] = str(cache / device)
+        recipe = make_recipe(recipe_of(tiny, CANDIDATES["wanda"], device))
+        space = build_space(recipe)
+        bench = workplace_of(recipe, space).open(space)
+        ask = SubnetSlopes(space, bench.subnet, bench.evaluator(space, "calibration", ("kl",)).teacher, "kl")
+        genome = uniform(space, np.random.default_rng(0))
+        list(ask([genome], range(4)))
+        TRAFFIC.clear()
+        [slopes] = ask([genome], range(4))
+        found += [slopes.reason, np.nan_to_num(slopes.first).tolist(), dict(TRAFFIC.up), dict(TRAFFIC.down)]
+    return found
+
+
+def test_slopes_are_waited_for_once(tiny: Path, tmp_path: Path) -> None:
+    reason, first, up, down, _, others, *_ = apart(sloped, tiny, tmp_path)
+    assert not reason
+    assert up == {"fitness/slopes.py:_add": 2}, "ids, and how many positions each sequence is scored at"
+    assert down == {"fitness/slopes.py:_on_host": 1}
+    assert np.array(first) == pytest.approx(np.array(others), rel=1e-3, abs=1e-6)
+    assert np.any(first)
 
 
 def carried_out(tiny: Path, folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,6 +280,19 @@ def test_what_is_used_stays_on_the_device_and_goes_to_the_host_before_it_is_read
     copies, reads = apart(brought)
     assert copies == [1, 1, 0, 0, 0, 0, 1, 0, 0, 1, 1, 1, 1]
     assert reads == ["a", "b", "c", "d", "e"], "nothing is read twice: what went out is still on the host"
+
+
+def test_a_dtype_that_is_slower_than_float32_is_warned_of(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
+    speeds = {"float32": 60e9, "bfloat16": 9e9, "float16": 50e9}
+    monkeypatch.setattr(speed, "matrix_speed", lambda dtype, _: speeds[dtype])
+    cpu = torch.device("cpu")
+    assert [speed.slowness(dtype, cpu) for dtype in ("float32", "float16")] == ["", ""]
+    said = "bfloat16 is 6.7 times slower than float32 on this cpu: set model.dtype to float32"
+    assert speed.slowness("bfloat16", cpu).startswith(said)
+    recipe = recipe_of(tiny, {"genes": DROPS}, "cpu")
+    for dtype, told in (("bfloat16", True), ("float32", False)):
+        lines = secateur.describe(make_recipe({**recipe, "model": {**recipe["model"], "dtype": dtype}})).lines
+        assert any(line.startswith(said) for line in lines) == told
 
 
 @pytest.mark.parametrize(

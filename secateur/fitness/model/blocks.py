@@ -47,9 +47,12 @@ class _HandOver(nn.Module):
 
 
 @contextlib.contextmanager
-def _unpacked() -> Iterator[None]:
-    """Transformers looks at positions for several documents packed into one sequence, for which it has to wait for the
-    device at every pass; here there is always one."""
+def unpacked() -> Iterator[None]:
+    """For forward passes of sequences that are one document each.
+
+    Transformers looks at positions for several documents packed into one sequence, for which it has to wait for the
+    device at every pass; here there is always one.
+    """
     look = getattr(masking_utils, "find_packed_sequence_indices", None)
     if look is None:
         yield
@@ -88,7 +91,7 @@ class Blocks:
             setattr(self._parent, self._name, self._list)
 
     def _forward(self, ids: torch.Tensor, probes: list[nn.Module]) -> Any:
-        with self.exchanged(probes), _unpacked():
+        with self.exchanged(probes), unpacked():
             return self.model(input_ids=ids, use_cache=False)
 
     @torch.inference_mode()
@@ -122,7 +125,8 @@ class Blocks:
     def loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the whole model for ids and targets (1, time), as in `scores.predicted`; differentiable."""
         known = targets[0] != NOT_MASKED
-        logits = self.model(input_ids=ids.to(self.device), use_cache=False).logits[0].float()
+        with unpacked():
+            logits = self.model(input_ids=ids.to(self.device), use_cache=False).logits[0].float()
         return torch.nn.functional.cross_entropy(logits[known], targets[0][known].to(self.device))
 
     @torch.inference_mode()

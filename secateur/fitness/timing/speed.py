@@ -11,6 +11,12 @@ TURNS = 12
 """Short measurements, of which the fastest counts: what else a busy machine does takes time from the others."""
 
 
+SLOWER = 1.5
+"""How many times slower than float32 a dtype has to be before anything is said."""
+ROUNDS = 5
+"""Of measurements of both, of which the one in the middle counts."""
+
+
 def matrix_speed(dtype: str, device: torch.device, seconds: float = 0.12) -> float | None:
     """Floating-point operations per second of a linear layer of usual size; None where the device cannot do that."""
     try:
@@ -31,3 +37,26 @@ def matrix_speed(dtype: str, device: torch.device, seconds: float = 0.12) -> flo
         last[0, 0].item()  # a device works on while the host does not wait
         best = max(best, count * 2 * 256 * 1024 * 1024 / (time.perf_counter() - started))
     return best
+
+
+def slowness(dtype: str, device: torch.device) -> str:
+    """A warning where a dtype is slower than float32, as bfloat16 is on processors without instructions for it.
+
+    From a second of measurements in turns, so that what else the machine does slows both; empty where there is nothing
+    to say.
+    """
+    if dtype == "float32":
+        return ""
+    ratios = []
+    for _ in range(ROUNDS):
+        plain, own = matrix_speed("float32", device), matrix_speed(dtype, device)
+        if plain is None or own is None:
+            return ""
+        ratios.append(plain / own)
+    ratio = sorted(ratios)[ROUNDS // 2]
+    if ratio < SLOWER:
+        return ""
+    return (
+        f"{dtype} is {ratio:.1f} times slower than float32 on this {device.type}: set model.dtype to float32 "
+        "(model.saved_dtype still says what is counted and written)"
+    )

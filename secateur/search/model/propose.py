@@ -140,18 +140,26 @@ def _neighbours(space: Space, genome: Genome, rng: np.random.Generator) -> NDArr
                 moved = space.canonical(genome.with_level(index, level))
                 steps[side].append(np.array(moved.levels, dtype=np.intp) - here)
                 costs[side].append(_costs(space, moved) - before)
-    rows = [np.array(switch_costs(genome, space, rng).levels, dtype=np.intp)[None] for _ in range(RANDOM_MOVES)]
-    if steps[0]:
-        denser, dearer = np.array(steps[0]), np.array(costs[0])
-        rows.append(here + denser[(dearer <= room).all(1)])
-        if steps[1]:
-            smaller, cheaper = np.array(steps[1]), np.array(costs[1])
-            fits = ((dearer[:, None] + cheaper[None]) <= room).all(2)
-            up, down = np.nonzero(fits & ~((denser != 0).astype(int) @ (smaller != 0).T.astype(int)).astype(bool))
-            rows.append(here + denser[up] + smaller[down])
-    found = np.concatenate(rows)
+    exchanged = [switch_costs(genome, space, rng) for _ in range(RANDOM_MOVES)]
+    (denser, dearer), (smaller, cheaper) = (_stacked(*side, len(here)) for side in zip(steps, costs, strict=True))
+    alone = np.concatenate([matrix(exchanged) - here, denser[(dearer <= room).all(1)]])
+    fits = ((dearer[:, None] + cheaper[None]) <= room).all(2)
+    # Products of floats, which take a fraction of the time that those of integers do, and are as exact here.
+    meeting = (denser != 0).astype(np.float32) @ (smaller != 0).T.astype(np.float32)
+    pairs = np.stack(np.nonzero(fits & (meeting == 0)), axis=1)
+    count = len(alone) + len(pairs)
     # Of hundreds of genes some pairs must do: more would take longer than they are worth.
-    return found if len(found) <= PAIRS else found[np.sort(rng.choice(len(found), PAIRS, replace=False))]
+    drawn = np.arange(count) if count <= PAIRS else np.sort(rng.choice(count, PAIRS, replace=False))
+    up, down = pairs[drawn[drawn >= len(alone)] - len(alone)].T
+    found: NDArray[np.intp] = here + np.concatenate([alone[drawn[drawn < len(alone)]], denser[up] + smaller[down]])
+    return found
+
+
+def _stacked(steps: Sequence[NDArray[np.intp]], costs: Sequence[Array], genes: int) -> tuple[NDArray[np.intp], Array]:
+    """Changes of levels (changes, genes), and what they cost (changes, budgets)."""
+    if not steps:
+        return np.zeros((0, genes), dtype=np.intp), np.zeros((0, 1))
+    return np.array(steps), np.array(costs)
 
 
 def _legal(space: Space, levels: NDArray[np.intp]) -> Genome:
