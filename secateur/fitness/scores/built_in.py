@@ -13,9 +13,12 @@ from .teacher import Scored, Teacher, Top
 
 Scores = dict[str, float]
 HEAD_ROWS = 256
-"""Positions whose logits are held at once."""
+"""Positions whose logits are held at once, on a CPU."""
 SOFTMAX_ROWS = 32
 """Positions whose logits are normalised at once, so that they stay in the processor's caches."""
+LOGITS_BYTES = 2**30
+"""What logits and what is made of them may take on an accelerator, where each small step costs a launch: three times
+float32 a token of the vocabulary."""
 
 
 @cache
@@ -108,13 +111,16 @@ def _by_row(
         dense = torch.cat([teacher.hidden(seq)[0][place] for seq, place in zip(sequences, places, strict=True)])
     ordered = sorted(scores.items(), key=lambda item: item[1].overwrites)
     values: dict[str, list[torch.Tensor]] = {name: [] for name, _ in ordered}
+    most, normalised = HEAD_ROWS, SOFTMAX_ROWS
+    if rows.device.type != "cpu":
+        most = normalised = max(HEAD_ROWS, LOGITS_BYTES // (12 * teacher.blocks.anatomy.vocabulary))
     # No more at once than a sequence has: the model's own forward looks positions up.
-    most = min(HEAD_ROWS, teacher.text.length)
+    most = min(most, teacher.text.length)
     for start in range(0, len(rows), most):
         logits = teacher.blocks.logits(rows[start : start + most][None])
         dense_logits = teacher.blocks.logits(dense[start : start + most][None]) if dense is not None else None
-        for first in range(0, len(logits), SOFTMAX_ROWS):
-            few = slice(first, min(first + SOFTMAX_ROWS, len(logits)))
+        for first in range(0, len(logits), normalised):
+            few = slice(first, min(first + normalised, len(logits)))
             at = slice(start + few.start, start + few.stop)
             part = Rows(
                 logits[few].float(),
