@@ -98,7 +98,13 @@ def test_from_recipe_to_import(recipe: Path, tmp_path: Path) -> None:
         assert len(set(asked)) == len(asked) >= choice.evaluations, "whoever was asked is not asked again"
         assert choice.tokens == 2 * choice.evaluations * 2 * 16, "two sequences, scored and asked"
         with RunFolder.open(whole, writing=False) as uncut:
-            answers = [list(one.journal.answers(CONFIDENCE)) for one in (folder, uncut)]
+            answers = [
+                [
+                    (text, one.key, one.sequences, one.values, one.tokens)
+                    for text, one in run.journal.answers(CONFIDENCE)
+                ]
+                for run in (folder, uncut)
+            ]
         assert answers[0] == answers[1]
     report = done("report", run, **cache)
     assert "every-other" in report

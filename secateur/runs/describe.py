@@ -3,8 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import torch
-
 from ..fitness.model.configuration import source_bytes
 from ..fitness.model.device import find_device
 from ..fitness.timing.speed import matrix_speed, slowness
@@ -102,17 +100,21 @@ def _about_budgets(recipe: Recipe, space: Space) -> str:
 
 def _estimate(recipe: Recipe, space: Space) -> list[str]:
     """Tokens and time of the search, from a short measurement of matrix products on this machine."""
-    device = _here(recipe.model.device)
-    warning = slowness(recipe.model.dtype, device) if device is not None else ""
-    return [*_time(recipe, space, device), *([f"{warning}."] if warning else [])]
+    try:
+        device = find_device(recipe.model.device)
+    except SecateurError:  # a recipe may be written for another machine
+        return _time(recipe, space, None, recipe.model.device)
+    warning = slowness(recipe.model.dtype, device)
+    operations = matrix_speed(recipe.model.dtype, device)
+    return [*_time(recipe, space, operations, str(device)), *([f"{warning}."] if warning else [])]
 
 
-def _time(recipe: Recipe, space: Space, device: torch.device | None) -> list[str]:
-    operations = matrix_speed(recipe.model.dtype, device) if device is not None else None
+def _time(recipe: Recipe, space: Space, operations: float | None, device: str) -> list[str]:
+    """`operations`: a second, on the device; None where it is not on this machine."""
     tokens = expected_tokens(recipe, space)
     if operations is None:
         shown = f"about {tokens:,} tokens" if tokens is not None else "its length depends on what it finds"
-        return [f"Search: {shown}. {recipe.model.device} is not on this machine, so no time can be estimated."]
+        return [f"Search: {shown}. {device} is not on this machine, so no time can be estimated."]
     speed = operations / (2 * space.dense_costs.macs)
     if recipe.effort.minutes is not None:
         tokens = min(tokens or int(speed * 60 * recipe.effort.minutes), int(speed * 60 * recipe.effort.minutes))
@@ -128,14 +130,6 @@ def _time(recipe: Recipe, space: Space, device: torch.device | None) -> list[str
         "tokens per second; what candidates share is computed once, and searches often end sooner. The preparation of "
         "levels and widths comes on top.",
     ]
-
-
-def _here(name: str) -> torch.device | None:
-    """The device that a recipe names; None where it is not on this machine: a recipe may be written for another."""
-    try:
-        return find_device(name)
-    except SecateurError:
-        return None
 
 
 def expected_tokens(recipe: Recipe, space: Space) -> int | None:

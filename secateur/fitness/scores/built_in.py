@@ -66,6 +66,8 @@ def _on_host(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
     Means over the rows of a sequence are taken there: each would cost a synchronisation on an accelerator.
     """
+    if not values:
+        return {}
     together = torch.cat([column.float() for column in values.values()]).cpu()
     parts = torch.split(together, [len(column) for column in values.values()])
     return dict(zip(values, parts, strict=True))
