@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from secateur.space.losses import LOSSES, Losses
 from secateur.space.slopes import SLOPES
 from secateur.space.tasks import TASKS, TaskQuestion, TaskResult
 from tests.earlier import make_earlier
+from tests.program import FORKS
 from tests.runs.test_journal import some
 from tests.tasks import task_folder
 from tests.tiny import drop_space, tiny_recipe
@@ -231,30 +233,31 @@ def test_what_another_process_has_added_is_not_lost(tmp_path: Path) -> None:
     assert len(list(Journal(path).evaluations())) == 9
 
 
-KILLED = """
-import os, signal, sqlite3, sys
-from pathlib import Path
-from tests.runs.test_journal import some
-from secateur.runs.record import database
-from secateur.runs.record.journal import Journal
-from secateur.space.losses import LOSSES
-journal, left = Journal(Path(sys.argv[1])), [int(sys.argv[2])]
-def step():
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-journal._database._earlier.set_progress_handler(step, 5)
-journal.append("calibration", LOSSES, "digest", some()[0])
-"""
+def added_until_killed(path: Path, steps: int) -> None:
+    """Adds an answer, in a process that is killed after so many steps of SQLite's."""
+    journal, left = Journal(path), [steps]
+
+    def step() -> None:
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    file = journal._database._earlier
+    assert file is not None
+    file.set_progress_handler(step, 5)
+    journal.append("calibration", LOSSES, "digest", some()[0])
 
 
 def test_a_kill_while_it_becomes_one_of_todays_leaves_one_or_the_other(tmp_path: Path) -> None:
-    """Killed after more and more steps of SQLite's, until it is through."""
-    code, after, found = -9, 1, set[int]()
-    while code == -9:
+    """Killed after more and more steps, until it is through."""
+    code, after, found = -signal.SIGKILL, 1, set[int]()
+    while code == -signal.SIGKILL:
         path = written(tmp_path, 2)
-        ended = subprocess.run([sys.executable, "-c", KILLED, str(path), str(after)], check=False)
-        code, after = ended.returncode, after * 2
+        process = FORKS.Process(target=added_until_killed, args=(path, after))
+        process.start()
+        process.join()
+        assert process.exitcode is not None
+        code, after = process.exitcode, after * 2
         journal = Journal(path)
         rows = len(list(journal.evaluations()))
         assert len(list(journal.answers(SLOPES))) == len(list(journal.answers(TASKS))) == 2
