@@ -123,7 +123,9 @@ def _carry_out(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [leaf for leaf in trees.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     held = [tensor for tensor in tensors if isinstance(tensor, OnDevice)]
     _check_devices(name, args, tensors)
-    if held and name in WAITING:
+    # A mask in an index is counted first: how much there will be is not known before.
+    masks = [leaf for leaf in trees.tree_leaves(args[1:2]) if isinstance(leaf, OnDevice) and leaf.dtype == torch.bool]
+    if held and (name in WAITING or (name in INDEXING and masks)):
         TRAFFIC.down[_place()] += 1
     TRAFFIC.operations += 1
     device = kwargs.get("device")
