@@ -16,19 +16,21 @@ def compress(genome: Genome, space: Space, rng: np.random.Generator, keep: froze
         SecateurError: no genome of the space keeps the budgets.
     """
     genome = space.canonical(genome)
+    deepest = [len(gene.levels) - 1 for gene in space.genes]
+    preferred: list[int] = []
     while not space.feasible(genome):
-        active = space.active(genome)
-        open_genes = [
-            index
-            for index, gene in enumerate(space.genes)
-            if active[index] and genome.levels[index] < len(gene.levels) - 1
-        ]
-        if not open_genes:
+        if not preferred:
+            places = zip(space.active(genome), genome.levels, deepest, strict=True)
+            open_genes = [index for index, (active, level, last) in enumerate(places) if active and level < last]
+            preferred = [index for index in open_genes if index not in keep] or open_genes
+        if not preferred:
             space.check_budgets()
             raise SecateurError("the budgets cannot be kept from this genome")
-        preferred = [index for index in open_genes if index not in keep] or open_genes
         index = preferred[int(rng.integers(len(preferred)))]
         genome = space.canonical(genome.with_level(index, genome.levels[index] + 1))
+        # Where no gene silences another, the list stays as it is until one has come to its end.
+        if not space.activity.independent or genome.levels[index] == deepest[index]:
+            preferred = []
     return genome
 
 
