@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import masking_utils
 
 from ...space.anatomy import Anatomy, Block
 from ..text import NOT_MASKED
@@ -53,6 +52,8 @@ def unpacked() -> Iterator[None]:
     Transformers looks at positions for several documents packed into one sequence, for which it has to wait for the
     device at every pass; here there is always one.
     """
+    from transformers import masking_utils  # which takes a second, and every model has imported already
+
     look = getattr(masking_utils, "find_packed_sequence_indices", None)
     if look is None:
         yield
