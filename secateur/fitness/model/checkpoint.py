@@ -14,6 +14,7 @@ from ...space.errors import SecateurError
 from ...space.families.table import FAMILIES, anatomy
 from .border import library
 from .configuration import locate
+from .device import CPU
 from .dtypes import DTYPES
 from .files import (
     INDEX,
@@ -31,7 +32,7 @@ def _local_folder(path: str) -> str:
 
 
 def load_model(
-    path: str, dtype: str = "float32", device: torch.device | None = None, trust_remote_code: bool = False
+    path: str, dtype: str = "float32", device: torch.device = CPU, trust_remote_code: bool = False
 ) -> torch.nn.Module:
     """Loads a language model in evaluation mode, safetensors or GGUF only; an encoder with its masked-token head.
 
@@ -66,7 +67,7 @@ def load_model(
             "is not the embedding; set tie_word_embeddings to false in config.json, or take the head out of the file"
         )
     with library(path, f"cannot be moved to {device}"):
-        loaded: torch.nn.Module = model.to(device or torch.device("cpu")).eval().requires_grad_(False)
+        loaded: torch.nn.Module = model.to(device).eval().requires_grad_(False)
     return loaded
 
 

@@ -8,6 +8,7 @@ import torch
 from ...space.errors import SecateurError
 
 AUTO = "auto"
+CPU = torch.device("cpu")
 
 
 def find_device(name: str) -> torch.device:
@@ -19,14 +20,14 @@ def find_device(name: str) -> torch.device:
     """
     there = _accelerator()
     if name == AUTO:
-        return there or torch.device("cpu")
+        return there or CPU
     here = f"{there.type} or cpu" if there is not None else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise SecateurError(f"model.device '{name[:40]}': torch knows no such device; use {here}") from error
     if device.type == "cpu":
-        return torch.device("cpu")
+        return CPU
     if there is None or device.type != there.type:
         raise SecateurError(f"model.device '{name[:40]}': torch sees no such device; use {here}, or auto")
     count = int(_module(device).device_count())
@@ -45,8 +46,10 @@ def device_name(device: torch.device) -> str:
 
 def synchronise(device: torch.device) -> None:
     """Waits until a device has done what it was told."""
-    if device.type != "cpu":
+    if device.type == "mps":  # of which there is one
         _module(device).synchronize()
+    elif device.type != "cpu":
+        _module(device).synchronize(device)
 
 
 def _accelerator() -> torch.device | None:

@@ -78,7 +78,8 @@ def mean_losses(names: Sequence[str], logits: torch.Tensor, sequence: int, teach
 
     `names`: of scores that have slopes.
     """
-    places, wanted = teacher.scored(sequence).positions, teacher.scored(sequence).targets
+    scored = teacher.scored(sequence)
+    places, wanted = scored.positions, scored.targets
     losses = []
     for one in (load(SCORES[name].where) for name in names):
         assert isinstance(one, RowScore)
