@@ -26,12 +26,14 @@ class Traffic:
     up_bytes: Counter[str] = field(default_factory=Counter)
     down: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    synchronised: list[str] = field(default_factory=list)
     operations: int = 0
 
     def clear(self) -> None:
         """Forgets all."""
         for counter in (self.up, self.up_bytes, self.down, self.refused):
             counter.clear()
+        self.synchronised.clear()
         self.operations = 0
 
 
@@ -197,9 +199,10 @@ class Backend:
     def get_device_name(self, _: Any = None) -> str:
         return "model 1"
 
-    def synchronize(self, _: Any = None) -> None:
+    def synchronize(self, device: Any = None) -> None:
         """Waits."""
         TRAFFIC.down[_place()] += 1
+        TRAFFIC.synchronised.append(str(device))
 
     def manual_seed_all(self, seed: int) -> None:
         """Random numbers come from the CPU."""

@@ -11,7 +11,7 @@ import torch
 
 import secateur
 from secateur.fitness.evaluator import SubnetEvaluator
-from secateur.fitness.model.device import device_name, find_device
+from secateur.fitness.model.device import device_name, find_device, synchronise
 from secateur.fitness.resident import Resident
 from secateur.fitness.slopes import SubnetSlopes
 from secateur.fitness.subnets.recent import Recent
@@ -245,7 +245,9 @@ def refusals() -> list[str]:
             find_device(name)
         except SecateurError as error:
             found.append(str(error))
-    return [*found, device_name(find_device(NAME)), device_name(find_device("cpu"))]
+    for name in ("cpu", f"{NAME}:1"):
+        synchronise(find_device(name))
+    return [*found, device_name(find_device(NAME)), device_name(find_device("cpu")), *TRAFFIC.synchronised]
 
 
 def test_devices_are_named_as_torch_names_them() -> None:
@@ -256,6 +258,7 @@ def test_devices_are_named_as_torch_names_them() -> None:
         f"model.device 'nonsense': torch knows no such device; use {NAME} or cpu",
         f"model.device 'cpu:x': torch knows no such device; use {NAME} or cpu",
         *(f"{NAME} model 1", "cpu"),
+        f"{NAME}:1",
     ]
 
 
