@@ -16,7 +16,8 @@ from benchmarks.setup import console, smollm2, trained_folder
 from secateur.fitness.cache import cache_folder, digest
 from secateur.fitness.evaluator import SubnetEvaluator
 from secateur.fitness.model.blocks import Blocks
-from secateur.fitness.model.checkpoint import anatomy_of, load_model, model_digest
+from secateur.fitness.model.checkpoint import anatomy_of, load_model
+from secateur.fitness.model.examined import model_digest
 from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.sources import documents
 from secateur.fitness.subnets.subnet import Subnet

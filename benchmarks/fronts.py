@@ -22,7 +22,8 @@ from benchmarks.enumerated import Lookup, Unkept
 from benchmarks.setup import console, table_of, trained_folder
 from secateur.fitness.evaluator import SubnetEvaluator
 from secateur.fitness.model.blocks import Blocks
-from secateur.fitness.model.checkpoint import anatomy_of, load_model, model_digest
+from secateur.fitness.model.checkpoint import anatomy_of, load_model
+from secateur.fitness.model.examined import model_digest
 from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.sources import documents
 from secateur.fitness.subnets.subnet import Subnet

@@ -280,6 +280,14 @@ def space(recipe: RecipeFile, settings: Settings = None) -> None:
     for cost in description.costs:
         table.add_row(*cost)
     console.print(table)
+    if description.memory:
+        table = Table(title="Memory, while most of each is held", title_justify="left")
+        table.add_column("what")
+        for heading in ("device", "host, if another", "on disk"):
+            table.add_column(heading, justify="right")
+        for part in description.memory:
+            table.add_row(*part)
+        console.print(table)
     for line in description.lines:
         console.print(line)
 

@@ -10,7 +10,8 @@ import torch
 
 import secateur
 from secateur.fitness.model.blocks import Blocks
-from secateur.fitness.model.checkpoint import anatomy_of, load_model, load_tokenizer, model_digest
+from secateur.fitness.model.checkpoint import anatomy_of, load_model, load_tokenizer
+from secateur.fitness.model.examined import model_digest
 from secateur.fitness.scores.built_in import score
 from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.text import NOT_MASKED, Sequences, masked, predicted

@@ -14,6 +14,7 @@ import transformers
 from ..space.anatomy import HIDDEN, Anatomy
 from ..space.genome import Genome
 from ..space.latency import LatencyTable, Measured, Workload
+from ..space.scores import SCORES
 from ..space.space import Space
 from ..space.treatments import Treatment
 from .cache import digest
@@ -21,6 +22,8 @@ from .evaluator import SubnetEvaluator
 from .model.blocks import Blocks
 from .model.configuration import CHANCE
 from .model.device import device_name, synchronise
+from .model.shelf import Shelf
+from .room import Room
 from .scores.own import is_own, own_score, source_digest
 from .scores.tasks import NO_TASKS, TaskRequest
 from .scores.teacher import Teacher
@@ -47,7 +50,8 @@ class Bench:
     `workplace.Loaded.prepared` makes it. `texts` maps titles to sequences; the first is the calibration text. `pruner`
     has made sparsity levels, `widths` says how narrower sublayers were made; None where the space has no such genes.
     `orders` and `basis` are what heads, channels and residual features were put in order by; `compressors` are what
-    carries out the treatments that the space has, by name.
+    carries out the treatments that the space has, by name. `shelf` has the blocks where these come in turns, `zeros` is
+    how many there are in the linears (None: not counted), `room` how much may be held.
     """
 
     model: torch.nn.Module
@@ -61,11 +65,14 @@ class Bench:
     orders: list[Order] = field(default_factory=list)
     basis: Basis | None = None
     compressors: dict[str, Compressor] = field(default_factory=dict)
+    shelf: Shelf | None = None
+    zeros: int | None = None
+    room: Room = Room()
     _importance: dict[tuple[int, bool], Importance] = field(default_factory=dict)
 
     @cached_property
     def blocks(self) -> Blocks:
-        return Blocks(self.model, self.anatomy)
+        return Blocks(self.model, self.anatomy, self.shelf)
 
     @cached_property
     def subnet(self) -> Subnet:
@@ -78,7 +85,7 @@ class Bench:
         repairs = None
         if self.widths is not None and self.widths.repair is not None:
             repairs = Repairs(self.width_folder, self.widths.repair)
-        return Weights(self.blocks, self.compressors, repairs, self.basis)
+        return Weights(self.blocks, self.compressors, repairs, self.basis, self.room)
 
     def prepare_levels(self, space: Space, watch: Callable[[str, int, int], None]) -> None:
         """Makes ready every treatment that the space has, and zeros where there is a pruner.
@@ -95,7 +102,9 @@ class Bench:
             return
         rotation = self.basis.rotation if self.basis is not None else None
         narrower, whole = self.widths is not None, self.prepared_digest
-        ground = Ground(self.blocks, whole, self.calibration, self.pruner, self.has_zeros, narrower, rotation)
+        ground = Ground(
+            self.blocks, whole, self.calibration, self.pruner, self.has_zeros, narrower, rotation, self.room.assembled
+        )
         for name, levels in wanted.items():
             self.compressors[name] = compressor(name, ground)
             told = "preparing sparsity levels" if name == "zeros" else f"preparing levels of {name}"
@@ -110,12 +119,13 @@ class Bench:
     @cached_property
     def has_zeros(self) -> bool:
         """Whether the linears have zeros by themselves, as those of a model that was pruned before."""
-        weights = [
-            module.get_parameter(f"{linear.name}.weight")
-            for block, module in zip(self.anatomy.blocks, self.blocks.modules, strict=True)
-            for linear in block.linears
-        ]
-        return sum(int((weight == 0).sum()) for weight in weights) > CHANCE * self.anatomy.linear_weights
+        if self.zeros is None:
+            self.zeros = sum(
+                int((self.blocks.dense(block.index)[f"{linear.name}.weight"] == 0).sum())
+                for block in self.anatomy.blocks
+                for linear in block.linears
+            )
+        return self.zeros > CHANCE * self.anatomy.linear_weights
 
     @property
     def prepared_digest(self) -> str:
@@ -156,9 +166,10 @@ class Bench:
 
     def evaluator(self, space: Space, title: str, scores: tuple[str, ...]) -> SubnetEvaluator:
         """Scores genomes of `space` on one of the texts."""
-        teacher = Teacher(self.blocks, self.texts[title], self.prepared_digest)
+        hidden = any(SCORES[name].stream for name in scores if name in SCORES)
+        teacher = Teacher(self.blocks, self.texts[title], self.prepared_digest, keep_hidden=hidden)
         own = {name: own_score(name, teacher, self.tokenizer, self.tasks) for name in scores if is_own(name)}
-        return SubnetEvaluator(space, self.subnet, teacher, scores, own)
+        return SubnetEvaluator(space, self.subnet, teacher, scores, own, self.room)
 
     def provenance(self, title: str, scores: Iterable[str]) -> dict[str, Any]:
         """What makes evaluations on a text comparable."""

@@ -1,4 +1,8 @@
-"""Populations evaluated as a trie over blocks: candidates that agree up to a block share the activations up to it."""
+"""Populations evaluated as a trie over blocks: candidates that agree up to a block share the activations up to it.
+
+Depth first where the whole model is on the device: one path of the trie is held. Breadth first where its blocks come in
+turns: each comes once for the whole population, and the hidden states of all its nodes at one depth are held.
+"""
 
 import math
 import time
@@ -12,14 +16,14 @@ from ..space.genome import Genome
 from ..space.question import Status
 from ..space.space import Space
 from ..space.state import BlockState
-from .faults import CANDIDATE_ERRORS, Batches
+from .faults import CANDIDATE_ERRORS, Batches, said_of
+from .room import Room
 from .scores.built_in import score
 from .scores.own import OwnScore
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet, pointed
+from .walk import Walk
 
-ACTIVATION_BYTES = 2**29
-"""Hidden states held along one path of the trie; more sequences than fit are evaluated in turns."""
 BATCH_TOKENS = 1024
 """Tokens that go through a block at once: more do not get faster on 2 to 16 cores, fewer do not use them."""
 ACCELERATOR_TOKENS = 16384
@@ -43,19 +47,26 @@ class SubnetEvaluator:
         teacher: Teacher,
         scores: tuple[str, ...],
         own: Mapping[str, OwnScore] = MappingProxyType({}),
+        room: Room = Room(),
     ) -> None:
         self.space, self.subnet, self.teacher, self.scores = space, subnet, teacher, scores
         self._built_in = tuple(name for name in scores if name not in own)
         self._own = own
         self.layer_passes = 0
-        hidden = teacher.text.length * space.anatomy.hidden_size * 4 * (len(space.anatomy.blocks) + 1)
-        tokens = BATCH_TOKENS if teacher.blocks.device.type == "cpu" else ACCELERATOR_TOKENS
-        fitting = max(1, ACTIVATION_BYTES // hidden)
-        self._batches = Batches(min(max(1, tokens // teacher.text.length), fitting), teacher.blocks.device)
+        self._room, blocks = room, teacher.blocks
+        first = next(blocks.model.parameters())
+        self._stream = teacher.text.length * space.anatomy.hidden_size * first.element_size()
+        tokens = BATCH_TOKENS if blocks.device.type == "cpu" else ACCELERATOR_TOKENS
+        held = 2 if blocks.shelf is not None else len(blocks.modules) + 1
+        fitting = max(1, room.hidden // (held * self._stream))
+        self._batches = Batches(min(max(1, tokens // teacher.text.length), fitting), blocks.device)
         self._at_once = fitting // self._batches.size * self._batches.size
 
     def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
         """Yields evaluations as they are finished: every genome on a first part of `sequences`, then on the next."""
+        if self.teacher.blocks.shelf is not None:
+            yield from self._in_turns(genomes, sequences)
+            return
         chunk = self._at_once
         # Aligned, so that the parts of an evaluation do not depend on where it was interrupted.
         start, failed = sequences.start, set()
@@ -76,7 +87,7 @@ class SubnetEvaluator:
         try:
             tensors, reason = parameters(genome), ""
         except CANDIDATE_ERRORS as error:
-            tensors, reason = {}, f"{type(error).__name__}: {error}"[:500]
+            tensors, reason = {}, said_of(error)
         self.teacher.prepare(sequences)
         if not reason:
             with self.subnet:
@@ -91,25 +102,83 @@ class SubnetEvaluator:
         seconds = time.perf_counter() - started
         return self._evaluation(genome, sequences, losses, reason, self.layer_passes - before, seconds)
 
+    def _sorted(self, genomes: Sequence[Genome]) -> list[tuple[Genome, tuple[BlockState, ...]]]:
+        """Genomes with their states, those next to each other that agree longest."""
+        pairs = [(genome, self.space.states(genome)) for genome in genomes]
+        blocks = self.space.anatomy.blocks
+        return sorted(pairs, key=lambda pair: [s.sort_key(block) for block, s in zip(blocks, pair[1], strict=True)])
+
+    def _in_turns(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+        """Breadth first: as many sequences at once as have room with all the genomes, or as many genomes with one
+        batch."""
+        size, failed = min(self._batches.size, max(1, len(sequences))), set()
+        fitting, spilled = self._room.hidden // (2 * self._stream), False
+        if fitting < len(genomes) * size and self._room.host > self._room.hidden:
+            fitting, spilled = self._room.host // (2 * self._stream), True
+        together = max(1, min(len(genomes), fitting // size))
+        chunk = max(1, fitting // together // self._batches.size) * self._batches.size
+        ordered = self._sorted(genomes)
+        start = sequences.start
+        while start < sequences.stop:
+            part = range(start, min((start // chunk + 1) * chunk, sequences.stop))
+            self.teacher.prepare(part)
+            for first in range(0, len(ordered), together):
+                some = [pair for pair in ordered[first : first + together] if pair[0] not in failed]
+                for evaluation in self._walked(some, part, spilled) if some else ():
+                    if evaluation.status == "failed":
+                        failed.add(evaluation.genome)
+                    yield evaluation
+            start = part.stop
+
+    def _walked(
+        self, pairs: Sequence[tuple[Genome, tuple[BlockState, ...]]], sequences: range, spilled: bool
+    ) -> Iterator[Evaluation]:
+        """One walk through the model for sorted genomes; every batch that runs out of memory begins it anew."""
+        genomes, states = [genome for genome, _ in pairs], [states for _, states in pairs]
+        started = time.perf_counter()
+        while True:
+            batches = aligned(sequences, self._batches.size)
+            try:
+                with self.subnet:
+                    walk = Walk(self.subnet, self.teacher, states, batches, CANDIDATE_ERRORS, spilled)
+                    walk.through_blocks()
+                    outcomes = [self._outcome(walk, states, index, batches, sequences) for index in range(len(states))]
+                break
+            except (MemoryError, RuntimeError) as error:
+                self._batches.smaller(error, len(sequences))
+        self.layer_passes += sum(walk.passes)
+        seconds = (time.perf_counter() - started) / len(pairs)
+        for genome, (losses, reason), passes in zip(genomes, outcomes, walk.passes, strict=True):
+            yield self._evaluation(genome, sequences, losses, reason, passes, seconds)
+
+    def _outcome(
+        self,
+        walk: Walk,
+        states: Sequence[tuple[BlockState, ...]],
+        index: int,
+        batches: Sequence[range],
+        sequences: range,
+    ) -> tuple[dict[str, tuple[float, ...]], str]:
+        if index in walk.failed:
+            return {}, walk.failed[index]
+        try:
+            self.subnet.set_hidden(states[index][0].hidden)
+            if self._own:  # they run the model themselves
+                self.subnet.apply(states[index])
+            return self._scores_of(walk.hidden(index), batches, sequences)
+        except CANDIDATE_ERRORS as error:
+            return {}, said_of(error)
+
     def _on(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
         self.teacher.prepare(sequences)
-        states = [self.space.states(genome) for genome in genomes]
-        order = sorted(
-            range(len(genomes)),
-            key=lambda index: [
-                state.sort_key(block) for block, state in zip(self.space.anatomy.blocks, states[index], strict=True)
-            ],
-        )
         started = time.perf_counter()
         path = _Path()
         with self.subnet:
-            for index in order:
+            for genome, states in self._sorted(genomes):
                 before = self.layer_passes
-                losses, reason = self._losses(states[index], path, sequences)
+                losses, reason = self._losses(states, path, sequences)
                 now = time.perf_counter()
-                yield self._evaluation(
-                    genomes[index], sequences, losses, reason, self.layer_passes - before, now - started
-                )
+                yield self._evaluation(genome, sequences, losses, reason, self.layer_passes - before, now - started)
                 started = time.perf_counter()
 
     def _losses(
@@ -125,7 +194,7 @@ class SubnetEvaluator:
             try:
                 return self._scored(states, path, sequences)
             except CANDIDATE_ERRORS as error:
-                return {}, f"{type(error).__name__}: {error}"[:500]
+                return {}, said_of(error)
             except (MemoryError, RuntimeError) as error:
                 self._batches.smaller(error, len(sequences))
             self.layer_passes = before
@@ -145,10 +214,16 @@ class SubnetEvaluator:
             if not states[depth].removed:
                 self.layer_passes += len(sequences)
             path.push(states[depth], hidden)
+        return self._scores_of(path.top(), batches, sequences)
+
+    def _scores_of(
+        self, hidden: Sequence[torch.Tensor], batches: Sequence[range], sequences: range
+    ) -> tuple[dict[str, tuple[float, ...]], str]:
+        """From what the last block returns for each batch."""
         rows = [
             row
-            for batch, hidden in zip(batches, path.top(), strict=True)
-            for row in score(self._built_in, hidden, batch, self.teacher)
+            for batch, states in zip(batches, hidden, strict=True)
+            for row in score(self._built_in, states, batch, self.teacher)
         ]
         with torch.inference_mode():
             for name, function in self._own.items():

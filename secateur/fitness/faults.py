@@ -23,6 +23,11 @@ CANDIDATE_ERRORS = (ArithmeticError, CandidateError)
 """What a candidate may fail with and the run goes on."""
 
 
+def said_of(error: BaseException) -> str:
+    """A candidate's error as its evaluation's reason."""
+    return f"{type(error).__name__}: {error}"[:500]
+
+
 def is_of_memory(error: BaseException) -> bool:
     """Whether a device, or the host, has run out of memory."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (

@@ -17,7 +17,7 @@ class Resident:
     """Keeps up to `limit` bytes on a device, the least recently used out first.
 
     What goes out stays in pinned memory of the host, up to as many bytes again; beyond that it is read anew. On the CPU
-    nothing is copied: files are memory-mapped, and whatever was read stays.
+    nothing is copied: files are memory-mapped.
     """
 
     def __init__(self, device: torch.device, limit: int = RESIDENT_BYTES) -> None:
@@ -31,15 +31,13 @@ class Resident:
             self._here.move_to_end(key)
             return self._here[key][1]
         host = self._pinned.pop(key, None) or read()
-        if self._device.type == "cpu":
-            self._here[key] = host, host
-            return host
         with torch.inference_mode(False):  # whoever asks first, trainings may ask later
             here = {name: tensor.to(self._device, non_blocking=True) for name, tensor in host.items()}
         self._here[key] = host, here
         while len(self._here) > 1 and sum(_bytes(kept) for _, kept in self._here.values()) > self._limit:
             old, (left, _) = self._here.popitem(last=False)
-            self._pinned[old] = {name: self._pin(tensor) for name, tensor in left.items()}
+            if self._device.type != "cpu":
+                self._pinned[old] = {name: self._pin(tensor) for name, tensor in left.items()}
         while sum(map(_bytes, self._pinned.values())) > self._limit:
             self._pinned.popitem(last=False)
         return here

@@ -9,6 +9,7 @@ import torch
 from ..space.tables import load
 from ..space.treatments import TREATMENTS, Treatment
 from .model.blocks import Blocks
+from .resident import RESIDENT_BYTES
 from .text import Sequences
 
 Watch = Callable[[int, int], None]
@@ -43,6 +44,7 @@ class Ground:
         has_zeros: whether the linears have zeros by themselves.
         narrower: whether linears can become narrower.
         rotation: (hidden, hidden), of the residual stream where it is narrowed by one.
+        room: bytes of what was prepared that may be held ready.
     """
 
     blocks: Blocks
@@ -52,6 +54,7 @@ class Ground:
     has_zeros: bool = False
     narrower: bool = False
     rotation: torch.Tensor | None = None
+    room: int = RESIDENT_BYTES
 
 
 class Compressor(Protocol):

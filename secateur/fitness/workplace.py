@@ -12,12 +12,16 @@ from ..space.errors import SecateurError
 from ..space.families.table import FAMILIES, anatomy, saved_dtype
 from ..space.space import Space
 from .bench import Bench
+from .memory import Placement
 from .model.blocks import Blocks
 from .model.border import library
-from .model.checkpoint import anatomy_of, check_finite, load_model, load_tokenizer, model_digest
+from .model.checkpoint import anatomy_of, load_model, load_tokenizer, open_model
 from .model.configuration import load_config
 from .model.device import find_device
 from .model.dtypes import DTYPES
+from .model.examined import NOWHERE, Source, examine
+from .model.shelf import Shelf, held
+from .room import Room
 from .scores.tasks import NO_TASKS, TaskRequest
 from .text import Sequences, TextRequest, masked, read, thinned
 from .widths.axes import Order
@@ -55,6 +59,7 @@ class Workplace:
         pruner: makes sparsity levels; None where there are none.
         widths: how narrower sublayers are made; None where there are none.
         tasks: of lm-eval, and functions of the user's own.
+        placement: where the model's blocks are.
     """
 
     path: str
@@ -67,6 +72,7 @@ class Workplace:
     pruner: str | None = None
     widths: WidthSettings | None = None
     tasks: TaskRequest = NO_TASKS
+    placement: Placement = Placement()
 
     def open(self, space: Space, watch: Watch = unwatched) -> Bench:
         """Loads and prepares; see `load` and `Loaded.prepared` for what they raise."""
@@ -88,9 +94,13 @@ class Workplace:
         for request in self.texts:
             texts[request.title] = read(request, tokenizer, shape, self.seed, used)
             used |= texts[request.title].documents
-        model = load_model(path, dtype, device, self.trust_remote_code)
-        check_finite(model, path)
+        source = NOWHERE
+        if self.placement.blocks is None:
+            model = load_model(path, dtype, device, self.trust_remote_code)
+        else:
+            model, source = open_model(path, dtype, device, self.trust_remote_code)
         shape = anatomy_of(model, saved)
+        examined = examine(model, shape, path, source)
         if not shape.causal:
             texts = {title: masked(text, tokenizer, self.seed) for title, text in texts.items()}
         for request in self.texts:
@@ -102,16 +112,36 @@ class Workplace:
                 raise SecateurError(
                     f"text '{title}': length {text.length} is more than the model's {positions} positions"
                 )
-        loaded = Loaded(model, tokenizer, shape, model_digest(model), texts, self.pruner, self.widths, self.tasks)
-        _check_pass(Blocks(model, shape), loaded.calibration, path, dtype)
+        loaded = Loaded(
+            model,
+            tokenizer,
+            shape,
+            examined.digest,
+            texts,
+            self.pruner,
+            self.widths,
+            self.tasks,
+            self._shelf(model, shape, source, device),
+            examined.zeros,
+            self.placement.room,
+        )
+        _check_pass(loaded.blocks, loaded.calibration, path, dtype)
         return loaded
+
+    def _shelf(self, model: torch.nn.Module, shape: Anatomy, source: Source, device: torch.device) -> Shelf | None:
+        if self.placement.blocks is None:
+            return None
+        if self.placement.offload == "cpu":
+            source = held(shape, source, device)
+        return Shelf(shape, Blocks(model, shape).modules, source, device, self.placement.blocks)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A model and its texts as they were read; `prepared` puts the model in order and makes a bench of it.
 
-    `digest` names the model's weights; the rest is as `Bench` and `Workplace` have it.
+    `digest` names the model's weights, of which `zeros` in the linears are zero (None: not counted); `shelf` and `room`
+    are those of its placement. The rest is as `Bench` and `Workplace` have it.
     """
 
     model: torch.nn.Module
@@ -122,6 +152,14 @@ class Loaded:
     pruner: str | None = None
     widths: WidthSettings | None = None
     tasks: TaskRequest = NO_TASKS
+    shelf: Shelf | None = None
+    zeros: int | None = None
+    room: Room = Room()
+
+    @property
+    def blocks(self) -> Blocks:
+        """The model in its parts."""
+        return Blocks(self.model, self.anatomy, self.shelf)
 
     @property
     def calibration(self) -> Sequences:
@@ -137,7 +175,7 @@ class Loaded:
         Raises:
             SecateurError: a file in the cache is damaged, or cannot be written.
         """
-        blocks = Blocks(self.model, self.anatomy)
+        blocks = self.blocks
         orders, basis = self._ordered(blocks, space, partial(watch, "measuring the importance of heads and channels"))
         bench = Bench(
             self.model,
@@ -150,6 +188,9 @@ class Loaded:
             self.tasks,
             orders,
             basis,
+            shelf=self.shelf,
+            zeros=self.zeros,
+            room=self.room,
         )
         if self.widths is not None and self.widths.repair is not None:
             wanted, told = narrower_sublayers(space), partial(watch, f"preparing repairs ({self.widths.repair})")

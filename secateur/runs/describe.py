@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from ..fitness.memory import shown as sized
 from ..fitness.model.configuration import source_bytes
 from ..fitness.model.device import find_device
 from ..fitness.timing.speed import matrix_speed, slowness
@@ -13,6 +14,7 @@ from ..space.gene import features_of
 from ..space.space import Space
 from . import problem
 from .asked.recipe import Recipe, search_baselines
+from .memory import held
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Description:
     context: int
     kinds: tuple[tuple[str, str, str, str], ...]
     costs: tuple[tuple[str, str, str, str, str], ...]
+    memory: tuple[tuple[str, str, str, str], ...]
     lines: tuple[str, ...]
 
 
@@ -87,7 +90,34 @@ def describe(recipe: Recipe) -> Description:
         if (unit := math.gcd(*counts)) > 1:
             lines.append(f"Widths of kind {kind} are multiples of {unit}.")
     lines += _estimate(recipe, space)
-    return Description(len(space.genes), space.size, space.context, kinds, costs, tuple(lines))
+    memory, told = _memory(recipe, space)
+    return Description(len(space.genes), space.size, space.context, kinds, costs, memory, (*lines, *told))
+
+
+def _memory(recipe: Recipe, space: Space) -> tuple[tuple[tuple[str, str, str, str], ...], list[str]]:
+    """What a run will hold, and how the model is placed."""
+    name = recipe.model.device
+    if recipe.model.memory is None:
+        try:
+            find_device(name)
+        except SecateurError:  # a recipe may be written for another machine
+            return (), [
+                f"{name} is not on this machine, so whether the model fits there is not known; set model.memory."
+            ]
+    parts, placement, peak = held(recipe, space)
+    rows = tuple((one.name, _sized(one.device), _sized(one.host), _sized(one.disk)) for one in parts)
+    lines = [f"Memory: at most {sized(peak)} at once on {name}, by shapes, besides what Python and its libraries take."]
+    if placement.blocks is not None:
+        where = "the host's memory" if placement.offload == "cpu" else "the checkpoint's files"
+        lines.append(
+            f"The model does not fit as a whole: {sized(placement.blocks)} of its blocks are there at once, the others "
+            f"wait in {where}, and each comes once for all the candidates of a batch."
+        )
+    return rows, lines
+
+
+def _sized(size: int) -> str:
+    return sized(size) if size else ""
 
 
 def _about_budgets(recipe: Recipe, space: Space) -> str:

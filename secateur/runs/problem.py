@@ -136,8 +136,12 @@ def estimated(settings: LatencySettings, space: Space) -> LatencyTable:
     return roofline(space.anatomy, space.shapes(), workload_of(settings), peak, name)
 
 
-def problem_of(recipe: Recipe, space: Space, allowance: Allowance, starts: Sequence[Genome] = ()) -> Problem:
+def problem_of(
+    recipe: Recipe, space: Space, allowance: Allowance, starts: Sequence[Genome] = (), whole: bool = True
+) -> Problem:
     """What the recipe's strategy, or one beside it, is given to search with `allowance`.
+
+    `whole`: the whole model is on its device.
 
     Raises:
         SecateurError: a reference that cannot be read.
@@ -150,7 +154,7 @@ def problem_of(recipe: Recipe, space: Space, allowance: Allowance, starts: Seque
         allowance,
         goal_of(recipe, space),
         tuple(starts),
-        questions=questions_of(space, recipe.scores[0]),
+        questions=questions_of(space, recipe.scores[0], whole),
         length=text.length if text is not None else None,
         timed=recipe.effort.minutes is not None,
     )
@@ -166,16 +170,18 @@ def check_search(recipe: Recipe, space: Space) -> None:
 
 
 def asked_problem(
-    recipe: Recipe, space: Space, tokens: int | None, starts: Sequence[Genome] = ()
+    recipe: Recipe, space: Space, tokens: int | None, starts: Sequence[Genome] = (), whole: bool = True
 ) -> tuple[Problem, TrainedSelection | None]:
     """What the recipe's strategy is given, checked, and the selection that follows; `tokens` are for both together.
+
+    `whole`: the whole model is on its device.
 
     Raises:
         SecateurError: the search cannot run on its space and text, or with what the selection leaves.
     """
     selection = trained_selection(recipe, space, tokens)
     left = tokens - selection.cost() if selection is not None and tokens is not None else tokens
-    problem = problem_of(recipe, space, Allowance(left, recipe.effort.evaluations), starts)
+    problem = problem_of(recipe, space, Allowance(left, recipe.effort.evaluations), starts, whole)
     recipe.strategy.check(problem)
     return problem, selection
 

@@ -25,6 +25,7 @@ from ..space.space import Space
 from ..space.tables import load
 from .asked.recipe import TRAINING, Recipe
 from .asked.settings import TextSettings, TrainingSettings
+from .memory import placement_of
 from .problem import counting_of
 from .record.facts import DEVICE, MODEL, ORDER, PROVENANCE, TEXTS, ZEROS, ZerosFact
 from .record.folder import RunFolder
@@ -76,6 +77,7 @@ def workplace_of(
         recipe.pruner if "zeros" in features else None,
         widths,
         tasks_of(recipe),
+        placement_of(recipe, space),
     )
 
 

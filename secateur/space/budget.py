@@ -73,16 +73,27 @@ def parse_budgets(
     return tuple(budgets)
 
 
+def parse_bytes(raw: str | int | float, where: str) -> int:
+    """Reads a number of bytes such as "12GB" or "800 MiB"; raises SecateurError when it cannot be read."""
+    number, unit = _number(raw)
+    if number is None or unit not in UNITS or not (size := int(number * UNITS[unit])):
+        raise SecateurError(f"{where}: cannot read '{str(raw).strip()[:60]}'; write '12GB' or '800MiB'")
+    return size
+
+
+def _number(raw: str | int | float) -> tuple[Decimal | None, str]:
+    """A number, or None, and its unit in small letters."""
+    match = re.fullmatch(r"(?:<=\s*)?([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)", str(raw).strip()[:60])
+    return (Decimal(match[1].replace("_", "").replace(",", "")), match[2].lower()) if match else (None, "")
+
+
 def parse_limit(cost: str, raw: str | int | float, dense: Costs, where: str) -> int | None:
     """Reads one limit; None for a latency when `dense` has none. Raises SecateurError when it cannot be read."""
-    text = str(raw).strip()[:60]
-    match = re.fullmatch(r"(?:<=\s*)?([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)", text)
-    unit = match[2].lower() if match else ""
+    number, unit = _number(raw)
     units = SECONDS if cost in LATENCIES else UNITS
-    if match is None or unit not in (*units, "x", "%"):
+    if number is None or unit not in (*units, "x", "%"):
         units_of = "'<= 0.6x', '60%', '40ms' or '1.5s'" if cost in LATENCIES else "'<= 0.75x', '75%', '100M' or '300MB'"
-        raise SecateurError(f"{where}: cannot read '{text}'; write {units_of}")
-    number = Decimal(match[1].replace("_", "").replace(",", ""))
+        raise SecateurError(f"{where}: cannot read '{str(raw).strip()[:60]}'; write {units_of}")
     whole = getattr(dense, cost)
     if whole is None:
         return None

@@ -119,18 +119,24 @@ class Entry(NamedTuple):
     Attributes:
         question: a `Searchable`.
         answered: makes, of space, subnet, teacher and score (`fitness`), a `search.memo.Asker`.
+        whole: that needs the whole model on its device.
     """
 
     question: str
     answered: str
+    whole: bool = False
 
 
 QUESTIONS: dict[str, Entry] = {
-    "slopes": Entry("secateur.space.slopes:SLOPES", "secateur.fitness.slopes:SubnetSlopes"),
+    "slopes": Entry("secateur.space.slopes:SLOPES", "secateur.fitness.slopes:SubnetSlopes", whole=True),
 }
 """What searches may ask beside losses, by name."""
 
 
-def questions_of(space: Space, score: str) -> frozenset[str]:
-    """Names of what can be asked in a space beside losses, where search minimises `score`."""
-    return frozenset(name for name, entry in QUESTIONS.items() if load(entry.question, None).fits(space, score))
+def questions_of(space: Space, score: str, whole: bool = True) -> frozenset[str]:
+    """Names of what can be asked in a space beside losses, where search minimises `score`.
+
+    `whole`: the whole model is on its device.
+    """
+    possible = {name: entry for name, entry in QUESTIONS.items() if whole or not entry.whole}
+    return frozenset(name for name, entry in possible.items() if load(entry.question, None).fits(space, score))

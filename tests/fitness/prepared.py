@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from secateur.fitness.bench import Bench
-from secateur.fitness.model.checkpoint import anatomy_of, model_digest
+from secateur.fitness.model.checkpoint import anatomy_of
+from secateur.fitness.model.examined import model_digest
 from secateur.fitness.text import NOT_MASKED, Sequences
 from secateur.fitness.widths.preparation import WidthSettings
 from secateur.fitness.workplace import Loaded

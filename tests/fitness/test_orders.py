@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.fitness.model.checkpoint import anatomy_of, model_digest
+from secateur.fitness.model.checkpoint import anatomy_of
+from secateur.fitness.model.examined import model_digest
 from secateur.fitness.widths.axes import unit_sums
 from secateur.fitness.widths.orders import ACTIVATION_ORDERS, NEEDS_GRAM, ORDERS, damped, flap_scores, obs, output_error
 from secateur.fitness.widths.preparation import WidthSettings

@@ -134,7 +134,7 @@ def test_a_store_gives_exact_zeros_in_the_layout_of_the_module(family: str, prun
     shape = anatomy_of(model)
     blocks = Blocks(model, shape)
     prepare(blocks, pruner, LEVELS, range(4), TEXT, tmp_path)
-    store = LevelStore(tmp_path, pruner, shape, blocks.modules)
+    store = LevelStore(tmp_path, pruner, blocks)
     store.check(LEVELS, range(4))
     for index, block in enumerate(shape.blocks):
         for position, linear in enumerate(block.linears):
@@ -213,7 +213,7 @@ def test_truncated_and_missing_files_are_named(tmp_path: Path) -> None:
     for damaged in (content[:-10], content[:20], b""):
         victim.write_bytes(damaged)
         with pytest.raises(SecateurError, match=r"block-002.steps.safetensors is missing, truncated or damaged"):
-            LevelStore(tmp_path, "magnitude", shape, blocks.modules).check(LEVELS[:1], range(4))
+            LevelStore(tmp_path, "magnitude", blocks).check(LEVELS[:1], range(4))
 
 
 def test_killed_while_preparing_leaves_only_whole_files(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ for number in range(1000):
     blocks = Blocks(model, shape)
     for folder in tmp_path.iterdir():
         prepare(blocks, "sparsegpt", LEVELS[:2], range(4), TEXT, folder)
-        LevelStore(folder, "sparsegpt", shape, blocks.modules).check(LEVELS[:2], range(4))
+        LevelStore(folder, "sparsegpt", blocks).check(LEVELS[:2], range(4))
 
 
 def test_unknown_pruner() -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from secateur.fitness.bench import Bench
-from secateur.fitness.model.checkpoint import anatomy_of, model_digest
+from secateur.fitness.model.checkpoint import anatomy_of
+from secateur.fitness.model.examined import model_digest
 from secateur.fitness.scores.built_in import score as scored
 from secateur.fitness.slopes import REACH, SubnetSlopes
 from secateur.fitness.text import predicted

@@ -13,7 +13,8 @@ from torch import nn
 
 from secateur.fitness.evaluator import SubnetEvaluator, aligned
 from secateur.fitness.model.blocks import Blocks
-from secateur.fitness.model.checkpoint import anatomy_of, model_digest
+from secateur.fitness.model.checkpoint import anatomy_of
+from secateur.fitness.model.examined import model_digest
 from secateur.fitness.scores.built_in import score
 from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.subnets.subnet import Subnet

@@ -17,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from secateur.fitness.bench import Bench
-from secateur.fitness.model.checkpoint import anatomy_of, model_digest
+from secateur.fitness.model.checkpoint import anatomy_of
+from secateur.fitness.model.examined import model_digest
 from secateur.fitness.model.surgery import layer_config
 from secateur.fitness.subnets.materialise import materialised
 from secateur.fitness.subnets.subnet import Subnet

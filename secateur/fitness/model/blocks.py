@@ -6,7 +6,7 @@ put in. So no family's forward is written a second time here.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 
 from ...space.anatomy import Anatomy, Block
 from ..text import NOT_MASKED
+from .shelf import Change, Shelf
 
 
 class _CaughtError(Exception):
@@ -66,21 +67,50 @@ def unpacked() -> Iterator[None]:
 
 
 class Blocks:
-    """A model as embedding, blocks and head; hidden states are (sequences, time, hidden)."""
+    """A model as embedding, blocks and head; hidden states are (sequences, time, hidden).
 
-    def __init__(self, model: nn.Module, anatomy: Anatomy) -> None:
+    `shelf`: brings blocks to the device as they are needed, where they are not all there.
+    """
+
+    def __init__(self, model: nn.Module, anatomy: Anatomy, shelf: Shelf | None = None) -> None:
         parent, _, self._name = anatomy.blocks_path.rpartition(".")
         self.model = model
         self.anatomy = anatomy
+        self.shelf = shelf
         self._parent = model.get_submodule(parent)
         self.modules: list[nn.Module] = list(self._parent.get_submodule(self._name).children())
         self._list = self._parent.get_submodule(self._name)
+        self._dense: dict[int, Mapping[str, torch.Tensor]] = {}
         self._arguments: dict[tuple[int, int], list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    def dense(self, index: int) -> Mapping[str, torch.Tensor]:
+        """The parameters of a block, by their names in it, as they were when first asked for: the model has to be dense
+        then. Those of a shelf are not to be kept."""
+        if self.shelf is not None:
+            return self.shelf.tensors(index)
+        if index not in self._dense:
+            module, sublayers = self.modules[index], self.anatomy.blocks[index].sublayers
+            tensors = [tensor for sublayer in sublayers for tensor in sublayer.parameters()]
+            with torch.inference_mode(False):  # whoever asks first, trainings may ask later
+                self._dense[index] = {tensor.name: module.get_parameter(tensor.name).data for tensor in tensors}
+        return self._dense[index]
+
+    def change(self, change: Change) -> None:
+        """Changes every parameter of the dense blocks for good."""
+        if self.shelf is not None:
+            self.shelf.change(change)
+            return
+        self._dense.clear()
+        for block, module in zip(self.anatomy.blocks, self.modules, strict=True):
+            for sublayer in block.sublayers:
+                for tensor in sublayer.parameters():
+                    parameter = module.get_parameter(tensor.name)
+                    parameter.data = change(block.index, tensor, parameter.data)
 
     @contextlib.contextmanager
     def exchanged(self, modules: list[nn.Module]) -> Iterator[None]:
@@ -112,6 +142,14 @@ class Blocks:
         args, kwargs = self._arguments[hidden.shape[0], hidden.shape[1]][index]
         result: torch.Tensor = self.modules[index](hidden, *args, **kwargs)
         return result
+
+    def groups(self, rows: torch.Tensor) -> Iterator[Sequence[torch.Tensor]]:
+        """Rows as they are to go through the model side by side: all, where its blocks come in turns; else each alone,
+        which holds least."""
+        if self.shelf is not None:
+            yield list(rows)
+        else:
+            yield from ([row] for row in rows)
 
     def inputs(
         self, rows: Iterable[torch.Tensor], stop: int | None = None

@@ -1,7 +1,8 @@
 """Loading models and tokenizers, from wherever `configuration` finds them."""
 
-import hashlib
-import json
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from .files import (
     check_loaded,
     check_weights,
 )
-from .gguf_model import converted, meaning
+from .gguf_model import converted
 
 
-def _local_folder(path: str) -> str:
+def local_folder(path: str) -> str:
     """The folder, or hub name, to load from; a GGUF is converted once into the cache."""
     source = locate(path)
     return source.folder if source.gguf is None else str(converted(path, source.file))
@@ -40,10 +41,71 @@ def load_model(
         SecateurError: it cannot be loaded, or not all of it: parameters that are missing in its files, have no place in
             the model, or another shape.
     """
-    folder = _local_folder(path)
+    model = _load(path, dtype, trust_remote_code, None)
+    with library(path, f"cannot be moved to {device}"):
+        loaded: torch.nn.Module = model.to(device).eval().requires_grad_(False)
+    return loaded
+
+
+def open_model(
+    path: str, dtype: str = "float32", device: torch.device = CPU, trust_remote_code: bool = False
+) -> tuple[torch.nn.Module, Mapping[str, torch.Tensor]]:
+    """Like `load_model`, but of its blocks nothing is read: their parameters are on the meta device.
+
+    Returns:
+        The model, and the parameters of its blocks by name, in its dtype on the host, read at each lookup.
+    """
+    from accelerate.hooks import remove_hook_from_module
+
+    log = logging.getLogger("accelerate.big_modeling")  # which says that parameters are on the meta device
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        model = _load(path, dtype, trust_remote_code, partial(_blocks_on_disk, dtype=dtype))
+    finally:
+        log.setLevel(level)
+    # What transformers has found out of where each parameter is, without the hooks that bring one at a time.
+    hooks = [module._hf_hook for module in model.modules() if getattr(module, "_hf_hook", None) is not None]
+    source = next(hook.weights_map.dataset for hook in hooks if getattr(hook, "weights_map", None) is not None)
+    remove_hook_from_module(model, recurse=True)
+    for name in ("hf_device_map", "to", "cuda"):  # what would keep it from being moved or written
+        model.__dict__.pop(name, None)
+    with library(path, f"cannot be moved to {device}"):
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if not parameter.is_meta:
+                    parameter.data = parameter.data.to(device)
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(device))
+    return model.eval().requires_grad_(False), source
+
+
+def _blocks_on_disk(model: torch.nn.Module, dtype: str) -> dict[str, str]:
+    """Where transformers is to put each part of a model: its blocks stay where they are."""
+    config: Any = model.config
+    path, places = anatomy(config.to_dict(), dtype).blocks_path, {}
+
+    def place(module: torch.nn.Module, prefix: str) -> None:
+        for name, _ in module.named_parameters(recurse=False):
+            places[prefix + name] = "cpu"
+        for name, child in module.named_children():
+            if prefix + name == path:
+                places.update(dict.fromkeys((f"{path}.{index}" for index, _ in child.named_children()), "disk"))
+            elif path.startswith(f"{prefix}{name}."):
+                place(child, f"{prefix}{name}.")
+            else:
+                places[prefix + name] = "cpu"
+
+    place(model, "")
+    return places
+
+
+def _load(path: str, dtype: str, trust_remote_code: bool, places: Callable[[torch.nn.Module], Any] | None) -> Any:
+    """A model on the host; `places`: tells transformers' `device_map` from a model without weights."""
+    folder = local_folder(path)
     here = Path(folder).is_dir()
     with library(path, "cannot be loaded", here):
-        local = _weights_folder(folder)
+        local = weights_folder(folder)
     if local is not None:
         check_weights(local, path, here)
     with library(path, "cannot be loaded", here):
@@ -51,6 +113,10 @@ def load_model(
         family = FAMILIES.get(config.model_type)
         auto = AutoModelForMaskedLM if family is not None and family.encoder else AutoModelForCausalLM
         tied = bool(getattr(config, "tie_word_embeddings", False))
+        device_map = None
+        if places is not None:
+            with torch.device("meta"):
+                device_map = places(auto.from_config(config, trust_remote_code=trust_remote_code))
         model, info = auto.from_pretrained(
             folder,
             dtype=DTYPES[dtype],
@@ -58,6 +124,7 @@ def load_model(
             trust_remote_code=trust_remote_code,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            device_map=device_map,
         )
     check_loaded(info, path, family.unused if family is not None else ())
     head = model.get_output_embeddings()
@@ -66,12 +133,10 @@ def load_model(
             f"model '{path}': config.json says tie_word_embeddings: true, but its files hold a head of their own that "
             "is not the embedding; set tie_word_embeddings to false in config.json, or take the head out of the file"
         )
-    with library(path, f"cannot be moved to {device}"):
-        loaded: torch.nn.Module = model.to(device).eval().requires_grad_(False)
-    return loaded
+    return model
 
 
-def _weights_folder(folder: str) -> Path | None:
+def weights_folder(folder: str) -> Path | None:
     """Where the weights are: the folder, or that of the hub's snapshot; None where it has neither file nor index."""
     if Path(folder).is_dir():
         return Path(folder)
@@ -82,18 +147,9 @@ def _weights_folder(folder: str) -> Path | None:
     return None
 
 
-def check_finite(model: torch.nn.Module, path: str) -> None:
-    """Raises SecateurError where a weight is no finite number."""
-    for name, parameter in model.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            raise SecateurError(
-                f"model '{path}': the dense model's {name} holds NaN or infinity; nothing can be compared with it"
-            )
-
-
 def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
     """The tokenizer that belongs to a model; raises SecateurError when there is none."""
-    folder = _local_folder(path)
+    folder = local_folder(path)
     with library(path, "its tokenizer cannot be loaded", Path(folder).is_dir()):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
@@ -115,13 +171,3 @@ def anatomy_of(model: torch.nn.Module, dtype: str = "float32") -> Anatomy:
                 f"{shapes.get(name, 'unknown')} in the anatomy; secateur/space/families does not describe this model"
             )
     return expected
-
-
-def model_digest(model: torch.nn.Module) -> str:
-    """Names the model: SHA-256 over its configuration and every parameter's name, shape, dtype and bytes."""
-    config: Any = model.config
-    total = hashlib.sha256(json.dumps(meaning(config), sort_keys=True, default=str).encode())
-    for name, parameter in sorted(model.named_parameters()):
-        total.update(json.dumps([name, list(parameter.shape), str(parameter.dtype)]).encode())
-        total.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return total.hexdigest()[:16]

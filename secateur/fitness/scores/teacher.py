@@ -1,6 +1,6 @@
 """The dense model's answers on a text, computed once per sequence and kept on disk."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,13 +73,14 @@ class Teacher:
 
     def prepare(self, sequences: range) -> None:
         """Makes the answers for `sequences` available; the model must be dense."""
-        for sequence in sequences:
-            if sequence in self._known:
-                continue
-            path = self._folder / f"{sequence:05d}.safetensors"
-            if not usable(path):
-                write_tensors(path, self._compute(self.text.ids[sequence]))
-            device = self.blocks.device
+        paths = {one: self._folder / f"{one:05d}.safetensors" for one in sequences if one not in self._known}
+        missing = [sequence for sequence, path in paths.items() if not usable(path)]
+        wanted = iter(missing)
+        for rows in self.blocks.groups(self.text.ids[missing]):
+            for hidden, sequence in zip(self._last(rows), wanted, strict=False):
+                write_tensors(paths[sequence], self._answers(hidden))
+        device = self.blocks.device
+        for sequence, path in paths.items():
             self._known[sequence] = {name: tensor.to(device) for name, tensor in read_tensors(path).items()}
 
     def forget(self, sequences: Iterable[int]) -> None:
@@ -88,11 +89,16 @@ class Teacher:
             self._known.pop(sequence, None)
             self._scored.pop(sequence, None)
 
-    @torch.inference_mode()
-    def _compute(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        hidden = self.blocks.embed(ids[None])
+    def _last(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What the last block returns for each row (time,) of ids."""
+        hidden = [self.blocks.embed(row[None]) for row in rows]
         for index in range(len(self.blocks.modules)):
-            hidden = self.blocks.run(index, hidden)
+            for number, states in enumerate(hidden):
+                hidden[number] = self.blocks.run(index, states)
+        return hidden
+
+    @torch.inference_mode()
+    def _answers(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
         log_p = self.blocks.logits(hidden).float().log_softmax(-1)
         top, tokens = log_p.topk(self._top, dim=-1)
         log_tail = log_p.scatter_(1, tokens, -torch.inf).logsumexp(1)

@@ -1,11 +1,12 @@
 """A subnet as a model of its own: blocks really removed, sublayers really gone, sparse weights as zeros."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from torch import nn
 
 from ...space.anatomy import Anatomy
@@ -47,34 +48,79 @@ def smaller_weights(
     states: Sequence[BlockState],
     weights: Weights,
     trained: Mapping[str, torch.Tensor] = MappingProxyType({}),
-) -> dict[str, torch.Tensor]:
+) -> Mapping[str, torch.Tensor]:
     """The state dict of the materialised model: renumbered, dropped parameters left out, sparse weights with zeros.
 
-    The model must be dense. Tensors that do not change are shared with it. `trained`: parameters to be taken instead of
-    the subnet's own, by their names in the live model.
+    The model must be dense. Tensors that do not change are shared with it; of a model whose blocks come in turns they
+    are made at each lookup. `trained`: parameters to be taken instead of the subnet's own, by their names in the live
+    model.
     """
-    prefix = f"{anatomy.blocks_path}."
-    outside = dict(weights.outside(states[0].hidden))
-    outside |= {name: tensor for name, tensor in trained.items() if not name.startswith(prefix)}
-    known = {tensor.name for tensor in anatomy.outside}
-    result = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefix)}
-    # A tied head stands in the state dict under a name that the anatomy does not list again.
-    tied = {name: tensor.data_ptr() for name, tensor in result.items() if name not in known}
-    twins = {model.get_parameter(name).data_ptr(): name for name in known}
-    result = {name: tensor for name, tensor in result.items() if name not in known} | outside
-    result |= {name: outside[twins[pointer]] for name, pointer in tied.items() if twins.get(pointer) in outside}
-    for new, old in enumerate(kept_blocks(states)):
-        for name, tensor in weights.block(old, states[old]).items():
-            result[f"{prefix}{new}.{name}"] = trained.get(f"{prefix}{old}.{name}", tensor)
-    return result
+    found = SmallerWeights(model, anatomy, states, weights, trained)
+    return found if weights.blocks.shelf is not None else dict(found)
 
 
-def added_biases(anatomy: Anatomy, weights: Mapping[str, torch.Tensor]) -> dict[int, list[str]]:
-    """Linears, by new block index, that have a bias among `weights` and none in the dense model."""
+class SmallerWeights(Mapping[str, torch.Tensor]):
+    """Those of `smaller_weights`, made block by block; the last block that was asked for is held."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        anatomy: Anatomy,
+        states: Sequence[BlockState],
+        weights: Weights,
+        trained: Mapping[str, torch.Tensor],
+    ) -> None:
+        self._anatomy, self._states, self._weights, self._trained = anatomy, states, weights, trained
+        self._outside = self._all_outside(model)
+        self._held: tuple[int, Mapping[str, torch.Tensor]] = (-1, {})
+        self._places = {
+            f"{anatomy.blocks_path}.{new}.{name}": (old, name)
+            for new, old in enumerate(kept_blocks(states))
+            for name in self._block(old)
+        }
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name in self._outside:
+            return self._outside[name]
+        old, inside = self._places[name]
+        return self._block(old)[inside]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._outside
+        yield from self._places
+
+    def __len__(self) -> int:
+        return len(self._outside) + len(self._places)
+
+    def _block(self, index: int) -> Mapping[str, torch.Tensor]:
+        if self._held[0] != index:
+            self._held = (-1, {})  # first, so that two are never held
+            prefix = self._anatomy.block_prefix(index)
+            found = self._weights.block(index, self._states[index]).items()
+            self._held = index, {name: self._trained.get(prefix + name, tensor) for name, tensor in found}
+        return self._held[1]
+
+    def _all_outside(self, model: nn.Module) -> dict[str, torch.Tensor]:
+        prefix = f"{self._anatomy.blocks_path}."
+        outside = dict(self._weights.outside(self._states[0].hidden))
+        outside |= {name: tensor for name, tensor in self._trained.items() if not name.startswith(prefix)}
+        known = {tensor.name for tensor in self._anatomy.outside}
+        result = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefix)}
+        # A tied head stands in the state dict under a name that the anatomy does not list again.
+        tied = {name: tensor.data_ptr() for name, tensor in result.items() if name not in known}
+        twins = {model.get_parameter(name).data_ptr(): name for name in known}
+        result = {name: tensor for name, tensor in result.items() if name not in known} | outside
+        return result | {
+            name: outside[twins[pointer]] for name, pointer in tied.items() if twins.get(pointer) in outside
+        }
+
+
+def added_biases(anatomy: Anatomy, names: Iterable[str]) -> dict[int, list[str]]:
+    """Linears, by new block index, that have a bias among the parameters `names` and none in the dense model."""
     prefix = f"{anatomy.blocks_path}."
     dense = {linear.name for linear in anatomy.blocks[0].linears if not linear.bias}
     result: dict[int, list[str]] = {}
-    for name in weights:
+    for name in names:
         if name.startswith(prefix) and name.endswith(".bias"):
             number, _, inside = name.removeprefix(prefix).removesuffix(".bias").partition(".")
             if inside in dense:
@@ -108,40 +154,46 @@ def materialised(model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState
     Raises:
         SecateurError: no block is left.
     """
-    return built(model, anatomy, states, smaller_weights(model, anatomy, states, weights))
+    values = smaller_weights(model, anatomy, states, weights)
+    smaller = built(model, anatomy, states, values)
+    fill(smaller, model, {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in values.items()})
+    return smaller
 
 
-def built(
-    model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], values: Mapping[str, torch.Tensor]
-) -> nn.Module:
-    """The stock class with blocks narrowed and sublayers dropped, filled with `values` (see `smaller_weights`).
+def built(model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], names: Collection[str]) -> nn.Module:
+    """The stock class with blocks narrowed and sublayers dropped, its parameters on the meta device.
+
+    `names`: of the parameters that it is to have (see `smaller_weights`).
 
     Raises:
         SecateurError: no block is left.
     """
     dense: Any = model
-    smaller: nn.Module = type(dense)(smaller_config(dense.config, anatomy, states))
-    biases = added_biases(anatomy, values)
+    biases = added_biases(anatomy, names)
     description, dropped = tables(anatomy), skips(anatomy.blocks, states)
-    blocks = list(smaller.get_submodule(anatomy.blocks_path).children())
-    for new, old in enumerate(kept_blocks(states)):
-        sizes = states[old].sizes(anatomy.blocks[old])
-        narrow(blocks[new], description, sizes, dropped.get(new, ()), biases.get(new, ()))
-    if f"{anatomy.norm}.1.weight" in values:
-        add_projection(smaller, anatomy.norm, states[0].hidden)
-    fill(smaller, dense, values)
-    return smaller.eval().requires_grad_(False)
+    with init_empty_weights(include_buffers=False):
+        smaller: nn.Module = type(dense)(smaller_config(dense.config, anatomy, states))
+        blocks = list(smaller.get_submodule(anatomy.blocks_path).children())
+        for new, old in enumerate(kept_blocks(states)):
+            sizes = states[old].sizes(anatomy.blocks[old])
+            narrow(blocks[new], description, sizes, dropped.get(new, ()), biases.get(new, ()))
+        if f"{anatomy.norm}.1.weight" in names:
+            add_projection(smaller, anatomy.norm, states[0].hidden)
+    return smaller
 
 
 def fill(smaller: Any, dense: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    """Loads weights into a freshly built model, in the dense model's dtype and with its generation settings.
+    """Gives a freshly built model its weights, which it then shares, and the dense model's generation settings.
 
     Parameters only: buffers such as rotary frequencies stay in float32, as they are in a loaded model.
     """
-    first = next(dense.parameters())
-    for parameter in smaller.parameters():
-        parameter.data = parameter.data.to(dtype=first.dtype)
-    smaller.to(device=first.device)
-    smaller.load_state_dict(weights, strict=True)
+    smaller.load_state_dict(weights, strict=True, assign=True)
+    smaller.tie_weights()
+    smaller.to(device=next(dense.parameters()).device).eval().requires_grad_(False)
+    keep_generation(smaller, dense)
+
+
+def keep_generation(smaller: Any, dense: Any) -> None:
+    """Gives a model the generation settings of another."""
     if getattr(dense, "generation_config", None) is not None:
         smaller.generation_config = copy.deepcopy(dense.generation_config)

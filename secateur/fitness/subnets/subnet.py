@@ -29,6 +29,8 @@ class Subnet:
         self.states: list[BlockState] = list(self._dense)
         self.hidden = blocks.anatomy.hidden_size
         self._undo: dict[int, list[Callable[[], None]]] = {}
+        if blocks.shelf is not None:
+            blocks.shelf.follow(self._came, self._back)
 
     def apply(self, states: Sequence[BlockState]) -> None:
         """Brings the residual width and every block into its state."""
@@ -53,9 +55,19 @@ class Subnet:
         self.hidden = hidden
 
     def set_block(self, index: int, state: BlockState) -> None:
-        """Brings one block into `state`, whatever it was in before."""
+        """Brings one block into `state`, whatever it was in before; one that is not on the device when it comes."""
         if self.states[index] == state:
             return
+        shelf = self._blocks.shelf
+        if shelf is None or shelf.is_here(index):
+            self._carry_out(index, state)
+        self.states[index] = state
+
+    def _came(self, index: int) -> None:
+        state, self.states[index] = self.states[index], self._dense[index]
+        self.set_block(index, state)
+
+    def _carry_out(self, index: int, state: BlockState) -> None:
         module, block = self._blocks.modules[index], self._blocks.anatomy.blocks[index]
         # All that can fail (memory, a damaged store) comes before the first change.
         dense = self.weights.dense(index)
@@ -80,7 +92,6 @@ class Subnet:
                 if linear.transposed and linear.shape(sizes)[0] != linear.outputs:
                     old = set_size(module, linear.name, "nf", linear.shape(sizes)[0])
                     undo.append(partial(setattr, *old))
-        self.states[index] = state
 
     def _point(self, module: nn.Module, parameters: dict[str, torch.Tensor], undo: list[Callable[[], None]]) -> None:
         """Points parameters at other tensors, and adds those that the module does not have."""

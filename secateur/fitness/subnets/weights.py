@@ -12,6 +12,7 @@ from ...space.treatments import DENSE
 from ..cache import read_tensors
 from ..model.blocks import Blocks
 from ..resident import Resident, Tensors
+from ..room import Room
 from ..treatments import Compressor, Kept
 from ..widths.axes import copied, kept_positions, sliced
 from ..widths.preparation import repair_file
@@ -39,8 +40,8 @@ class Repairs:
 class Weights:
     """Gives the parameters of any state of a model that is dense (and permuted by importance) when this is made.
 
-    What is a slice shares memory with the dense model; what has to be assembled is kept up to `cache_bytes`, least
-    recently used out first.
+    What is a slice shares memory with the dense model; what has to be assembled is kept as far as there is `room`,
+    least recently used out first.
     """
 
     def __init__(
@@ -49,28 +50,26 @@ class Weights:
         compressors: Mapping[str, Compressor] | None = None,
         repairs: Repairs | None = None,
         basis: Basis | None = None,
-        cache_bytes: int = 2**30,
+        room: Room = Room(),
     ) -> None:
         self.blocks, self.anatomy = blocks, blocks.anatomy
         self.compressors, self._repairs, self._basis = {} if compressors is None else compressors, repairs, basis
-        self._dense = [
-            {t.name: module.get_parameter(t.name).data for sub in block.sublayers for t in sub.parameters()}
-            for block, module in zip(self.anatomy.blocks, blocks.modules, strict=True)
-        ]
+        for block in self.anatomy.blocks if blocks.shelf is None else ():
+            blocks.dense(block.index)
         self._outside = {t.name: blocks.model.get_parameter(t.name).data for t in self.anatomy.outside}
         self._narrower: tuple[int, dict[str, torch.Tensor]] | None = None
-        self._repaired = Resident(blocks.device)
-        self._assembled = Recent(cache_bytes)
+        self._repaired = Resident(blocks.device, room.assembled)
+        self._assembled = Recent(room.assembled)
 
     def dense(self, index: int) -> Mapping[str, torch.Tensor]:
         """The parameters of the dense block, by their name in it."""
-        return self._dense[index]
+        return self.blocks.dense(index)
 
     def block(self, index: int, state: BlockState) -> dict[str, torch.Tensor]:
         """The parameters of the sublayers that `state` keeps, by their name in the block; added biases included."""
         block = self.anatomy.blocks[index]
         if state == dense_state(block):
-            return dict(self._dense[index])
+            return dict(self.blocks.dense(index))
         result: dict[str, torch.Tensor] = {}
         for sublayer in block.sublayers:
             if not state.has(sublayer):
@@ -114,7 +113,7 @@ class Weights:
 
     def _slice(self, block: Block, sublayer: Sublayer, tensor: Tensor, state: BlockState) -> torch.Tensor:
         """A slice of a dense parameter; kept where it is no view."""
-        values = self._dense[block.index][tensor.name]
+        values = self.blocks.dense(block.index)[tensor.name]
         if not copied(tensor, block, state.kept):
             return sliced(tensor, values, block, state.kept)
         key = ("slice", block.index, tensor.name, state.widths(sublayer), state.hidden)
@@ -126,11 +125,11 @@ class Weights:
         assert self._basis is not None
         norm = norm_before(sublayer)
         number = norm_number(self.anatomy, block, sublayer)
-        result[norm.name] = narrower_norm(self._basis, self._dense[block.index][norm.name], number, state.hidden)
+        result[norm.name] = narrower_norm(self._basis, self.blocks.dense(block.index)[norm.name], number, state.hidden)
         for linear in sublayer.linears:
             if linear.bias and linear.rows == ("hidden",):
                 name = f"{linear.name}.bias"
-                result[name] = narrower_bias(self._basis, self._dense[block.index][name], state.hidden)
+                result[name] = narrower_bias(self._basis, self.blocks.dense(block.index)[name], state.hidden)
 
     def _repair(self, block: Block, sublayer: Sublayer, state: BlockState) -> Tensors | None:
         if self._repairs is None:
@@ -147,7 +146,7 @@ class Weights:
             return
         linear = sublayer.linears[-1]
         name = f"{linear.name}.bias"
-        weight = self._dense[block.index][f"{linear.name}.weight"]
+        weight = self.blocks.dense(block.index)[f"{linear.name}.weight"]
         bias = repair["bias"].to(weight.dtype)
         if state.hidden < block.hidden:
             assert self._basis is not None
@@ -160,7 +159,7 @@ class Weights:
         if linear is sublayer.linears[-1] and state.narrowed(block, sublayer):
             repair = self._repair(block, sublayer, state)
         if not level and shape == (linear.outputs, linear.inputs):
-            return self._dense[block.index][f"{linear.name}.weight"]
+            return self.blocks.dense(block.index)[f"{linear.name}.weight"]
         narrow_hidden = state.hidden < block.hidden
         if not level and repair is None and not (narrow_hidden and self._basis and self._basis.rotation is not None):
             return self._slice(block, sublayer, next(linear.tensors()), state)
@@ -175,7 +174,7 @@ class Weights:
     ) -> torch.Tensor:
         level = state.level(linear.name)
         weight = next(linear.tensors())
-        dense = self._dense[block.index][weight.name]
+        dense = self.blocks.dense(block.index)[weight.name]
         if repaired is not None:
             matrix = repaired.to(dense.dtype)
         else:
@@ -184,7 +183,7 @@ class Weights:
         rotated = False
         if state.hidden < block.hidden:
             assert self._basis is not None
-            norm = self._dense[block.index][norm_before(sublayer).name]
+            norm = self.blocks.dense(block.index)[norm_before(sublayer).name]
             matrix = narrower_linear(self._basis, linear, norm, matrix, state.hidden)
             rotated = self._basis.rotation is not None
         if level:

@@ -35,28 +35,29 @@ def importance(blocks: Blocks, text: Sequences, sequences: int, outliers: bool) 
     """Measures the dense model on the first `sequences` of `text`; `outliers` only when wanted, as it costs a pass."""
     hidden = [blocks.embed(row[None]) for row in text.ids[:sequences]]
     count = len(blocks.modules)
-    boundaries = [hidden]
-    shares = []
+    influence, shares, lasts = [], [], [_last(hidden)]
     for index in range(count):
         if outliers:
             shares.append(_outlier_share(blocks, index, hidden))
-        hidden = [blocks.run(index, states) for states in hidden]
-        boundaries.append(hidden)
-    influence = tuple(
-        1 - _cosines(boundaries[i], boundaries[i + 1], last_only=False).mean().item() for i in range(count)
-    )
+        after = [blocks.run(index, states) for states in hidden]
+        influence.append(1 - _cosines(hidden, after).mean().item())
+        lasts.append(_last(after))
+        hidden = after
     angular = tuple(
-        tuple(
-            _angle(_cosines(boundaries[start], boundaries[start + n], last_only=True)) for start in range(count - n + 1)
-        )
+        tuple(_angle(_cosines(lasts[start], lasts[start + n])) for start in range(count - n + 1))
         for n in range(count + 1)
     )
-    return Importance(influence, angular, tuple(shares))
+    return Importance(tuple(influence), angular, tuple(shares))
 
 
-def _cosines(first: list[torch.Tensor], second: list[torch.Tensor], last_only: bool) -> torch.Tensor:
-    """Of every token, or of the last of each sequence."""
-    a, b = (torch.cat([one[0, -1:] if last_only else one[0] for one in states]).float() for states in (first, second))
+def _last(hidden: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The last token of each sequence; nothing else is held by it."""
+    return [states[:, -1:].clone() for states in hidden]
+
+
+def _cosines(first: list[torch.Tensor], second: list[torch.Tensor]) -> torch.Tensor:
+    """Of every token."""
+    a, b = (torch.cat([one[0] for one in states]).float() for states in (first, second))
     return torch.nn.functional.cosine_similarity(a, b, dim=-1)
 
 
@@ -69,7 +70,7 @@ def _outlier_share(blocks: Blocks, index: int, hidden: list[torch.Tensor]) -> fl
     statistics = block_statistics(blocks, block, hidden, gram=False)
     scores = []
     for linear in block.linears:
-        weight = as_matrix(linear, blocks.modules[index].get_parameter(f"{linear.name}.weight").data).float()
+        weight = as_matrix(linear, blocks.dense(index)[f"{linear.name}.weight"]).float()
         scores.append((weight.abs() * statistics[linear.name].square_sum.sqrt().float()).reshape(-1))
     every = torch.cat(scores)
     return float((every > OWL_THRESHOLD * every.mean()).float().mean())

@@ -68,21 +68,21 @@ def find_orders(blocks: Blocks, order: str, text: Sequences, folder: Path, watch
 def _order(
     blocks: Blocks, block: Block, order: str, hidden: list[torch.Tensor], gradients: Mapping[str, torch.Tensor]
 ) -> Order:
-    module, prefix = blocks.modules[block.index], blocks.anatomy.block_prefix(block.index)
+    parameters, prefix = blocks.dense(block.index), blocks.anatomy.block_prefix(block.index)
     if order in ACTIVATION_ORDERS:
         lasts = [sublayer.linears[-1] for sublayer in block.sublayers]
         statistics = block_statistics(blocks, block, hidden, order in NEEDS_GRAM, lasts)
 
         def ranked(sublayer: Sublayer, dimensions: tuple[str, ...]) -> torch.Tensor:
             last = sublayer.linears[-1]
-            weight = as_matrix(last, module.get_parameter(f"{last.name}.weight").data).double()
+            weight = as_matrix(last, parameters[f"{last.name}.weight"]).double()
             return ACTIVATION_ORDERS[order](weight, statistics[last.name], _unit(block, sublayer, dimensions))
 
     else:
 
         def ranked(sublayer: Sublayer, dimensions: tuple[str, ...]) -> torch.Tensor:
             names = [tensor.name for tensor in sublayer.parameters()]
-            values = {name: module.get_parameter(name).data.double().square() for name in names}
+            values = {name: parameters[name].double().square() for name in names}
             if order == "taylor":
                 values = {name: gradients[prefix + name] for name in names}
             return unit_sums(block, sublayer, values, dimensions).argsort(descending=True, stable=True)
@@ -139,11 +139,8 @@ def _weight_times_gradient(blocks: Blocks, text: Sequences) -> dict[str, torch.T
 def permute_model(blocks: Blocks, orders: Iterable[Order], hidden: torch.Tensor | None) -> None:
     """Puts heads, channels and (with `hidden`) residual features in order; the model computes what it did before."""
     anatomy = blocks.anatomy
-    for block, order in zip(anatomy.blocks, orders, strict=True):
-        for sublayer in block.sublayers:
-            for tensor in sublayer.parameters():
-                parameter = blocks.modules[block.index].get_parameter(tensor.name)
-                parameter.data = permuted(tensor, parameter.data, block, order, hidden)
+    ordered = list(orders)
+    blocks.change(lambda index, tensor, values: permuted(tensor, values, anatomy.blocks[index], ordered[index], hidden))
     if hidden is not None:
         first = anatomy.blocks[0]
         unchanged = same_order(first)
@@ -207,7 +204,7 @@ def prepare_repairs(
             statistics = block_statistics(blocks, block, hidden, gram, linears)
             for repair, name, widths in missing[block.index]:
                 last, dimensions = lasts[name], block.sublayer(name).dimensions
-                matrix = as_matrix(last, blocks.modules[block.index].get_parameter(f"{last.name}.weight").data).double()
+                matrix = as_matrix(last, blocks.dense(block.index)[f"{last.name}.weight"]).double()
                 counts = {**block.dimensions, **dict(zip(dimensions, widths, strict=True))}
                 kept = kept_positions(last.columns, last.inputs, block, counts)
                 repaired, bias = REPAIRS[repair](matrix, statistics[last.name], kept)
@@ -229,7 +226,7 @@ def fluctuations(blocks: Blocks, text: Sequences, sequences: int) -> list[dict[s
         statistics = block_statistics(blocks, block, hidden, False, lasts)
         row = {}
         for sublayer, linear in zip(block.sublayers, lasts, strict=True):
-            weight = blocks.modules[block.index].get_parameter(f"{linear.name}.weight").data
+            weight = blocks.dense(block.index)[f"{linear.name}.weight"]
             size = _unit(block, sublayer, sublayer.dimensions[:1])
             score = flap_scores(as_matrix(linear, weight).double(), statistics[linear.name], size)
             spread = score.std(correction=0)  # of a single unit there is none

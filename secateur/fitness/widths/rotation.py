@@ -9,7 +9,7 @@ activations, Muralidharan et al. 2024, arXiv 2407.14679, sec. 2.2).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,8 @@ def _measure(blocks: Blocks, method: str, text: Sequences) -> dict[str, torch.Te
     size = blocks.anatomy.hidden_size
     covariance = torch.zeros(size, size, dtype=torch.float64)
     if method == "pca":
-        for row in text.ids:
-            for unit in _streams(blocks, row):
+        for rows in blocks.groups(text.ids):
+            for _, unit in _streams(blocks, rows):
                 covariance += unit.T @ unit
         rotation = torch.linalg.eigh(covariance).eigenvectors.flip(1)
         # The sign of an eigenvector is arbitrary; fixed, so that a basis is the same wherever it is computed.
@@ -92,52 +92,59 @@ def _measure(blocks: Blocks, method: str, text: Sequences) -> dict[str, torch.Te
         rotation = torch.eye(size, dtype=torch.float64)[:, order]
     norms = 1 + sum(len(block.sublayers) for block in blocks.anatomy.blocks)
     shares, tokens = torch.zeros(norms, size, dtype=torch.float64), 0
-    for row in text.ids[:SHARE_SEQUENCES]:
-        for norm, unit in enumerate(_streams(blocks, row)):
+    for rows in blocks.groups(text.ids[:SHARE_SEQUENCES]):
+        for norm, unit in _streams(blocks, rows):
             shares[norm] += (unit @ rotation).square().cumsum(dim=1).div(size).sqrt().sum(dim=0)
-        tokens += len(row)
+        tokens += sum(map(len, rows))
     return {**found, "shares": (shares / tokens).clamp_max(1.0).float()}
 
 
-def _streams(blocks: Blocks, row: torch.Tensor) -> list[torch.Tensor]:
-    """What each norm of the model gets, in depth order, scaled to a root mean square of 1: (time, hidden) float64.
+def _streams(blocks: Blocks, rows: Sequence[torch.Tensor]) -> Iterator[tuple[int, torch.Tensor]]:
+    """What each norm of the model gets of each row (time,) of ids: the norm's number in depth order, and (time, hidden)
+    float64, scaled to a root mean square of 1.
 
     Scaled, like SliceGPT does, because a few tokens with huge activations would decide otherwise.
     """
     inputs: list[torch.Tensor] = []
 
-    def add(stream: torch.Tensor) -> None:
+    def scaled(stream: torch.Tensor) -> torch.Tensor:
         wide = stream[0].double().cpu()
-        inputs.append(wide / wide.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-12))
+        return wide / wide.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-12)
 
     def note(_module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        add(arguments[0])
+        inputs.append(scaled(arguments[0]))
 
-    hidden = blocks.embed(row[None])
+    hidden, before = [blocks.embed(row[None]) for row in rows], 0
     for block, module in zip(blocks.anatomy.blocks, blocks.modules, strict=True):
         names = [norm_before(sublayer).name.removesuffix(".weight") for sublayer in block.sublayers]
         handles = [module.get_submodule(name).register_forward_pre_hook(note) for name in names]
         try:
-            hidden = blocks.run(block.index, hidden)
+            for number, states in enumerate(hidden):
+                hidden[number] = blocks.run(block.index, states)
+                yield from enumerate(inputs, before)
+                inputs.clear()
         finally:
             for handle in handles:
                 handle.remove()
-    add(hidden)
-    return inputs
+        before += len(names)
+    yield from ((before, scaled(states)) for states in hidden)
 
 
 def feature_norms(blocks: Blocks) -> torch.Tensor:
     """Squared L2 norm of everything that reads or writes each residual feature: (hidden,) float64."""
     anatomy, total = blocks.anatomy, torch.zeros(blocks.anatomy.hidden_size, dtype=torch.float64)
-    named = {tensor.name: tensor for tensor in anatomy.outside}
-    for block in anatomy.blocks:
-        prefix = anatomy.block_prefix(block.index)
-        named |= {prefix + tensor.name: tensor for linear in block.linears for tensor in linear.tensors()}
-    for name, tensor in named.items():
+
+    def add(tensor: Tensor, values: torch.Tensor) -> None:
         for dimension, axis in enumerate(tensor.axes):
             if axis == ("hidden",) and len(tensor.shape) == 2:
-                values = blocks.model.get_parameter(name).data.movedim(dimension, 0)
-                total += values.double().square().sum(dim=1).cpu()
+                total.add_(values.movedim(dimension, 0).double().square().sum(dim=1).cpu())
+
+    for tensor in anatomy.outside:
+        add(tensor, blocks.model.get_parameter(tensor.name).data)
+    for block in anatomy.blocks:
+        for linear in block.linears:
+            for tensor in linear.tensors():
+                add(tensor, blocks.dense(block.index)[tensor.name])
     return total
 
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from ...space.anatomy import Anatomy, Linear
+from ...space.anatomy import Linear
 from ...space.errors import SecateurError, suggest
 from ...space.treatments import Sparsity
 from ..cache import read_tensors
-from ..resident import Resident, Tensors
+from ..model.blocks import Blocks
+from ..resident import RESIDENT_BYTES, Resident, Tensors
 from ..treatments import Kept
 from .nested import NESTED, Statistics, plane
 from .nested import kept as survivors
@@ -58,18 +58,13 @@ def as_matrix(linear: Linear, weight: torch.Tensor) -> torch.Tensor:
 
 
 class LevelStore:
-    """Reads weights at a level, for a model that is dense when the store is opened."""
+    """Reads weights of a model at a level."""
 
-    def __init__(self, folder: Path, pruner: str, anatomy: Anatomy, modules: list[nn.Module]) -> None:
-        self.folder, self.pruner, self.anatomy = folder, pruner, anatomy
-        self._files: dict[tuple[int, str], Tensors] = {}
+    def __init__(self, folder: Path, pruner: str, blocks: Blocks, room: int = RESIDENT_BYTES) -> None:
+        """`room`: bytes of planes that are held ready."""
+        self.folder, self.pruner, self.anatomy, self._blocks = folder, pruner, blocks.anatomy, blocks
         self._dying: dict[tuple[int, int, str], torch.Tensor] = {}
-        self._dense = {
-            (block.index, position): modules[block.index].get_parameter(f"{linear.name}.weight").data
-            for block in anatomy.blocks
-            for position, linear in enumerate(block.linears)
-        }
-        self._planes = Resident(next(tensor.device for tensor in self._dense.values()))
+        self._planes = Resident(blocks.device, room)
 
     def check(self, levels: Iterable[Sparsity], blocks: Iterable[int], inputs: bool = False) -> None:
         """Opens every file that will be needed; raises SecateurError when one is missing, truncated or damaged."""
@@ -80,8 +75,8 @@ class LevelStore:
                 self._file(block, name)
 
     def dense(self, block: int, linear: int) -> torch.Tensor:
-        """The weight that the model had when the store was opened."""
-        return self._dense[block, linear]
+        """The weight of the dense model."""
+        return self._blocks.dense(block)[f"{self.anatomy.blocks[block].linears[linear].name}.weight"]
 
     def weight(self, block: int, linear: int, level: Sparsity) -> torch.Tensor:
         """The weight of a linear at `level`, in the layout and dtype of its module; the dense tensor itself at 0."""
@@ -139,9 +134,7 @@ class LevelStore:
         return weight * survivors(plane(score, group, level.of), level)
 
     def _file(self, block: int, plane: str) -> Tensors:
-        if (block, plane) not in self._files:
-            self._files[block, plane] = read_tensors(plane_file(self.folder, block, plane))
-        return self._files[block, plane]
+        return read_tensors(plane_file(self.folder, block, plane))
 
     def _plane(self, block: int, plane: str) -> Tensors:
         """On the model's device."""

@@ -1,6 +1,6 @@
 """Filling the level store: block by block over the calibration text, one file at a time, from where it stopped."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -66,22 +66,25 @@ def prepare(
             statistics = block_statistics(blocks, anatomy, hidden, gram) if hidden else {}
             for name in missing[index]:
                 if name == INPUTS:
-                    tensors = input_norms(blocks.modules[index], anatomy, statistics, rotation)
+                    tensors = input_norms(blocks.dense(index), anatomy, statistics, rotation)
                 else:
-                    tensors = _tensors(blocks.modules[index], anatomy, pruner, wanted[name], statistics)
+                    tensors = _tensors(blocks.dense(index), anatomy, pruner, wanted[name], statistics)
                 write_tensors(plane_file(folder, index, name), tensors)
             watch(todo.index(index) + 1, len(todo))
 
 
 def input_norms(
-    module: nn.Module, block: Block, statistics: dict[str, Statistics], rotation: torch.Tensor | None
+    parameters: Mapping[str, torch.Tensor],
+    block: Block,
+    statistics: dict[str, Statistics],
+    rotation: torch.Tensor | None,
 ) -> dict[str, torch.Tensor]:
     """Squared norms (inputs,) of each linear's input features, and `NAME@rotated` where a rotation changes them."""
     tensors = {name: one.square_sum.float().cpu() for name, one in statistics.items()}
     if rotation is None:
         return tensors
     for sublayer in block.sublayers:
-        weight = module.get_parameter(norm_before(sublayer).name).data.double()
+        weight = parameters[norm_before(sublayer).name].double()
         for linear in sublayer.linears[:-1]:
             gram = statistics[linear.name].gram
             assert gram is not None
@@ -91,12 +94,16 @@ def input_norms(
 
 
 def _tensors(
-    module: nn.Module, block: Block, pruner: str, levels: list[Sparsity], statistics: dict[str, Statistics]
+    parameters: Mapping[str, torch.Tensor],
+    block: Block,
+    pruner: str,
+    levels: list[Sparsity],
+    statistics: dict[str, Statistics],
 ) -> dict[str, torch.Tensor]:
     """The content of one plane of one block; `levels` are those that the plane serves."""
     tensors = {}
     for linear in block.linears:
-        weight = as_matrix(linear, module.get_parameter(f"{linear.name}.weight").data).float()
+        weight = as_matrix(linear, parameters[f"{linear.name}.weight"]).float()
         of = levels[0].of
         if of and linear.inputs % of:
             continue

@@ -19,7 +19,7 @@ class Zeros:
             raise SecateurError("levels of zeros need a pruner; name one in the recipe")
         self._ground, blocks = ground, ground.blocks
         self.folder = store_folder(ground.digest, ground.pruner, ground.text, ground.has_zeros)
-        self.store = LevelStore(self.folder, ground.pruner, blocks.anatomy, blocks.modules)
+        self.store = LevelStore(self.folder, ground.pruner, blocks, ground.room)
 
     @property
     def identity(self) -> str:

@@ -109,10 +109,16 @@ def write_gguf(
     check_states(states, anatomy)
     architecture = ARCHITECTURES[anatomy.family]
     values = smaller_weights(model, anatomy, states, weights)
-    values = {name: tensor.to(dtype or tensor.dtype) for name, tensor in values.items()}
+    left = dict.fromkeys(values)
     if architecture == "openelm" and (biased := next((name for name in values if name.endswith(".bias")), None)):
         raise SecateurError(f"gguf: '{biased}' has no place in openelm; choose another repair than bias")
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, use_temp_file=weights.blocks.shelf is not None)
+
+    def take(name: str) -> torch.Tensor:
+        del left[name]
+        tensor = values[name]
+        return tensor.to(dtype or tensor.dtype)
+
     _add_sizes(writer, config, anatomy, states)
     for entry in vocabulary:
         writer.add_key_value(*entry)
@@ -121,18 +127,18 @@ def write_gguf(
     if (factors := _rotary_factors(model, config)) is not None:
         writer.add_tensor("rope_freqs.weight", factors.numpy())
     if config.tie_word_embeddings:
-        values.pop("lm_head.weight", None)
+        left.pop("lm_head.weight", None)
     for name, short in OUTSIDE.items():
-        if name in values:
-            _add(writer, short, values.pop(name))
+        if name in left:
+            _add(writer, short, take(name))
     for new, old in enumerate(kept_blocks(states)):
         prefix = f"{anatomy.blocks_path}.{new}."
-        own = {short: values.pop(prefix + name) for name, short in NAMES.items() if prefix + name in values}
+        own = {short: take(prefix + name) for name, short in NAMES.items() if prefix + name in left}
         for short, tensor in _block_tensors(own, anatomy.blocks[old], states[old], architecture).items():
             _add(writer, f"blk.{new}.{short}", tensor)
-    if values:
+    if left:
         writer.close()
-        raise SecateurError(f"gguf: '{next(iter(values))}' has no place in {architecture}")
+        raise SecateurError(f"gguf: '{next(iter(left))}' has no place in {architecture}")
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

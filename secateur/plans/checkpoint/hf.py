@@ -9,12 +9,14 @@ file in the folder; `import secateur` registers the same classes.
 import importlib.util
 import json
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from safetensors import SafetensorError
 from torch import nn
 
@@ -25,7 +27,7 @@ from ...fitness.model.dtypes import DTYPES
 from ...fitness.subnets.materialise import (
     added_biases,
     built,
-    fill,
+    keep_generation,
     smaller_config,
     smaller_weights,
     tables,
@@ -41,6 +43,8 @@ from .begin import Finish
 from .card import card
 
 MODELING = "modeling_secateur"
+FILE_BYTES = 2**31
+"""What a file of weights holds at most, but for a matrix that is larger."""
 
 
 def begin(subject: Subject, _options: Mapping[str, str], _trusted: bool) -> Finish:
@@ -122,16 +126,36 @@ def save(
     smaller: Any = built(model, anatomy, states, values)
     for name, value in stock.items():
         setattr(smaller.config, name, value)
-    _to_be_written(smaller, dtype)
-    smaller.save_pretrained(folder)
+    _write(smaller, model, values, folder, dtype)
     return None
 
 
-def _to_be_written(smaller: nn.Module, dtype: torch.dtype | None) -> None:
-    """On the host, in a dtype. Parameters alone are cast: buffers such as rotary frequencies are not written."""
-    smaller.to("cpu")
-    for parameter in smaller.parameters() if dtype is not None else ():
-        parameter.data = parameter.data.to(dtype)
+def _write(
+    smaller: Any, dense: nn.Module, values: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype | None
+) -> None:
+    """Writes configuration and weights. In transformers' own way for models that are not in memory: what it asks its
+    hook for is there for one file at a time, on the host and in the dtype."""
+    smaller.tie_weights()
+    keep_generation(smaller, dense)
+    first = next(dense.parameters())
+    for parameter in smaller.parameters():
+        parameter.data = parameter.data.to(dtype or first.dtype)
+    smaller._hf_hook = SimpleNamespace(weights_map=_Converted(values, dtype or first.dtype))
+    smaller.hf_device_map = {"": "disk"}
+    largest = max(parameter.nbytes for parameter in smaller.parameters())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a file has to fit in memory
+        smaller.save_pretrained(folder, max_shard_size=max(largest, FILE_BYTES))
+
+
+class _Converted:
+    """Weights by name, on the host in a dtype, each when it is asked for."""
+
+    def __init__(self, values: Mapping[str, torch.Tensor], dtype: torch.dtype) -> None:
+        self._values, self._dtype = values, dtype
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._values[name].to("cpu", self._dtype)
 
 
 def _save_own_class(
@@ -163,10 +187,9 @@ def _save_own_class(
     if f"{anatomy.norm}.1.weight" in weights:
         values["secateur_projection"] = True
     config = classes.Config(**values)
-    smaller = classes.Model(config)
-    fill(smaller, model, weights)
-    _to_be_written(smaller, dtype)
-    smaller.save_pretrained(folder)
+    with init_empty_weights(include_buffers=False):
+        smaller = classes.Model(config)
+    _write(smaller, model, weights, folder, dtype)
     file = folder / "config.json"
     written = json.loads(file.read_text())
     auto = "AutoModelForCausalLM" if anatomy.causal else "AutoModelForMaskedLM"

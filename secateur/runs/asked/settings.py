@@ -6,6 +6,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from ...space.budget import parse_bytes
+from ...space.errors import SecateurError
 from ...space.settings import Positive, Settings
 
 ONE, EACH = "one", "each"
@@ -29,7 +31,10 @@ class ModelSettings(Settings):
     """Which model: `package:NAME` (a GGUF in an installed package), a .gguf file, a folder, or a hub name.
 
     `dtype`: what a search computes in; `saved_dtype`: what weights are counted and written in, `auto` being the
-    checkpoint's own. `device`: cpu, an accelerator as torch names it (cuda, cuda:1, xpu, mps), or auto.
+    checkpoint's own. `device`: cpu, an accelerator as torch names it (cuda, cuda:1, xpu, mps), or auto. `memory`: how
+    much of the device may be used, such as 12GB; null: what is free there. Of a model that takes more, blocks come to
+    the device in turns; `offload`: from the host's memory (cpu), or from the checkpoint's files (disk); null: whichever
+    has room.
     """
 
     path: str
@@ -37,6 +42,18 @@ class ModelSettings(Settings):
     saved_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "cpu"
     trust_remote_code: bool = False
+    memory: Annotated[str | int, Field(union_mode="left_to_right")] | None = None
+    offload: Literal["cpu", "disk"] | None = None
+
+    @field_validator("memory")
+    @classmethod
+    def _is_a_size(cls, value: str | int | None) -> str | int | None:
+        if value is not None:
+            try:
+                parse_bytes(value, "memory")
+            except SecateurError as error:
+                raise ValueError(str(error).removeprefix("memory: ")) from None
+        return value
 
     @field_validator("device")
     @classmethod

@@ -81,7 +81,8 @@ def _search_baseline(execution: Execution, name: str) -> None:
         if goal is not None:
             compared, sweep = goal.sequences, sweep._replace(sequences=goal.sequences)
         strategy = load(name).beside(name, compared, sweep)
-    problem = problem_of(recipe, execution.space, Allowance(tokens, recipe.effort.evaluations))
+    allowed = Allowance(tokens, recipe.effort.evaluations)
+    problem = problem_of(recipe, execution.space, allowed, whole=execution.bench.shelf is None)
     strategy.check(problem)
     evaluations = found.evaluations if goal is not None else None
     search_as(execution, name, f"baseline {name}", strategy.steps(problem), Allowance(tokens, evaluations))

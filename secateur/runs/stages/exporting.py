@@ -7,9 +7,10 @@ from typing import cast
 
 from ...files import new_folder, write_bytes
 from ...fitness.bench import Bench
-from ...fitness.model.checkpoint import anatomy_of, check_finite, load_model, load_tokenizer, model_digest
+from ...fitness.model.checkpoint import anatomy_of, load_model, load_tokenizer
 from ...fitness.model.configuration import load_config, source_bytes
 from ...fitness.model.dtypes import DTYPES
+from ...fitness.model.examined import examine
 from ...plans import formats
 from ...plans.checkpoint.begin import Begin
 from ...plans.features import Subject
@@ -155,8 +156,8 @@ def _bare_bench(subject: Subject) -> Bench:
     """The model for a plan of another tool's that drops or keeps things whole: no text, level or order is needed."""
     path = subject.path
     model = load_model(path)
-    check_finite(model, path)
-    return Bench(model, load_tokenizer(path), anatomy_of(model, subject.dtype), model_digest(model), {}, None)
+    shape = anatomy_of(model, subject.dtype)
+    return Bench(model, load_tokenizer(path), shape, examine(model, shape, path).digest, {}, None)
 
 
 def import_plan(path: Path, model: str, out: Path, dtype: str = "auto") -> Plan:

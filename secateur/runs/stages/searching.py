@@ -144,7 +144,7 @@ def search_found(execution: Execution) -> None:
         tokens = journal.of(TOKENS)
     space, bench, strategy = execution.space, execution.bench, recipe.strategy
     starts = starting(recipe, space, bench, execution.goal) + from_files(strategy.start_names(), space, journal)
-    problem, selection = asked_problem(recipe, space, tokens, starts)
+    problem, selection = asked_problem(recipe, space, tokens, starts, bench.shelf is None)
     steps, allowance = strategy.steps(problem), problem.allowance
     if selection is not None:
         steps, allowance = selection.steps(steps, allowance), Allowance(tokens)

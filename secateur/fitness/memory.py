@@ -1,0 +1,250 @@
+"""What a run will hold, from shapes alone, and how a model is placed so that it fits.
+
+Counted in bytes, at the moment of each stage when most is held. `device` is where the model computes; on a CPU it is
+the same memory as the host's.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import psutil
+import torch
+
+from ..space.anatomy import Anatomy, Block
+from ..space.errors import SecateurError
+from .room import Room
+from .scores.teacher import TOP
+
+Offload = Literal["cpu", "disk"]
+FLOAT, DOUBLE, INDEX = 4, 8, 8
+HEAD_ROWS = 256
+CONTROL = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model's blocks are.
+
+    Attributes:
+        blocks: bytes of blocks that are on the device at once; None: all blocks, all the time.
+        offload: where the others wait: in the host's memory (`cpu`), or in the checkpoint's files (`disk`).
+        room: for what is computed.
+    """
+
+    blocks: int | None = None
+    offload: Offload = "disk"
+    room: Room = Room()
+
+
+class Part(NamedTuple):
+    """What one kind of thing takes, in bytes, while most of it is held; `disk`: in the cache."""
+
+    name: str
+    device: int
+    host: int = 0
+    disk: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done with a model.
+
+    Attributes:
+        item: bytes of a weight as it is computed with.
+        texts: (sequences, length) of each text; the first is for calibration.
+        dense_hidden: scores look at the dense model's last hidden states.
+        text: levels, orders or repairs look at the calibration text.
+        rows, matrix: planes of zeros are made whose weights compete within their row; within their matrix.
+        updates: levels have weights of their own, of which there are this many.
+        gram: inputs' products with each other are wanted.
+        widths: how many narrower widths are repaired.
+        accelerator: the device is not the host.
+    """
+
+    anatomy: Anatomy
+    item: int
+    texts: tuple[tuple[int, int], ...]
+    dense_hidden: bool = False
+    text: bool = False
+    rows: bool = False
+    matrix: bool = False
+    updates: int = 0
+    gram: bool = False
+    widths: int = 0
+    accelerator: bool = False
+
+    @property
+    def blocks(self) -> list[int]:
+        """Bytes of each dense block."""
+        return [self.item * _parameters(block) for block in self.anatomy.blocks]
+
+    @property
+    def outside(self) -> int:
+        """Bytes of embedding, norm and head."""
+        return self.item * sum(math.prod(tensor.shape) for tensor in self.anatomy.outside)
+
+    @property
+    def stream(self) -> int:
+        """Bytes of the hidden states of the longest sequence."""
+        return max(length for _, length in self.texts) * self.anatomy.hidden_size * self.item
+
+    @property
+    def answers(self) -> int:
+        """Bytes of the dense model's answers on all texts."""
+        top = min(TOP, self.anatomy.vocabulary)
+        token = top * (self.item + 4) + self.item + self.dense_hidden * self.anatomy.hidden_size * self.item
+        return sum(sequences * length * token for sequences, length in self.texts)
+
+    def logits(self) -> int:
+        """Of what is scored at once, and what is made of it."""
+        rows = min(HEAD_ROWS, max(length for _, length in self.texts))
+        return rows * self.anatomy.vocabulary * (self.item + 2 * FLOAT)
+
+    def teaching(self) -> int:
+        """While the dense model's answers on a sequence are made."""
+        length = max(length for _, length in self.texts)
+        return length * self.anatomy.vocabulary * (self.item + 2 * FLOAT) + 2 * self.stream
+
+    def preparing(self) -> int:
+        """While levels, orders and repairs of a block are made."""
+        sequences, length = self.texts[0]
+        hidden = 2 * sequences * length * self.anatomy.hidden_size * self.item if self.text else 0
+        return hidden + max(self._preparing(block) for block in self.anatomy.blocks)
+
+    def _preparing(self, block: Block) -> int:
+        length = self.texts[0][1]
+        most = max(linear.outputs * linear.inputs for linear in block.linears)
+        widest = max(linear.inputs for linear in block.linears)
+        weights = sum(linear.outputs * linear.inputs for linear in block.linears)
+        statistics = 3 * DOUBLE * length * widest if self.text else 0
+        products = 0
+        if self.gram:
+            inputs = sorted({linear.inputs for linear in block.linears})
+            products = DOUBLE * sum(size**2 for size in inputs) + FLOAT * widest**2
+        making = 0
+        if self.rows:
+            making = weights + 2 * FLOAT * most + self._cast(most)
+        if self.matrix:
+            making = weights + (FLOAT + 3 * INDEX) * most + self._cast(most)
+        if self.updates:
+            making = 3 * DOUBLE * widest**2 + (3 * DOUBLE + FLOAT) * most
+        if self.widths:
+            making = max(making, 4 * DOUBLE * widest**2 + 2 * DOUBLE * most)
+        return statistics + products + making
+
+    def _cast(self, weights: int) -> int:
+        return FLOAT * weights if self.item != FLOAT else 0
+
+    def candidate(self) -> int:
+        """Weights that a candidate's block is assembled to, and the mask of one linear."""
+        most = max(linear.outputs * linear.inputs for block in self.anatomy.blocks for linear in block.linears)
+        return max(self.blocks) + 2 * most if self.rows or self.matrix or self.updates or self.widths else 0
+
+    def levels(self) -> int:
+        """On disk: what is prepared."""
+        weights = self.anatomy.linear_weights
+        planes = weights * (self.rows or self.matrix)
+        updated = int(self.updates * weights * (self.item / 2 + 1 / 8))
+        repaired = (
+            self.widths
+            * self.item
+            * sum(
+                sublayer.linears[-1].outputs * sublayer.linears[-1].inputs // 2
+                for block in self.anatomy.blocks
+                for sublayer in block.sublayers
+            )
+        )
+        return planes + updated + repaired
+
+    def parts(self, placement: Placement) -> Iterator[Part]:
+        """What a run holds."""
+        room, whole = placement.room, placement.blocks is None
+        here = self.outside + (sum(self.blocks) if placement.blocks is None else placement.blocks)
+        waiting = sum(self.blocks) if not whole and placement.offload == "cpu" else 0
+        yield Part("weights", here, waiting)
+        yield Part("hidden states", min(room.hidden, self._hidden(whole)), room.host)
+        yield Part("statistics", self.preparing())
+        yield Part("teacher", self.answers if self.accelerator else self.teaching(), 0, self.answers)
+        assembled = min(room.assembled, sum(self.blocks)) if self.candidate() else 0
+        yield Part("levels", max(assembled, self.candidate()), 0, self.levels())
+        yield Part("logits", self.logits())
+
+    def _hidden(self, whole: bool) -> int:
+        """Hidden states of the calibration text, as far as they are held together."""
+        return self.texts[0][0] * self.stream * (len(self.anatomy.blocks) + 1 if whole else 2)
+
+    def peak(self, placement: Placement) -> int:
+        """Bytes on the device in the stage that takes most."""
+        parts = {part.name: part.device for part in self.parts(placement)}
+        answers = self.answers if self.accelerator else 0
+        evaluating = parts["hidden states"] + parts["levels"] + parts["logits"]
+        return parts["weights"] + answers + max(self.preparing(), self.teaching(), evaluating)
+
+    def placed(self, memory: int, host: int, offload: Offload | None) -> Placement:
+        """How the model is placed on a device that gives `memory` bytes, and its host `host`.
+
+        Raises:
+            SecateurError: not even one block fits.
+        """
+        smallest = Room(2 * self.stream, 0, 0)
+        least = self.peak(Placement(None, "disk", smallest))
+        if least <= memory:
+            left = memory - least
+            return Placement(None, "disk", Room(max(2**29, left // 4), 0, max(2**30, left // 4)))
+        # A block, and the same as a candidate has it.
+        needed = self.peak(Placement(max(self.blocks), "disk", smallest))
+        if needed > memory:
+            raise SecateurError(
+                f"model.memory: {shown(memory)} are too few: {shown(needed)} would do"
+                + self._advice(Placement(max(self.blocks), "disk", smallest))
+            )
+        left = memory - needed
+        room = Room(smallest.hidden + left // 2, host // 2 if self.accelerator else 0, left // 4)
+        if offload is None:
+            offload = "cpu" if self.accelerator and sum(self.blocks) < host // 2 else "disk"
+        return Placement(max(self.blocks) + left // 4, offload, room)
+
+    def _advice(self, placement: Placement) -> str:
+        """Of what most is, and what makes it less."""
+        stages = {
+            "the statistics that levels are made from": (self.preparing(), "fewer sequences, or another pruner"),
+            "the dense model's answers": (self.teaching(), "shorter sequences"),
+            "a block of the model": (max(self.blocks) + self.candidate(), "a smaller dtype"),
+        }
+        name, (size, remedy) = max(stages.items(), key=lambda item: item[1][0])
+        return f"; {name} alone take {shown(size)}: {remedy} would take less"
+
+
+def _parameters(block: Block) -> int:
+    return sum(math.prod(tensor.shape) for sublayer in block.sublayers for tensor in sublayer.parameters())
+
+
+def shown(size: int) -> str:
+    """Bytes as text, in units of a thousand."""
+    power = min(3, max(0, len(str(size)) - 1) // 3)
+    value = size / 1000**power
+    digits = 0 if power == 0 or value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
+def free(device: torch.device) -> int:
+    """Bytes that a device, or the host, has to give; where it does not say, more than anything takes."""
+    if device.type == "cpu":
+        return min(int(psutil.virtual_memory().available), *_allowed())
+    told = getattr(torch.get_device_module(device), "mem_get_info", None)
+    return int(told(device)[0]) if told is not None else 2**60
+
+
+def _allowed() -> Iterator[int]:
+    """What a container leaves."""
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            yield int((CONTROL / limit).read_text()) - int((CONTROL / used).read_text())
+        except (OSError, ValueError):  # there is none, or "max"
+            yield 2**60

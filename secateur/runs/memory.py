@@ -1,0 +1,93 @@
+"""What a recipe's run will hold, and how its model is placed so that it fits."""
+
+from collections.abc import Iterator
+
+from ..fitness.memory import Part, Placement, Work, free, shown
+from ..fitness.model.device import CPU, find_device
+from ..fitness.model.dtypes import DTYPES
+from ..fitness.zeros.level_store import needs_text
+from ..fitness.zeros.nested import NESTED
+from ..fitness.zeros.updating import UPDATING
+from ..space.budget import parse_bytes
+from ..space.errors import SecateurError
+from ..space.gene import features_of
+from ..space.scores import SCORES
+from ..space.space import Space
+from .asked.recipe import Recipe
+
+
+def placement_of(recipe: Recipe, space: Space) -> Placement:
+    """How the model is placed on the recipe's device.
+
+    Raises:
+        SecateurError: it does not fit, or not as a whole, which something in the recipe needs; or there is no such
+            device here, and the recipe does not say how much memory it has.
+    """
+    work = work_of(recipe, space)
+    if recipe.model.memory is not None:
+        memory = parse_bytes(recipe.model.memory, "model.memory")
+    else:
+        memory = free(find_device(recipe.model.device))
+    placement = work.placed(memory, free(CPU), recipe.model.offload)
+    if placement.blocks is not None:
+        for where, what, remedy in _whole(recipe, space):
+            raise SecateurError(
+                f"{where}: {what} needs the whole model on its device, and of the {shown(memory)} there it alone takes "
+                f"{shown(work.outside + sum(work.blocks))}; {remedy}"
+            )
+    return placement
+
+
+def _whole(recipe: Recipe, space: Space) -> Iterator[tuple[str, str, str]]:
+    """Settings that need all blocks at once: where, what, and what would do without."""
+    if recipe.training is not None:
+        yield "training", "training", "leave it out, or give model.memory more"
+    if "widths" in features_of(space.genes) and recipe.widths.order == "taylor":
+        yield "widths.order", "'taylor', which passes backwards,", "take another order, such as output-error"
+    if recipe.latency is not None and recipe.latency.device != "estimate":
+        yield "latency.device", "measuring latency", "take device: estimate, with the device's peaks"
+
+
+def work_of(recipe: Recipe, space: Space) -> Work:
+    """What is to be done, in numbers."""
+    features, widths = features_of(space.genes), recipe.widths
+    texts = [recipe.calibration, *recipe.held_out, *([recipe.training_text] if recipe.training_text else [])]
+    zeros, narrower = "zeros" in features, "widths" in features
+    levels = {level for gene in space.genes for level in gene.treatments if level and level.name == "zeros"}
+    order_looks, order_pairs = widths.order not in ("magnitude", "taylor"), widths.order in ("output-error", "obs")
+    return Work(
+        space.anatomy,
+        DTYPES[recipe.model.dtype].itemsize,
+        tuple((text.sequences, text.length) for text in texts),
+        dense_hidden=any(SCORES[name].stream for name in recipe.scores if name in SCORES),
+        text=(zeros and needs_text(recipe.pruner)) or (narrower and (order_looks or widths.repair is not None)),
+        rows=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "row",
+        matrix=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "matrix",
+        updates=len(levels) if zeros and recipe.pruner in UPDATING else 0,
+        gram=(zeros and recipe.pruner in UPDATING)
+        or (narrower and (order_pairs or widths.repair not in (None, "bias")))
+        or ("stream" in features and zeros),
+        widths=_widths(space) if narrower and widths.repair is not None else 0,
+        accelerator=not recipe.model.device.startswith("cpu"),
+    )
+
+
+def _widths(space: Space) -> int:
+    """The most widths that a sublayer is repaired at."""
+    levels: dict[tuple[int, str], int] = {}
+    for gene in space.genes:
+        if gene.narrows:
+            for block in gene.blocks:
+                key = block, gene.kind.name
+                levels[key] = len(gene.counts) - 1
+    return max(levels.values(), default=0)
+
+
+def held(recipe: Recipe, space: Space) -> tuple[list[Part], Placement, int]:
+    """What a run holds, how the model is placed, and bytes on the device while most is held.
+
+    Raises:
+        SecateurError: see `placement_of`.
+    """
+    work, placement = work_of(recipe, space), placement_of(recipe, space)
+    return list(work.parts(placement)), placement, work.peak(placement)
