@@ -23,7 +23,7 @@ from .model.blocks import Blocks
 from .model.configuration import CHANCE
 from .model.device import device_name, synchronise
 from .model.shelf import Shelf
-from .room import Room
+from .room import ROOM, Room
 from .scores.own import is_own, own_score, source_digest
 from .scores.tasks import NO_TASKS, TaskRequest
 from .scores.teacher import Teacher
@@ -67,7 +67,7 @@ class Bench:
     compressors: dict[str, Compressor] = field(default_factory=dict)
     shelf: Shelf | None = None
     zeros: int | None = None
-    room: Room = Room()
+    room: Room = ROOM
     _importance: dict[tuple[int, bool], Importance] = field(default_factory=dict)
 
     @cached_property

@@ -17,7 +17,7 @@ from ..space.question import Status
 from ..space.space import Space
 from ..space.state import BlockState
 from .faults import CANDIDATE_ERRORS, Batches, said_of
-from .room import Room
+from .room import ROOM, Room
 from .scores.built_in import score
 from .scores.own import OwnScore
 from .scores.teacher import Teacher
@@ -47,7 +47,7 @@ class SubnetEvaluator:
         teacher: Teacher,
         scores: tuple[str, ...],
         own: Mapping[str, OwnScore] = MappingProxyType({}),
-        room: Room = Room(),
+        room: Room = ROOM,
     ) -> None:
         self.space, self.subnet, self.teacher, self.scores = space, subnet, teacher, scores
         self._built_in = tuple(name for name in scores if name not in own)

@@ -15,7 +15,7 @@ import torch
 
 from ..space.anatomy import Anatomy, Block
 from ..space.errors import SecateurError
-from .room import Room
+from .room import ROOM, Room
 from .scores.teacher import TOP
 
 Offload = Literal["cpu", "disk"]
@@ -36,7 +36,11 @@ class Placement:
 
     blocks: int | None = None
     offload: Offload = "disk"
-    room: Room = Room()
+    room: Room = ROOM
+
+
+WHOLE = Placement()
+"""All blocks are on the device."""
 
 
 class Part(NamedTuple):

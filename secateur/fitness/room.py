@@ -16,3 +16,7 @@ class Room:
     hidden: int = 2**29
     host: int = 0
     assembled: int = 2**30
+
+
+ROOM = Room()
+"""Where nobody has said how much memory there is."""

@@ -12,7 +12,7 @@ from ..space.errors import SecateurError
 from ..space.families.table import FAMILIES, anatomy, saved_dtype
 from ..space.space import Space
 from .bench import Bench
-from .memory import Placement
+from .memory import WHOLE, Placement
 from .model.blocks import Blocks
 from .model.border import library
 from .model.checkpoint import anatomy_of, load_model, load_tokenizer, open_model
@@ -21,7 +21,7 @@ from .model.device import find_device
 from .model.dtypes import DTYPES
 from .model.examined import NOWHERE, Source, examine
 from .model.shelf import Shelf, held
-from .room import Room
+from .room import ROOM, Room
 from .scores.tasks import NO_TASKS, TaskRequest
 from .text import Sequences, TextRequest, masked, read, thinned
 from .widths.axes import Order
@@ -72,7 +72,7 @@ class Workplace:
     pruner: str | None = None
     widths: WidthSettings | None = None
     tasks: TaskRequest = NO_TASKS
-    placement: Placement = Placement()
+    placement: Placement = WHOLE
 
     def open(self, space: Space, watch: Watch = unwatched) -> Bench:
         """Loads and prepares; see `load` and `Loaded.prepared` for what they raise."""
@@ -154,7 +154,7 @@ class Loaded:
     tasks: TaskRequest = NO_TASKS
     shelf: Shelf | None = None
     zeros: int | None = None
-    room: Room = Room()
+    room: Room = ROOM
 
     @property
     def blocks(self) -> Blocks:

@@ -72,7 +72,7 @@ def open_model(
         model.__dict__.pop(name, None)
     with library(path, f"cannot be moved to {device}"):
         for module in model.modules():
-            for name, parameter in module.named_parameters(recurse=False):
+            for parameter in module.parameters(recurse=False):
                 if not parameter.is_meta:
                     parameter.data = parameter.data.to(device)
             for name, buffer in module.named_buffers(recurse=False):

@@ -1,4 +1,4 @@
-"""What is asked of every weight of a model, in one reading of it: whether it is a number, its name by content, zeros."""
+"""What is asked of every weight of a model, in one reading: is it a number, its name by content, how many are zero."""
 
 import hashlib
 import json

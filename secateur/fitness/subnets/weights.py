@@ -12,7 +12,7 @@ from ...space.treatments import DENSE
 from ..cache import read_tensors
 from ..model.blocks import Blocks
 from ..resident import Resident, Tensors
-from ..room import Room
+from ..room import ROOM, Room
 from ..treatments import Compressor, Kept
 from ..widths.axes import copied, kept_positions, sliced
 from ..widths.preparation import repair_file
@@ -50,7 +50,7 @@ class Weights:
         compressors: Mapping[str, Compressor] | None = None,
         repairs: Repairs | None = None,
         basis: Basis | None = None,
-        room: Room = Room(),
+        room: Room = ROOM,
     ) -> None:
         self.blocks, self.anatomy = blocks, blocks.anatomy
         self.compressors, self._repairs, self._basis = {} if compressors is None else compressors, repairs, basis
