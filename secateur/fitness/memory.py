@@ -17,6 +17,7 @@ from ..space.anatomy import Anatomy, Block
 from ..space.errors import SecateurError
 from .room import ROOM, Room
 from .scores.teacher import TOP
+from .zeros.nested import AT_ONCE
 
 Offload = Literal["cpu", "disk"]
 FLOAT, DOUBLE, INDEX = 4, 8, 8
@@ -65,6 +66,7 @@ class Work:
         updates: levels have weights of their own, of which there are this many.
         gram: inputs' products with each other are wanted.
         widths: how many narrower widths are repaired.
+        variants: in how many forms other than its own a linear can be wanted, each of which is assembled.
         accelerator: the device is not the host.
     """
 
@@ -78,6 +80,7 @@ class Work:
     updates: int = 0
     gram: bool = False
     widths: int = 0
+    variants: int = 0
     accelerator: bool = False
 
     @property
@@ -130,7 +133,7 @@ class Work:
             products = DOUBLE * sum(size**2 for size in inputs) + FLOAT * widest**2
         making = 0
         if self.rows:
-            making = weights + 2 * FLOAT * most + self._cast(most)
+            making = weights + 2 * FLOAT * most + self._cast(most) + 3 * INDEX * min(most, AT_ONCE)
         if self.matrix:
             making = weights + (FLOAT + 3 * INDEX) * most + self._cast(most)
         if self.updates:
@@ -145,7 +148,7 @@ class Work:
     def candidate(self) -> int:
         """Weights that a candidate's block is assembled to, and the mask of one linear."""
         most = max(linear.outputs * linear.inputs for block in self.anatomy.blocks for linear in block.linears)
-        return max(self.blocks) + 2 * most if self.rows or self.matrix or self.updates or self.widths else 0
+        return max(self.blocks) + 2 * most if self.variants else 0
 
     def levels(self) -> int:
         """On disk: what is prepared."""
@@ -172,7 +175,7 @@ class Work:
         yield Part("hidden states", min(room.hidden, self._hidden(whole)), room.host)
         yield Part("statistics", self.preparing())
         yield Part("teacher", self.answers if self.accelerator else self.teaching(), 0, self.answers)
-        assembled = min(room.assembled, sum(self.blocks)) if self.candidate() else 0
+        assembled = min(room.assembled, self.variants * sum(self.blocks))
         yield Part("levels", max(assembled, self.candidate()), 0, self.levels())
         yield Part("logits", self.logits())
 

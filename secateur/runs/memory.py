@@ -68,6 +68,8 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         or (narrower and (order_pairs or widths.repair not in (None, "bias")))
         or ("stream" in features and zeros),
         widths=_widths(space) if narrower and widths.repair is not None else 0,
+        variants=max((len(set(filter(None, gene.treatments))) for gene in space.genes), default=0)
+        + (_widths(space) if narrower else 0),
         accelerator=not recipe.model.device.startswith("cpu"),
     )
 

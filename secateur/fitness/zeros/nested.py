@@ -14,6 +14,8 @@ from ...space.treatments import STEPS, Sparsity, zeros_per_row
 
 Group = Literal["row", "matrix"]
 NEVER = 255
+AT_ONCE = 2**22
+"""Weights that are put in order together, where they compete within rows only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,11 @@ def pattern_ranks(score: torch.Tensor, of: int) -> torch.Tensor:
 
 def plane(score: torch.Tensor, group: Group, of: int) -> torch.Tensor:
     """The byte plane for unstructured levels (`of` 0) or for patterns N:`of`."""
-    return pattern_ranks(score, of) if of else death_steps(score, group)
+    if not of and group == "matrix":
+        return death_steps(score, group)
+    # Rows know nothing of each other, and an order takes many times the room of what is ordered.
+    parts = torch.split(score, max(1, AT_ONCE // score.shape[1]))
+    return torch.cat([pattern_ranks(part, of) if of else death_steps(part, group) for part in parts])
 
 
 def kept(plane: torch.Tensor, level: Sparsity) -> torch.Tensor:

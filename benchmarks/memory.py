@@ -1,0 +1,297 @@
+"""What a run holds: predicted from shapes against measured, and a model that is twice the memory it is given.
+
+    python -m benchmarks.memory predicted
+    python -m benchmarks.memory limited
+    python -m benchmarks.memory limited --parameters 0.35 --memory 500MB --limit 2GB
+
+Each is the installed program on a random llama, in a process that is looked at every 10 ms. `predicted`: anonymous
+memory at its most, less that of the same run on a model of nearly nothing, beside what `secateur space` says; for
+models that are whole, and for some of which blocks come in turns. `limited`: a checkpoint in many files is searched for
+a depth plan and a sparsity profile, and the plans written as checkpoints, under a limit on the whole process's address
+space, libraries and files that are mapped included; with a picture of memory over time.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib.pyplot as plt
+import torch
+import typer
+import yaml
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+from benchmarks.setup import RESULTS, shown, table_of
+from secateur.fitness.memory import shown as sized
+from secateur.runs.asked.reading import read_recipe
+from secateur.runs.memory import held
+from secateur.runs.problem import build_space
+from secateur.space.budget import parse_bytes
+
+WORDS = [f"word{number}" for number in range(500)]
+GENES: dict[str, list[dict[str, Any]]] = {
+    "depth": [{"kind": "attention"}, {"kind": "mlp"}],
+    "sparsity": [{"kind": "sparsity", "levels": [0.0, 0.4, 0.6], "per": "sublayer"}],
+}
+BUDGETS = {"depth": {"block_parameters": "<= 0.75x"}, "sparsity": {"linear_weights": "<= 0.6x"}}
+SIZES = {
+    "0.1": (768, 2304, 10, 12),
+    "0.35": (1152, 3072, 20, 18),
+    "1.0": (1792, 5120, 26, 28),
+    "3.0": (3072, 8192, 28, 24),
+}
+"""Hidden size, width of the MLP, blocks and heads of random llamas, by billions of parameters."""
+LOOK_S = 0.01
+app = typer.Typer(add_completion=False)
+
+
+@dataclass
+class Run:
+    """What a process took.
+
+    Attributes:
+        samples: (seconds, anonymous bytes, bytes of mapped files).
+    """
+
+    returncode: int = 0
+    output: str = ""
+    samples: list[tuple[float, int, int]] = field(default_factory=list)
+
+    @property
+    def peak(self) -> int:
+        """Anonymous bytes at their most."""
+        return max(anonymous for _, anonymous, _ in self.samples)
+
+
+def llama(size: str) -> LlamaConfig:
+    """One of `SIZES`; a third or a quarter of its heads are for keys and values."""
+    hidden, inner, blocks, heads = SIZES[size]
+    return LlamaConfig(
+        vocab_size=32_000,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=blocks,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 3 if heads % 3 == 0 else heads // 4,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+
+
+def checkpoint(config: LlamaConfig, folder: Path) -> Path:
+    """A random llama in bfloat16, in one file for each block and one for what is outside, none of it held together."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    hidden, kept = config.hidden_size, config.num_key_value_heads * (config.hidden_size // config.num_attention_heads)
+    inner = config.intermediate_size
+    shapes = {
+        "self_attn.q_proj.weight": (hidden, hidden),
+        "self_attn.k_proj.weight": (kept, hidden),
+        "self_attn.v_proj.weight": (kept, hidden),
+        "self_attn.o_proj.weight": (hidden, hidden),
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+    }
+    outside = {
+        "model.embed_tokens.weight": (config.vocab_size, hidden),
+        "model.norm.weight": (hidden,),
+        "lm_head.weight": (config.vocab_size, hidden),
+    }
+    layers = range(config.num_hidden_layers)
+    files = [{f"model.layers.{index}.{name}": shape for name, shape in shapes.items()} for index in layers]
+    index: dict[str, str] = {}
+    for number, names in enumerate([*files, outside]):
+        file = f"model-{number:05d}-of-{len(files) + 1:05d}.safetensors"
+        tensors = {name: _random(shape) for name, shape in names.items()}
+        save_file(tensors, folder / file, {"format": "pt"})
+        index |= dict.fromkeys(tensors, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    config.dtype = torch.bfloat16
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(folder)
+    vocabulary = {name: number for number, name in enumerate(["<pad>", "<s>", "</s>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    return folder
+
+
+def _random(shape: tuple[int, ...]) -> torch.Tensor:
+    if len(shape) == 1:
+        return torch.ones(shape, dtype=torch.bfloat16)
+    return torch.empty(shape, dtype=torch.bfloat16).normal_(0, shape[1] ** -0.5)
+
+
+def recipe_of(folder: Path, kind: str, sequences: int, length: int, generations: int, memory: str | None) -> Path:
+    """A recipe over a checkpoint, and its texts beside it."""
+    generator = torch.Generator().manual_seed(1)
+    for name in ("calibration", "held"):
+        numbers = torch.randint(len(WORDS), (4 * sequences, length), generator=generator)
+        documents = "\n\n".join(" ".join(WORDS[number] for number in row) for row in numbers.tolist())
+        (folder / f"{name}.txt").write_text(documents)
+    schedule = {"generations": generations, "offspring": 4, "survivors": [1], "tokens": [length]}
+    values = {
+        "model": {"path": str(folder / "model"), **({"memory": memory} if memory is not None else {})},
+        "calibration": {"source": str(folder / "calibration.txt"), "sequences": sequences, "length": length},
+        "held_out": [{"source": str(folder / "held.txt"), "sequences": 2, "length": length}],
+        "genes": GENES[kind],
+        "budgets": BUDGETS[kind],
+        "strategy": {"name": "evopress", "schedule": schedule},
+        "baselines": [],
+        "seed": 0,
+    }
+    path = folder / f"{kind}-{memory}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def watched(arguments: list[str], cache: Path, limit: int | None = None) -> Run:
+    """The program in a process of its own, under a limit on its address space."""
+
+    def limited() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(cache), "SECATEUR_CACHE": str(cache), "OMP_NUM_THREADS": "2"}
+    started, run = time.perf_counter(), Run()
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "secateur", *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            preexec_fn=limited,
+        )
+        while process.poll() is None:
+            try:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+            except OSError:
+                break
+            sizes = {line.split(":")[0]: line.split()[1] for line in status.splitlines() if line.startswith("Rss")}
+            if "RssAnon" in sizes:
+                now = time.perf_counter() - started
+                run.samples.append((now, 1024 * int(sizes["RssAnon"]), 1024 * int(sizes["RssFile"])))
+            time.sleep(LOOK_S)
+        run.returncode = process.wait()
+        output.seek(0)
+        run.output = output.read()
+    return run
+
+
+def measured(folder: Path, recipe: Path) -> Run:
+    """A whole search from an empty cache."""
+    run = watched(["search", str(recipe), "--out", str(folder / f"run-{recipe.stem}")], folder / f"cache-{recipe.stem}")
+    if run.returncode:
+        raise SystemExit(run.output)
+    return run
+
+
+def cases(sizes: list[str]) -> Iterator[tuple[str, str, str | None]]:
+    """Models, what is searched, and the memory that is given: all, or about half of what the whole takes."""
+    for size in sizes:
+        for kind in GENES:
+            yield size, kind, None
+        yield size, "sparsity", f"{int(float(size) * 2_900 + 100)}MB"
+
+
+@app.command()
+def predicted(
+    parameters: Annotated[
+        list[str] | None, typer.Option(help="Of the models, in billions: 0.1, 0.35, 1.0, 3.0.")
+    ] = None,
+    sequences: int = 8,
+    length: int = 128,
+) -> None:
+    """Predicted against measured peaks."""
+    table = table_of(
+        f"Memory at its most ({sequences} x {length} tokens, float32)",
+        ("parameters", "search", "memory given", "predicted", "measured", "predicted / measured"),
+    )
+    with tempfile.TemporaryDirectory() as place:
+        small = Path(place) / "small"
+        checkpoint(
+            LlamaConfig(
+                vocab_size=600,
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+            ),
+            small / "model",
+        )
+        base = {kind: measured(small, recipe_of(small, kind, sequences, length, 1, None)).peak for kind in GENES}
+        for size, kind, memory in cases(parameters or ["0.1", "0.35", "1.0"]):
+            folder = Path(place) / size
+            if not folder.exists():
+                checkpoint(llama(size), folder / "model")
+            recipe = recipe_of(folder, kind, sequences, length, 3, memory)
+            asked = read_recipe(recipe, [])
+            space = build_space(asked)
+            guess, found = held(asked, space)[2], measured(folder, recipe).peak - base[kind]
+            table.add_row(
+                f"{space.dense_costs.parameters / 1e9:.2f} B",
+                kind,
+                memory or "all",
+                sized(guess),
+                sized(found),
+                f"{guess / found:.2f}",
+            )
+            shown(RESULTS / "memory.md", table)
+
+
+@app.command()
+def limited(
+    parameters: str = "3.0",
+    memory: Annotated[str, typer.Option(help="That the recipe says the device has.")] = "1.9GB",
+    limit: Annotated[str, typer.Option(help="Of the process's address space.")] = "3GB",
+    sequences: int = 2,
+    length: int = 32,
+    generations: int = 4,
+) -> None:
+    """A search, and its export, of a model that is larger than the memory."""
+    with tempfile.TemporaryDirectory() as place:
+        folder, most = Path(place), parse_bytes(limit, "limit")
+        model = checkpoint(llama(parameters), folder / "model")
+        size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+        rows, figure = [], plt.figure(figsize=(9, 4), layout="constrained")
+        axes = figure.add_subplot()
+        for kind in GENES:
+            recipe = recipe_of(folder, kind, sequences, length, generations, memory)
+            out, cache = folder / f"run-{kind}", folder / "cache"
+            for arguments in (
+                ["search", str(recipe), "--out", str(out)],
+                ["export", str(out), "--to", "hf", "--out", str(folder / f"hf-{kind}")],
+            ):
+                run = watched(arguments, cache, most)
+                print(run.output)
+                if run.returncode:
+                    raise SystemExit(f"{arguments}: {run.returncode}")
+                times, anonymous, _ = zip(*run.samples, strict=True)
+                axes.plot(times, [value / 1e9 for value in anonymous], label=f"{arguments[0]} {kind}")
+                rows.append((f"{arguments[0]} {kind}", sized(run.peak), f"{times[-1]:.0f} s"))
+        axes.axhline(most / 1e9, color="black", linestyle=":", label=f"limit ({limit}, all addresses)")
+        axes.axhline(size / 1e9, color="grey", label="the checkpoint")
+        axes.set(xlabel="seconds", ylabel="anonymous memory, GB")
+        axes.legend(fontsize="small")
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        figure.savefig(RESULTS / "memory.png", dpi=80)
+        title = f"A llama of {sized(size)} in {len(list(model.glob('*.safetensors')))} files, {limit} for the process"
+        shown(RESULTS / "memory-limited.md", table_of(title, ("what", "anonymous memory at its most", "took"), rows))
+
+
+if __name__ == "__main__":
+    app()
