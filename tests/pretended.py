@@ -6,6 +6,7 @@ process for good: call it in processes of its own.
 """
 
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,10 @@ NAME = "pretended"
 
 @dataclass
 class Traffic:
-    """Copies to the device, copies back and waits, and what was refused; by function of the package."""
+    """Copies to the device, copies back and waits, and what was refused; by function of the package.
+
+    `peak`: bytes on the device at their most; None: not looked at, which takes long.
+    """
 
     up: Counter[str] = field(default_factory=Counter)
     up_bytes: Counter[str] = field(default_factory=Counter)
@@ -28,6 +32,7 @@ class Traffic:
     refused: Counter[str] = field(default_factory=Counter)
     synchronised: list[str] = field(default_factory=list)
     operations: int = 0
+    peak: int | None = None
 
     def clear(self) -> None:
         """Forgets all."""
@@ -38,6 +43,15 @@ class Traffic:
 
 
 TRAFFIC = Traffic()
+
+
+HELD: "weakref.WeakSet[OnDevice]" = weakref.WeakSet()
+
+
+def on_device() -> int:
+    """Bytes that are on the device now."""
+    storages = {storage.data_ptr(): storage.nbytes() for one in HELD for storage in [one.numbers.untyped_storage()]}
+    return sum(storages.values())
 
 
 def _place() -> str:
@@ -69,6 +83,9 @@ class OnDevice(torch.Tensor):
                 device=torch.device(NAME, 0),
             )
         made.numbers = numbers
+        HELD.add(made)
+        if TRAFFIC.peak is not None:
+            TRAFFIC.peak = max(TRAFFIC.peak, on_device())
         return made
 
     def __repr__(self, *, tensor_contents: Any = None) -> Any:  # type: ignore[override]

@@ -16,12 +16,13 @@ import torch
 from ..space.anatomy import Anatomy, Block
 from ..space.errors import SecateurError
 from .room import ROOM, Room
-from .scores.teacher import TOP
+from .scores.teacher import HEAD_ROWS, LOGITS_BYTES, TOP
 from .zeros.nested import AT_ONCE
 
 Offload = Literal["cpu", "disk"]
 FLOAT, DOUBLE, INDEX = 4, 8, 8
-HEAD_ROWS = 256
+CANDIDATES = 64
+"""That are evaluated side by side, in the largest batches."""
 CONTROL = Path("/sys/fs/cgroup")
 
 
@@ -110,10 +111,12 @@ class Work:
         rows = min(HEAD_ROWS, max(length for _, length in self.texts))
         return rows * self.anatomy.vocabulary * (self.item + 2 * FLOAT)
 
-    def teaching(self) -> int:
-        """While the dense model's answers on a sequence are made."""
-        length = max(length for _, length in self.texts)
-        return length * self.anatomy.vocabulary * (self.item + 2 * FLOAT) + 2 * self.stream
+    def teaching(self, whole: bool) -> int:
+        """While the dense model's answers are made: one sequence after another, or all side by side."""
+        sequences, length = max(self.texts)
+        at_once = max(HEAD_ROWS, LOGITS_BYTES // (12 * self.anatomy.vocabulary)) if whole else HEAD_ROWS
+        logits = min(length, at_once) * self.anatomy.vocabulary * (self.item + 2 * FLOAT)
+        return logits + self.stream * (2 if whole else sequences + 1)
 
     def preparing(self) -> int:
         """While levels, orders and repairs of a block are made."""
@@ -138,6 +141,7 @@ class Work:
             making = weights + (FLOAT + 3 * INDEX) * most + self._cast(most)
         if self.updates:
             making = 3 * DOUBLE * widest**2 + (3 * DOUBLE + FLOAT) * most
+            products *= 2  # each with its factor
         if self.widths:
             making = max(making, 4 * DOUBLE * widest**2 + 2 * DOUBLE * most)
         return statistics + products + making
@@ -174,7 +178,7 @@ class Work:
         yield Part("weights", here, waiting)
         yield Part("hidden states", min(room.hidden, self._hidden(whole)), room.host)
         yield Part("statistics", self.preparing())
-        yield Part("teacher", self.answers if self.accelerator else self.teaching(), 0, self.answers)
+        yield Part("teacher", self.answers if self.accelerator else self.teaching(whole), 0, self.answers)
         assembled = min(room.assembled, self.variants * sum(self.blocks))
         yield Part("levels", max(assembled, self.candidate()), 0, self.levels())
         yield Part("logits", self.logits())
@@ -188,7 +192,7 @@ class Work:
         parts = {part.name: part.device for part in self.parts(placement)}
         answers = self.answers if self.accelerator else 0
         evaluating = parts["hidden states"] + parts["levels"] + parts["logits"]
-        return parts["weights"] + answers + max(self.preparing(), self.teaching(), evaluating)
+        return parts["weights"] + answers + max(self.preparing(), self.teaching(placement.blocks is None), evaluating)
 
     def placed(self, memory: int, host: int, offload: Offload | None) -> Placement:
         """How the model is placed on a device that gives `memory` bytes, and its host `host`.
@@ -209,16 +213,18 @@ class Work:
                 + self._advice(Placement(max(self.blocks), "disk", smallest))
             )
         left = memory - needed
-        room = Room(smallest.hidden + left // 2, host // 2 if self.accelerator else 0, left // 4)
+        # More than all candidates of a batch take is of no use to hidden states, and may keep a few blocks there.
+        hidden = min(left // 2, CANDIDATES * self.texts[0][0] * self.stream)
+        room = Room(smallest.hidden + hidden, host // 2 if self.accelerator else 0, left // 4)
         if offload is None:
             offload = "cpu" if self.accelerator and sum(self.blocks) < host // 2 else "disk"
-        return Placement(max(self.blocks) + left // 4, offload, room)
+        return Placement(max(self.blocks) + left - hidden - left // 4, offload, room)
 
     def _advice(self, placement: Placement) -> str:
         """Of what most is, and what makes it less."""
         stages = {
             "the statistics that levels are made from": (self.preparing(), "fewer sequences, or another pruner"),
-            "the dense model's answers": (self.teaching(), "shorter sequences"),
+            "the dense model's answers": (self.teaching(False), "shorter sequences"),
             "a block of the model": (max(self.blocks) + self.candidate(), "a smaller dtype"),
         }
         name, (size, remedy) = max(stages.items(), key=lambda item: item[1][0])

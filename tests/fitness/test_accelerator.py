@@ -11,13 +11,16 @@ import torch
 
 import secateur
 from secateur.fitness.evaluator import SubnetEvaluator
+from secateur.fitness.memory import Placement
 from secateur.fitness.model.device import device_name, find_device, synchronise
 from secateur.fitness.resident import Resident
+from secateur.fitness.room import Room
 from secateur.fitness.slopes import SubnetSlopes
 from secateur.fitness.subnets.recent import Recent
 from secateur.fitness.timing import speed
 from secateur.operators.sampling import uniform
 from secateur.runs.asked.reading import make_recipe
+from secateur.runs.memory import work_of
 from secateur.runs.problem import build_space
 from secateur.runs.record.facts import DEVICE, MEASURED
 from secateur.runs.record.folder import RunFolder
@@ -114,6 +117,49 @@ def scored(tiny: Path, cache: Path, changes: Mapping[str, Any], device: str) -> 
     told = sorted(evaluate(genomes, range(4)), key=lambda one: genomes.index(one.genome))
     took = {"up": dict(TRAFFIC.up), "down": dict(TRAFFIC.down), "bytes": sum(TRAFFIC.up_bytes.values())}
     return [(one.genome.levels, one.status, dict(one.losses)) for one in told], took
+
+
+def in_turns(tiny: Path, cache: Path, offload: str, more: float) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """Losses of a population, with the model on the device and with blocks that come in turns, and what that took.
+
+    `more`: memory, as a share of the least that will do.
+    """
+    pretend()
+    os.environ["SECATEUR_CACHE"] = str(cache)
+    recipe = recipe_of(tiny, {"genes": [*WIDTHS, *SPARSE], "widths": {"order": "flap", "repair": None}}, NAME)
+    work = work_of(make_recipe(recipe), build_space(make_recipe(recipe)))
+    least = work.peak(Placement(max(work.blocks), "disk", Room(2 * work.stream, 0, 0)))
+    memory, found = int(more * least), []
+    for placed in ({}, {"memory": memory, "offload": offload}):
+        asked = make_recipe({**recipe, "model": {**recipe["model"], **placed}})
+        space = build_space(asked)
+        bench = workplace_of(asked, space).open(space)
+        rng = np.random.default_rng(0)
+        genomes = [space.dense, *(uniform(space, rng) for _ in range(9))]
+        evaluate = bench.evaluator(space, "calibration", asked.scores)
+        list(evaluate(genomes, range(4)))  # the teacher's answers are there
+        TRAFFIC.clear()
+        TRAFFIC.peak = 0
+        found.append([(one.genome.levels, one.status, dict(one.losses)) for one in evaluate(genomes, range(4))])
+    assert bench.shelf is not None
+    return (
+        found[0],
+        found[1],
+        {"up": dict(TRAFFIC.up), "peak": TRAFFIC.peak, "down": dict(TRAFFIC.down), "memory": memory},
+    )
+
+
+@pytest.mark.parametrize("offload", ["cpu", "disk"])
+@pytest.mark.parametrize("more", [1.0, 1.15])
+def test_blocks_that_come_in_turns_come_once_for_all_candidates(
+    tiny: Path, tmp_path: Path, offload: str, more: float
+) -> None:
+    """And no more is on the device than the recipe gives; with least, hidden states wait on the host."""
+    whole, placed, took = apart(in_turns, tiny, tmp_path, offload, more)
+    assert sorted(placed) == sorted(whole)
+    assert took["up"]["fitness/model/shelf.py:_bring"] <= 4 * 9
+    assert took["peak"] <= took["memory"]
+    assert ("fitness/walk.py:_kept" in took["down"]) == (more == 1.0)
 
 
 @pytest.mark.parametrize("name", CANDIDATES)

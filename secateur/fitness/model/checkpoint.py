@@ -71,12 +71,8 @@ def open_model(
     for name in ("hf_device_map", "to", "cuda"):  # what would keep it from being moved or written
         model.__dict__.pop(name, None)
     with library(path, f"cannot be moved to {device}"):
-        for module in model.modules():
-            for parameter in module.parameters(recurse=False):
-                if not parameter.is_meta:
-                    parameter.data = parameter.data.to(device)
-            for name, buffer in module.named_buffers(recurse=False):
-                setattr(module, name, buffer.to(device))
+        model._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(device))  # what `to` does, but for these
+        model.tie_weights()
     return model.eval().requires_grad_(False), source
 
 

@@ -9,16 +9,11 @@ import torch
 from ...space import tables
 from ...space.scores import SCORES
 from .rows import Rows, RowScore, StreamScore
-from .teacher import Scored, Teacher, Top
+from .teacher import HEAD_ROWS, Scored, Teacher, Top, rows_at_once
 
 Scores = dict[str, float]
-HEAD_ROWS = 256
-"""Positions whose logits are held at once, on a CPU."""
 SOFTMAX_ROWS = 32
 """Positions whose logits are normalised at once, so that they stay in the processor's caches."""
-LOGITS_BYTES = 2**30
-"""What logits and what is made of them may take on an accelerator, where each small step costs a launch: three times
-float32 a token of the vocabulary."""
 
 
 @cache
@@ -116,7 +111,7 @@ def _by_row(
     values: dict[str, list[torch.Tensor]] = {name: [] for name, _ in ordered}
     most, normalised = HEAD_ROWS, SOFTMAX_ROWS
     if rows.device.type != "cpu":
-        most = normalised = max(HEAD_ROWS, LOGITS_BYTES // (12 * teacher.blocks.anatomy.vocabulary))
+        most = normalised = rows_at_once(teacher.blocks)
     # No more at once than a sequence has: the model's own forward looks positions up.
     most = min(most, teacher.text.length)
     for start in range(0, len(rows), most):

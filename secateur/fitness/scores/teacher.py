@@ -12,6 +12,15 @@ from ..text import Sequences, predicted
 
 TOP = 128
 VERSION = 1
+HEAD_ROWS = 256
+"""Positions whose logits are held at once, where memory is scarce or small steps cost nothing."""
+LOGITS_BYTES = 2**30
+"""What logits and what is made of them may take elsewhere: three times float32 a token of the vocabulary."""
+
+
+def rows_at_once(blocks: Blocks) -> int:
+    """Positions that the head runs at together, where each small step costs a launch or a product of few rows."""
+    return HEAD_ROWS if blocks.shelf is not None else max(HEAD_ROWS, LOGITS_BYTES // (12 * blocks.anatomy.vocabulary))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +108,14 @@ class Teacher:
 
     @torch.inference_mode()
     def _answers(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-        log_p = self.blocks.logits(hidden).float().log_softmax(-1)
-        top, tokens = log_p.topk(self._top, dim=-1)
-        log_tail = log_p.scatter_(1, tokens, -torch.inf).logsumexp(1)
-        answers = {"log_probabilities": top, "tokens": tokens.to(torch.int32), "log_tail": log_tail}
+        parts = []
+        for rows in torch.split(hidden, rows_at_once(self.blocks), dim=1):
+            log_p = self.blocks.logits(rows).float().log_softmax(-1)
+            top, tokens = log_p.topk(self._top, dim=-1)
+            log_tail = log_p.scatter_(1, tokens, -torch.inf).logsumexp(1)
+            parts.append((top, tokens.to(torch.int32), log_tail))
+        found = (torch.cat(column) for column in zip(*parts, strict=True))
+        answers = dict(zip(("log_probabilities", "tokens", "log_tail"), found, strict=True))
         if self._keep_hidden:
             answers["hidden"] = hidden
         return {name: tensor.cpu() for name, tensor in answers.items()}

@@ -204,13 +204,14 @@ def prepare_repairs(
             statistics = block_statistics(blocks, block, hidden, gram, linears)
             for repair, name, widths in missing[block.index]:
                 last, dimensions = lasts[name], block.sublayer(name).dimensions
-                matrix = as_matrix(last, blocks.dense(block.index)[f"{last.name}.weight"]).double()
+                dense = blocks.dense(block.index)[f"{last.name}.weight"]
+                matrix = as_matrix(last, dense).double()
                 counts = {**block.dimensions, **dict(zip(dimensions, widths, strict=True))}
                 kept = kept_positions(last.columns, last.inputs, block, counts)
                 repaired, bias = REPAIRS[repair](matrix, statistics[last.name], kept)
-                tensors = {"weight": repaired.float().cpu().contiguous()}
+                tensors = {"weight": repaired.to("cpu", dense.dtype).contiguous()}
                 if bias is not None:
-                    tensors["bias"] = bias.float().cpu()
+                    tensors["bias"] = bias.to("cpu", dense.dtype)
                 write_tensors(repair_file(folder, block.index, name, widths, repair), tensors)
             watch(todo.index(block.index) + 1, len(todo))
 

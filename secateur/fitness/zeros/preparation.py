@@ -113,7 +113,7 @@ def _tensors(
             tensors[linear.name] = as_matrix(linear, plane(score, nested.group, of)).cpu()
         else:
             pruned = _updated(pruner, weight, statistics[linear.name], levels[0])
-            values, bits = pack_survivors(pruned.cpu())
+            values, bits = pack_survivors(pruned.to("cpu", parameters[f"{linear.name}.weight"].dtype))
             tensors[f"{linear.name}.values"], tensors[f"{linear.name}.bits"] = values, bits
     return tensors
 
@@ -160,7 +160,11 @@ def block_statistics(
             if gram:
                 # One sequence in single precision, the sum in double.
                 narrow = rows.float()
-                grams[name] = grams.get(name, 0) + (narrow.T @ narrow).double()
+                product = narrow.T @ narrow
+                if name in grams:
+                    grams[name] += product
+                else:
+                    grams[name] = product.double()
 
         return hook
 

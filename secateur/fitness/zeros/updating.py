@@ -1,8 +1,10 @@
 """Pruners that change the surviving weights, so that each level needs weights of its own."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ...space.treatments import Sparsity
 from .nested import Statistics, pattern_ranks
@@ -48,16 +50,24 @@ def sparsegpt(weight: torch.Tensor, statistics: Statistics, level: Sparsity) -> 
     return pruned.float()
 
 
+_factors: Any = WeakTensorKeyDictionary()
+"""Of Gram matrices that still are somewhere: all linears that read one input, at all levels, share one."""
+
+
 def _inverse_factor(statistics: Statistics) -> torch.Tensor:
     """Upper Cholesky factor of the inverse of the damped Gram matrix."""
     assert statistics.gram is not None
-    gram = statistics.gram.clone()
-    diagonal = gram.diagonal()
-    diagonal[diagonal == 0] = 1
-    diagonal += DAMPING * diagonal.mean()
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-    factor: torch.Tensor = torch.linalg.cholesky(inverse, upper=True)
-    return factor
+    known: torch.Tensor | None = _factors.get(statistics.gram)
+    if known is None:
+        matrix = statistics.gram.clone()
+        diagonal = matrix.diagonal()
+        diagonal[diagonal == 0] = 1
+        diagonal += DAMPING * diagonal.mean()
+        # One name for all three, so that no two of them are held for longer than it takes.
+        matrix = torch.linalg.cholesky(matrix)
+        matrix = torch.cholesky_inverse(matrix)
+        known = _factors[statistics.gram] = torch.linalg.cholesky(matrix, upper=True)
+    return known
 
 
 def admm(weight: torch.Tensor, statistics: Statistics, level: Sparsity) -> torch.Tensor:
