@@ -143,7 +143,7 @@ def predicted(
 @app.command()
 def limited(
     parameters: str = "3.0",
-    memory: Annotated[str, typer.Option(help="That the recipe says the device has.")] = "1.9GB",
+    memory: Annotated[str, typer.Option(help="That the recipe says the device has.")] = "1.7GB",
     limit: Annotated[str, typer.Option(help="Of the process's address space.")] = "3GB",
     sequences: int = 2,
     length: int = 32,

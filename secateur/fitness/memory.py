@@ -4,6 +4,7 @@ Counted in bytes, at the moment of each stage when most is held. `device` is whe
 the same memory as the host's.
 """
 
+import ctypes
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ Offload = Literal["cpu", "disk"]
 FLOAT, DOUBLE, INDEX = 4, 8, 8
 CANDIDATES = 64
 """That are evaluated side by side, in the largest batches."""
+M_MMAP_THRESHOLD = -3
+"""Of glibc's `mallopt`: what is larger is mapped by itself, and the size no longer changes with what is freed."""
 CONTROL = Path("/sys/fs/cgroup")
 
 
@@ -180,6 +183,8 @@ class Work:
         yield Part("statistics", self.preparing())
         yield Part("teacher", self.answers if self.accelerator else self.teaching(whole), 0, self.answers)
         assembled = min(room.assembled, self.variants * sum(self.blocks))
+        if whole and not self.accelerator:
+            assembled += assembled // 10  # what an allocator cannot use between tensors of different sizes
         yield Part("levels", max(assembled, self.candidate()), 0, self.levels())
         yield Part("logits", self.logits())
 
@@ -241,6 +246,13 @@ def shown(size: int) -> str:
     value = size / 1000**power
     digits = 0 if power == 0 or value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
+def give_back() -> None:
+    """Has what is freed on the host given back at once, instead of kept in pieces; where the C library can do that."""
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)
+    if adjust is not None:
+        adjust(M_MMAP_THRESHOLD, 2**20)
 
 
 def free(device: torch.device) -> int:

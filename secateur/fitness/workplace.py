@@ -12,7 +12,7 @@ from ..space.errors import SecateurError
 from ..space.families.table import FAMILIES, anatomy, saved_dtype
 from ..space.space import Space
 from .bench import Bench
-from .memory import WHOLE, Placement
+from .memory import WHOLE, Placement, give_back
 from .model.blocks import Blocks
 from .model.border import library
 from .model.checkpoint import anatomy_of, load_model, load_tokenizer, open_model
@@ -98,6 +98,7 @@ class Workplace:
         if self.placement.blocks is None:
             model = load_model(path, dtype, device, self.trust_remote_code)
         else:
+            give_back()
             model, source = open_model(path, dtype, device, self.trust_remote_code)
         shape = anatomy_of(model, saved)
         examined = examine(model, shape, path, source)
