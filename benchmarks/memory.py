@@ -7,8 +7,8 @@
 Each is the installed program on a random llama, in a process that is looked at every 10 ms. `predicted`: anonymous
 memory at its most, less that of the same run on a model of nearly nothing, beside what `secateur space` says; for
 models that are whole, and for some of which blocks come in turns. `limited`: a checkpoint in many files is searched for
-a depth plan and a sparsity profile, and the plans written as checkpoints, under a limit on the whole process's address
-space, libraries and files that are mapped included; with a picture of memory over time.
+a depth plan and a sparsity profile, and the plans written as checkpoints, in a control group of the kernel that kills
+what takes more, Python, its libraries and pages of files included; with a picture of memory over time. It needs root.
 """
 
 import tempfile
@@ -27,7 +27,7 @@ from secateur.runs.asked.reading import read_recipe
 from secateur.runs.memory import held
 from secateur.runs.problem import build_space
 from secateur.space.budget import parse_bytes
-from tests.large import Run, checkpoint, texts, watched
+from tests.large import Run, checkpoint, control_group, texts, watched
 
 GENES: dict[str, list[dict[str, Any]]] = {
     "depth": [{"kind": "attention"}, {"kind": "mlp"}],
@@ -144,7 +144,7 @@ def predicted(
 def limited(
     parameters: str = "3.0",
     memory: Annotated[str, typer.Option(help="That the recipe says the device has.")] = "1.7GB",
-    limit: Annotated[str, typer.Option(help="Of the process's address space.")] = "3GB",
+    limit: Annotated[str, typer.Option(help="Of the control group.")] = "3GB",
     sequences: int = 2,
     length: int = 32,
     generations: int = 4,
@@ -163,14 +163,15 @@ def limited(
                 ["search", str(recipe), "--out", str(out)],
                 ["export", str(out), "--to", "hf", "--out", str(folder / f"hf-{kind}")],
             ):
-                run = watched(arguments, cache, most)
+                with control_group(most) as group:
+                    run = watched(arguments, cache, group)
                 print(run.output)
                 if run.returncode:
                     raise SystemExit(f"{arguments}: {run.returncode}")
                 times, anonymous, _ = zip(*run.samples, strict=True)
                 axes.plot(times, [value / 1e9 for value in anonymous], label=f"{arguments[0]} {kind}")
                 rows.append((f"{arguments[0]} {kind}", sized(run.peak), f"{times[-1]:.0f} s"))
-        axes.axhline(most / 1e9, color="black", linestyle=":", label=f"limit ({limit}, all addresses)")
+        axes.axhline(most / 1e9, color="black", linestyle=":", label=f"limit ({limit}, pages of files included)")
         axes.axhline(size / 1e9, color="grey", label="the checkpoint")
         axes.set(xlabel="seconds", ylabel="anonymous memory, GB")
         axes.legend(fontsize="small")

@@ -1,11 +1,13 @@
 """Random checkpoints of a size, written without being held, and the program watched while it works on them."""
 
+import contextlib
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 WORDS = [f"word{number}" for number in range(500)]
 LOOK_S = 0.01
+CONTROL = Path("/sys/fs/cgroup")
 
 
 @dataclass
@@ -93,12 +96,25 @@ def texts(folder: Path, sequences: int, length: int) -> None:
         (folder / f"{name}.txt").write_text(documents)
 
 
-def watched(arguments: list[str], cache: Path, limit: int | None = None) -> Run:
-    """The program in a process of its own, under a limit on its address space."""
+@contextlib.contextmanager
+def control_group(limit: int) -> Iterator[Path]:
+    """A control group of processes that together have `limit` bytes, pages of files included; needs root."""
+    old = CONTROL / "memory"
+    group = (old if old.is_dir() else CONTROL) / f"secateur-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / ("memory.limit_in_bytes" if old.is_dir() else "memory.max")).write_text(str(limit))
+        yield group
+    finally:
+        group.rmdir()
 
-    def limited() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+def watched(arguments: list[str], cache: Path, group: Path | None = None) -> Run:
+    """The program in a process of its own, in a control group."""
+
+    def join() -> None:
+        if group is not None:
+            (group / "cgroup.procs").write_text(str(os.getpid()))
 
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(cache), "SECATEUR_CACHE": str(cache), "OMP_NUM_THREADS": "2"}
     started, run = time.perf_counter(), Run()
@@ -108,7 +124,7 @@ def watched(arguments: list[str], cache: Path, limit: int | None = None) -> Run:
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
-            preexec_fn=limited,
+            preexec_fn=join,
         )
         while process.poll() is None:
             try:

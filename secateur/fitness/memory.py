@@ -199,6 +199,10 @@ class Work:
         evaluating = parts["hidden states"] + parts["levels"] + parts["logits"]
         return parts["weights"] + answers + max(self.preparing(), self.teaching(placement.blocks is None), evaluating)
 
+    def fits(self, memory: int) -> bool:
+        """Whether the whole model can be on a device that gives `memory` bytes."""
+        return self.peak(Placement(None, "disk", Room(2 * self.stream, 0, 0))) <= memory
+
     def placed(self, memory: int, host: int, offload: Offload | None) -> Placement:
         """How the model is placed on a device that gives `memory` bytes, and its host `host`.
 
@@ -206,9 +210,8 @@ class Work:
             SecateurError: not even one block fits.
         """
         smallest = Room(2 * self.stream, 0, 0)
-        least = self.peak(Placement(None, "disk", smallest))
-        if least <= memory:
-            left = memory - least
+        if self.fits(memory):
+            left = memory - self.peak(Placement(None, "disk", smallest))
             return Placement(None, "disk", Room(max(2**29, left // 4), 0, max(2**30, left // 4)))
         # A block, and the same as a candidate has it.
         needed = self.peak(Placement(max(self.blocks), "disk", smallest))

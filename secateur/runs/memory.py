@@ -28,14 +28,14 @@ def placement_of(recipe: Recipe, space: Space) -> Placement:
         memory = parse_bytes(recipe.model.memory, "model.memory")
     else:
         memory = free(find_device(recipe.model.device))
-    placement = work.placed(memory, free(CPU), recipe.model.offload)
-    if placement.blocks is not None:
-        for where, what, remedy in _whole(recipe, space):
-            raise SecateurError(
-                f"{where}: {what} needs the whole model on its device, and of the {shown(memory)} there it alone takes "
-                f"{shown(work.outside + sum(work.blocks))}; {remedy}"
-            )
-    return placement
+    whole = None if work.fits(memory) else next(_whole(recipe, space), None)
+    if whole is not None:
+        where, what, remedy = whole
+        raise SecateurError(
+            f"{where}: {what} needs the whole model on its device, and of the {shown(memory)} there it alone takes "
+            f"{shown(work.outside + sum(work.blocks))}; {remedy}"
+        )
+    return work.placed(memory, free(CPU), recipe.model.offload)
 
 
 def _whole(recipe: Recipe, space: Space) -> Iterator[tuple[str, str, str]]:
