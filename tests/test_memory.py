@@ -1,6 +1,8 @@
 """The installed program on a model that is twice the memory it is given."""
 
 import json
+import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def losses(run: Path) -> dict[tuple[str, str], list[Any]]:
     """Of every genome on every text, whatever parts they came in."""
-    import sqlite3
 
     found: dict[tuple[str, str], list[Any]] = {}
     with sqlite3.connect(run / "journal.sqlite") as journal:
@@ -121,7 +122,6 @@ def test_what_does_not_fit_is_refused_before_any_work(
         assert ended.returncode == 2
         assert ended.stdout == ""
         [line] = " ".join(ended.stderr.split()).split("secateur: ")[1:]
-        import re
 
         assert re.search(said, line), line
     assert not (tmp_path / "run").exists()
@@ -133,3 +133,16 @@ def test_space_says_what_will_be_held(place: Path) -> None:
     for part in ("weights", "hidden states", "statistics", "teacher", "levels", "logits"):
         assert part in ended.stdout
     assert "does not fit as a whole" in ended.stdout
+
+
+def test_tuning_what_does_not_fit_is_refused(place: Path, tmp_path: Path) -> None:
+    model = {"path": str(place / "model"), "memory": GIVEN}
+    drops = {"genes": [{"kind": "attention"}], "budgets": {"sublayers": "<= 24"}}
+    recipe = recipe_of(place, "drops", model=model, **drops)
+    ended = forked("search", recipe, "--out", tmp_path / "run")
+    assert ended.returncode == 0, ended.stderr
+    assert "blocks come in turns" in " ".join((ended.stdout + ended.stderr).split())
+    tuned = forked("tune", tmp_path / "run", "--tokens", 64, "--out", tmp_path / "tuned")
+    assert tuned.returncode == 2
+    assert "tune: training needs the whole model on its device" in " ".join(tuned.stderr.split())
+    assert not (tmp_path / "tuned").exists()

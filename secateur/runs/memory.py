@@ -23,19 +23,26 @@ def placement_of(recipe: Recipe, space: Space) -> Placement:
         SecateurError: it does not fit, or not as a whole, which something in the recipe needs; or there is no such
             device here, and the recipe does not say how much memory it has.
     """
-    work = work_of(recipe, space)
-    if recipe.model.memory is not None:
-        memory = parse_bytes(recipe.model.memory, "model.memory")
-    else:
-        memory = free(find_device(recipe.model.device))
-    whole = None if work.fits(memory) else next(_whole(recipe, space), None)
-    if whole is not None:
-        where, what, remedy = whole
+    for where, what, remedy in _whole(recipe, space):
+        check_whole(recipe, space, where, what, remedy)
+    return work_of(recipe, space).placed(_memory(recipe), free(CPU), recipe.model.offload)
+
+
+def check_whole(recipe: Recipe, space: Space, where: str, what: str, remedy: str = "give model.memory more") -> None:
+    """Raises SecateurError where the model does not fit as a whole, which `what` needs that `where` asks for."""
+    work, memory = work_of(recipe, space), _memory(recipe)
+    if not work.fits(memory):
         raise SecateurError(
             f"{where}: {what} needs the whole model on its device, and of the {shown(memory)} there it alone takes "
             f"{shown(work.outside + sum(work.blocks))}; {remedy}"
         )
-    return work.placed(memory, free(CPU), recipe.model.offload)
+
+
+def _memory(recipe: Recipe) -> int:
+    """Bytes that the device gives."""
+    if recipe.model.memory is not None:
+        return parse_bytes(recipe.model.memory, "model.memory")
+    return free(find_device(recipe.model.device))
 
 
 def _whole(recipe: Recipe, space: Space) -> Iterator[tuple[str, str, str]]:

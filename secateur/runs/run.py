@@ -56,6 +56,8 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | 
     journal.note(TEXTS, {title: text_fact(text) for title, text in loaded.texts.items()})
     if warning := slowness(recipe.model.dtype, find_device(recipe.model.device)):
         watcher.say(warning)
+    if loaded.shelf is not None:
+        watcher.say("the model does not fit as a whole: its blocks come in turns, and a search does without slopes")
     bench = loaded.prepared(space, watcher.blocks)
     if bench.orders:
         orders = bench.kept_orders()

@@ -24,6 +24,7 @@ from .. import problem, workplace
 from ..asked.reading import training_settings
 from ..asked.recipe import TRAINING, Recipe
 from ..asked.settings import TextSettings
+from ..memory import check_whole
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, HELD_OUT_SCORES
 from ..report.prediction import predicted_loss
@@ -111,6 +112,7 @@ def tune(
     text = kept.text if kept is not None else settings.text or _default_text(recipe)
     points = {one.tokens: Point(one.tokens, one.losses) for one in kept.points} if kept is not None else {}
     chain = _chain(sorted(points), whole(tokens, text.length), whole(every, text.length), out)
+    check_whole(recipe, space, "tune", "training")
     watcher.phase("loading the model and its texts", None)
     default = kept is None and settings.text is None
     named = text.model_copy(update={"name": TRAINING})
