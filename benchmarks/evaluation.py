@@ -11,7 +11,8 @@ from scipy.stats import spearmanr
 
 from benchmarks.enumerated import Unkept
 from benchmarks.setup import RESULTS, interleaved, median, shown, smollm2, table_of
-from secateur.fitness.evaluator import BATCH_TOKENS, SubnetEvaluator, aligned
+from secateur.fitness.evaluator import SubnetEvaluator, aligned
+from secateur.fitness.memory import BATCH_TOKENS
 from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.slopes import SubnetSlopes
 from secateur.fitness.text import thinned

@@ -17,6 +17,7 @@ from ..space.question import Status
 from ..space.space import Space
 from ..space.state import BlockState
 from .faults import CANDIDATE_ERRORS, Batches, said_of
+from .memory import ACCELERATOR_TOKENS, BATCH_TOKENS
 from .room import ROOM, Room
 from .scores.built_in import score
 from .scores.own import OwnScore
@@ -24,10 +25,6 @@ from .scores.teacher import Teacher
 from .subnets.subnet import Subnet, pointed
 from .walk import Walk
 
-BATCH_TOKENS = 1024
-"""Tokens that go through a block at once: more do not get faster on 2 to 16 cores, fewer do not use them."""
-ACCELERATOR_TOKENS = 16384
-"""The same on an accelerator."""
 LARGEST = 1e100
 """Losses whose squares can still be added up."""
 
@@ -50,6 +47,7 @@ class SubnetEvaluator:
         room: Room = ROOM,
     ) -> None:
         self.space, self.subnet, self.teacher, self.scores = space, subnet, teacher, scores
+        assert not own or teacher.blocks.shelf is None, "what runs the model by itself needs all of it"
         self._built_in = tuple(name for name in scores if name not in own)
         self._own = own
         self.layer_passes = 0
@@ -59,8 +57,9 @@ class SubnetEvaluator:
         tokens = BATCH_TOKENS if blocks.device.type == "cpu" else ACCELERATOR_TOKENS
         held = 2 if blocks.shelf is not None else len(blocks.modules) + 1
         fitting = max(1, room.hidden // (held * self._stream))
-        self._batches = Batches(min(max(1, tokens // teacher.text.length), fitting), blocks.device)
-        self._at_once = fitting // self._batches.size * self._batches.size
+        # By the text alone, so that the company of a sequence does not depend on how much memory there was.
+        self._batches = Batches(max(1, tokens // teacher.text.length), blocks.device)
+        self._at_once = max(1, fitting // self._batches.size) * self._batches.size
 
     def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
         """Yields evaluations as they are finished: every genome on a first part of `sequences`, then on the next."""
@@ -82,6 +81,7 @@ class SubnetEvaluator:
         self, genome: Genome, sequences: range, parameters: Callable[[Genome], Mapping[str, torch.Tensor]]
     ) -> Evaluation:
         """One genome with other weights than its subnet's, by parameter names; failing to make them fails it."""
+        assert self.teacher.blocks.shelf is None, "training needs the whole model"
         states, before, started = self.space.states(genome), self.layer_passes, time.perf_counter()
         losses: dict[str, tuple[float, ...]] = {}
         try:
@@ -133,19 +133,22 @@ class SubnetEvaluator:
     def _walked(
         self, pairs: Sequence[tuple[Genome, tuple[BlockState, ...]]], sequences: range, spilled: bool
     ) -> Iterator[Evaluation]:
-        """One walk through the model for sorted genomes; every batch that runs out of memory begins it anew."""
+        """One walk through the model for sorted genomes; where memory runs out, two of half as many."""
         genomes, states = [genome for genome, _ in pairs], [states for _, states in pairs]
         started = time.perf_counter()
-        while True:
-            batches = aligned(sequences, self._batches.size)
-            try:
-                with self.subnet:
-                    walk = Walk(self.subnet, self.teacher, states, batches, CANDIDATE_ERRORS, spilled)
-                    walk.through_blocks()
-                    outcomes = [self._outcome(walk, states, index, batches, sequences) for index in range(len(states))]
-                break
-            except (MemoryError, RuntimeError) as error:
-                self._batches.smaller(error, len(sequences))
+        batches = aligned(sequences, self._batches.size)
+        walk = Walk(self.subnet, self.teacher, states, batches, CANDIDATE_ERRORS, spilled)
+        try:
+            with self.subnet:
+                walk.through_blocks()
+                outcomes = [self._outcome(walk, states, index, batches, sequences) for index in range(len(states))]
+        except (MemoryError, RuntimeError) as error:
+            del walk
+            self._batches.smaller(error, len(sequences))
+            half = (len(pairs) + 1) // 2
+            for some in filter(None, (pairs[:half], pairs[half:])):
+                yield from self._walked(some, sequences, spilled)
+            return
         self.layer_passes += sum(walk.passes)
         seconds = (time.perf_counter() - started) / len(pairs)
         for genome, (losses, reason), passes in zip(genomes, outcomes, walk.passes, strict=True):
@@ -163,8 +166,6 @@ class SubnetEvaluator:
             return {}, walk.failed[index]
         try:
             self.subnet.set_hidden(states[index][0].hidden)
-            if self._own:  # they run the model themselves
-                self.subnet.apply(states[index])
             return self._scores_of(walk.hidden(index), batches, sequences)
         except CANDIDATE_ERRORS as error:
             return {}, said_of(error)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import psutil
 import torch
@@ -22,6 +22,12 @@ from .zeros.nested import AT_ONCE
 
 Offload = Literal["cpu", "disk"]
 FLOAT, DOUBLE, INDEX = 4, 8, 8
+CACHES = 3
+"""Of weights as candidates have them, of planes, and of repairs: each as large."""
+BATCH_TOKENS = 1024
+"""Tokens that go through a block at once: more do not get faster on 2 to 16 cores, fewer do not use them."""
+ACCELERATOR_TOKENS = 16384
+"""The same on an accelerator."""
 CANDIDATES = 64
 """That are evaluated side by side, in the largest batches."""
 M_MMAP_THRESHOLD = -3
@@ -96,6 +102,14 @@ class Work:
     def outside(self) -> int:
         """Bytes of embedding, norm and head."""
         return self.item * sum(math.prod(tensor.shape) for tensor in self.anatomy.outside)
+
+    @property
+    def least(self) -> Room:
+        """What one candidate takes with one batch of sequences."""
+        tokens = ACCELERATOR_TOKENS if self.accelerator else BATCH_TOKENS
+        length = max(length for _, length in self.texts)
+        batch = min(max(1, tokens // length), max(sequences for sequences, _ in self.texts))
+        return Room(2 * batch * self.stream, 0, 0)
 
     @property
     def stream(self) -> int:
@@ -190,7 +204,8 @@ class Work:
 
     def _hidden(self, whole: bool) -> int:
         """Hidden states of the calibration text, as far as they are held together."""
-        return self.texts[0][0] * self.stream * (len(self.anatomy.blocks) + 1 if whole else 2)
+        held = len(self.anatomy.blocks) + 1 if whole else CANDIDATES
+        return self.texts[0][0] * self.stream * held
 
     def peak(self, placement: Placement) -> int:
         """Bytes on the device in the stage that takes most."""
@@ -201,31 +216,36 @@ class Work:
 
     def fits(self, memory: int) -> bool:
         """Whether the whole model can be on a device that gives `memory` bytes."""
-        return self.peak(Placement(None, "disk", Room(2 * self.stream, 0, 0))) <= memory
+        return self.peak(Placement(None, "disk", self.least)) <= memory
 
-    def placed(self, memory: int, host: int, offload: Offload | None) -> Placement:
-        """How the model is placed on a device that gives `memory` bytes, and its host `host`.
+    def placed(self, memory: int, host: int, offload: Offload | None, given: str = "model.memory:") -> Placement:
+        """How the model is placed on a device that gives `memory` bytes, and its host `host`; `given`: who says so.
 
         Raises:
             SecateurError: not even one block fits.
         """
-        smallest = Room(2 * self.stream, 0, 0)
+        smallest, held = self.least, sum(self.blocks)
+        if offload == "cpu" and not self.accelerator:
+            raise SecateurError("model.offload: cpu is where the model is; write disk")
         if self.fits(memory):
             left = memory - self.peak(Placement(None, "disk", smallest))
-            return Placement(None, "disk", Room(max(2**29, left // 4), 0, max(2**30, left // 4)))
+            return Placement(None, "disk", Room(smallest.hidden + left // 4, 0, left // CACHES // 4))
         # A block, and the same as a candidate has it.
         needed = self.peak(Placement(max(self.blocks), "disk", smallest))
         if needed > memory:
             raise SecateurError(
-                f"model.memory: {shown(memory)} are too few: {shown(needed)} would do"
+                f"{given} {shown(memory)} are too few: {shown(needed)} would do"
                 + self._advice(Placement(max(self.blocks), "disk", smallest))
             )
         left = memory - needed
         # More than all candidates of a batch take is of no use to hidden states, and may keep a few blocks there.
         hidden = min(left // 2, CANDIDATES * self.texts[0][0] * self.stream)
-        room = Room(smallest.hidden + hidden, host // 2 if self.accelerator else 0, left // 4)
+        if offload == "cpu" and held > host:
+            raise SecateurError(f"model.offload: the blocks take {shown(held)}, the host has {shown(host)}; write disk")
         if offload is None:
-            offload = "cpu" if self.accelerator and sum(self.blocks) < host // 2 else "disk"
+            offload = "cpu" if self.accelerator and held < host // 2 else "disk"
+        waiting = (host - held if offload == "cpu" else host) // 2 if self.accelerator else 0
+        room = Room(smallest.hidden + hidden, waiting, left // CACHES // 4)
         return Placement(max(self.blocks) + left - hidden - left // 4, offload, room)
 
     def _advice(self, placement: Placement) -> str:
@@ -262,8 +282,16 @@ def free(device: torch.device) -> int:
     """Bytes that a device, or the host, has to give; where it does not say, more than anything takes."""
     if device.type == "cpu":
         return min(int(psutil.virtual_memory().available), *_allowed())
-    told = getattr(torch.get_device_module(device), "mem_get_info", None)
-    return int(told(device)[0]) if told is not None else 2**60
+    module: Any = torch.get_device_module(device)
+    if not hasattr(module, "mem_get_info"):
+        return 2**60
+    kept = module.memory_reserved(device) - module.memory_allocated(device) if hasattr(module, "memory_reserved") else 0
+    return int(module.mem_get_info(device)[0] + kept)
+
+
+def _stated(limit: str) -> list[list[str]]:
+    """What the kernel says of a group's memory; pages of files that nobody uses are given back when they are wanted."""
+    return [line.split() for line in (CONTROL / limit).with_name("memory.stat").read_text().splitlines()]
 
 
 def _allowed() -> Iterator[int]:
@@ -273,6 +301,7 @@ def _allowed() -> Iterator[int]:
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
         try:
-            yield int((CONTROL / limit).read_text()) - int((CONTROL / used).read_text())
+            files = max(int(value) for name, value in _stated(limit) if name.endswith("inactive_file"))
+            yield int((CONTROL / limit).read_text()) - int((CONTROL / used).read_text()) + files
         except (OSError, ValueError):  # there is none, or "max"
             yield 2**60

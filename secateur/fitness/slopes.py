@@ -25,8 +25,9 @@ from ..space.genome import Genome
 from ..space.scores import SCORES
 from ..space.slopes import PASSES, Slopes
 from ..space.space import Space
-from .evaluator import ACCELERATOR_TOKENS, BATCH_TOKENS, aligned
+from .evaluator import aligned
 from .faults import CANDIDATE_ERRORS, Batches
+from .memory import ACCELERATOR_TOKENS, BATCH_TOKENS
 from .model.blocks import unpacked
 from .scores.built_in import mean_losses
 from .scores.teacher import Teacher

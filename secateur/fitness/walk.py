@@ -67,9 +67,12 @@ class Walk:
             widths.setdefault(states[0].hidden, []).append(number)
         nodes = []
         for width, members in widths.items():
-            self._subnet.set_hidden(width)
             ids = [text.ids[batch.start : batch.stop] for batch in self._batches]
-            nodes.append(_Node(members, [self._kept(blocks.embed(rows)) for rows in ids]))
+            try:
+                self._subnet.set_hidden(width)
+                nodes.append(_Node(members, [self._kept(blocks.embed(rows)) for rows in ids]))
+            except self._errors as error:
+                self.failed |= dict.fromkeys(members, said_of(error))
         return nodes
 
     def _through(self, depth: int) -> list[_Node]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from ..fitness.memory import Part, Placement, Work, free, shown
 from ..fitness.model.device import CPU, find_device
 from ..fitness.model.dtypes import DTYPES
+from ..fitness.scores.own import is_own
 from ..fitness.zeros.level_store import needs_text
 from ..fitness.zeros.nested import NESTED
 from ..fitness.zeros.updating import UPDATING
@@ -20,12 +21,17 @@ def placement_of(recipe: Recipe, space: Space) -> Placement:
     """How the model is placed on the recipe's device.
 
     Raises:
-        SecateurError: it does not fit, or not as a whole, which something in the recipe needs; or there is no such
-            device here, and the recipe does not say how much memory it has.
+        SecateurError: it does not fit; or there is no such device here, and the recipe does not say how much memory it
+            has.
     """
+    given = "model.memory:" if recipe.model.memory is not None else f"model.device {recipe.model.device}: of its memory"
+    return work_of(recipe, space).placed(_memory(recipe), free(CPU), recipe.model.offload, given)
+
+
+def check_needs(recipe: Recipe, space: Space) -> None:
+    """Raises SecateurError where a search needs the whole model on its device, and it does not fit."""
     for where, what, remedy in _whole(recipe, space):
         check_whole(recipe, space, where, what, remedy)
-    return work_of(recipe, space).placed(_memory(recipe), free(CPU), recipe.model.offload)
 
 
 def check_whole(recipe: Recipe, space: Space, where: str, what: str, remedy: str = "give model.memory more") -> None:
@@ -53,6 +59,8 @@ def _whole(recipe: Recipe, space: Space) -> Iterator[tuple[str, str, str]]:
         yield "widths.order", "'taylor', which passes backwards,", "take another order, such as output-error"
     if recipe.latency is not None and recipe.latency.device != "estimate":
         yield "latency.device", "measuring latency", "take device: estimate, with the device's peaks"
+    for name in filter(is_own, recipe.scores):
+        yield f"objectives: {name}", "what runs the model by itself", "take one of our own scores, such as kl"
 
 
 def work_of(recipe: Recipe, space: Space) -> Work:
@@ -77,8 +85,15 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         widths=_widths(space) if narrower and widths.repair is not None else 0,
         variants=max((len(set(filter(None, gene.treatments))) for gene in space.genes), default=0)
         + (_widths(space) if narrower else 0),
-        accelerator=not recipe.model.device.startswith("cpu"),
+        accelerator=_is_accelerator(recipe.model.device),
     )
+
+
+def _is_accelerator(name: str) -> bool:
+    try:
+        return find_device(name).type != "cpu"
+    except SecateurError:  # of another machine
+        return not name.startswith("cpu")
 
 
 def _widths(space: Space) -> int:
@@ -96,7 +111,8 @@ def held(recipe: Recipe, space: Space) -> tuple[list[Part], Placement, int]:
     """What a run holds, how the model is placed, and bytes on the device while most is held.
 
     Raises:
-        SecateurError: see `placement_of`.
+        SecateurError: see `check_needs` and `placement_of`.
     """
+    check_needs(recipe, space)
     work, placement = work_of(recipe, space), placement_of(recipe, space)
     return list(work.parts(placement)), placement, work.peak(placement)

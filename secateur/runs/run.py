@@ -13,9 +13,11 @@ from ..fitness.timing.speed import slowness
 from ..fitness.workplace import Loaded
 from ..plans.formats.gguf import check_space
 from ..search.steps import Pool
+from ..space.errors import SecateurError
 from .asked.recipe import Recipe
+from .memory import check_needs
 from .problem import build_space, check_genomes, check_search, counting_of, goal_of
-from .record.facts import CONFIG, COUNTING, MODEL, ORDER, ORDERS, SOURCE_BYTES, TEXTS, OrdersFact, TextFact
+from .record.facts import CONFIG, COUNTING, MODEL, ORDER, ORDERS, SOURCE_BYTES, TEXTS, WHOLE, OrdersFact, TextFact
 from .record.folder import RunFolder, check_free
 from .record.journal import CALIBRATION
 from .stages.comparing import baseline, compare_file
@@ -43,6 +45,7 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | 
     space = build_space(recipe, config, counting=counting)
     check_genomes(folder, space)
     if loaded is None:
+        check_needs(recipe, space)
         watcher.phase("loading the model and its texts", None)
         loaded = workplace_of(recipe, space).load()
     journal = folder.journal
@@ -58,6 +61,14 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | 
         watcher.say(warning)
     if loaded.shelf is not None:
         watcher.say("the model does not fit as a whole: its blocks come in turns, and a search does without slopes")
+    begun = any(True for _ in journal.evaluations())
+    if journal.of(WHOLE) is None:
+        journal.note(WHOLE, int(begun or loaded.shelf is None))
+    if journal.of(WHOLE) and loaded.shelf is not None:
+        raise SecateurError(
+            f"{folder.path}: was begun with the whole model on its device, which does not fit now; make room, or give "
+            "model.memory more in another run"
+        )
     bench = loaded.prepared(space, watcher.blocks)
     if bench.orders:
         orders = bench.kept_orders()
@@ -105,6 +116,7 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Loaded]:
     from_files(recipe.strategy.start_names(), space)
     peers = {file: peer(file, space) for file in recipe.peers.values()}
     check_search(recipe, space)
+    check_needs(recipe, space)
     loaded = workplace_of(recipe, space).load()
     folder = RunFolder.create(path, recipe)
     for file, genome in peers.items():

@@ -62,9 +62,15 @@ def examine(model: torch.nn.Module, anatomy: Anatomy, path: str, source: Source 
                 )
             zeros += int((part == 0).sum()) if name in linears else 0
     found = Examined(total.value, zeros)
-    if kept is not None:
+    if kept is not None and kept == _remembered(model, path):  # else the files have changed meanwhile
         write_json(kept, asdict(found))
     return found
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """Size and times: copies that keep the time of a change still have one of their own at which they came."""
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _remembered(model: torch.nn.Module, path: str) -> Path | None:
@@ -73,7 +79,7 @@ def _remembered(model: torch.nn.Module, path: str) -> Path | None:
     files = weight_files(folder, path) if folder is not None else []
     if not files:
         return None
-    stamps = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    stamps = [[str(file.resolve()), *_stamp(file)] for file in files]
     config: Any = model.config
     name = digest(stamps, meaning(config), str(next(model.parameters()).dtype), version("transformers"))
     return cache_folder() / "models" / f"{name}.examined.json"

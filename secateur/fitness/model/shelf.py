@@ -96,8 +96,12 @@ class Shelf:
             setattr(owner, attribute, nn.Parameter(values, requires_grad=False))
         self._here[index] = tensors
         self.brought[index] += 1
-        for came, _ in self._followers:
-            came(index)
+        try:
+            for came, _ in self._followers:
+                came(index)
+        except BaseException:  # it is not as it was to be: whoever asks again brings it again
+            self._take_away(index)
+            raise
 
     def _take_away(self, index: int) -> None:
         for _, goes in reversed(self._followers):

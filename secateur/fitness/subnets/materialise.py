@@ -51,12 +51,10 @@ def smaller_weights(
 ) -> Mapping[str, torch.Tensor]:
     """The state dict of the materialised model: renumbered, dropped parameters left out, sparse weights with zeros.
 
-    The model must be dense. Tensors that do not change are shared with it; of a model whose blocks come in turns they
-    are made at each lookup. `trained`: parameters to be taken instead of the subnet's own, by their names in the live
-    model.
+    The model must be dense. Tensors that do not change are shared with it, others are made at each lookup. `trained`:
+    parameters to be taken instead of the subnet's own, by their names in the live model.
     """
-    found = SmallerWeights(model, anatomy, states, weights, trained)
-    return found if weights.blocks.shelf is not None else dict(found)
+    return SmallerWeights(model, anatomy, states, weights, trained)
 
 
 class SmallerWeights(Mapping[str, torch.Tensor]):

@@ -65,7 +65,10 @@ class Subnet:
 
     def _came(self, index: int) -> None:
         state, self.states[index] = self.states[index], self._dense[index]
-        self.set_block(index, state)
+        try:
+            self.set_block(index, state)
+        finally:
+            self.states[index] = state
 
     def _carry_out(self, index: int, state: BlockState) -> None:
         module, block = self._blocks.modules[index], self._blocks.anatomy.blocks[index]

@@ -118,20 +118,27 @@ def save(
     dtype: torch.dtype | None = None,
 ) -> str | None:
     """Writes configuration and weights, in `dtype` or that of the model; returns the model type if it is our own."""
-    stock = stock_widths(anatomy, states)
+    stock, shelf = stock_widths(anatomy, states), weights.blocks.shelf
+    # What is written is held twice, by safetensors once more.
+    file_bytes = FILE_BYTES if shelf is None else min(FILE_BYTES, shelf.room // 4)
     values = smaller_weights(model, anatomy, states, weights, trained)
     biases = added_biases(anatomy, values)
     if stock is None or biases or f"{anatomy.norm}.1.weight" in values:
-        return _save_own_class(model, anatomy, states, values, biases, folder, dtype)
+        return _save_own_class(model, anatomy, states, values, biases, folder, dtype, file_bytes)
     smaller: Any = built(model, anatomy, states, values)
     for name, value in stock.items():
         setattr(smaller.config, name, value)
-    _write(smaller, model, values, folder, dtype)
+    _write(smaller, model, values, folder, dtype, file_bytes)
     return None
 
 
 def _write(
-    smaller: Any, dense: nn.Module, values: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype | None
+    smaller: Any,
+    dense: nn.Module,
+    values: Mapping[str, torch.Tensor],
+    folder: Path,
+    dtype: torch.dtype | None,
+    file_bytes: int,
 ) -> None:
     """Writes configuration and weights. In transformers' own way for models that are not in memory: what it asks its
     hook for is there for one file at a time, on the host and in the dtype."""
@@ -145,7 +152,7 @@ def _write(
     largest = max(parameter.nbytes for parameter in smaller.parameters())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a file has to fit in memory
-        smaller.save_pretrained(folder, max_shard_size=max(largest, FILE_BYTES))
+        smaller.save_pretrained(folder, max_shard_size=max(largest, file_bytes))
 
 
 class _Converted:
@@ -166,6 +173,7 @@ def _save_own_class(
     biases: Mapping[int, list[str]],
     folder: Path,
     dtype: torch.dtype | None,
+    file_bytes: int,
 ) -> str:
     dense: Any = model
     source = modeling_source(anatomy, type(dense.config).__name__, type(dense).__name__)
@@ -189,7 +197,7 @@ def _save_own_class(
     config = classes.Config(**values)
     with init_empty_weights(include_buffers=False):
         smaller = classes.Model(config)
-    _write(smaller, model, weights, folder, dtype)
+    _write(smaller, model, weights, folder, dtype, file_bytes)
     file = folder / "config.json"
     written = json.loads(file.read_text())
     auto = "AutoModelForCausalLM" if anatomy.causal else "AutoModelForMaskedLM"

@@ -158,6 +158,7 @@ TEXTS = Fact("texts", dict[str, TextFact], "the text")
 COUNTING = Fact("counting", int, "the way of counting costs")
 ZEROS = Fact("zeros", ZerosFact, "the model's own zeros")
 SOURCE_BYTES = Fact("source bytes", int, "the size of the model's files")
+WHOLE = Fact("whole", int, "whether the whole model is on its device")
 ORDER = Fact("order", str, "the importance order of heads and channels")
 ORDERS = Fact("orders", OrdersFact, "the importance order of heads and channels")
 LATENCY = Fact("latency", LatencyFact, "the latency table")
@@ -195,6 +196,7 @@ FACTS: tuple[Fact[Any], ...] = (
         ORDERS,
         LATENCY,
         TOKENS,
+        WHOLE,
     ),
     *(
         LIBRARIES,

@@ -9,7 +9,7 @@ from ...search.strategies.table import STRATEGIES, load
 from ...search.strategy import Swept
 from ...space.errors import DeviceError, SecateurError, StorageError
 from ..problem import problem_of
-from ..record.facts import SKIPPED
+from ..record.facts import SKIPPED, WHOLE
 from ..record.journal import FOUND, MEMBER, Choice
 from .searching import Execution, search_as
 from .starts import by_rule, line, peer
@@ -82,7 +82,7 @@ def _search_baseline(execution: Execution, name: str) -> None:
             compared, sweep = goal.sequences, sweep._replace(sequences=goal.sequences)
         strategy = load(name).beside(name, compared, sweep)
     allowed = Allowance(tokens, recipe.effort.evaluations)
-    problem = problem_of(recipe, execution.space, allowed, whole=execution.bench.shelf is None)
+    problem = problem_of(recipe, execution.space, allowed, whole=execution.folder.journal.of(WHOLE) != 0)
     strategy.check(problem)
     evaluations = found.evaluations if goal is not None else None
     search_as(execution, name, f"baseline {name}", strategy.steps(problem), Allowance(tokens, evaluations))

@@ -14,7 +14,7 @@ from ...space.genome import Genome
 from ...space.space import Space
 from ..asked.recipe import Recipe
 from ..problem import asked_problem
-from ..record.facts import CORNERS, HYPERVOLUME, LIBRARIES, RANKS, TOKENS, CornersFact
+from ..record.facts import CORNERS, HYPERVOLUME, LIBRARIES, RANKS, TOKENS, WHOLE, CornersFact
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, MEMBER, Choice, Turn
 from ..watcher import Watcher
@@ -144,7 +144,7 @@ def search_found(execution: Execution) -> None:
         tokens = journal.of(TOKENS)
     space, bench, strategy = execution.space, execution.bench, recipe.strategy
     starts = starting(recipe, space, bench, execution.goal) + from_files(strategy.start_names(), space, journal)
-    problem, selection = asked_problem(recipe, space, tokens, starts, bench.shelf is None)
+    problem, selection = asked_problem(recipe, space, tokens, starts, journal.of(WHOLE) != 0)
     steps, allowance = strategy.steps(problem), problem.allowance
     if selection is not None:
         steps, allowance = selection.steps(steps, allowance), Allowance(tokens)
