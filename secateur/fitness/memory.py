@@ -106,10 +106,18 @@ class Work:
     @property
     def least(self) -> Room:
         """What one candidate takes with one batch of sequences."""
+        return Room(2 * self._batch * self.stream, 0, 0)
+
+    @property
+    def _batch(self) -> int:
         tokens = ACCELERATOR_TOKENS if self.accelerator else BATCH_TOKENS
         length = max(length for _, length in self.texts)
-        batch = min(max(1, tokens // length), max(sequences for sequences, _ in self.texts))
-        return Room(2 * batch * self.stream, 0, 0)
+        return min(max(1, tokens // length), max(sequences for sequences, _ in self.texts))
+
+    def passing(self) -> int:
+        """What a block makes between its input and its output, of one batch."""
+        widest = max(max(linear.inputs, linear.outputs) for block in self.anatomy.blocks for linear in block.linears)
+        return self._batch * (4 * self.stream + 3 * self.stream * widest // self.anatomy.hidden_size)
 
     @property
     def stream(self) -> int:
@@ -211,7 +219,7 @@ class Work:
         """Bytes on the device in the stage that takes most."""
         parts = {part.name: part.device for part in self.parts(placement)}
         answers = self.answers if self.accelerator else 0
-        evaluating = parts["hidden states"] + parts["levels"] + parts["logits"]
+        evaluating = parts["hidden states"] + self.passing() + parts["levels"] + parts["logits"]
         return parts["weights"] + answers + max(self.preparing(), self.teaching(placement.blocks is None), evaluating)
 
     def fits(self, memory: int) -> bool:
