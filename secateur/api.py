@@ -90,9 +90,13 @@ def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run
     return Run(Path(out))
 
 
-def resume(path: str | Path) -> Run:
-    """Continues a run from wherever it was stopped; raises SecateurError when `path` is no run."""
-    with RunFolder.open(Path(path)) as folder:
+def resume(path: str | Path, settings: Sequence[str] = ()) -> Run:
+    """Continues a run from wherever it was stopped, with other workers where `settings` say so ("workers=4").
+
+    Raises:
+        SecateurError: `path` is no run.
+    """
+    with RunFolder.open(Path(path), settings=settings) as folder:
         execute(folder)
         write_report(folder, *summary_of(folder))
     return Run(Path(path))

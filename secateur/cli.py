@@ -26,6 +26,7 @@ RunPath = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="R
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Override a setting: key=value, such as effort.tokens=50000.")
 ]
+Workers = Annotated[list[str] | None, typer.Option("--set", help="Other workers than the recipe's: workers=4.")]
 
 
 def _version(wanted: bool) -> None:
@@ -65,11 +66,11 @@ def search(
 
 
 @app.command()
-def resume(run: RunPath) -> None:
+def resume(run: RunPath, settings: Workers = None) -> None:
     """Continue a run from wherever it was stopped; nothing that was evaluated is evaluated again."""
     from .runs.record.folder import RunFolder
 
-    with RunFolder.open(run) as folder:
+    with RunFolder.open(run, settings=settings or []) as folder:
         _carry_out(folder)
 
 
@@ -141,6 +142,7 @@ def eval_(
     trained: Annotated[bool, typer.Option(help="After the training that the search gave its candidates.")] = False,
     dtype: Annotated[str, typer.Option(help="Of a checkpoint: float32, bfloat16 or float16.")] = "float32",
     allow_code: Annotated[bool, typer.Option(help="Task definitions may run Python (!function).")] = False,
+    settings: Workers = None,
 ) -> None:
     """Evaluate plans of a run, or a checkpoint, on downstream tasks (lm-eval, an optional extra)."""
     from .fitness.model.dtypes import DTYPES
@@ -156,13 +158,16 @@ def eval_(
         raise SecateurError(f"--dtype {dtype}; {suggest(dtype, DTYPES)}")
     how, folder = TaskRun(limit, fewshot, batch_size, seed, allow_code), str(include) if include is not None else None
     if is_run(target):
-        with RunFolder.open(Path(target)) as run, goes_on("the same command goes on with the tasks that are left"):
+        with (
+            RunFolder.open(Path(target), settings=settings or []) as run,
+            goes_on("the same command goes on with the tasks that are left"),
+        ):
             with watching(console, errors) as watcher:
                 evaluate_run(run, pick or ["found", "dense"], names, folder, how, trained, watcher)
             _report(run)
         return
-    if pick or trained:
-        raise SecateurError(f"eval: {target} is no run; --pick and --trained are for runs")
+    if pick or trained or settings:
+        raise SecateurError(f"eval: {target} is no run; --pick, --trained and --set are for runs")
     with watching(console, errors) as watcher:
         results = evaluate_checkpoint(target, names, folder, how, dtype, watcher)
     rows = [("task", "metric", "value", "standard error", "documents")]

@@ -80,6 +80,9 @@ class Confident:
         tokens, seconds = sum(answer.tokens for answer in answers), sum(answer.seconds for answer in answers)
         return Confidence(genome, answers[0].key, sequences, values, tokens, seconds)
 
+    def failed(self, space: Space, genome: Genome, sequences: range, reason: str) -> Confidence:
+        return Confidence(genome, space.key(genome), sequences, (), 0, 0.0, "failed")
+
     def record(self, answer: Confidence) -> Record:
         content, tokens, seconds = {"values": answer.values}, answer.tokens, answer.seconds
         return Record(answer.genome, answer.key, answer.sequences, content, tokens=tokens, seconds=seconds)

@@ -1,7 +1,7 @@
 """Everything that scoring needs, loaded once: the model, its texts, the level store and the dense model's answers."""
 
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..space.latency import LatencyTable, Measured, Workload
 from ..space.scores import SCORES
 from ..space.space import Space
 from ..space.treatments import Treatment
-from .cache import digest
+from .cache import cache_folder, digest
 from .evaluator import SubnetEvaluator
 from .model.blocks import Blocks
 from .model.configuration import CHANCE
@@ -31,12 +31,15 @@ from .subnets.subnet import Subnet
 from .subnets.weights import Repairs, Weights
 from .text import Sequences
 from .timing.latency import machine, measure_table, time_model
+from .training import Trainer, Training
 from .treatments import Compressor, Ground, compressor
 from .widths.axes import Order
 from .widths.importance import Importance, importance
 from .widths.preparation import (
     WidthSettings,
     fluctuations,
+    narrower_sublayers,
+    prepare_repairs,
     width_folder,
 )
 from .widths.rotation import Basis
@@ -87,16 +90,27 @@ class Bench:
             repairs = Repairs(self.width_folder, self.widths.repair)
         return Weights(self.blocks, self.compressors, repairs, self.basis, self.room)
 
-    def prepare_levels(self, space: Space, watch: Callable[[str, int, int], None]) -> None:
-        """Makes ready every treatment that the space has, and zeros where there is a pruner.
+    def prepare(
+        self, space: Space, watch: Callable[[str, int, int], None], layers: Collection[int] | None = None
+    ) -> None:
+        """Makes ready every width and every treatment that the space has, in `layers` (None: in all of them).
 
         Raises:
             SecateurError: something in the cache is damaged, or cannot be written.
         """
+        chosen = set(range(len(self.anatomy.blocks)) if layers is None else layers)
+        if self.widths is not None and self.widths.repair is not None:
+            narrower = {block: widths for block, widths in narrower_sublayers(space).items() if block in chosen}
+            told = partial(watch, f"preparing repairs ({self.widths.repair})")
+            prepare_repairs(self.blocks, (self.widths.repair,), narrower, self.calibration, self.width_folder, told)
+        self._prepare_levels(space, watch, chosen)
+
+    def _prepare_levels(self, space: Space, watch: Callable[[str, int, int], None], layers: set[int]) -> None:
+        """Every treatment, and zeros where there is a pruner."""
         wanted: dict[str, dict[int, set[Treatment]]] = {} if self.pruner is None else {"zeros": {}}
         for gene in space.genes:
             for level in filter(None, gene.treatments):
-                for block in gene.blocks:
+                for block in layers & set(gene.blocks):
                     wanted.setdefault(level.name, {}).setdefault(block, set()).add(level)
         if not wanted:
             return
@@ -106,7 +120,8 @@ class Bench:
             self.blocks, whole, self.calibration, self.pruner, self.has_zeros, narrower, rotation, self.room.assembled
         )
         for name, levels in wanted.items():
-            self.compressors[name] = compressor(name, ground)
+            if name not in self.compressors:
+                self.compressors[name] = compressor(name, ground)
             told = "preparing sparsity levels" if name == "zeros" else f"preparing levels of {name}"
             self.compressors[name].prepare(levels, partial(watch, told))
 
@@ -170,6 +185,12 @@ class Bench:
         teacher = Teacher(self.blocks, self.texts[title], self.prepared_digest, keep_hidden=hidden)
         own = {name: own_score(name, teacher, self.tokenizer, self.tasks) for name in scores if is_own(name)}
         return SubnetEvaluator(space, self.subnet, teacher, scores, own, self.room)
+
+    def trainer(self, space: Space, settings: Training, title: str, folder: Path | None = None) -> Trainer:
+        """Trains subnets on one of the texts; states are kept in `folder`, by default in the cache."""
+        teacher = Teacher(self.blocks, self.texts[title], self.prepared_digest, keep_hidden=False)
+        identity = digest(self.provenance(title, ()), self.dtype)
+        return Trainer(space, self.subnet, teacher, settings, folder or cache_folder() / "training", identity)
 
     def provenance(self, title: str, scores: Iterable[str]) -> dict[str, Any]:
         """What makes evaluations on a text comparable."""

@@ -17,7 +17,7 @@ from ..space.question import Status
 from ..space.space import Space
 from ..space.state import BlockState
 from .faults import CANDIDATE_ERRORS, Batches, said_of
-from .memory import ACCELERATOR_TOKENS, BATCH_TOKENS
+from .memory import batch_size
 from .room import ROOM, Room
 from .scores.built_in import score
 from .scores.own import OwnScore
@@ -54,11 +54,10 @@ class SubnetEvaluator:
         self._room, blocks = room, teacher.blocks
         first = next(blocks.model.parameters())
         self._stream = teacher.text.length * space.anatomy.hidden_size * first.element_size()
-        tokens = BATCH_TOKENS if blocks.device.type == "cpu" else ACCELERATOR_TOKENS
         held = 2 if blocks.shelf is not None else len(blocks.modules) + 1
         fitting = max(1, room.hidden // (held * self._stream))
         # By the text alone, so that the company of a sequence does not depend on how much memory there was.
-        self._batches = Batches(max(1, tokens // teacher.text.length), blocks.device)
+        self._batches = Batches(batch_size(teacher.text.length, blocks.device.type != "cpu"), blocks.device)
         self._at_once = max(1, fitting // self._batches.size) * self._batches.size
 
     def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
@@ -102,12 +101,6 @@ class SubnetEvaluator:
         seconds = time.perf_counter() - started
         return self._evaluation(genome, sequences, losses, reason, self.layer_passes - before, seconds)
 
-    def _sorted(self, genomes: Sequence[Genome]) -> list[tuple[Genome, tuple[BlockState, ...]]]:
-        """Genomes with their states, those next to each other that agree longest."""
-        pairs = [(genome, self.space.states(genome)) for genome in genomes]
-        blocks = self.space.anatomy.blocks
-        return sorted(pairs, key=lambda pair: [s.sort_key(block) for block, s in zip(blocks, pair[1], strict=True)])
-
     def _in_turns(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
         """Breadth first: as many sequences at once as have room with all the genomes, or as many genomes with one
         batch."""
@@ -117,7 +110,7 @@ class SubnetEvaluator:
             fitting, spilled = self._room.host // (2 * self._stream), True
         together = max(1, min(len(genomes), fitting // size))
         chunk = max(1, fitting // together // self._batches.size) * self._batches.size
-        ordered = self._sorted(genomes)
+        ordered = neighbours(self.space, genomes)
         start = sequences.start
         while start < sequences.stop:
             part = range(start, min((start // chunk + 1) * chunk, sequences.stop))
@@ -175,7 +168,7 @@ class SubnetEvaluator:
         started = time.perf_counter()
         path = _Path()
         with self.subnet:
-            for genome, states in self._sorted(genomes):
+            for genome, states in neighbours(self.space, genomes):
                 before = self.layer_passes
                 losses, reason = self._losses(states, path, sequences)
                 now = time.perf_counter()
@@ -261,6 +254,13 @@ class SubnetEvaluator:
             seconds=seconds,
             score=self.scores[0] if losses else "",
         )
+
+
+def neighbours(space: Space, genomes: Sequence[Genome]) -> list[tuple[Genome, tuple[BlockState, ...]]]:
+    """Genomes with their states, those next to each other that agree longest."""
+    pairs = [(genome, space.states(genome)) for genome in genomes]
+    blocks = space.anatomy.blocks
+    return sorted(pairs, key=lambda pair: [s.sort_key(block) for block, s in zip(blocks, pair[1], strict=True)])
 
 
 def aligned(sequences: range, size: int) -> list[range]:

@@ -9,7 +9,7 @@ import gc
 
 import torch
 
-from ..space.errors import DeviceError, said
+from ..space.errors import DeviceError, OutOfMemoryError, said
 
 HALVINGS = 2
 """How often a batch that does not fit is halved."""
@@ -60,7 +60,8 @@ class Batches:
         """Takes half of `tried` from now on, after an `error` that was one of memory.
 
         Raises:
-            DeviceError: that has been tried, or the device itself has failed.
+            OutOfMemoryError: that has been tried.
+            DeviceError: the device itself has failed.
             BaseException: `error` itself, where it is another one.
         """
         if is_of_device(error):
@@ -72,7 +73,7 @@ class Batches:
             raise error
         tried = min(tried, self.size)
         if self._halved == HALVINGS or tried == 1:
-            raise DeviceError(
+            raise OutOfMemoryError(
                 f"out of memory on {self._device} with {tried} sequences at once: {said(error)}; nothing of this batch "
                 "was noted: make room, or take shorter sequences, and resume"
             ) from error

@@ -110,9 +110,8 @@ class Work:
 
     @property
     def _batch(self) -> int:
-        tokens = ACCELERATOR_TOKENS if self.accelerator else BATCH_TOKENS
         length = max(length for _, length in self.texts)
-        return min(max(1, tokens // length), max(sequences for sequences, _ in self.texts))
+        return min(batch_size(length, self.accelerator), max(sequences for sequences, _ in self.texts))
 
     def passing(self) -> int:
         """What a block makes between its input and its output, of one batch."""
@@ -269,6 +268,11 @@ class Work:
 
 def _parameters(block: Block) -> int:
     return sum(math.prod(tensor.shape) for sublayer in block.sublayers for tensor in sublayer.parameters())
+
+
+def batch_size(length: int, accelerator: bool) -> int:
+    """Sequences of `length` tokens that go through a block at once."""
+    return max(1, (ACCELERATOR_TOKENS if accelerator else BATCH_TOKENS) // length)
 
 
 def shown(size: int) -> str:

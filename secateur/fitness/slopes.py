@@ -27,7 +27,7 @@ from ..space.slopes import PASSES, Slopes
 from ..space.space import Space
 from .evaluator import aligned
 from .faults import CANDIDATE_ERRORS, Batches
-from .memory import ACCELERATOR_TOKENS, BATCH_TOKENS
+from .memory import batch_size
 from .model.blocks import unpacked
 from .scores.built_in import mean_losses
 from .scores.teacher import Teacher
@@ -56,8 +56,8 @@ class SubnetSlopes:
             names = [name for name, entry in SCORES.items() if entry.slopes]
             raise SecateurError(f"slopes of '{score}'; there are some of {' and '.join(names)}")
         self.space, self.subnet, self.teacher, self.score = space, subnet, teacher, score
-        tokens = BATCH_TOKENS if teacher.blocks.device.type == "cpu" else ACCELERATOR_TOKENS
-        self._batches = Batches(max(1, tokens // teacher.text.length), teacher.blocks.device)
+        device = teacher.blocks.device
+        self._batches = Batches(batch_size(teacher.text.length, device.type != "cpu"), device)
 
     def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Slopes]:
         """What every level in reach adds to each one's mean loss over `sequences`; where that fails, why."""

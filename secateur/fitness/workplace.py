@@ -1,6 +1,6 @@
 """A workplace: all that opens a bench, as plain values that a worker can be given; and the opening of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,14 +28,15 @@ from .widths.axes import Order
 from .widths.preparation import (
     WidthSettings,
     find_orders,
+    measure_orders,
     narrower_sublayers,
     permute_model,
-    prepare_repairs,
     same_order,
     width_folder,
 )
 from .widths.rotation import Basis, find_basis
 
+MEASURING = "measuring the importance of heads and channels"
 Watch = Callable[[str, int, int], None]
 """Told what is being prepared, and how many blocks of how many are done."""
 
@@ -176,9 +177,14 @@ class Loaded:
         Raises:
             SecateurError: a file in the cache is damaged, or cannot be written.
         """
-        blocks = self.blocks
-        orders, basis = self._ordered(blocks, space, partial(watch, "measuring the importance of heads and channels"))
-        bench = Bench(
+        bench = self.arranged(space, watch)
+        bench.prepare(space, watch)
+        return bench
+
+    def arranged(self, space: Space, watch: Watch = unwatched) -> Bench:
+        """The first half of `prepared`: a bench whose model is in order, and of which no level is ready."""
+        orders, basis = self._ordered(self.blocks, space, partial(watch, MEASURING))
+        return Bench(
             self.model,
             self.tokenizer,
             self.anatomy,
@@ -193,11 +199,19 @@ class Loaded:
             zeros=self.zeros,
             room=self.room,
         )
-        if self.widths is not None and self.widths.repair is not None:
-            wanted, told = narrower_sublayers(space), partial(watch, f"preparing repairs ({self.widths.repair})")
-            prepare_repairs(blocks, (self.widths.repair,), wanted, self.calibration, bench.width_folder, told)
-        bench.prepare_levels(space, watch)
-        return bench
+
+    def measure_basis(self) -> Basis | None:
+        """The basis of the residual stream, where that is narrowed; in the cache afterwards."""
+        if self.widths is None or self.widths.hidden is None:
+            return None
+        folder = width_folder(self.digest, self.widths, self.calibration)
+        return find_basis(self.blocks, self.widths.hidden, self.calibration, folder)
+
+    def measure_orders(self, layers: Collection[int]) -> None:
+        """Has the order of heads and channels of some layers in the cache, of a model that is not yet in order."""
+        assert self.widths is not None
+        folder = width_folder(self.digest, self.widths, self.calibration)
+        measure_orders(self.blocks, self.widths.order, self.calibration, folder, layers, lambda done, total: None)
 
     def _ordered(
         self, blocks: Blocks, space: Space, watch: Callable[[int, int], None]
@@ -206,9 +220,7 @@ class Loaded:
         if self.widths is None:
             return [], None
         folder = width_folder(self.digest, self.widths, self.calibration)
-        basis = None
-        if self.widths.hidden is not None:
-            basis = find_basis(blocks, self.widths.hidden, self.calibration, folder)
+        basis = self.measure_basis()
         if any(narrower_sublayers(space).values()):
             orders = find_orders(blocks, self.widths.order, self.calibration, folder, watch)
         else:

@@ -44,11 +44,32 @@ def check_whole(recipe: Recipe, space: Space, where: str, what: str, remedy: str
         )
 
 
+def smallest_placement(recipe: Recipe, space: Space) -> Placement:
+    """For whoever only looks at the model now and then: one block at a time, and nothing is kept."""
+    work = work_of(recipe, space)
+    return Placement(max(work.blocks), "disk", work.least)
+
+
 def _memory(recipe: Recipe) -> int:
-    """Bytes that the device gives."""
+    """Bytes that the device gives, or that of each worker.
+
+    Raises:
+        SecateurError: that is not here to be asked.
+    """
     if recipe.model.memory is not None:
         return parse_bytes(recipe.model.memory, "model.memory")
-    return free(find_device(recipe.model.device))
+    workers = recipe.workers
+    try:
+        device = find_device(recipe.model.device)
+    except SecateurError:
+        if workers.backend == "processes":
+            raise
+        raise SecateurError(
+            f"model.memory: the workers' {recipe.model.device} cannot be asked from here; write how much each has"
+        ) from None
+    if device.type == "cpu" and workers.backend == "processes" and not workers.alone:
+        return free(device) // ((workers.count or 1) + 1)
+    return free(device)
 
 
 def _whole(recipe: Recipe, space: Space) -> Iterator[tuple[str, str, str]]:

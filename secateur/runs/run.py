@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import cast
 
+from ..fitness.bench import Bench
 from ..fitness.cache import digest
 from ..fitness.model.configuration import load_config, source_bytes
 from ..fitness.model.device import find_device
@@ -10,10 +11,15 @@ from ..fitness.scores.own import check_own, is_own
 from ..fitness.text import Sequences
 from ..fitness.timing.llama_cpp import load_llama_cpp
 from ..fitness.timing.speed import slowness
+from ..fitness.widths.preparation import narrower_sublayers
+from ..fitness.workers.hand import papers_of
+from ..fitness.workers.spread import prepared
+from ..fitness.workers.team import Team
 from ..fitness.workplace import Loaded
 from ..plans.formats.gguf import check_space
 from ..search.steps import Pool
 from ..space.errors import SecateurError
+from ..space.space import Space
 from .asked.recipe import Recipe
 from .memory import check_needs
 from .problem import build_space, check_genomes, check_search, counting_of, goal_of
@@ -26,7 +32,8 @@ from .stages.searching import Execution, note_libraries, search_found
 from .stages.starts import from_files, keep_peer, peer
 from .stages.timing import time_choices, with_latency
 from .watcher import Watcher
-from .workplace import memo_of, tasks_of, with_zeros, workplace_of
+from .workers import check_workers, coordinating, team_of
+from .workplace import memo_of, tasks_of, with_zeros
 
 
 def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | None = None) -> None:
@@ -45,9 +52,10 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | 
     space = build_space(recipe, config, counting=counting)
     check_genomes(folder, space)
     if loaded is None:
+        check_workers(recipe)
         check_needs(recipe, space)
         watcher.phase("loading the model and its texts", None)
-        loaded = workplace_of(recipe, space).load()
+        loaded = coordinating(recipe, space).load()
     journal = folder.journal
     if counting > 1:
         journal.note(COUNTING, counting)
@@ -57,31 +65,64 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | 
     journal.note(CONFIG, config)
     journal.note(MODEL, loaded.digest, what=f"model {recipe.model.path}")
     journal.note(TEXTS, {title: text_fact(text) for title, text in loaded.texts.items()})
-    if warning := slowness(recipe.model.dtype, find_device(recipe.model.device)):
-        watcher.say(warning)
-    if loaded.shelf is not None:
+    with team_of(recipe, space) as team:
+        if team is None and (warning := slowness(recipe.model.dtype, find_device(recipe.model.device))):
+            watcher.say(warning)
+        _note_whole(folder, loaded.shelf is None if team is None else team.whole, watcher)
+        bench = _ready(loaded, space, team, watcher)
+        _search(folder, space, bench, team, watcher)
+        if team is not None:
+            watcher.say(team.told())
+
+
+def _note_whole(folder: RunFolder, whole: bool, watcher: Watcher) -> None:
+    """Notes whether the whole model is on its device, on which it depends what a search may ask.
+
+    Raises:
+        SecateurError: it was, and no longer is.
+    """
+    journal = folder.journal
+    if not whole:
         watcher.say("the model does not fit as a whole: its blocks come in turns, and a search does without slopes")
     begun = any(True for _ in journal.evaluations())
     if journal.of(WHOLE) is None:
-        journal.note(WHOLE, int(begun or loaded.shelf is None))
-    if journal.of(WHOLE) and loaded.shelf is not None:
+        journal.note(WHOLE, int(begun or whole))
+    if journal.of(WHOLE) and not whole:
         raise SecateurError(
             f"{folder.path}: was begun with the whole model on its device, which does not fit now; make room, or give "
             "model.memory more in another run"
         )
+
+
+def _ready(loaded: Loaded, space: Space, team: Team | None, watcher: Watcher) -> Bench:
+    """The run's own bench, after workers have prepared what takes long."""
+    if team is not None:
+        team.expect(papers_of(loaded))
+        loaded.measure_basis()
+        ordered = any(narrower_sublayers(space).values())
+        if ordered or any(any(gene.treatments) for gene in space.genes):
+            prepared(team, len(space.anatomy.blocks), ordered, watcher.blocks)
     bench = loaded.prepared(space, watcher.blocks)
+    if team is not None:
+        team.expect(papers_of(bench))
+    return bench
+
+
+def _search(folder: RunFolder, space: Space, bench: Bench, team: Team | None, watcher: Watcher) -> None:
+    """All that a run does with a bench that is ready."""
+    recipe, journal = folder.recipe, folder.journal
     if bench.orders:
         orders = bench.kept_orders()
         journal.note(ORDER, digest(orders))
         if journal.of(ORDERS) is None:
             journal.note(ORDERS, cast(OrdersFact, orders))
-    space = with_latency(folder, space, bench, watcher)
+    space = with_latency(folder, space, bench, watcher, team)
     space = with_zeros(folder, space, bench)
     if space.budgets and space.feasible(space.dense):
         watcher.say("the dense model keeps the budgets as it is: lower them to have anything removed")
-    memo = memo_of(folder, space, bench, CALIBRATION, recipe.scores, watcher)
+    memo = memo_of(folder, space, bench, CALIBRATION, recipe.scores, watcher, team)
     pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
-    execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space))
+    execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space), team)
     note_libraries(execution)
     search_found(execution)
     for name in recipe.wanted_baselines():
@@ -89,7 +130,7 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | 
     for title, path in recipe.peers.items():
         compare_file(execution, title, path)
     confirm(execution)
-    time_choices(folder, space, bench, watcher)
+    time_choices(folder, space, bench, watcher, team)
 
 
 def text_fact(text: Sequences) -> TextFact:
@@ -116,8 +157,9 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Loaded]:
     from_files(recipe.strategy.start_names(), space)
     peers = {file: peer(file, space) for file in recipe.peers.values()}
     check_search(recipe, space)
+    check_workers(recipe)
     check_needs(recipe, space)
-    loaded = workplace_of(recipe, space).load()
+    loaded = coordinating(recipe, space).load()
     folder = RunFolder.create(path, recipe)
     for file, genome in peers.items():
         keep_peer(file, genome, folder.journal)

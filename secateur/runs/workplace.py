@@ -1,28 +1,28 @@
 """The model of a run with its texts, and what answers a search: the journal where it can, the model where it must."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..fitness.answers import Answers
 from ..fitness.bench import Bench
-from ..fitness.cache import cache_folder, digest
+from ..fitness.cache import digest
 from ..fitness.scores.tasks import TaskRequest
-from ..fitness.scores.teacher import Teacher
 from ..fitness.text import TextRequest
 from ..fitness.training import Trainer, Training
 from ..fitness.widths.preparation import WidthSettings
+from ..fitness.workers import calls
+from ..fitness.workers.hand import Papers
+from ..fitness.workers.spread import Spread
+from ..fitness.workers.team import Team
 from ..fitness.workplace import Workplace
 from ..search.memo import Asker, Memo
 from ..space.errors import SecateurError
-from ..space.evaluation import Evaluation
 from ..space.gene import features_of
-from ..space.genome import Genome
-from ..space.losses import TRAINING_PASSES, Losses
-from ..space.question import QUESTIONS, Chain, Priced, Question, Told
+from ..space.losses import LOSSES, TRAINING_PASSES, Losses
+from ..space.question import Priced, Question, Told
 from ..space.space import Space
-from ..space.tables import load
 from .asked.recipe import TRAINING, Recipe
 from .asked.settings import TextSettings, TrainingSettings
 from .memory import placement_of
@@ -97,6 +97,14 @@ def check_same(folder: RunFolder, bench: Bench, training: bool = False) -> None:
         raise SecateurError("heads and channels come in another order than when the run was made")
 
 
+def papers_noted(folder: RunFolder, training: bool = False) -> Papers:
+    """What a run's workers have to work with, as `check_same` has it."""
+    journal = folder.journal
+    texts = {title: values["digest"] for title, values in (journal.of(TEXTS) or {}).items()}
+    papers = {f"text '{title}'": value for title, value in texts.items() if training or title != TRAINING}
+    return papers | {"model": journal.known(MODEL), "order": journal.of(ORDER) or ""}
+
+
 def tasks_of(recipe: Recipe) -> TaskRequest:
     """What the recipe says of lm-eval tasks and functions of the user's own."""
     return TaskRequest(**recipe.tasks.model_dump())
@@ -152,40 +160,43 @@ class TextJournal:
 
 
 def memo_of(
-    folder: RunFolder, space: Space, bench: Bench, title: str, scores: tuple[str, ...], watcher: Watcher
+    folder: RunFolder,
+    space: Space,
+    bench: Bench,
+    title: str,
+    scores: tuple[str, ...],
+    watcher: Watcher,
+    team: Team | None = None,
 ) -> Memo:
-    """Answers batches on one of the texts; those of trained genomes too, where the recipe says how to train."""
+    """Answers batches on one of the texts, by `team` if there is one; those of trained genomes too, where the recipe
+    says how to train."""
     shared, training = bench.provenance(title, scores), folder.recipe.training
     trainer = trainer_of(training, folder.recipe.seed, space, bench) if training is not None else None
-    evaluator = bench.evaluator(space, title, scores)
+    answers = Answers(bench, space, trainer, lambda tokens: watcher.advance(TRAINING_PASSES * tokens))
+    identity = trainer.identity if trainer is not None else ""
+    if team is not None:
+        shared["device"] = team.device
+        identity = team.one(calls.trained_as) if trainer is not None else ""
 
     def provenance(question: Question[Any]) -> Mapping[str, Any]:
-        if trainer is None or not isinstance(question, Losses) or not question.trained:
+        if not identity or not isinstance(question, Losses) or not question.trained:
             return shared
-        return shared | {"trained": trainer.identity, "stages": question.trained}
+        return shared | {"trained": identity, "stages": question.trained}
 
-    def others(question: Priced[Any]) -> Asker[Any]:
-        if isinstance(question, Losses):
-            return partial(train, question.trained)
-        made: Asker[Any] = load(QUESTIONS[question.name].answered, None)(
-            space, bench.subnet, evaluator.teacher, scores[0]
-        )
-        return made
+    def asker(question: Priced[Any]) -> Asker[Any]:
+        if team is not None:
+            return Spread(team, space, question, title, scores, bench.texts[title].length)
+        return answers.to(question, title, scores)
 
-    def train(chain: Chain, genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
-        assert trainer is not None
-        for genome in genomes:
-            before = trainer.trained_tokens
-            yield evaluator.changed(genome, sequences, lambda one: trainer(one, chain))
-            watcher.advance(TRAINING_PASSES * (trainer.trained_tokens - before))
-
-    return Memo(space, evaluator, TextJournal(folder.journal, title, provenance, watcher), others)
+    return Memo(space, asker(LOSSES), TextJournal(folder.journal, title, provenance, watcher), asker)
 
 
 def trainer_of(wanted: TrainingSettings, seed: int, space: Space, bench: Bench, folder: Path | None = None) -> Trainer:
     """Trains subnets on the bench's text for that; states are kept in `folder`, by default in the cache."""
+    return bench.trainer(space, training_of(wanted, seed), TRAINING, folder)
+
+
+def training_of(wanted: TrainingSettings, seed: int) -> Training:
+    """How subnets are trained, as a recipe says."""
     names = Training.__dataclass_fields__.keys() - {"seed"}
-    settings = Training(**{name: getattr(wanted, name) for name in names}, seed=seed)
-    teacher = Teacher(bench.blocks, bench.texts[TRAINING], bench.prepared_digest, keep_hidden=False)
-    identity = digest(bench.provenance(TRAINING, ()), bench.dtype)
-    return Trainer(space, bench.subnet, teacher, settings, folder or cache_folder() / "training", identity)
+    return Training(**{name: getattr(wanted, name) for name in names}, seed=seed)

@@ -20,6 +20,10 @@ class DeviceError(SecateurError):
     """A device has no room, or has failed: ends whatever is going on, and nothing of the batch is noted."""
 
 
+class OutOfMemoryError(DeviceError):
+    """A device has no room, even for less at once."""
+
+
 class Stopped(BaseException):
     """The user or the system wants the program to end (SIGINT, SIGTERM); its notes say how to go on."""
 

@@ -10,6 +10,7 @@ from .costs import Costs
 from .evaluation import Evaluation, merged
 from .genome import Genome
 from .question import Chain, Record
+from .space import Space
 
 TRAINING_PASSES = 3
 """What a trained token costs, in forward passes: one forward, two backward."""
@@ -64,6 +65,10 @@ class Losses:
     def joined(self, answers: Sequence[Evaluation], genome: Genome, sequences: range) -> Evaluation:
         """One after the other."""
         return replace(merged(answers), genome=genome, sequences=sequences)
+
+    def failed(self, space: Space, genome: Genome, sequences: range, reason: str) -> Evaluation:
+        """With its costs, without losses."""
+        return Evaluation(genome, space.key(genome), sequences, {}, space.costs(genome), "failed", reason)
 
     def record(self, answer: Evaluation) -> Record:
         """With losses, costs and the name of the score."""

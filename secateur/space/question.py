@@ -105,6 +105,9 @@ class Priced(Question[Told], Protocol[Told]):
         What passes backwards is counted by the forward passes that it is worth.
         """
 
+    def failed(self, space: Space, genome: Genome, sequences: range, reason: str) -> Told:
+        """In an answer's place, where whoever was asked did not live to give one."""
+
 
 class Searchable(Priced[Told], Protocol[Told]):
     """One of `QUESTIONS`."""

@@ -123,6 +123,10 @@ class SlopesQuestion:
         """Their means, by sequences."""
         return replace(joined(answers), genome=genome, sequences=sequences)
 
+    def failed(self, space: Space, genome: Genome, sequences: range, reason: str) -> Slopes:
+        """Without tables."""
+        return Slopes(genome, space.key(genome), sequences, (), (), reason)
+
     def record(self, answer: Slopes) -> Record:
         """With both tables."""
         content = {"first": _written(answer.first), "second": _written(answer.second)}

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import inspect
+import pickle
 import signal
 import sys
 import threading
@@ -64,6 +65,22 @@ def own_function(name: str) -> OwnFunction:
         raise SecateurError(f"objectives: '{name}' is not called as function(model, ids): {error}") from error
     score: OwnFunction = found
     return score
+
+
+def check_picklable(name: str) -> None:
+    """Raises SecateurError for a function that other processes could not be given."""
+    if name.startswith(f"{LM_EVAL}:"):
+        return
+    function = own_function(name)
+    if name.startswith("__main__:"):
+        raise SecateurError(f"objectives: '{name}' is a script's, which workers do not run; put it into a module")
+    try:
+        pickle.dumps(function)
+    except Exception as error:  # the user's object may say anything to it
+        raise SecateurError(
+            f"objectives: '{name}' cannot be pickled, so workers cannot be given it: {_named(error)}; write it as a "
+            "function of a module"
+        ) from error
 
 
 def own_score(name: str, teacher: Teacher, tokenizer: Any, request: TaskRequest) -> OwnScore:

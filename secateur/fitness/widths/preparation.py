@@ -6,7 +6,7 @@ one with the basis of the residual stream where that is searched, and one for ea
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +48,21 @@ def width_folder(model_digest: str, settings: WidthSettings, text: Sequences) ->
 
 
 def find_orders(blocks: Blocks, order: str, text: Sequences, folder: Path, watch: Watch) -> list[Order]:
-    """Measures the dense model where the folder has no order yet, from where an earlier attempt stopped.
+    """Every block's order, as `measure_orders` has it."""
+    measure_orders(blocks, order, text, folder, range(len(blocks.modules)), watch)
+    return [read_tensors(_order_file(folder, block.index)) for block in blocks.anatomy.blocks]
+
+
+def measure_orders(
+    blocks: Blocks, order: str, text: Sequences, folder: Path, layers: Collection[int], watch: Watch
+) -> None:
+    """Measures the dense model where the folder has no order of a layer yet, from where an earlier attempt stopped.
 
     Raises:
         SecateurError: the folder cannot be written, or a file in it is damaged.
     """
-    paths = {block.index: folder / f"block-{block.index:03d}.order.safetensors" for block in blocks.anatomy.blocks}
-    todo = [index for index, path in paths.items() if not usable(path)]
+    paths = {index: _order_file(folder, index) for index in layers}
+    todo = sorted(index for index, path in paths.items() if not usable(path))
     if todo:
         gradients = _weight_times_gradient(blocks, text) if order == "taylor" else {}
         for block, hidden in blocks.inputs(text.ids if order in ACTIVATION_ORDERS else (), todo[-1] + 1):
@@ -62,7 +70,10 @@ def find_orders(blocks: Blocks, order: str, text: Sequences, folder: Path, watch
                 found = _order(blocks, block, order, hidden, gradients)
                 write_tensors(paths[block.index], {name: t.contiguous() for name, t in found.items()})
                 watch(todo.index(block.index) + 1, len(todo))
-    return [read_tensors(path) for path in paths.values()]
+
+
+def _order_file(folder: Path, block: int) -> Path:
+    return folder / f"block-{block:03d}.order.safetensors"
 
 
 def _order(

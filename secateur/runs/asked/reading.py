@@ -97,6 +97,20 @@ def _is_word(location: Sequence[Any]) -> bool:
     return bool(location) and str(location[-1]).startswith("literal[")
 
 
+def with_workers(recipe: Recipe, changes: Sequence[str]) -> Recipe:
+    """A run's recipe with other workers, such as `workers=4`, on whom its results do not depend.
+
+    Raises:
+        SecateurError: what does not fit, or is not about workers.
+    """
+    values: dict[str, Any] = {"workers": {}}
+    for change in changes:
+        if change.partition("=")[0].partition(".")[0] != "workers":
+            raise SecateurError(f"--set {change}: a run keeps its recipe; only workers are set anew, such as workers=4")
+        apply(values, change)
+    return make_recipe({**recipe.model_dump(mode="json"), **values}) if changes else recipe
+
+
 def training_settings(settings: TrainingSettings | None, changes: Sequence[str]) -> TrainingSettings:
     """How to train one plan, with changes such as training.what=full; of lists for stages the last entry holds.
 

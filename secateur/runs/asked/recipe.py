@@ -30,6 +30,7 @@ from .settings import (
     TextSettings,
     TrainingSettings,
     WidthsSettings,
+    WorkersSettings,
 )
 
 OF_ALL_KINDS: Mapping[str, object] = {"layers": "all", "levels": [], "multiple_of": None, "per": "linear", "group": 1}
@@ -72,6 +73,7 @@ class Recipe(Settings):
     effort: Effort = Effort()
     baselines: tuple[str, ...] | Literal["all"] = "all"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    workers: WorkersSettings = WorkersSettings(count=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
@@ -267,7 +269,7 @@ class Recipe(Settings):
 
     def digest(self) -> str:
         """Names the recipe; settings that it does not use leave the name as it was before they existed."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude={"workers"})
         unused = {"tasks"} if not any(name.startswith("lm-eval:") for name in self.objectives) else set()
         for name, plain in (("code", False), ("timeout", None)):
             if values["tasks"][name] == plain:

@@ -63,6 +63,45 @@ class ModelSettings(Settings):
         return name
 
 
+class WorkersSettings(Settings):
+    """Who evaluates: processes of this machine, or workers of a Dask or Ray cluster, each on a device of its own.
+
+    What comes out does not depend on it. `count`: how many; null: all that a cluster has. `address`: of the cluster's
+    scheduler (Dask: tcp://HOST:PORT; Ray: auto, or HOST:PORT). `gpus`: that each worker of a Ray cluster is given.
+    `threads`: that each computes with on a CPU; null: what there is, divided. `timeout`: seconds after which workers
+    that answer nothing are taken to hang; null: never.
+    """
+
+    backend: Literal["processes", "dask", "ray"] = "processes"
+    count: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    address: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    gpus: Annotated[float, Field(gt=0, le=64)] | None = None
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
+    timeout: Annotated[float, Field(gt=0, le=10**8)] | None = 3600.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_count(cls, value: object) -> object:
+        return {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "WorkersSettings":
+        if self.backend == "processes" and self.address is not None:
+            raise ValueError("address: processes are of this machine and have none; write backend: dask, or ray")
+        if self.backend == "dask" and self.address is None:
+            raise ValueError("address: missing; write that of the cluster's scheduler, such as tcp://HOST:8786")
+        if self.backend == "processes" and self.count is None:
+            raise ValueError("count: missing; write how many processes, such as workers: 4")
+        if self.backend != "ray" and self.gpus is not None:
+            raise ValueError("gpus: only ray gives them out; processes take one device each, Dask's as it was started")
+        return self
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing is spread at all."""
+        return self.backend == "processes" and self.count == 1
+
+
 class TextSettings(Settings):
     """Which text, and how much: `sequences` of `length` tokens, at most `windows_per_document` from one document.
 

@@ -2,13 +2,14 @@
 
 import fcntl
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ...files import write_text
 from ...space.errors import SecateurError, StorageError
-from ..asked.reading import read_recipe
+from ..asked.reading import read_recipe, with_workers
 from ..asked.recipe import Recipe
 from .facts import CONFIG, MODEL, RECIPE, RECIPE_VALUES, TEXTS, Fact
 from .journal import Journal, difference
@@ -46,8 +47,8 @@ class RunFolder:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path, writing: bool = True) -> "RunFolder":
-        """Opens a run for reading, or for continuing it.
+    def open(cls, path: Path, writing: bool = True, settings: Sequence[str] = ()) -> "RunFolder":
+        """Opens a run for reading, or for continuing it; `settings`: other workers than its recipe's.
 
         Raises:
             SecateurError: not a run, its recipe was changed, or another process is writing to it.
@@ -55,7 +56,7 @@ class RunFolder:
         file = path / "recipe.yaml"
         if not file.is_file():
             raise SecateurError(f"{path} is no run: it has no recipe.yaml")
-        recipe = read_recipe(file, kept=True)
+        recipe = with_workers(read_recipe(file, kept=True), settings)
         if not writing and not (path / "journal.sqlite").is_file():
             raise SecateurError(f"{path} has no journal yet; 'secateur resume {path}' starts it")
         for name in OWN:

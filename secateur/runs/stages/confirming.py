@@ -13,7 +13,7 @@ def confirm(execution: Execution) -> None:
     batch = (execution.space.dense, *genomes)
     for text in execution.recipe.held_out:
         folder, space, bench, watcher = execution.folder, execution.space, execution.bench, execution.watcher
-        memo = memo_of(folder, space, bench, text.title, HELD_OUT_SCORES, watcher)
+        memo = memo_of(folder, space, bench, text.title, HELD_OUT_SCORES, watcher, execution.team)
         total = len(set(batch)) * text.sequences * text.length
         watcher.phase(f"confirming on held-out {text.title}", total)
         memo(Batch(tuple(dict.fromkeys(batch)), range(text.sequences)))

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from ...fitness.bench import Bench
+from ...fitness.workers import calls
+from ...fitness.workers.team import Team
 from ...search.archive import Archive, Goal
 from ...search.loop import Allowance, Spending, Step, run
 from ...search.memo import Memo
@@ -36,6 +38,7 @@ class Execution:
     memo: Memo
     pool: Pool
     goal: Goal | None = None
+    team: Team | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -139,7 +142,7 @@ def search_found(execution: Execution) -> None:
     tokens = recipe.effort.tokens
     if recipe.effort.minutes is not None:
         if journal.of(TOKENS) is None:
-            measured = int(execution.bench.tokens_per_second() * 60 * recipe.effort.minutes)
+            measured = int(_speed(execution) * 60 * recipe.effort.minutes)
             journal.note(TOKENS, min(measured, tokens or measured))
         tokens = journal.of(TOKENS)
     space, bench, strategy = execution.space, execution.bench, recipe.strategy
@@ -153,6 +156,12 @@ def search_found(execution: Execution) -> None:
         choose_members(execution, archive)
     if recipe.training is not None:
         note_training(recipe, journal, execution.memo, selection)
+
+
+def _speed(execution: Execution) -> float:
+    """Tokens a second, of all workers."""
+    team = execution.team
+    return execution.bench.tokens_per_second() if team is None else team.count * team.one(calls.speed)
 
 
 def choose_members(execution: Execution, archive: Archive) -> None:

@@ -1,19 +1,20 @@
 """Downstream tasks on plans of a run, on its dense model, and on checkpoints."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
-from ...fitness.bench import Bench
+from ...fitness.answers import Answers
 from ...fitness.cache import digest
 from ...fitness.model.checkpoint import load_model, load_tokenizer
 from ...fitness.model.configuration import load_config
 from ...fitness.scores.tasks import TaskRun, check_tasks, definitions, run_task
-from ...fitness.subnets.subnet import pointed
-from ...fitness.training import TrainingError
+from ...fitness.workers import calls
+from ...fitness.workers.hand import Lost
+from ...fitness.workers.team import Team
 from ...search.memo import Remembered
 from ...space.errors import SecateurError
 from ...space.families.table import is_encoder
@@ -28,6 +29,7 @@ from ..report.front import summarise_front
 from ..report.pick import pick_row
 from ..report.summary import summarise
 from ..watcher import Watcher
+from ..workers import check_workers, team_of
 from ..workplace import trainer_of
 from .trained import trained_finalists
 
@@ -83,13 +85,11 @@ def evaluate_run(
     _, chain = trained_finalists(folder.journal)
     if trained and not chain:
         raise SecateurError(f"--trained: {folder.path} trained no candidates; write 'training' into its recipe")
-    evaluation = TaskEvaluation(folder, space, include, how, chain if trained else (), watcher)
-    for name, genome in genomes.items():
+    check_workers(folder.recipe)
+    with team_of(folder.recipe, space) as team:
+        evaluation = TaskEvaluation(folder, space, include, how, chain if trained else (), watcher, team)
         for task in tasks:
-            try:
-                evaluation.carry_out(name, genome, task)
-            except TrainingError as error:
-                watcher.say(f"{name}: {error}")
+            evaluation.carry_out(genomes, task)
 
 
 class TaskJournal:
@@ -108,58 +108,88 @@ class TaskJournal:
 
 
 class TaskEvaluation:
-    """Tasks put to the subnets of a run: the model is loaded for the first answer that is not on record."""
+    """Tasks put to the subnets of a run, by workers if there are some; the model is loaded for the first answer that is
+    not on record."""
 
     def __init__(
-        self, folder: RunFolder, space: Space, include: str | None, how: TaskRun, chain: Chain, watcher: Watcher
+        self,
+        folder: RunFolder,
+        space: Space,
+        include: str | None,
+        how: TaskRun,
+        chain: Chain,
+        watcher: Watcher,
+        team: Team | None,
     ) -> None:
         self.folder, self.space, self.include, self.how, self.chain = folder, space, include, how, chain
-        self.watcher = watcher
+        self.watcher, self.team = watcher, team
         self.definitions = definitions(include)
 
     @cached_property
-    def bench(self) -> Bench:
-        """The run's, with its training text where plans are trained."""
+    def answers(self) -> Answers:
+        """On the run's bench, with its training text where plans are trained."""
         self.watcher.phase("loading the model and its texts", None)
-        bench = workplace.workplace_of(self.folder.recipe, self.space).open(self.space, self.watcher.blocks)
+        recipe = self.folder.recipe
+        bench = workplace.workplace_of(recipe, self.space).open(self.space, self.watcher.blocks)
         workplace.check_same(self.folder, bench, training=bool(self.chain))
-        return bench
+        training = recipe.training if self.chain else None
+        trainer = trainer_of(training, recipe.seed, self.space, bench) if training is not None else None
+        return Answers(bench, self.space, trainer)
 
-    def carry_out(self, name: str, genome: Genome, task: str) -> None:
-        """Has what a task says of a plan in the journal; raises TrainingError where its training fails."""
-        chain = self.chain if genome != self.space.dense else ()
-        values = {"task": task, "stages": chain, **asdict(self.how)}
-        del values["batch"], values["code"]
-        question = TaskQuestion(digest(values, *self.definitions))
-        journal = TaskJournal(self.folder.journal, task, question.settings)
+    def carry_out(self, genomes: Mapping[str, Genome], task: str) -> None:
+        """Has what a task says of plans, by their names, in the journal; says of whom it says nothing, and why."""
+        for chain in dict.fromkeys(self._chain(genome) for genome in genomes.values()):
+            some = [genome for genome in genomes.values() if self._chain(genome) == chain]
+            values = {"task": task, "stages": chain, **asdict(self.how)}
+            del values["batch"], values["code"]
+            question = TaskQuestion(digest(values, *self.definitions))
+            journal = TaskJournal(self.folder.journal, task, question.settings)
+            try:
+                Remembered(self.space, question, partial(self._ask, task, chain, genomes), journal)(some, WHOLE)
+            except _UnansweredError as error:
+                self.watcher.say(str(error))
 
-        def ask(genomes: Sequence[Genome], _: range) -> Iterator[TaskAnswer]:
-            for one in genomes:
-                yield self._answer(name, one, chain, task)
+    def _chain(self, genome: Genome) -> Chain:
+        return self.chain if genome != self.space.dense else ()
 
-        Remembered(self.space, question, ask, journal)([genome], WHOLE)
-
-    def _answer(self, name: str, genome: Genome, chain: Chain, task: str) -> TaskAnswer:
-        recipe, space, bench = self.folder.recipe, self.space, self.bench
-        self.watcher.phase(f"{name}: {task}", None)
+    def _ask(
+        self, task: str, chain: Chain, names: Mapping[str, Genome], genomes: Sequence[Genome], _: range
+    ) -> Iterator[TaskAnswer]:
+        """Raises _UnansweredError where trainings fail, once all others have their answers."""
+        keys = {self.space.key(genome): name for name, genome in names.items()}
+        failed = []
         started = time.perf_counter()
-        training = recipe.training if chain else None
-        parameters = {} if training is None else trainer_of(training, recipe.seed, space, bench)(genome, chain)
-        with bench.subnet as subnet:
-            subnet.apply(space.states(genome))
-            with pointed(bench.model, parameters):
-                result = run_task(bench.model, bench.tokenizer, self.include, task, self.how)
-        return TaskAnswer(
-            genome=genome,
-            key=space.key(genome),
-            result=result,
-            trained=chain,
-            limit=self.how.limit,
-            seed=self.how.seed,
-            lm_eval=version("lm_eval"),
-            definitions=digest(*self.definitions),
-            seconds=time.perf_counter() - started,
-        )
+        for genome, result in self._results(task, chain, genomes, keys):
+            seconds, started = time.perf_counter() - started, time.perf_counter()
+            key = self.space.key(genome)
+            if isinstance(result, str):
+                failed.append(f"{keys[key]}: {result}")
+                continue
+            how, found = self.how, digest(*self.definitions)
+            yield TaskAnswer(genome, key, result, chain, how.limit, how.seed, version("lm_eval"), found, seconds)
+        if failed:
+            raise _UnansweredError("; ".join(failed))
+
+    def _results(
+        self, task: str, chain: Chain, genomes: Sequence[Genome], names: Mapping[str, str]
+    ) -> Iterator[tuple[Genome, TaskResult | str]]:
+        """As they come: what the task says, or why a training failed."""
+        if self.team is None:
+            for genome in genomes:
+                answers = self.answers
+                self.watcher.phase(f"{names[self.space.key(genome)]}: {task}", None)
+                yield genome, answers.task_or_why(genome, chain, task, self.include, self.how)
+            return
+        self.watcher.phase(f"{task}, by {self.team.count} workers", None)
+        self.team.expect(workplace.papers_noted(self.folder, training=bool(chain)))
+        include = str(Path(self.include).absolute()) if self.include is not None else None
+        asked = [partial(calls.task, genome, chain, task, include, self.how) for genome in genomes]
+        for number, value in self.team.each(asked, patient=True):
+            yield genomes[number], f"workers were lost with it: {value.reason}" if isinstance(value, Lost) else value
+
+
+class _UnansweredError(Exception):
+    """Some plans have no answer, for reasons of their own."""
 
 
 def evaluate_checkpoint(

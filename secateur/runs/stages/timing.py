@@ -3,12 +3,17 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
+import torch
+
 from ...fitness.bench import Bench
 from ...fitness.timing.llama_cpp import time_files
+from ...fitness.workers import calls
+from ...fitness.workers.team import Team
 from ...plans.checkpoint.gguf import write_gguf
 from ...space.costs import LATENCIES
 from ...space.errors import SecateurError, StorageError
@@ -22,8 +27,10 @@ from ..record.folder import RunFolder
 from ..watcher import Watcher
 
 
-def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher) -> Space:
+def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher, team: Team | None) -> Space:
     """The space with the measured latency; measured once a run, so that a resumed one searches on the same figures.
+
+    By a worker, where there are some: it has the whole model.
 
     Raises:
         SecateurError: a budget on latency cannot be kept.
@@ -33,17 +40,20 @@ def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
         return space
     if journal.of(LATENCY) is None:
         title = "measuring the latency of every shape"
-        table = bench.latency_table(
-            space,
-            workload_of(settings),
-            settings.threads,
-            settings.spread,
-            settings.seconds,
-            lambda done, total: watcher.blocks(title, done, total),
-        )
+        how = workload_of(settings), _threads(settings, team), settings.spread, settings.seconds
+        if team is None:
+            table = bench.latency_table(space, *how, lambda done, total: watcher.blocks(title, done, total))
+        else:
+            watcher.phase(title, None)
+            table = team.one(partial(calls.latency_table, *how), patient=True)
         journal.note(LATENCY, cast(LatencyFact, table.to_json()))
     table = table_from_json(journal.known(LATENCY))
     return build_space(folder.recipe, journal.known(CONFIG), table, counting_of(folder))
+
+
+def _threads(settings: LatencySettings, team: Team | None) -> int | None:
+    """Of a CPU, that models are timed with; a worker would otherwise take as many as it evaluates with."""
+    return settings.threads if team is None or settings.device != "cpu" else settings.threads or torch.get_num_threads()
 
 
 FILES = ".gguf-"
@@ -52,12 +62,16 @@ FILES = ".gguf-"
 
 @contextmanager
 def _timer(
-    folder: RunFolder, space: Space, bench: Bench, settings: LatencySettings
+    folder: RunFolder, space: Space, bench: Bench, settings: LatencySettings, team: Team | None
 ) -> Iterator[Callable[[Genome], Measured]]:
     """Times genomes as whole models on the device, as long as this is open."""
     workload = workload_of(settings)
     if settings.device != "llama.cpp":
-        yield lambda genome: bench.time_whole(space, genome, workload, settings.threads, settings.repeats)
+        how = workload, _threads(settings, team), settings.repeats
+        if team is None:
+            yield lambda genome: bench.time_whole(space, genome, *how)
+        else:
+            yield lambda genome: team.one(partial(calls.time_whole, genome, *how), patient=True)
         return
     for left in folder.path.glob(f"{FILES}*"):  # by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -73,8 +87,11 @@ def _timer(
         yield timed
 
 
-def time_choices(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher) -> None:
-    """Times every choice end to end where latency is what the recipe is about; each is kept as soon as it is known."""
+def time_choices(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher, team: Team | None) -> None:
+    """Times every choice end to end where latency is what the recipe is about; each is kept as soon as it is known.
+
+    One after the other: whoever else computes on the device is timed too.
+    """
     recipe, journal = folder.recipe, folder.journal
     settings = recipe.latency
     if settings is None or settings.device == "estimate" or not {*recipe.objectives, *recipe.budgets} & {*LATENCIES}:
@@ -85,9 +102,11 @@ def time_choices(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
     left = [genome for genome in left if journal.of(UNTIMED, keys[genome]) is None]
     if not left:
         return
-    journal.note(TIMED_ON, bench.machine(settings.threads))
+    threads = _threads(settings, team)
+    machine = bench.machine(threads) if team is None else team.one(partial(calls.machine, threads))
+    journal.note(TIMED_ON, machine)
     title = f"timing whole models on {settings.device}"
-    with _timer(folder, space, bench, settings) as timed:
+    with _timer(folder, space, bench, settings, team) as timed:
         for number, genome in enumerate(left, start=len(keys) - len(left)):
             watcher.blocks(title, number, len(keys))
             try:

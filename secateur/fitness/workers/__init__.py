@@ -1,0 +1,1 @@
+"""Benches in other processes and on other machines, and how work is spread over them."""

@@ -1,0 +1,150 @@
+"""Workers at work: calls go out together, answers come as they are finished, and who is lost costs a repeat."""
+
+import contextlib
+import itertools
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+import joblib
+
+from ...space.errors import SecateurError, said
+from .backends import Connection, Crew, connected
+from .calls import open_place
+from .hand import Answered, Call, Lost, Papers, Place, work
+
+T = TypeVar("T")
+TOGETHER = 2
+"""How often calls are sent out side by side, before each that is still without an answer is sent out by itself."""
+
+
+class Team:
+    """Workers that have opened one place, or will when they are first asked.
+
+    Attributes:
+        count: of workers.
+        losses: how often a worker was lost.
+        passes, undivided: of sequences through blocks, taken by all workers together; and what one would have taken.
+    """
+
+    def __init__(self, crew: Crew, place: Place) -> None:
+        """
+        Raises:
+            SecateurError: the crew cannot be reached, or the place cannot be pickled.
+        """
+        self.crew, self.place, self.losses, self.passes, self.undivided = crew, place, 0, 0, 0
+        try:
+            self._key = joblib.hash(place)
+        except Exception as error:  # whatever the user's own objects say to being pickled
+            raise SecateurError(f"workers: they cannot be given this search: {said(error)}") from error
+        self._stack = contextlib.ExitStack()
+        self._connection: Connection = self._stack.enter_context(connected(crew))
+        self.count = self._connection.count
+        self._parallel: contextlib.ExitStack | None = None
+        self._papers: dict[str, str] = {}
+        self._first = "the run"
+        self._reason = ""
+        self._sender: Any = None
+
+    def __enter__(self) -> "Team":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hang_up()
+        self._stack.close()
+
+    @property
+    def device(self) -> str:
+        """What the workers compute on."""
+        if "device" not in self._papers:
+            self.one(open_place)
+        return self._papers["device"]
+
+    @property
+    def whole(self) -> bool:
+        """Whether each has the whole model on its device."""
+        return self.place.workplace.placement.blocks is None
+
+    def told(self) -> str:
+        """What working together has cost, in a sentence."""
+        twice = 100 * (self.passes / self.undivided - 1) if self.undivided else 0
+        lost = f"; {self.losses} times workers were lost" if self.losses else ""
+        return f"{self.count} workers: {twice:.0f} % of the layer passes were made more than once{lost}"
+
+    def expect(self, papers: Papers) -> None:
+        """Says what workers have to work with, but for the device."""
+        self._papers |= {name: value for name, value in papers.items() if name != "device"}
+
+    def one(self, call: Call[T], patient: bool = False) -> T:
+        """The answer to one call; raises SecateurError where whoever is asked is lost, again and again."""
+        [(_, value)] = self.each([call], patient)
+        if isinstance(value, Lost):
+            raise SecateurError(f"workers: none of them could do what they were asked: {value.reason}")
+        return value
+
+    def each(self, calls: Sequence[Call[T]], patient: bool = False) -> Iterator[tuple[int, T | Lost]]:
+        """The answers to all calls with their numbers, as they come; `Lost` to who loses a worker when it is alone.
+
+        `patient`: the time-out is for others.
+
+        Raises:
+            SecateurError: a worker has another model, other texts or another device, or cannot open its place.
+        """
+        left = dict(enumerate(calls))
+        for _ in range(TOGETHER):
+            for number, value in self._round(left, patient) if left else ():
+                del left[number]
+                yield number, value
+        for number, call in left.items():
+            answered = dict(self._round({number: call}, patient))
+            yield number, answered.get(number, Lost(self._reason))
+
+    def _round(self, calls: Mapping[int, Call[T]], patient: bool) -> Iterator[tuple[int, T]]:
+        """Ends early where a worker is lost: who has no answer then is to be asked again."""
+        self._reason = ""
+        try:
+            jobs = [joblib.delayed(work)(self._key, self.place, number, call) for number, call in calls.items()]
+            at_once = len(jobs) if self._connection.streams else self.count
+            waves = (jobs[first : first + at_once] for first in range(0, len(jobs), at_once))
+            for found in itertools.chain.from_iterable(map(self._sending(patient), waves)):
+                answered = cast(Answered[T], found)
+                if isinstance(answered.value, Lost):
+                    self._reason = answered.value.reason
+                    continue
+                self._compare(answered)
+                yield answered.number, answered.value
+            return
+        except self._connection.lost as error:
+            self._reason = f"the worker died: {said(error)}"
+        except (TimeoutError, multiprocessing.TimeoutError):
+            self._reason = f"no worker answered in {self.crew.timeout:g} s"
+            self._connection.freed()
+        self.losses += 1
+        self._hang_up()
+
+    def _compare(self, answered: Answered[Any]) -> None:
+        for name, value in answered.papers.items():
+            if self._papers.setdefault(name, value) != value:
+                raise SecateurError(
+                    f"workers: {answered.worker} has another {name} ({value}) than {self._first} "
+                    f"({self._papers[name]}); their numbers would not be comparable"
+                )
+
+    def _sending(self, patient: bool) -> Any:
+        """joblib's sender; kept, since a new one may mean new workers."""
+        if self._parallel is None:
+            self._parallel = contextlib.ExitStack()
+            kind = "generator_unordered" if self._connection.streams else "list"
+            with joblib.parallel_config(**self._connection.configured):
+                sender = joblib.Parallel(return_as=kind, pre_dispatch="all", batch_size=1)
+            self._sender = self._parallel.enter_context(sender)
+        self._sender.timeout = None if patient else self.crew.timeout
+        return self._sender
+
+    def _hang_up(self) -> None:
+        if self._parallel is not None:
+            parallel, self._parallel = self._parallel, None
+            parallel.close()

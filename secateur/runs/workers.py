@@ -1,0 +1,99 @@
+"""The workers that a recipe asks for: how many, where, and what each is given."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from ..fitness.model.device import CPU, find_device
+from ..fitness.scores.own import check_picklable, is_own
+from ..fitness.workers.backends import Crew, connected
+from ..fitness.workers.device import devices
+from ..fitness.workers.hand import Place
+from ..fitness.workers.team import Team
+from ..fitness.workplace import Workplace
+from ..space.errors import SecateurError
+from ..space.space import Space
+from .asked.recipe import TRAINING, Recipe
+from .memory import smallest_placement
+from .workplace import training_of, workplace_of
+
+
+def check_workers(recipe: Recipe) -> None:
+    """Finds out whether the workers are there.
+
+    Raises:
+        SecateurError: a backend that is not installed, an address nobody answers at, more workers than devices, or a
+            score that they could not be given.
+    """
+    if recipe.workers.alone:
+        return
+    for name in filter(is_own, recipe.scores):
+        check_picklable(name)
+    crew = crew_of(recipe)
+    if crew.backend != "processes":
+        with connected(crew):
+            return
+
+
+def crew_of(recipe: Recipe) -> Crew:
+    """Which workers a recipe means; on a CPU processes have its cores divided among them.
+
+    Raises:
+        SecateurError: more processes than devices.
+    """
+    asked, threads = recipe.workers, recipe.workers.threads
+    if asked.backend == "processes":
+        assert asked.count is not None
+        device = find_device(recipe.model.device)
+        if device.type == "cpu":
+            threads = threads or max(1, len(os.sched_getaffinity(0)) // asked.count)
+        else:
+            there = devices(recipe.model.device) or 1
+            if asked.count > there:
+                raise SecateurError(
+                    f"workers.count: {asked.count} on {recipe.model.device}, of which there {_are(there)} here; each "
+                    "worker has one of its own: ask for no more, or name them all (cuda)"
+                )
+    return Crew(asked.backend, asked.count, asked.address, asked.gpus, threads, asked.timeout)
+
+
+def _are(count: int) -> str:
+    return "is 1" if count == 1 else f"are {count}"
+
+
+def coordinating(recipe: Recipe, space: Space) -> Workplace:
+    """Where the run itself works: all by itself, or, where others do the work, with little more than one block at once.
+
+    Raises:
+        SecateurError: see `placement_of`.
+    """
+    workplace = workplace_of(recipe, space)
+    if recipe.workers.alone:
+        return workplace
+    try:
+        find_device(workplace.device)
+    except SecateurError:  # it is the workers'
+        workplace = replace(workplace, device=str(CPU))
+    return replace(workplace, placement=smallest_placement(recipe, space))
+
+
+@contextmanager
+def team_of(recipe: Recipe, space: Space, place: Workplace | None = None) -> Iterator[Team | None]:
+    """The workers of a recipe, for as long as this is open; None where the run works alone.
+
+    `place`: by default that of the recipe.
+
+    Raises:
+        SecateurError: see `crew_of` and `Team`.
+    """
+    if recipe.workers.alone:
+        yield None
+        return
+    crew = crew_of(recipe)
+    training = (training_of(recipe.training, recipe.seed), TRAINING) if recipe.training is not None else None
+    bare = replace(space, budgets=(), latency=None, zeros=None, counted={})
+    workplace = place or workplace_of(recipe, space)
+    given = Place(workplace, bare, training, crew.threads, local=crew.backend == "processes")
+    with Team(crew, given) as team:
+        yield team
