@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 import secateur
 from secateur.cli import app
+from secateur.fitness import answers
 from secateur.fitness.model.checkpoint import load_model, load_tokenizer
 from secateur.fitness.scores.tasks import TaskRequest, TaskRun, TaskScore, run_task
 from secateur.runs.problem import space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.report.tasks import task_grid
-from secateur.runs.stages import tasks as evaluating
 from secateur.runs.stages.tasks import evaluate_run
 from secateur.space.errors import SecateurError
 from secateur.space.objective import task_weights
@@ -81,7 +81,7 @@ def test_a_plan_scores_as_its_exported_checkpoint_does(
     def never(*_: Any) -> None:
         raise AssertionError("evaluated again")
 
-    monkeypatch.setattr(evaluating, "run_task", never)
+    monkeypatch.setattr(answers, "run_task", never)
     evaluated(run, ["found", "dense"], tasks, TaskRun(limit=20, batch=8))
     assert len(noted(run)) == 2
 
@@ -98,7 +98,7 @@ def test_the_live_model_is_dense_after(ready: tuple[Path, Path], monkeypatch: py
         seen[-1] = (seen[-1][0], values)
         return plain(model, *arguments)
 
-    monkeypatch.setattr(evaluating, "run_task", watched)
+    monkeypatch.setattr(answers, "run_task", watched)
     evaluated(run, ["found", "dense"], tasks, TaskRun(limit=6))
     evaluated(run, ["found"], tasks, TaskRun(limit=6), trained=True)
     assert len(seen) == 3

@@ -489,7 +489,7 @@ def test_nonsense_is_refused_before_any_model_runs(
     def never(*_: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("secateur.runs.run.workplace_of", never)
+    monkeypatch.setattr("secateur.runs.run.coordinating", never)
     recipe = {key: value for key, value in front_recipe(tiny, **changes).items() if value is not None}
     answer = refused(monkeypatch, capsys, "search", write(tmp_path / "r.yaml", recipe), "--out", tmp_path / "run")
     assert answer.returncode == 2

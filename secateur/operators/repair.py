@@ -1,10 +1,17 @@
 """Bringing a genome onto the budgets: compress until they hold, then give back what fits."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ..space.errors import SecateurError
 from ..space.genome import Genome
 from ..space.space import Space
+
+Levels = NDArray[np.intp]
+DRAWN = 4
+"""Steps that are drawn at first, for each gene; then twice as many, until the budgets hold."""
 
 
 def compress(genome: Genome, space: Space, rng: np.random.Generator, keep: frozenset[int] = frozenset()) -> Genome:
@@ -12,26 +19,50 @@ def compress(genome: Genome, space: Space, rng: np.random.Generator, keep: froze
 
     Genes in `keep` are deepened only when no other gene is left.
 
+    The steps are drawn first, and how many of them are needed is then found by bisection: no level raises any cost. A
+    step of a gene that is at its end, or that others have silenced, is none, so that those that count are drawn evenly
+    from the genes that can go deeper.
+
     Raises:
         SecateurError: no genome of the space keeps the budgets.
     """
     genome = space.canonical(genome)
-    deepest = [len(gene.levels) - 1 for gene in space.genes]
-    preferred: list[int] = []
-    while not space.feasible(genome):
-        if not preferred:
-            places = zip(space.active(genome), genome.levels, deepest, strict=True)
-            open_genes = [index for index, (active, level, last) in enumerate(places) if active and level < last]
-            preferred = [index for index in open_genes if index not in keep] or open_genes
-        if not preferred:
-            space.check_budgets()
-            raise SecateurError("the budgets cannot be kept from this genome")
-        index = preferred[int(rng.integers(len(preferred)))]
-        genome = space.canonical(genome.with_level(index, genome.levels[index] + 1))
-        # Where no gene silences another, the list stays as it is until one has come to its end.
-        if not space.activity.independent or genome.levels[index] == deepest[index]:
-            preferred = []
-    return genome
+    if space.feasible(genome):
+        return genome
+    deepest = np.array([len(gene.levels) - 1 for gene in space.genes])
+    kept = np.zeros(len(deepest), dtype=bool)
+    kept[list(keep)] = True
+    for genes in (np.flatnonzero(~kept), np.flatnonzero(kept)):
+        room = np.zeros_like(deepest)
+        room[genes] = deepest[genes] - np.array(genome.levels)[genes]
+        if not room.any():
+            continue
+        last = _deeper(space, genome, room)
+        if space.feasible(last):
+            return _first(space, genome, room, genes, rng)
+        genome = last
+    space.check_budgets()
+    raise SecateurError("the budgets cannot be kept from this genome")
+
+
+def _first(space: Space, genome: Genome, room: Levels, genes: Levels, rng: np.random.Generator) -> Genome:
+    """The first genome on a random way down that keeps the budgets; that of all steps in `room` does."""
+    drawn = genes[rng.integers(len(genes), size=DRAWN * len(genes))]
+
+    def after(steps: int) -> Genome:
+        return _deeper(space, genome, np.minimum(np.bincount(drawn[:steps], minlength=len(room)), room))
+
+    while not space.feasible(after(len(drawn))):
+        drawn = np.concatenate([drawn, genes[rng.integers(len(genes), size=len(drawn))]])
+    low, high = 0, len(drawn)  # of these steps the first are too few, and the second are enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if space.feasible(after(middle)) else (middle, high)
+    return after(high)
+
+
+def _deeper(space: Space, genome: Genome, by: Levels) -> Genome:
+    return space.canonical(Genome(tuple((np.array(genome.levels) + by).tolist())))
 
 
 def tighten(genome: Genome, space: Space, rng: np.random.Generator, keep: frozenset[int] = frozenset()) -> Genome:
@@ -42,14 +73,35 @@ def tighten(genome: Genome, space: Space, rng: np.random.Generator, keep: frozen
     genome = space.canonical(genome)
     if not space.budgets:
         return genome
-    active = space.active(genome)
+    active, spare = space.active(genome), Spare(space, genome)
     for index in rng.permutation(len(space.genes)).tolist():
-        while index not in keep and active[index] and genome.levels[index] > 0:
+        while index not in keep and active[index] and genome.levels[index] > 0 and spare.may(index):
             denser = space.canonical(genome.with_level(index, genome.levels[index] - 1))
             if not space.feasible(denser):
                 break
             genome, active = denser, space.active(denser)
+            spare = Spare(space, genome)
     return genome
+
+
+class Spare:
+    """What the budgets leave beside a genome, and whether making a gene a level denser may fit into that."""
+
+    def __init__(self, space: Space, genome: Genome) -> None:
+        self._space, self._genome = space, genome
+        if space.adds_up:
+            self._room = space.room(genome)
+            fits = np.all(space.steps(genome, -1) <= self._room, axis=1)
+            self._fits: Sequence[bool] = fits.tolist()
+
+    def may(self, index: int) -> bool:
+        """Whether it is worth a closer look."""
+        space, genome = self._space, self._genome
+        if not space.adds_up or index == space.everywhere:
+            return True
+        if space.pricing.free[index]:
+            return self._fits[index]
+        return bool((space.step(genome, index, genome.levels[index] - 1) <= self._room).all())
 
 
 def repair(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:

@@ -5,7 +5,7 @@ bottom; `AskTell` turns it into ask and tell and checks what comes back.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ..space.errors import SecateurError
@@ -67,6 +67,37 @@ def noted(
     except StopIteration as end:
         answer: Result = end.value
         return answer
+
+
+def side_by_side(
+    many: Sequence[Generator[Batch, list[Evaluation], Result]],
+) -> Generator[Batch, list[Evaluation], list[Result]]:
+    """Carries out several at once, so that workers have more to do: what they ask on the same sequences is one batch.
+
+    Who asks on fewest sequences is answered first, so that the others are caught up with. Returns what each comes to.
+    """
+    results: dict[int, Result] = {}
+    pending: dict[int, Batch] = {}
+
+    def advance(number: int, told: list[Evaluation] | None) -> None:
+        try:
+            pending[number] = next(many[number]) if told is None else many[number].send(told)
+        except StopIteration as end:
+            results[number] = end.value
+
+    for number in range(len(many)):
+        advance(number, None)
+    while pending:
+        first = min(pending.values(), key=lambda batch: batch.sequences.stop)
+        asked = first.sequences, first.questions
+        same = {number: one for number, one in sorted(pending.items()) if (one.sequences, one.questions) == asked}
+        genomes = tuple(dict.fromkeys(genome for batch in same.values() for genome in batch.genomes))
+        told = yield replace(first, genomes=genomes)
+        by_genome = dict(zip(genomes, told, strict=True))
+        for number, batch in same.items():
+            del pending[number]
+            advance(number, [by_genome[genome] for genome in batch.genomes])
+    return [results[number] for number in range(len(many))]
 
 
 class AskTell:

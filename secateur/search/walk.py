@@ -8,7 +8,7 @@ from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.space import Space
-from .steps import Batch, noted
+from .steps import Batch, noted, side_by_side
 from .sweep import Table
 
 COARSE = 2
@@ -63,11 +63,12 @@ def walk_through(
     groups: dict[tuple[str, ...], list[int]] = {}
     for index in sorted(range(len(targets)), key=lambda index: _size(targets[index])):
         groups.setdefault(tuple(sorted(budget.cost for budget in targets[index].budgets)), []).append(index)
+    shared = evaluations // max(1, len(groups))
+    walks = [_walk_through([targets[index] for index in group], table, used, lazy, shared) for group in groups.values()]
+    found = yield from side_by_side(walks)
     points: dict[int, Genome] = {}
-    for group in groups.values():
-        some = [targets[index] for index in group]
-        found = yield from _walk_through(some, table, used, lazy, evaluations // len(groups))
-        points.update(zip(group, found, strict=True))
+    for group, some in zip(groups.values(), found, strict=True):
+        points.update(zip(group, some, strict=True))
     return [points[index] for index in range(len(targets))]
 
 

@@ -1,6 +1,6 @@
 """Which genes matter, given the others, and the one genome that stands for all genomes of a subnet."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,19 +57,24 @@ class Activity:
         if self.independent:
             return (True,) * len(self.genes)
         silent = self._silent(genome)
-        if not any(silent):
-            return (True,) * len(self.genes)
         if silent not in self._known_active:
             if len(self._known_active) >= PATTERNS:
                 self._known_active.clear()
             who = self._silenced(genome)
-            self._known_active[silent] = tuple(
-                [
-                    not places or any(not who.get(place, set()) - {index} for place in places)
-                    for index, places in enumerate(self._places)
-                ]
-            )
+            active = [True] * len(self.genes)
+            for index in {index for place in who for index in self._deciding.get(place, ())}:
+                active[index] = any(not who.get(place, set()) - {index} for place in self._places[index])
+            self._known_active[silent] = tuple(active)
         return self._known_active[silent]
+
+    @cached_property
+    def _deciding(self) -> Mapping[Place, Sequence[int]]:
+        """By place, the genes that decide there."""
+        found: dict[Place, list[int]] = {}
+        for index, places in enumerate(self._places):
+            for place in places:
+                found.setdefault(place, []).append(index)
+        return found
 
     def _silent(self, genome: Genome) -> tuple[int, ...]:
         """The levels of a genome that silence something, 0 for those that do not."""

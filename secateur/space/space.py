@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import itemgetter
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .activity import Activity
 from .anatomy import Anatomy, Block
 from .budget import Budget, shown
@@ -16,11 +19,13 @@ from .costs import NONE_ADDED, Additions, BlockCosts, Costs, Zeros, block_costs,
 from .errors import SecateurError, suggest
 from .gene import Gene
 from .genome import Genome
-from .latency import LatencyTable, Shape, every_state, shapes
+from .latency import LatencyTable, Shape, Times, every_state, shapes
+from .pricing import WIDTH, Pricing, of_budget
 from .state import BlockState, dense_state, settled
 from .treatments import STEPS, zeros_per_row
 
-Known = tuple[BlockState, BlockCosts]
+REMEMBERED = 2048
+"""States of one block, and their names."""
 FIRST_DIMENSIONS = ("groups", "queries", "channels", "hidden")
 """Those whose places in `Space.key` are fixed."""
 
@@ -131,23 +136,18 @@ class Space:
         return tuple(tuple(indices) for indices in touching)
 
     @cached_property
-    def _known_blocks(self) -> tuple[tuple[Callable[[tuple[int, ...]], object], dict[object, Known]], ...]:
-        """For each block, which levels of a genome it depends on, and what is known of it by these."""
+    def _known_blocks(self) -> tuple[tuple[Callable[[tuple[int, ...]], object], dict[object, BlockState]], ...]:
+        """For each block, which levels of a genome it depends on, and its states by these."""
         return tuple((itemgetter(*genes) if genes else _nothing, {}) for genes in self._touching)
 
-    def _block(self, genome: Genome, index: int) -> Known:
-        """State and costs of one block, remembered by the levels of the genes that touch it."""
+    def _block(self, genome: Genome, index: int) -> BlockState:
+        """State of one block, remembered by the levels of the genes that touch it."""
         levels, known = self._known_blocks[index]
         memo = levels(genome.levels)
         if memo not in known:
-            block = self.anatomy.blocks[index]
-            state = self._state(genome, index)
-            costs = block_costs(
-                block, state, self.context, self.additions, self.cached, self.anatomy.bytes_per_parameter
-            )
-            if self.zeros is not None:
-                costs = costs._replace(zeros=self.zeros.in_block(index, state))
-            known[memo] = (state, costs)
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[memo] = self._state(genome, index)
         return known[memo]
 
     def _state(self, genome: Genome, index: int) -> BlockState:
@@ -160,24 +160,90 @@ class Space:
 
     def states(self, genome: Genome) -> tuple[BlockState, ...]:
         """What becomes of each block."""
-        return tuple(self._block(genome, block.index)[0] for block in self.anatomy.blocks)
+        return tuple(self._block(genome, block.index) for block in self.anatomy.blocks)
 
     def costs(self, genome: Genome) -> Costs:
         """What a genome costs; exact integers, latencies in nanoseconds where there is a table."""
         noted = self.counted.get(self.canonical(genome)) if self.counted else None
         if noted is not None:
             return noted
-        blocks = [self._block(genome, index) for index in range(len(self.anatomy.blocks))]
-        hidden = blocks[0][0].hidden
-        outside = self.zeros.outside(hidden) if self.zeros is not None else 0
-        costs = total(self.anatomy, [costs for _, costs in blocks], hidden, self.additions, outside)
+        hidden = self._hidden(genome)
+        *values, prefill, decode = self.pricing.total(genome.levels).tolist()
+        costs, outside = BlockCosts(*values), 0
+        if self.zeros is not None:
+            zeros = sum(self._zeros(genome, index, self.zeros) for index in range(len(self.anatomy.blocks)))
+            costs, outside = costs._replace(zeros=zeros), self.zeros.outside(hidden)
+        found = total(self.anatomy, [costs], hidden, self.additions, outside)
         if self.latency is None:
-            return costs
-        times = self.latency.outside(hidden)
-        for block, (state, _) in zip(self.anatomy.blocks, blocks, strict=True):
-            times += self.latency.block(block, state)
+            return found
+        times = self.latency.outside(hidden) + Times(prefill, decode)
         request = times.request(self.latency.workload)
-        return replace(costs, prefill=times.prefill, decode=times.decode, latency=request)
+        return replace(found, prefill=times.prefill, decode=times.decode, latency=request)
+
+    def _zeros(self, genome: Genome, index: int, own: Zeros) -> int:
+        """Of one block, where the model has some by itself; remembered like states."""
+        memo, known = self._known_blocks[index][0](genome.levels), self._known_zeros[index]
+        if memo not in known:
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[memo] = own.in_block(index, self._block(genome, index))
+        return known[memo]
+
+    @cached_property
+    def _known_zeros(self) -> tuple[dict[object, int], ...]:
+        """For each block, its zeros by the levels of the genes that touch it."""
+        return tuple({} for _ in self.anatomy.blocks)
+
+    def _hidden(self, genome: Genome) -> int:
+        """The residual width."""
+        if self.everywhere is None:
+            return self.anatomy.hidden_size
+        return self._state(genome, 0).hidden
+
+    @cached_property
+    def pricing(self) -> Pricing:
+        """Costs of all blocks; the model's own zeros are not in them."""
+
+        def priced(block: Block, state: BlockState) -> BlockCosts:
+            return block_costs(
+                block, state, self.context, self.additions, self.cached, self.anatomy.bytes_per_parameter
+            )
+
+        def timed(block: Block, state: BlockState) -> tuple[int, int]:
+            times = self.latency.block(block, state) if self.latency is not None else Times()
+            return times.prefill, times.decode
+
+        return Pricing(self.anatomy, self.genes, priced, timed)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether `steps` and `step` are exact: not where the model has zeros by itself, which levels meet."""
+        return self.zeros is None and not self.counted
+
+    def room(self, genome: Genome) -> NDArray[np.int64]:
+        """(budgets,), what each leaves; negative where it is not kept."""
+        costs = self.costs(genome)
+        return np.array([budget.limit - budget.of(costs) for budget in self.budgets], dtype=np.int64)
+
+    def steps(self, genome: Genome, by: int) -> NDArray[np.int64]:
+        """(genes, budgets), what a level more (`by` 1) or less (-1) of each free gene adds to the cost of each budget.
+
+        Of genes that are not free (`Pricing`) nothing is said here.
+        """
+        found: NDArray[np.int64] = self.pricing.moved(genome.levels, by) @ self._weights
+        return found
+
+    def step(self, genome: Genome, index: int, level: int) -> NDArray[np.int64]:
+        """(budgets,), what another level of one gene adds; not of one that decides everywhere."""
+        found: NDArray[np.int64] = self.pricing.changed(genome.levels, index, level) @ self._weights
+        return found
+
+    @cached_property
+    def _weights(self) -> NDArray[np.int64]:
+        """(WIDTH, budgets), by which vectors of costs become the costs of budgets."""
+        decoded = self.latency.workload.decode if self.latency is not None else 0
+        weights = [of_budget(budget.cost, self.anatomy, decoded) for budget in self.budgets]
+        return np.stack(weights, axis=1) if weights else np.zeros((WIDTH, 0), dtype=np.int64)
 
     def shapes(self) -> list[Shape]:
         """Everything whose latency a table for this space must have, dense shapes included."""
@@ -233,7 +299,7 @@ class Space:
         """The same space under other budgets."""
         space = replace(self, budgets=budgets)
         # What was computed does not depend on budgets.
-        shared = ("_known_blocks", "_known_rows", "_touching", "activity")
+        shared = ("_known_blocks", "_known_rows", "_touching", "activity", "pricing")
         space.__dict__.update({name: getattr(self, name) for name in shared})
         return space
 
@@ -279,7 +345,9 @@ class Space:
         for block, (levels, _), known in zip(self.anatomy.blocks, self._known_blocks, self._known_rows, strict=True):
             memo = levels(genome.levels)
             if memo not in known:
-                known[memo] = _row(block, self._block(genome, block.index)[0])
+                if len(known) >= REMEMBERED:
+                    known.clear()
+                known[memo] = _row(block, self._block(genome, block.index))
             rows.append(known[memo])
         return hashlib.sha256(f"[{','.join(rows)}]".encode()).hexdigest()[:16]
 

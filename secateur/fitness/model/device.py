@@ -44,6 +44,11 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} {named(device)}" if named is not None else device.type
 
 
+def threads_here() -> int:
+    """Of the CPU, that this process computes with."""
+    return torch.get_num_threads()
+
+
 def synchronise(device: torch.device) -> None:
     """Waits until a device has done what it was told."""
     if device.type == "mps":  # of which there is one

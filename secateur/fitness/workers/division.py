@@ -32,13 +32,18 @@ class Division:
     """The parts of a batch.
 
     Attributes:
-        passes: of sequences through blocks that the parts take together.
+        each: passes of sequences through blocks that each part takes.
         undivided: what one worker would take for the whole.
     """
 
     parts: tuple[Part, ...]
-    passes: int
+    each: tuple[int, ...]
     undivided: int
+
+    @property
+    def passes(self) -> int:
+        """What all parts take together."""
+        return sum(self.each)
 
 
 def divide(states: Sequence[States], batches: Sequence[range], workers: int) -> Division:
@@ -59,15 +64,15 @@ def divide(states: Sequence[States], batches: Sequence[range], workers: int) -> 
         cuts = _cut(new, whole, groups)
         ranges = [range(some[0].start, some[-1].stop) for some in evenly(batches, pieces)]
         lengths = [len(part) + ASSEMBLING * size for part in ranges]
-        time = _finished([_passes(new, whole, cut) * length for length in lengths for cut in cuts], workers)
+        time = finished([_passes(new, whole, cut) * length for length in lengths for cut in cuts], workers)
         # Finer ones come later.
         if best is None or time <= best[0] or (time <= NEARLY * best[0] and len(cuts) * pieces > _parts(best)):
             best = (min(time, best[0]) if best is not None else time, cuts, ranges)
     assert best is not None
     _, cuts, ranges = best
     parts = tuple(Part(range(start, stop), part) for part in ranges for start, stop in cuts)
-    passes = sum(_passes(new, whole, cut) for cut in cuts) * sequences
-    return Division(parts, passes, _passes(new, whole, (0, len(states))) * sequences)
+    each = tuple(_passes(new, whole, cut) * len(part) for part in ranges for cut in cuts)
+    return Division(parts, each, _passes(new, whole, (0, len(states))) * sequences)
 
 
 def _parts(best: tuple[float, list[tuple[int, int]], list[range]]) -> int:
@@ -135,7 +140,7 @@ def evenly(values: Sequence[Value], pieces: int) -> list[Sequence[Value]]:
     return [values[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
-def _finished(times: Sequence[float], workers: int) -> float:
+def finished(times: Sequence[float], workers: int) -> float:
     """When the last part is done, if whoever is free takes the next."""
     free = [0.0] * min(workers, len(times))
     for time in times:

@@ -8,9 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
-import torch
-
 from ...fitness.bench import Bench
+from ...fitness.model.device import threads_here
 from ...fitness.timing.llama_cpp import time_files
 from ...fitness.workers import calls
 from ...fitness.workers.team import Team
@@ -53,7 +52,7 @@ def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
 
 def _threads(settings: LatencySettings, team: Team | None) -> int | None:
     """Of a CPU, that models are timed with; a worker would otherwise take as many as it evaluates with."""
-    return settings.threads if team is None or settings.device != "cpu" else settings.threads or torch.get_num_threads()
+    return settings.threads if team is None or settings.device != "cpu" else settings.threads or threads_here()
 
 
 FILES = ".gguf-"

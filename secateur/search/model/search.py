@@ -17,7 +17,7 @@ from ...space.genome import Genome
 from ...space.slopes import SLOPES
 from ...space.space import Space
 from ..race import looks, race
-from ..steps import Batch, Pool, Result, Steps, noted
+from ..steps import Batch, Pool, Result, Steps, noted, side_by_side
 from ..sweep import sweep
 from ..walk import walk_through
 from .downhill import downhill
@@ -123,10 +123,11 @@ class Search:
         else:
             for target, own in zip(self.targets, starts, strict=True):
                 own += [on_budget(target, self.rng) for _ in range(self.options.batch)]
+        races = []
         for index, target in enumerate(self.targets):
             keeping = [tighten(genome, target, self.rng) for genome in starts[index] if target.feasible(genome)]
-            yield from self._race(index, tuple(dict.fromkeys(keeping)))
-            yield from self._descend(index)
+            races.append(self._settle(index, tuple(dict.fromkeys(keeping))))
+        yield from side_by_side(races)
         if self.options.slopes:
             while self.options.growing and self.counts[-1] < min(self.options.settled, self.pool.sequences):
                 yield from self._grow()
@@ -145,12 +146,16 @@ class Search:
         before = list(self.incumbents)
         chosen = self._candidates()
         promised = max((proposal.improvement for _, proposal in chosen), default=0.0)
-        for index in sorted({target for target, _ in chosen}):
-            proposals = [proposal for target, proposal in chosen if target == index]
-            self.asked.update(proposal.genome for proposal in proposals)
-            incumbent, expected = self.incumbents[index], self._expected(index)
-            yield from self._race(index, [proposal.genome for proposal in proposals])
-            self._compare(proposals, incumbent, expected)
+        self.asked.update(proposal.genome for _, proposal in chosen)
+        racing: dict[int, list[Proposal]] = {index: [] for index in sorted({target for target, _ in chosen})}
+        for index, proposal in chosen:
+            racing[index].append(proposal)
+        expected = {index: self._expected(index) for index in racing}
+        yield from side_by_side(
+            [self._race(index, [proposal.genome for proposal in proposals]) for index, proposals in racing.items()]
+        )
+        for index, proposals in racing.items():
+            self._compare(proposals, before[index], expected[index])
         moved = self.incumbents != before
         self.stale = 0 if moved else self.stale + 1
         self.quiet = 0 if moved or promised >= self.options.tolerance else self.quiet + 1
@@ -166,10 +171,13 @@ class Search:
             return
         self.counts = looks(self.counts[0], last) if self.options.racing else (last,)
         yield from self._score_dense()
-        for index in range(len(self.targets)):
-            if self.incumbents[index] is not None:
-                yield from self._race(index, self._finalists(index))
-                yield from self._descend(index)
+        racing = [index for index, incumbent in enumerate(self.incumbents) if incumbent is not None]
+        yield from side_by_side([self._settle(index, self._finalists(index)) for index in racing])
+
+    def _settle(self, index: int, challengers: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:
+        """Races for a target, then goes downhill from whoever has won."""
+        yield from self._race(index, challengers)
+        yield from self._descend(index)
 
     def _descend(self, index: int) -> Generator[Batch, list[Evaluation], None]:
         """Goes downhill from a target's incumbent as long as that makes a better one."""

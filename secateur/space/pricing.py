@@ -1,0 +1,179 @@
+"""What genomes cost, from a table: what each block costs in each structure, and what each level takes off that.
+
+A structure is all that genes decide but for the treatments of linears. In one, treatments add up: each linear's is by
+itself, so that one row of a table for each gene and block it touches says what every level of it changes. Costs of
+thousands of genomes then take additions of numbers, and no state of a block is made for them.
+"""
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .anatomy import Anatomy, Block
+from .costs import BlockCosts
+from .gene import Gene
+from .state import BlockState, dense_state, settled
+from .treatments import Treatment
+
+Numbers = NDArray[np.int64]
+WIDTH = len(BlockCosts._fields) + 2
+"""Of a vector of costs: those of blocks, and nanoseconds of prefill and of decoding a token."""
+STRUCTURES = 128
+"""Of one block, that are remembered."""
+Timed = Callable[[Block, BlockState], tuple[int, int]]
+
+
+class Pricing:
+    """Costs of genomes over `genes`, as vectors of `WIDTH` numbers: the sums over all blocks.
+
+    Attributes:
+        free: for each gene, whether it only treats linears that no other gene does: its levels add up with all others.
+    """
+
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        genes: Sequence[Gene],
+        priced: Callable[[Block, BlockState], BlockCosts],
+        timed: Timed = lambda block, state: (0, 0),
+    ) -> None:
+        """`priced` is what a block costs without treatments, `timed` its nanoseconds, whatever its treatments."""
+        self._anatomy, self._genes, self._priced, self._timed = anatomy, genes, priced, timed
+        self.free = _free(genes)
+        touching: list[list[int]] = [[] for _ in anatomy.blocks]
+        rows = []
+        for index, gene in enumerate(genes):
+            for block in gene.blocks:
+                touching[block].append(index)
+                if self.free[index]:
+                    rows.append((index, block))
+        self._structural = [[index for index in some if not self.free[index]] for some in touching]
+        self._structure = [itemgetter(*some) if some else _nothing for some in self._structural]
+        self._gene_of_row = np.array([index for index, _ in rows], dtype=np.intp)
+        self._rows_of = [[n for n, (_, block) in enumerate(rows) if block == index] for index in range(len(touching))]
+        self._first_row = np.searchsorted(self._gene_of_row, np.flatnonzero(self.free))
+        most = max((len(gene.levels) for gene in genes), default=1)
+        self._numbers = np.arange(len(rows))
+        self._taken: Numbers = np.zeros((len(rows), most, WIDTH), dtype=np.int64)
+        self._base: Numbers = np.zeros((len(touching), WIDTH), dtype=np.int64)
+        self._known: list[dict[object, tuple[Numbers, Numbers]]] = [{} for _ in touching]
+        self._now: list[object] = [None] * len(touching)
+
+    def total(self, levels: Sequence[int]) -> Numbers:
+        """(WIDTH,), of a genome's levels."""
+        self._enter(levels)
+        own = np.array(levels, dtype=np.intp)[self._gene_of_row]
+        found: Numbers = self._base.sum(axis=0) + self._taken[self._numbers, own].sum(axis=0)
+        return found
+
+    def moved(self, levels: Sequence[int], by: int) -> Numbers:
+        """(genes, WIDTH), what each free gene's next level in a direction adds to all; 0 where there is none."""
+        self._enter(levels)
+        own = np.array(levels, dtype=np.intp)
+        most = np.array([len(gene.levels) - 1 for gene in self._genes], dtype=np.intp)
+        there = np.clip(own + by, 0, most)
+        rows = self._taken[self._numbers, there[self._gene_of_row]] - self._taken[self._numbers, own[self._gene_of_row]]
+        found: Numbers = np.zeros((len(self._genes), WIDTH), dtype=np.int64)
+        if len(rows):
+            found[np.flatnonzero(self.free)] = np.add.reduceat(rows, self._first_row, axis=0)
+        return found
+
+    def changed(self, levels: Sequence[int], gene: int, level: int) -> Numbers:
+        """(WIDTH,), what another level of any gene adds to all, those of the others being as they are."""
+        other = (*levels[:gene], level, *levels[gene + 1 :])
+        found: Numbers = np.zeros(WIDTH, dtype=np.int64)
+        for block in self._genes[gene].blocks:
+            found += self._of_block(block, other) - self._of_block(block, levels)
+        return found
+
+    def _of_block(self, index: int, levels: Sequence[int]) -> Numbers:
+        base, taken = self._known_in(index, levels)
+        genes = self._gene_of_row[self._rows_of[index]]
+        found: Numbers = base + taken[np.arange(len(genes)), [levels[gene] for gene in genes]].sum(axis=0)
+        return found
+
+    def _enter(self, levels: Sequence[int]) -> None:
+        """Has the tables be those of a genome's structure."""
+        for index, structure in enumerate(self._structure):
+            wanted: Any = structure(levels)
+            if wanted != self._now[index]:
+                self._base[index], self._taken[self._rows_of[index]] = self._known_in(index, levels)
+                self._now[index] = wanted
+
+    def _known_in(self, index: int, levels: Sequence[int]) -> tuple[Numbers, Numbers]:
+        """A block's tables in a genome's structure: (WIDTH,), and (rows, levels, WIDTH) of its free genes."""
+        known, wanted = self._known[index], self._structure[index](levels)
+        if wanted not in known:
+            if len(known) >= STRUCTURES:
+                known.clear()
+            known[wanted] = self._in_structure(index, levels)
+        return known[wanted]
+
+    def _in_structure(self, index: int, levels: Sequence[int]) -> tuple[Numbers, Numbers]:
+        block = self._anatomy.blocks[index]
+        state = dense_state(block)
+        for number in self._structural[index]:
+            state = self._genes[number].kind.apply(self._genes[number], levels[number], block, state)
+        base = settled(block, state)
+        price = self._priced(block, base)
+        taken = np.zeros((len(self._rows_of[index]), self._taken.shape[1], WIDTH), dtype=np.int64)
+        sizes = base.sizes(block)
+        here = {linear.name: linear.shape(sizes) for one in block.sublayers if base.has(one) for linear in one.linears}
+        for place, row in enumerate(self._rows_of[index]):
+            gene = self._genes[int(self._gene_of_row[row])]
+            for level in range(1, len(gene.levels)):
+                treated = settled(block, gene.kind.apply(gene, level, block, base)).treated
+                for name, treatment in treated.items():
+                    if name not in base.treated:
+                        taken[place, level, :-2] += _saved(treatment, *here[name], self._anatomy.bytes_per_parameter)
+        return np.array([*price, *self._timed(block, base)], dtype=np.int64), taken
+
+
+def of_budget(cost: str, anatomy: Anatomy, decoded: int) -> Numbers:
+    """(WIDTH,), with which a vector of costs has to be multiplied for what it changes of one cost.
+
+    `decoded`: tokens of the request that is timed.
+    """
+    width, cached = anatomy.bytes_per_parameter, anatomy.bytes_per_parameter * anatomy.causal
+    #        parameters, zeros, weights, macs, kv, sublayers, saved, prefill, decode
+    weights = {
+        "parameters": (1, 0, 0, 0, 0, 0, 0, 0, 0),
+        "block_parameters": (1, 0, 0, 0, 0, 0, 0, 0, 0),
+        "nonzero_parameters": (1, -1, 0, 0, 0, 0, 0, 0, 0),
+        "linear_weights": (0, -1, 1, 0, 0, 0, 0, 0, 0),
+        "macs": (0, 0, 0, 1, 0, 0, 0, 0, 0),
+        "weight_bytes": (width, 0, 0, 0, 0, 0, -1, 0, 0),
+        "kv_bytes": (0, 0, 0, 0, cached, 0, 0, 0, 0),
+        "sublayers": (0, 0, 0, 0, 0, 1, 0, 0, 0),
+        "prefill": (0, 0, 0, 0, 0, 0, 0, 1, 0),
+        "decode": (0, 0, 0, 0, 0, 0, 0, 0, 1),
+        "latency": (0, 0, 0, 0, 0, 0, 0, 1, decoded),
+    }
+    return np.array(weights[cost], dtype=np.int64)
+
+
+def _saved(treatment: Treatment, outputs: int, inputs: int, width: int) -> tuple[int, ...]:
+    """What a treatment of a linear changes of its block's costs."""
+    left = treatment.parameters(outputs, inputs)
+    less = left - outputs * inputs
+    saved = left * width - treatment.bytes(outputs, inputs, width)
+    return less, treatment.zeros(outputs, inputs), less, less, 0, 0, saved
+
+
+def _free(genes: Sequence[Gene]) -> NDArray[np.bool_]:
+    """Which genes only treat linears that no other gene does."""
+    who: dict[tuple[int, int], int] = {}
+    for gene in genes:
+        if all(not isinstance(level, int) for level in gene.levels):
+            for member in gene.members:
+                who[member] = who.get(member, 0) + 1
+    treats = [all(not isinstance(level, int) for level in gene.levels) for gene in genes]
+    alone = [all(who.get(member) == 1 for member in gene.members) for gene in genes]
+    return np.array([one and other for one, other in zip(treats, alone, strict=True)], dtype=bool)
+
+
+def _nothing(_: Sequence[int]) -> tuple[int, ...]:
+    return ()
