@@ -73,35 +73,58 @@ def tighten(genome: Genome, space: Space, rng: np.random.Generator, keep: frozen
     genome = space.canonical(genome)
     if not space.budgets:
         return genome
-    active, spare = space.active(genome), Spare(space, genome)
+    spare = Spare(space, genome)
     for index in rng.permutation(len(space.genes)).tolist():
-        while index not in keep and active[index] and genome.levels[index] > 0 and spare.may(index):
-            denser = space.canonical(genome.with_level(index, genome.levels[index] - 1))
-            if not space.feasible(denser):
-                break
-            genome, active = denser, space.active(denser)
-            spare = Spare(space, genome)
-    return genome
+        while index not in keep and spare.fits(index):
+            spare.make_denser(index)
+    return spare.genome
 
 
 class Spare:
-    """What the budgets leave beside a genome, and whether making a gene a level denser may fit into that."""
+    """A genome and what the budgets leave beside it, as its genes are made denser."""
 
     def __init__(self, space: Space, genome: Genome) -> None:
-        self._space, self._genome = space, genome
-        if space.adds_up:
-            self._room = space.room(genome)
-            fits = np.all(space.steps(genome, -1) <= self._room, axis=1)
-            self._fits: Sequence[bool] = fits.tolist()
+        self.space, self.genome = space, genome
+        self._look()
 
-    def may(self, index: int) -> bool:
-        """Whether it is worth a closer look."""
-        space, genome = self._space, self._genome
-        if not space.adds_up or index == space.everywhere:
-            return True
-        if space.pricing.free[index]:
-            return self._fits[index]
-        return bool((space.step(genome, index, genome.levels[index] - 1) <= self._room).all())
+    def _look(self) -> None:
+        self._active = self.space.active(self.genome)
+        if self.space.adds_up:
+            self._room, self._added = self.space.room(self.genome), self.space.steps(self.genome, -1)
+            self._compare()
+
+    def fits(self, index: int) -> bool:
+        """Whether a gene can be made a level denser."""
+        if not self._active[index] or not self.genome.levels[index]:
+            return False
+        if not self.space.adds_up or index == self.space.everywhere:
+            return self.space.feasible(self._denser(index))
+        if self.space.pricing.free[index]:
+            return self._fit[index]
+        return bool((self._step(index) <= self._room).all())
+
+    def make_denser(self, index: int) -> None:
+        """Makes it so, where it fits."""
+        free = self.space.adds_up and self.space.pricing.free[index]
+        if free:
+            self._room = self._room - self._added[index]
+        self.genome = self._denser(index)
+        if not free:  # who is active may have changed, and what everything takes
+            self._look()
+            return
+        if self.genome.levels[index]:
+            self._added[index] = self._step(index)
+        self._compare()
+
+    def _denser(self, index: int) -> Genome:
+        return self.space.canonical(self.genome.with_level(index, self.genome.levels[index] - 1))
+
+    def _step(self, index: int) -> NDArray[np.int64]:
+        return self.space.step(self.genome, index, self.genome.levels[index] - 1)
+
+    def _compare(self) -> None:
+        fit = np.all(self._added <= self._room, axis=1)
+        self._fit: Sequence[bool] = fit.tolist()
 
 
 def repair(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
