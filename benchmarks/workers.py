@@ -57,7 +57,7 @@ def measure(
     evaluator, length = bench.evaluator(space, "calibration", wanted.scores), wanted.calibration.length
     rng = np.random.default_rng(0)
     evaluator.teacher.prepare(range(sequences))
-    with team_of(with_workers(wanted, ["workers=2", "workers.threads=1"]), space) as team:
+    with team_of(with_workers(wanted, ["workers=2"]), space, {}, threads=1) as team:
         assert team is not None
         started = time.perf_counter()
         team.one(calls.speed)
@@ -108,9 +108,7 @@ def measure(
     title = f"{genomes} genomes on {sequences} sequences"
     shown(
         RESULTS / "workers.md",
-        table_of(
-            f"{genomes} genomes on {sequences} sequences", ("who", "seconds", "times as fast", "same losses"), rows
-        ),
+        table_of(title, ("who", "seconds", "times as fast", "same losses"), rows),
         f"Opening a worker {opening:.1f} s; sending a call and its answer {1000 * statistics.median(sending):.0f} ms.",
     )
 

@@ -104,6 +104,27 @@ def test_dask_loses_a_worker(tiny: Path, tmp_path: Path, dask: Any, alone: dict[
 
 
 @pytest.mark.filterwarnings("default")
+def test_dask_and_a_deadly_candidate(
+    tiny: Path, tmp_path: Path, dask: Any, alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails and the run goes on, although joblib's backend does not tell when Dask gives a task up."""
+    poison = tmp_path / "poison"
+    monkeypatch.setenv(POISON, str(poison))
+    run(bad_recipe(tiny, "plain"), tmp_path / "plain")
+    with RunFolder.open(tmp_path / "plain", writing=False) as folder:
+        found = [one for text, one in folder.journal.evaluations() if text == "calibration"]
+    worst = max(found, key=lambda one: one.loss)
+    poison.write_text(" ".join(f"{loss:.7f}" for loss in worst.primary))
+    Path(os.environ["SECATEUR_CACHE"], "poison").write_text(poison.read_text())
+    workers = {"backend": "dask", "address": dask.scheduler_address}
+    run(bad_recipe(tiny, "deadly", workers=workers), tmp_path / "bad")
+    with RunFolder.open(tmp_path / "bad", writing=False) as folder:
+        told = {one.key: one for text, one in folder.journal.evaluations() if text == "calibration"}
+    assert [key for key, one in told.items() if one.status == "failed"] == [worst.key]
+    assert "the worker died" in told[worst.key].reason
+
+
+@pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("ray")
 def test_ray(tiny: Path, tmp_path: Path, alone: dict[str, Any]) -> None:
     run(recipe_of(tiny, workers={"backend": "ray", "count": 2}), tmp_path / "run")

@@ -339,7 +339,7 @@ def test_a_worker_with_another_model_or_text_is_refused(tiny: Path, tmp_path: Pa
     shutil.copytree(tiny, here)
     recipe = make_recipe(recipe_of(here, workers=2))
     space = build_space(recipe)
-    with team_of(recipe, space) as team:
+    with team_of(recipe, space, {}) as team:
         assert team is not None
         team.expect({"text 'held'": "0123"})
         with pytest.raises(SecateurError, match=r"process \d+ has another text 'held' .* than the run \(0123\)"):
@@ -370,7 +370,12 @@ def test_each_worker_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     held = dict(device._held)
     device._held.clear()  # as another process would see it
     assert device.own_device("cuda") == "cuda:1"
+    os.close(held.pop("cuda-0"))  # the first one dies
+    assert device.own_device("cuda") == "cuda:1"  # and this one stays where it is
     others = dict(device._held)
+    device._held.clear()
+    assert device.own_device("cuda") == "cuda:0"
+    held = dict(device._held)
     device._held.clear()
     with pytest.raises(SecateurError, match="all 2 of cuda are taken"):
         device.own_device("cuda")
@@ -382,17 +387,19 @@ def test_each_worker_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     assert "cuda-7" in device._held
 
 
-def test_placements_do_not_change_what_workers_are_asked(tiny: Path) -> None:
-    """A place is known by its content: the same recipe opens nothing anew."""
+def test_what_a_run_knows_of_itself_is_part_of_a_place(tiny: Path) -> None:
+    """Budgets, which measuring adds to, open nothing anew; another model at the same path does."""
     from secateur.runs.asked.reading import make_recipe
     from secateur.runs.problem import build_space
 
-    recipe = make_recipe(recipe_of(tiny, workers=2))
-    space = build_space(recipe)
-    with team_of(recipe, space) as first, team_of(recipe, replace(space, budgets=())) as second:
-        assert first is not None
-        assert second is not None
-        assert replace(first.place, workplace=second.place.workplace) == second.place
+    recipe = make_recipe(recipe_of(tiny, workers=2, model={"path": str(tiny / "model"), "memory": "4GB"}))
+    space, bare = build_space(recipe), replace(build_space(recipe), budgets=())
+    keys = []
+    for one, papers in ((space, {}), (bare, {}), (space, {"model": "another"})):
+        with team_of(recipe, one, papers) as team:
+            assert team is not None
+            keys.append(team._key)
+    assert keys[0] == keys[1] != keys[2]
 
 
 # -- the rest of a run ------------------------------------------------------------------------------------------------
@@ -413,7 +420,8 @@ def test_timing_is_done_by_one_of_them(tiny: Path, tmp_path: Path) -> None:
     run(recipe, tmp_path / "run")
     with RunFolder.open(tmp_path / "run", writing=False) as folder:
         assert folder.journal.of(LATENCY) is not None
-        assert list(folder.journal.all(MEASURED)) or list(folder.journal.all(UNTIMED))
+        assert list(folder.journal.all(MEASURED))
+        assert not list(folder.journal.all(UNTIMED))
 
 
 def test_tasks_are_put_by_all_of_them(tiny: Path, tmp_path: Path) -> None:

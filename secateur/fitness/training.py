@@ -101,13 +101,7 @@ class Trainer:
         Raises:
             TrainingError: a loss that is not finite.
         """
-        path = self._path(genome, chain)
-        state = self._known(path)
-        if state is None:
-            before = self._state(genome, chain[:-1])
-            state = self._train(genome, before, chain)
-            write_tensors(path, state)
-            _forget_oldest(self.folder, path)
+        state = self._state(genome, chain)
         with self.subnet:
             self.subnet.apply(self.space.states(genome))
             with torch.no_grad():
@@ -132,16 +126,16 @@ class Trainer:
         return {name: tensor.to(self.teacher.blocks.device) for name, tensor in tensors.items()}
 
     def _state(self, genome: Genome, chain: Chain) -> dict[str, torch.Tensor]:
-        """What training goes on from; trains earlier stages again where they have been forgotten."""
+        """Where these stages lead to; trains what is not kept, earlier stages too where they have been forgotten."""
         if not chain:
             return {}
         path = self._path(genome, chain)
-        known = self._known(path)
-        if known is None:
-            self(genome, chain)
-            known = self._known(path)
-            assert known is not None
-        return known
+        state = self._known(path)
+        if state is None:
+            state = self._train(genome, self._state(genome, chain[:-1]), chain)
+            write_tensors(path, state)
+            _forget_oldest(self.folder, path)
+        return state
 
     # -- parameters ------------------------------------------------------------------------------------------------
 

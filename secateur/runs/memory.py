@@ -25,7 +25,8 @@ def placement_of(recipe: Recipe, space: Space) -> Placement:
             has.
     """
     given = "model.memory:" if recipe.model.memory is not None else f"model.device {recipe.model.device}: of its memory"
-    return work_of(recipe, space).placed(_memory(recipe), free(CPU), recipe.model.offload, given)
+    host = free(CPU) // sharing(recipe)
+    return work_of(recipe, space).placed(_memory(recipe), host, recipe.model.offload, given)
 
 
 def check_needs(recipe: Recipe, space: Space) -> None:
@@ -67,9 +68,12 @@ def _memory(recipe: Recipe) -> int:
         raise SecateurError(
             f"model.memory: the workers' {recipe.model.device} cannot be asked from here; write how much each has"
         ) from None
-    if device.type == "cpu" and workers.backend == "processes" and not workers.alone:
-        return free(device) // ((workers.count or 1) + 1)
-    return free(device)
+    return free(device) // sharing(recipe) if device.type == "cpu" else free(device)
+
+
+def sharing(recipe: Recipe) -> int:
+    """Among how many the memory of this machine is divided: workers, as far as they may be here, and the run itself."""
+    return 1 if recipe.workers.alone else (recipe.workers.count or 1) + 1
 
 
 def _whole(recipe: Recipe, space: Space) -> Iterator[tuple[str, str, str]]:

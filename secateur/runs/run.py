@@ -6,7 +6,7 @@ from typing import cast
 from ..fitness.bench import Bench
 from ..fitness.cache import digest
 from ..fitness.model.configuration import load_config, source_bytes
-from ..fitness.model.device import find_device
+from ..fitness.model.device import find_device, with_threads
 from ..fitness.scores.own import check_own, is_own
 from ..fitness.text import Sequences
 from ..fitness.timing.llama_cpp import load_llama_cpp
@@ -32,7 +32,7 @@ from .stages.searching import Execution, note_libraries, search_found
 from .stages.starts import from_files, keep_peer, peer
 from .stages.timing import time_choices, with_latency
 from .watcher import Watcher
-from .workers import check_workers, coordinating, team_of
+from .workers import check_workers, coordinating, team_of, threads_of
 from .workplace import memo_of, tasks_of, with_zeros
 
 
@@ -65,7 +65,8 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | 
     journal.note(CONFIG, config)
     journal.note(MODEL, loaded.digest, what=f"model {recipe.model.path}")
     journal.note(TEXTS, {title: text_fact(text) for title, text in loaded.texts.items()})
-    with team_of(recipe, space) as team:
+    threads = threads_of(folder)
+    with with_threads(threads), team_of(recipe, space, papers_of(loaded), threads) as team:
         if team is None and (warning := slowness(recipe.model.dtype, find_device(recipe.model.device))):
             watcher.say(warning)
         _note_whole(folder, loaded.shelf is None if team is None else team.whole, watcher)

@@ -5,17 +5,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from ..fitness.model.device import CPU, find_device
+from ..fitness.model.device import CPU, find_device, threads_here
 from ..fitness.scores.own import check_picklable, is_own
 from ..fitness.workers.backends import Crew, connected
 from ..fitness.workers.device import devices
-from ..fitness.workers.hand import Place
+from ..fitness.workers.hand import Papers, Place, worker
 from ..fitness.workers.team import Team
 from ..fitness.workplace import Workplace
 from ..space.errors import SecateurError
 from ..space.space import Space
 from .asked.recipe import TRAINING, Recipe
-from .memory import smallest_placement
+from .memory import placement_of, smallest_placement
+from .record.facts import THREADS
+from .record.folder import RunFolder
 from .workplace import training_of, workplace_of
 
 
@@ -30,32 +32,45 @@ def check_workers(recipe: Recipe) -> None:
         return
     for name in filter(is_own, recipe.scores):
         check_picklable(name)
+        if recipe.workers.backend == "dask" and recipe.tasks.timeout is not None:
+            raise SecateurError("tasks.timeout: Dask's workers cannot end what takes long; set workers.timeout instead")
     crew = crew_of(recipe)
     if crew.backend != "processes":
         with connected(crew):
             return
 
 
-def crew_of(recipe: Recipe) -> Crew:
-    """Which workers a recipe means; on a CPU processes have its cores divided among them.
+def crew_of(recipe: Recipe, threads: int | None = None) -> Crew:
+    """Which workers a recipe means, each with so many threads on a CPU.
 
     Raises:
         SecateurError: more processes than devices.
     """
-    asked, threads = recipe.workers, recipe.workers.threads
-    if asked.backend == "processes":
-        assert asked.count is not None
-        device = find_device(recipe.model.device)
-        if device.type == "cpu":
-            threads = threads or max(1, len(os.sched_getaffinity(0)) // asked.count)
-        else:
-            there = devices(recipe.model.device) or 1
-            if asked.count > there:
-                raise SecateurError(
-                    f"workers.count: {asked.count} on {recipe.model.device}, of which there {_are(there)} here; each "
-                    "worker has one of its own: ask for no more, or name them all (cuda)"
-                )
+    asked = recipe.workers
+    if asked.backend == "processes" and find_device(recipe.model.device).type != "cpu":
+        there = devices(recipe.model.device) or 1
+        if (asked.count or 1) > there:
+            raise SecateurError(
+                f"workers.count: {asked.count} on {recipe.model.device}, of which there {_are(there)} here; each "
+                "worker has one of its own: ask for no more, or name them all (cuda)"
+            )
     return Crew(asked.backend, asked.count, asked.address, asked.gpus, threads, asked.timeout)
+
+
+def threads_of(folder: RunFolder) -> int:
+    """With how many threads a run computes on a CPU, as it was begun: sums come out a little differently with others.
+
+    Raises:
+        SecateurError: the recipe asks for others than the run was begun with.
+    """
+    asked, noted = folder.recipe.workers, folder.journal.of(THREADS)
+    chosen = asked.threads or noted
+    if chosen is None and asked.alone:
+        chosen = threads_here()
+    if chosen is None:
+        chosen = max(1, len(os.sched_getaffinity(0)) // (asked.count or 1)) if asked.backend == "processes" else 1
+    folder.journal.note(THREADS, chosen)
+    return chosen
 
 
 def _are(count: int) -> str:
@@ -79,10 +94,10 @@ def coordinating(recipe: Recipe, space: Space) -> Workplace:
 
 
 @contextmanager
-def team_of(recipe: Recipe, space: Space, place: Workplace | None = None) -> Iterator[Team | None]:
+def team_of(recipe: Recipe, space: Space, papers: Papers, threads: int | None = None) -> Iterator[Team | None]:
     """The workers of a recipe, for as long as this is open; None where the run works alone.
 
-    `place`: by default that of the recipe.
+    `papers`: what the run itself works with, as far as it is known; `threads`: of each worker on a CPU.
 
     Raises:
         SecateurError: see `crew_of` and `Team`.
@@ -90,10 +105,10 @@ def team_of(recipe: Recipe, space: Space, place: Workplace | None = None) -> Ite
     if recipe.workers.alone:
         yield None
         return
-    crew = crew_of(recipe)
+    crew = crew_of(recipe, threads)
     training = (training_of(recipe.training, recipe.seed), TRAINING) if recipe.training is not None else None
     bare = replace(space, budgets=(), latency=None, zeros=None, counted={})
-    workplace = place or workplace_of(recipe, space)
-    given = Place(workplace, bare, training, crew.threads, local=crew.backend == "processes")
+    workplace = replace(workplace_of(recipe, space), placement=placement_of(recipe, space))
+    given = Place(workplace, bare, training, crew.threads, tuple(sorted(papers.items())), worker())
     with Team(crew, given) as team:
         yield team

@@ -24,7 +24,7 @@ from ..space.losses import LOSSES, TRAINING_PASSES, Losses
 from ..space.question import Priced, Question, Told
 from ..space.space import Space
 from .asked.recipe import TRAINING, Recipe
-from .asked.settings import TextSettings, TrainingSettings
+from .asked.settings import TextSettings, TrainingSettings, WorkersSettings
 from .memory import placement_of
 from .problem import counting_of
 from .record.facts import DEVICE, MODEL, ORDER, PROVENANCE, TEXTS, ZEROS, ZerosFact
@@ -77,8 +77,13 @@ def workplace_of(
         recipe.pruner if "zeros" in features else None,
         widths,
         tasks_of(recipe),
-        placement_of(recipe, space),
+        placement_of(alone(recipe), space),
     )
+
+
+def alone(recipe: Recipe) -> Recipe:
+    """A recipe for whoever works without others."""
+    return recipe.model_copy(update={"workers": WorkersSettings(count=1)})
 
 
 def check_same(folder: RunFolder, bench: Bench, training: bool = False) -> None:

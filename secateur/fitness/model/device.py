@@ -1,5 +1,7 @@
 """Devices by the names that torch gives them, and what has to be asked of one whatever its make."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -47,6 +49,17 @@ def device_name(device: torch.device) -> str:
 def threads_here() -> int:
     """Of the CPU, that this process computes with."""
     return torch.get_num_threads()
+
+
+@contextmanager
+def with_threads(count: int) -> Iterator[None]:
+    """Has this process compute with so many threads on the CPU, for as long as this is open."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def synchronise(device: torch.device) -> None:

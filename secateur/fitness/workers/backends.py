@@ -3,20 +3,26 @@
 Each says how joblib is told of it, how it tells that a worker is gone, and how one that hangs is got rid of.
 """
 
+import contextlib
 import importlib
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import joblib
+
 from ...space.errors import SecateurError, said
+from .hand import begin, forget
 
 BackendName = Literal["processes", "dask", "ray"]
-CONNECTING = 10
-"""Seconds in which a cluster has to answer."""
+CONNECTING, COMING = 10, 60
+"""Seconds in which a cluster has to answer, and in which a worker that was started again has to be there."""
 FOREVER = 10**6
 """Seconds that a process without work stays."""
+TELLING = "secateur-dask"
 EXTRAS = {"dask": "distributed", "ray": "ray"}
 """What a backend needs to be installed."""
 
@@ -36,7 +42,7 @@ class Crew:
     backend: BackendName = "processes"
     count: int | None = None
     address: str | None = None
-    gpus: float | None = None
+    gpus: int | None = None
     threads: int | None = None
     timeout: float | None = None
 
@@ -49,7 +55,8 @@ class Connection:
         count: of workers that are there.
         configured: what `joblib.parallel_config` is given.
         lost: what joblib raises when a worker is gone.
-        freed: gets rid of workers that hang.
+        freed: gets rid of workers that hang, or have to open their place anew.
+        waited: waits until all workers are there again; raises TimeoutError where they do not come.
         streams: answers come one by one; otherwise calls are sent out a worker each, and come back together.
     """
 
@@ -57,6 +64,7 @@ class Connection:
     configured: Mapping[str, Any]
     lost: tuple[type[BaseException], ...]
     freed: Callable[[], None] = field(default=lambda: None)
+    waited: Callable[[], None] = field(default=lambda: None)
     streams: bool = True
 
 
@@ -92,11 +100,13 @@ def _processes(crew: Crew) -> Iterator[Connection]:
         "n_jobs": crew.count,
         "inner_max_num_threads": crew.threads,
         "idle_worker_timeout": FOREVER,
+        "initializer": begin,
+        "initargs": (os.getpid(),),
     }
     try:
         yield Connection(crew.count, configured, (TerminatedWorkerError,))
     finally:
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 
 
 @contextmanager
@@ -107,22 +117,47 @@ def _dask(crew: Crew) -> Iterator[Connection]:
     except (OSError, ValueError, TypeError) as error:
         raise SecateurError(f"workers.address: nobody answers at '{crew.address}': {said(error)}") from error
     try:
-        count = sum(client.ncores().values())
-        _check_count(crew, count, "threads of workers")
-        if count < 2:
-            raise SecateurError(
-                f"workers.address: the cluster at '{crew.address}' has {count} worker threads; start two or more, or "
-                "leave 'workers' out"
-            )
+        names = sorted(map(str, client.run(_name).values()))
+        _check_count(crew, len(names), "workers")
+        count = crew.count or len(names)
 
         def freed() -> None:
             busy = [worker for worker, keys in client.processing().items() if keys]
-            client.restart_workers(busy, timeout=CONNECTING)
+            client.restart_workers(busy, timeout=COMING, raise_for_error=False)
 
+        # By name, which a worker that is started again keeps.
+        some = {"workers": names[:count]} if count < len(names) else {}
+        joblib.register_parallel_backend(TELLING, _telling())
+        configured = {"backend": TELLING, "client": client, **some}
         lost = (distributed.scheduler.KilledWorker,)
-        yield Connection(crew.count or count, {"backend": "dask", "client": client}, lost, freed)
+        yield Connection(count, configured, lost, freed, lambda: client.wait_for_workers(count, timeout=COMING))
     finally:
+        with contextlib.suppress(Exception):  # who is gone by now keeps nothing
+            client.run(forget)
         client.close()
+
+
+def _name(dask_worker: Any) -> Any:
+    """Of a Dask worker, asked there."""
+    return dask_worker.name
+
+
+def _telling() -> Any:
+    """joblib's backend for Dask, which keeps it to itself that a worker was killed: this one tells whoever waits."""
+    from joblib._dask import DaskDistributedBackend
+
+    class Telling(DaskDistributedBackend):  # type: ignore[misc]
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            future = super().submit(func, callback)
+
+            def told(done: Any) -> None:
+                if not done.cancelled() and done.exception() is not None and callback is not None:
+                    callback(done.exception())
+
+            future.add_done_callback(told)
+            return future
+
+    return Telling
 
 
 @contextmanager
@@ -139,8 +174,10 @@ def _ray(crew: Crew) -> Iterator[Connection]:
             raise SecateurError(f"workers.address: nobody answers at '{crew.address}': {said(error)}") from error
     try:
         there = ray.cluster_resources()
-        count = int(there.get("GPU", 0) / crew.gpus) if crew.gpus else int(there.get("CPU", 0) / (crew.threads or 1))
-        _check_count(crew, count, f"times {crew.gpus:g} GPUs" if crew.gpus else f"times {crew.threads or 1} CPUs")
+        count = int(there.get("CPU", 0) / (crew.threads or 1))
+        if crew.gpus:
+            count = min(count, int(there.get("GPU", 0) / crew.gpus))
+        _check_count(crew, count, f"times {crew.gpus} GPUs" if crew.gpus else f"times {crew.threads or 1} CPUs")
         register_ray()
         asked = {"num_cpus": crew.threads or 1} | ({"num_gpus": crew.gpus} if crew.gpus else {})
         configured = {"backend": "ray", "n_jobs": crew.count or count, "ray_remote_args": asked}
@@ -162,5 +199,11 @@ def _knock(address: str | None) -> None:
 
 
 def _check_count(crew: Crew, there: int, what: str) -> None:
+    """Raises SecateurError for more workers than there are, and for one, to which joblib would prefer this process."""
     if crew.count is not None and crew.count > there:
         raise SecateurError(f"workers.count: {crew.count}, but the cluster has {there} {what}; ask for no more")
+    if (crew.count or there) < 2:
+        raise SecateurError(
+            f"workers.count: {crew.count or there}, but a cluster's workers are two or more (it has {there} {what}); "
+            "leave 'workers' out and run where that one would"
+        )

@@ -34,9 +34,11 @@ def own_device(name: str) -> str:
     if count is None:
         return name
     kind = find_device(name).type
-    for index in range(count):
-        if _taken(f"{kind}-{_visible(kind, index)}"):
-            return f"{kind}:{index}"
+    names = {f"{kind}-{_visible(kind, index)}": f"{kind}:{index}" for index in range(count)}
+    # What this process has already comes first.
+    for name in sorted(names, key=lambda name: name not in _held):
+        if _taken(name):
+            return names[name]
     raise SecateurError(f"all {count} of {kind} are taken by other workers; start no more workers than devices")
 
 

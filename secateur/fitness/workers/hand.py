@@ -2,9 +2,11 @@
 
 import os
 import platform
+import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -12,12 +14,12 @@ from typing import Generic, TypeVar
 import torch
 import transformers
 
-from ...space.errors import OutOfMemoryError, SecateurError
+from ...space.errors import DeviceError, OutOfMemoryError, SecateurError, StorageError, said
 from ...space.space import Space
 from ..answers import Answers
 from ..bench import Bench
 from ..cache import digest
-from ..faults import is_of_memory
+from ..faults import is_of_device, is_of_memory
 from ..model.device import device_name
 from ..training import Training
 from ..workplace import Loaded, Workplace
@@ -38,14 +40,16 @@ class Place:
         space: without what only the run knows: budgets, measured latency, and zeros that the model has by itself.
         training: how genomes are trained, and the title of the text for that.
         threads: that a worker computes with on a CPU; None: as torch chooses.
-        local: it is a process of this machine, and ends when the one that started it does.
+        papers: what the run itself works with; another model at the same path is another place.
+        home: the process of the run, which works for nobody.
     """
 
     workplace: Workplace
     space: Space
     training: tuple[Training, str] | None = None
     threads: int | None = None
-    local: bool = False
+    papers: tuple[tuple[str, str], ...] = ()
+    home: str = ""
 
 
 class Hand:
@@ -55,25 +59,28 @@ class Hand:
         self.place, self.space = place, place.space
         if place.threads is not None:
             torch.set_num_threads(place.threads)
-        if place.local:
-            _stay_with(os.getppid())
 
     @cached_property
     def loaded(self) -> Loaded:
         """The model and its texts, before anything is put in order."""
         workplace = self.place.workplace
-        return replace(workplace, device=own_device(workplace.device)).load()
+        with opening():
+            return replace(workplace, device=own_device(workplace.device)).load()
 
     @cached_property
     def arranged(self) -> Bench:
         """Its bench, of which no level need be ready."""
-        return self.loaded.arranged(self.space)
+        loaded = self.loaded
+        with opening():
+            return loaded.arranged(self.space)
 
     @cached_property
     def bench(self) -> Bench:
         """Its bench, ready for every genome."""
-        self.arranged.prepare(self.space, lambda what, done, total: None)
-        return self.arranged
+        bench = self.arranged
+        with opening():
+            bench.prepare(self.space, lambda what, done, total: None)
+        return bench
 
     @cached_property
     def answers(self) -> Answers:
@@ -101,11 +108,33 @@ def papers_of(work: Loaded | Bench) -> Papers:
         "model": work.digest,
         **{f"text '{title}'": text.digest for title, text in work.texts.items()},
         "device": device_name(work.blocks.device),
+        "computing": computing(work.blocks.device.type),
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}, {platform.machine()}",
     }
     if isinstance(work, Bench):
         papers["order"] = digest(work.kept_orders()) if work.orders else ""
     return papers
+
+
+def computing(device: str) -> str:
+    """What numbers depend on besides a device's name: of a CPU, its instructions and how many threads share a sum."""
+    return f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}" if device == "cpu" else ""
+
+
+def worker() -> str:
+    """This process, as others are told of it."""
+    return f"{platform.node()}, process {os.getpid()}"
+
+
+@contextmanager
+def opening() -> Iterator[None]:
+    """What cannot be opened here is no candidate's fault, and ends the run."""
+    try:
+        yield
+    except (StorageError, DeviceError):
+        raise
+    except SecateurError as error:
+        raise DeviceError(f"a worker ({worker()}): {error}") from error
 
 
 Call = Callable[[Hand], T]
@@ -139,37 +168,56 @@ def work(key: str, place: Place, number: int, call: Call[T]) -> Answered[T]:
     """Carries out a call in a worker, at the bench of a place that `key` names.
 
     Raises:
-        SecateurError: it cannot be opened here; the message says where.
+        DeviceError: it cannot be opened here; the message says where.
+        SecateurError: what the call says of what it was given.
     """
-    worker = f"{platform.node()}, process {os.getpid()}"
+    if worker() == place.home:
+        return Answered(number, worker(), {}, Lost("no worker is there"))
     with _turns:
         try:
             if key not in _kept:
                 _kept.clear()
-                _never_leak()
                 _kept[key] = Hand(place)
             hand = _kept[key]
             value = call(hand)
-            return Answered(number, worker, hand.papers, value)
-        except OutOfMemoryError as error:
-            return Answered(number, worker, {}, Lost(str(error)))
-        except SecateurError as error:
-            raise type(error)(f"a worker ({worker}): {error}") from error
+            return Answered(number, worker(), hand.papers, value)
         except Exception as error:
-            if not is_of_memory(error):
+            reason = _loss(error)
+            if reason is None:
                 raise
-            return Answered(number, worker, {}, Lost(f"out of memory: {error}"))
+            _kept.clear()  # with all that it held
+            return Answered(number, worker(), {}, Lost(reason))
 
 
-def _never_leak() -> None:
-    """joblib ends a process that has grown by 300 MB since its first task; ours holds a model, and caches that grow."""
+def _loss(error: Exception) -> str | None:
+    """Why a worker is of no use for a call that others may carry out; None where the error says something else.
+
+    One whose device has failed ends with what it has to say.
+    """
+    if isinstance(error, OutOfMemoryError) or is_of_memory(error):
+        return said(error) if isinstance(error, OutOfMemoryError) else f"out of memory: {said(error)}"
+    if not is_of_device(error) and not (isinstance(error, DeviceError) and is_of_device(error.__cause__ or error)):
+        return None
+    threading.Timer(LOOK, os._exit, (1,)).start()
+    return said(error)
+
+
+def forget() -> None:
+    """Lets go of what a worker has opened."""
+    with _turns:
+        _kept.clear()
+
+
+def begin(parent: int) -> None:
+    """Has this process live as long as the one that started it, whatever it grows to.
+
+    Signals of the keyboard are for that one. joblib ends a process that has grown by 300 MB since its first task; ours
+    holds a model, and caches that grow.
+    """
     from joblib.externals.loky import process_executor as executor
 
     executor._MAX_MEMORY_LEAK_SIZE = 2**62
-
-
-def _stay_with(parent: int) -> None:
-    """Has this process end when the one that started it has, however that was."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def look() -> None:
         while os.getppid() == parent:

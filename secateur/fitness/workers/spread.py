@@ -34,6 +34,7 @@ class Spread(Generic[Told]):
         self._team, self._space, self._question = team, space, question
         self._title, self._scores, self._length = title, scores, length
         self._taught: set[int] = set()
+        self._plain = isinstance(question, Losses) and not question.trained
 
     def __call__(self, genomes: Sequence[Genome], sequences: range) -> Iterator[Told]:
         """One answer a genome, or several on adjacent sequences, as they are finished.
@@ -55,11 +56,11 @@ class Spread(Generic[Told]):
         ]
         for _, value in self._team.each(told):
             if isinstance(value, Lost):
-                raise DeviceError(f"workers are lost with the dense model: {value.reason}; nothing was noted")
+                raise DeviceError(f"workers are lost with the dense model: {value.reason}; what is noted is kept")
         self._taught.update(missing)
 
     def _parts(self, genomes: Sequence[Genome], sequences: range) -> list[Part]:
-        if not isinstance(self._question, Losses) or self._question.trained:
+        if not self._plain:
             return [((genome,), sequences) for genome in genomes]
         pairs = neighbours(self._space, genomes)
         size = batch_size(self._length, not self._team.device.startswith("cpu"))
@@ -71,7 +72,7 @@ class Spread(Generic[Told]):
     def _ask(self, parts: Sequence[Part]) -> Iterator[Told]:
         again: list[Part] = []
         alone: list[tuple[Part, str]] = []
-        for number, value in self._team.each([self._call(*part) for part in parts]):
+        for number, value in self._team.each([self._call(*part) for part in parts], not self._plain):
             genomes, sequences = parts[number]
             if not isinstance(value, Lost):
                 yield from map(self._completed, value)
@@ -95,8 +96,8 @@ class Spread(Generic[Told]):
         [(_, value)] = self._team.each([dense])
         if isinstance(value, Lost):
             raise DeviceError(
-                f"workers are lost with the dense model too: {value.reason}; nothing of this batch was noted: resume "
-                "where there is more room, or on healthy machines"
+                f"workers are lost with the dense model too: {value.reason}; they fail nobody: resume where there is "
+                "more room, or on healthy machines"
             )
 
     def _completed(self, answer: Told) -> Told:

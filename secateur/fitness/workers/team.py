@@ -1,22 +1,24 @@
 """Workers at work: calls go out together, answers come as they are finished, and who is lost costs a repeat."""
 
 import contextlib
-import itertools
 import multiprocessing
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
 import joblib
 
-from ...space.errors import SecateurError, said
+from ...space.errors import DeviceError, SecateurError, said
 from .backends import Connection, Crew, connected
 from .calls import open_place
 from .hand import Answered, Call, Lost, Papers, Place, work
 
 T = TypeVar("T")
-TOGETHER = 2
-"""How often calls are sent out side by side, before each that is still without an answer is sent out by itself."""
+TOGETHER, ALONE = 2, 2
+"""How often calls are sent out side by side without an answer, before each is sent out by itself; how often that."""
+PATIENCE = 24
+"""How much longer than a few evaluations what is made once a run may take, or a training."""
 
 
 class Team:
@@ -41,11 +43,10 @@ class Team:
         self._stack = contextlib.ExitStack()
         self._connection: Connection = self._stack.enter_context(connected(crew))
         self.count = self._connection.count
-        self._parallel: contextlib.ExitStack | None = None
+        self._parallel: Any = None
         self._papers: dict[str, str] = {}
         self._first = "the run"
         self._reason = ""
-        self._sender: Any = None
 
     def __enter__(self) -> "Team":
         return self
@@ -79,72 +80,94 @@ class Team:
         self._papers |= {name: value for name, value in papers.items() if name != "device"}
 
     def one(self, call: Call[T], patient: bool = False) -> T:
-        """The answer to one call; raises SecateurError where whoever is asked is lost, again and again."""
+        """The answer to one call; raises DeviceError where whoever is asked is lost, again and again."""
         [(_, value)] = self.each([call], patient)
         if isinstance(value, Lost):
-            raise SecateurError(f"workers: none of them could do what they were asked: {value.reason}")
+            raise DeviceError(f"workers: none of them could do what they were asked: {value.reason}")
         return value
 
     def each(self, calls: Sequence[Call[T]], patient: bool = False) -> Iterator[tuple[int, T | Lost]]:
-        """The answers to all calls with their numbers, as they come; `Lost` to who loses a worker when it is alone.
+        """The answers to all calls with their numbers, as they come; `Lost` to who loses workers when it is alone.
 
-        `patient`: the time-out is for others.
+        `patient`: the calls take long; `PATIENCE` times the time-out is theirs.
 
         Raises:
-            SecateurError: a worker has another model, other texts or another device, or cannot open its place.
+            DeviceError: a worker has another model, other texts or another device, or cannot open its place.
         """
         left = dict(enumerate(calls))
-        for _ in range(TOGETHER):
-            for number, value in self._round(left, patient) if left else ():
+        fruitless = 0
+        while left and fruitless < TOGETHER:
+            before = len(left)
+            for number, value in self._round(left, patient):
                 del left[number]
                 yield number, value
+            fruitless = 0 if len(left) < before else fruitless + 1
         for number, call in left.items():
-            answered = dict(self._round({number: call}, patient))
+            answered: dict[int, T] = {}
+            for _ in range(ALONE):
+                answered = answered or dict(self._round({number: call}, patient))
             yield number, answered.get(number, Lost(self._reason))
 
     def _round(self, calls: Mapping[int, Call[T]], patient: bool) -> Iterator[tuple[int, T]]:
         """Ends early where a worker is lost: who has no answer then is to be asked again."""
         self._reason = ""
+        jobs = [joblib.delayed(work)(self._key, self.place, number, call) for number, call in calls.items()]
         try:
-            jobs = [joblib.delayed(work)(self._key, self.place, number, call) for number, call in calls.items()]
-            at_once = len(jobs) if self._connection.streams else self.count
-            waves = (jobs[first : first + at_once] for first in range(0, len(jobs), at_once))
-            for found in itertools.chain.from_iterable(map(self._sending(patient), waves)):
+            self._connection.waited()
+            for found in self._sent(jobs, patient):
                 answered = cast(Answered[T], found)
                 if isinstance(answered.value, Lost):
-                    self._reason = answered.value.reason
+                    self._reason = f"{answered.value.reason} ({answered.worker})"
                     continue
                 self._compare(answered)
                 yield answered.number, answered.value
+            self.losses += bool(self._reason)
             return
         except self._connection.lost as error:
             self._reason = f"the worker died: {said(error)}"
-        except (TimeoutError, multiprocessing.TimeoutError):
-            self._reason = f"no worker answered in {self.crew.timeout:g} s"
+        except (TimeoutError, multiprocessing.TimeoutError) as error:
+            self._reason = said(error) if str(error) else f"no worker answered in {self._seconds(patient):,.0f} s"
             self._connection.freed()
         self.losses += 1
         self._hang_up()
 
+    def _seconds(self, patient: bool) -> float | None:
+        return None if self.crew.timeout is None else self.crew.timeout * (PATIENCE if patient else 1)
+
+    def _sent(self, jobs: Sequence[Any], patient: bool) -> Iterator[Any]:
+        """What comes back, as it comes where the backend can do that."""
+        sender = self._sender()
+        sender.timeout = self._seconds(patient)
+        if not self._connection.streams:
+            for first in range(0, len(jobs), self.count):
+                yield from sender(jobs[first : first + self.count])
+            return
+        answers = sender(jobs)
+        try:
+            yield from answers
+        finally:
+            with warnings.catch_warnings():  # that somebody has stopped listening, which is said elsewhere
+                warnings.simplefilter("ignore")
+                answers.close()
+
     def _compare(self, answered: Answered[Any]) -> None:
         for name, value in answered.papers.items():
             if self._papers.setdefault(name, value) != value:
-                raise SecateurError(
+                raise DeviceError(
                     f"workers: {answered.worker} has another {name} ({value}) than {self._first} "
                     f"({self._papers[name]}); their numbers would not be comparable"
                 )
 
-    def _sending(self, patient: bool) -> Any:
-        """joblib's sender; kept, since a new one may mean new workers."""
+    def _sender(self) -> Any:
+        """joblib's; kept, since a new one may mean new workers."""
         if self._parallel is None:
-            self._parallel = contextlib.ExitStack()
             kind = "generator_unordered" if self._connection.streams else "list"
             with joblib.parallel_config(**self._connection.configured):
-                sender = joblib.Parallel(return_as=kind, pre_dispatch="all", batch_size=1)
-            self._sender = self._parallel.enter_context(sender)
-        self._sender.timeout = None if patient else self.crew.timeout
-        return self._sender
+                self._parallel = joblib.Parallel(return_as=kind, pre_dispatch="all", batch_size=1)
+            self._parallel.__enter__()
+        return self._parallel
 
     def _hang_up(self) -> None:
         if self._parallel is not None:
             parallel, self._parallel = self._parallel, None
-            parallel.close()
+            parallel.__exit__(None, None, None)

@@ -103,7 +103,7 @@ def with_workers(recipe: Recipe, changes: Sequence[str]) -> Recipe:
     Raises:
         SecateurError: what does not fit, or is not about workers.
     """
-    values: dict[str, Any] = {"workers": {}}
+    values: dict[str, Any] = {"workers": recipe.workers.model_dump(mode="json")}
     for change in changes:
         if change.partition("=")[0].partition(".")[0] != "workers":
             raise SecateurError(f"--set {change}: a run keeps its recipe; only workers are set anew, such as workers=4")

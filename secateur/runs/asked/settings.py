@@ -66,16 +66,18 @@ class ModelSettings(Settings):
 class WorkersSettings(Settings):
     """Who evaluates: processes of this machine, or workers of a Dask or Ray cluster, each on a device of its own.
 
-    What comes out does not depend on it. `count`: how many; null: all that a cluster has. `address`: of the cluster's
-    scheduler (Dask: tcp://HOST:PORT; Ray: auto, or HOST:PORT). `gpus`: that each worker of a Ray cluster is given.
-    `threads`: that each computes with on a CPU; null: what there is, divided. `timeout`: seconds after which workers
-    that answer nothing are taken to hang; null: never.
+    What comes out does not depend on how many they are. `count`: how many; null: all that a cluster has. `address`: of
+    the cluster's scheduler (Dask: tcp://HOST:PORT; Ray: auto, or HOST:PORT). `gpus`: that each worker of a Ray cluster
+    is given. `threads`: that each computes with on a CPU, by which sums differ in their last bits; null: processes
+    divide the cores, workers of a cluster have one, and a run goes on as it was begun. `timeout`: seconds after which
+    workers that answer nothing are taken to hang, and 24 times as many where levels are prepared, candidates trained or
+    tasks put; null: never.
     """
 
     backend: Literal["processes", "dask", "ray"] = "processes"
     count: Annotated[int, Field(ge=1, le=10_000)] | None = None
     address: Annotated[str, Field(min_length=1, max_length=500)] | None = None
-    gpus: Annotated[float, Field(gt=0, le=64)] | None = None
+    gpus: Annotated[int, Field(ge=1, le=64)] | None = None
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     timeout: Annotated[float, Field(gt=0, le=10**8)] | None = 3600.0
 

@@ -159,6 +159,7 @@ COUNTING = Fact("counting", int, "the way of counting costs")
 ZEROS = Fact("zeros", ZerosFact, "the model's own zeros")
 SOURCE_BYTES = Fact("source bytes", int, "the size of the model's files")
 WHOLE = Fact("whole", int, "whether the whole model is on its device")
+THREADS = Fact("threads", int, "how many threads it is computed with")
 ORDER = Fact("order", str, "the importance order of heads and channels")
 ORDERS = Fact("orders", OrdersFact, "the importance order of heads and channels")
 LATENCY = Fact("latency", LatencyFact, "the latency table")
@@ -197,6 +198,7 @@ FACTS: tuple[Fact[Any], ...] = (
         LATENCY,
         TOKENS,
         WHOLE,
+        THREADS,
     ),
     *(
         LIBRARIES,

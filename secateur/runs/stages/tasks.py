@@ -11,6 +11,7 @@ from ...fitness.answers import Answers
 from ...fitness.cache import digest
 from ...fitness.model.checkpoint import load_model, load_tokenizer
 from ...fitness.model.configuration import load_config
+from ...fitness.model.device import with_threads
 from ...fitness.scores.tasks import TaskRun, check_tasks, definitions, run_task
 from ...fitness.workers import calls
 from ...fitness.workers.hand import Lost
@@ -29,7 +30,7 @@ from ..report.front import summarise_front
 from ..report.pick import pick_row
 from ..report.summary import summarise
 from ..watcher import Watcher
-from ..workers import check_workers, team_of
+from ..workers import check_workers, team_of, threads_of
 from ..workplace import trainer_of
 from .trained import trained_finalists
 
@@ -86,7 +87,8 @@ def evaluate_run(
     if trained and not chain:
         raise SecateurError(f"--trained: {folder.path} trained no candidates; write 'training' into its recipe")
     check_workers(folder.recipe)
-    with team_of(folder.recipe, space) as team:
+    threads = threads_of(folder)
+    with with_threads(threads), team_of(folder.recipe, space, workplace.papers_noted(folder), threads) as team:
         evaluation = TaskEvaluation(folder, space, include, how, chain if trained else (), watcher, team)
         for task in tasks:
             evaluation.carry_out(genomes, task)

@@ -15,7 +15,7 @@ from ...fitness.workers import calls
 from ...fitness.workers.team import Team
 from ...plans.checkpoint.gguf import write_gguf
 from ...space.costs import LATENCIES
-from ...space.errors import SecateurError, StorageError
+from ...space.errors import DeviceError, SecateurError, StorageError
 from ...space.genome import Genome
 from ...space.latency import Measured, table_from_json
 from ...space.space import Space
@@ -52,7 +52,8 @@ def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
 
 def _threads(settings: LatencySettings, team: Team | None) -> int | None:
     """Of a CPU, that models are timed with; a worker would otherwise take as many as it evaluates with."""
-    return settings.threads if team is None or settings.device != "cpu" else settings.threads or threads_here()
+    on_cpu = settings.device in ("cpu", "llama.cpp")
+    return settings.threads if team is None or not on_cpu else settings.threads or threads_here()
 
 
 FILES = ".gguf-"
@@ -110,7 +111,7 @@ def time_choices(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
             watcher.blocks(title, number, len(keys))
             try:
                 journal.note(MEASURED, cast(MeasuredFact, timed(genome).to_json()), keys[genome])
-            except StorageError:
+            except (StorageError, DeviceError):
                 raise
             except SecateurError as error:
                 journal.note(UNTIMED, str(error), keys[genome])

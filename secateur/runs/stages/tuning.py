@@ -112,7 +112,7 @@ def tune(
     text = kept.text if kept is not None else settings.text or _default_text(recipe)
     points = {one.tokens: Point(one.tokens, one.losses) for one in kept.points} if kept is not None else {}
     chain = _chain(sorted(points), whole(tokens, text.length), whole(every, text.length), out)
-    check_whole(recipe, space, "tune", "training")
+    check_whole(workplace.alone(recipe), space, "tune", "training")
     watcher.phase("loading the model and its texts", None)
     default = kept is None and settings.text is None
     named = text.model_copy(update={"name": TRAINING})
