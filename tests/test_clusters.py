@@ -15,21 +15,22 @@ from secateur.api import run
 from secateur.runs.record.folder import RunFolder
 from secateur.space.errors import SecateurError
 from tests.test_kill_and_resume import count, record
-from tests.test_workers import long_recipe, recipe_of
+from tests.test_workers import bad_recipe, long_recipe, recipe_of
+from tests.worker_scores import POISON
 
 
 @pytest.fixture(scope="module")
-def cluster_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cluster_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Of the clusters' workers, which were started before a test was."""
     folder, before = tmp_path_factory.mktemp("clusters"), dict(os.environ)
-    os.environ |= {"SECATEUR_CACHE": str(folder), "PYTHONPATH": str(Path.cwd())}
-    yield
+    os.environ |= {"SECATEUR_CACHE": str(folder), "PYTHONPATH": str(Path.cwd()), POISON: str(folder / "poison")}
+    yield folder
     os.environ.clear()
     os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
-def dask(cluster_cache: None) -> Iterator[Any]:  # noqa: ARG001
+def dask(cluster_cache: Path) -> Iterator[Any]:  # noqa: ARG001
     """A scheduler and two workers, each a process with one thread, and with a nanny that starts it again."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
@@ -39,7 +40,7 @@ def dask(cluster_cache: None) -> Iterator[Any]:  # noqa: ARG001
 
 
 @pytest.fixture(scope="module")
-def ray(cluster_cache: None) -> Iterator[Any]:  # noqa: ARG001
+def ray(cluster_cache: Path) -> Iterator[Any]:  # noqa: ARG001
     """A head with two CPUs, as `ray start` makes one."""
     module = pytest.importorskip("ray")
     module.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
@@ -104,20 +105,17 @@ def test_dask_loses_a_worker(tiny: Path, tmp_path: Path, dask: Any, alone: dict[
 
 
 @pytest.mark.filterwarnings("default")
-def test_dask_and_a_deadly_candidate(
-    tiny: Path, tmp_path: Path, dask: Any, alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dask_and_a_deadly_candidate(tiny: Path, tmp_path: Path, dask: Any) -> None:
     """It fails and the run goes on, although joblib's backend does not tell when Dask gives a task up."""
-    poison = tmp_path / "poison"
-    monkeypatch.setenv(POISON, str(poison))
     run(bad_recipe(tiny, "plain"), tmp_path / "plain")
     with RunFolder.open(tmp_path / "plain", writing=False) as folder:
         found = [one for text, one in folder.journal.evaluations() if text == "calibration"]
     worst = max(found, key=lambda one: one.loss)
+    poison = Path(os.environ[POISON])
     poison.write_text(" ".join(f"{loss:.7f}" for loss in worst.primary))
-    Path(os.environ["SECATEUR_CACHE"], "poison").write_text(poison.read_text())
-    workers = {"backend": "dask", "address": dask.scheduler_address}
-    run(bad_recipe(tiny, "deadly", workers=workers), tmp_path / "bad")
+    dask.scheduler.allowed_failures = 0
+    run(bad_recipe(tiny, "deadly", workers={"backend": "dask", "address": dask.scheduler_address}), tmp_path / "bad")
+    poison.unlink()
     with RunFolder.open(tmp_path / "bad", writing=False) as folder:
         told = {one.key: one for text, one in folder.journal.evaluations() if text == "calibration"}
     assert [key for key, one in told.items() if one.status == "failed"] == [worst.key]
@@ -131,8 +129,10 @@ def test_ray(tiny: Path, tmp_path: Path, alone: dict[str, Any]) -> None:
     assert record(tmp_path / "run") == alone["one"]
     with pytest.raises(SecateurError, match=r"workers\.count: 3, but the cluster has 2 times 1 CPUs"):
         run(recipe_of(tiny, workers={"backend": "ray", "count": 3}), tmp_path / "more")
-    with pytest.raises(SecateurError, match=r"workers\.count: 1, but the cluster has 0 times 1 GPUs"):
-        run(recipe_of(tiny, workers={"backend": "ray", "count": 1, "gpus": 1}), tmp_path / "gpus")
+    with pytest.raises(SecateurError, match=r"workers\.count: 2, but the cluster has 0 times 1 GPUs"):
+        run(recipe_of(tiny, workers={"backend": "ray", "count": 2, "gpus": 1}), tmp_path / "gpus")
+    with pytest.raises(SecateurError, match=r"workers\.count: 1, but a cluster's workers are two or more"):
+        run(recipe_of(tiny, workers={"backend": "ray", "count": 1}), tmp_path / "one")
 
 
 @pytest.mark.filterwarnings("default")

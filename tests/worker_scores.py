@@ -10,6 +10,8 @@ import torch
 
 CANDIDATE, HANGS = "SECATEUR_TEST_CANDIDATE", "SECATEUR_TEST_HANGS"
 """In the environment: losses of the candidate that is bad to have, to seven digits; a file whose finder hangs."""
+POISON = "SECATEUR_TEST_POISON"
+"""In the environment: a file, for workers that are older than a test, likewise with the losses of a candidate."""
 
 
 def plain(model: Any, ids: torch.Tensor) -> float:
@@ -25,7 +27,9 @@ def unhurried(model: Any, ids: torch.Tensor) -> float:
 
 
 def _is_bad(value: float) -> bool:
-    return f"{value:.7f}" in os.environ.get(CANDIDATE, "").split()
+    poison = Path(os.environ.get(POISON, "nowhere"))
+    losses = os.environ.get(CANDIDATE, "") + " " + (poison.read_text() if poison.exists() else "")
+    return f"{value:.7f}" in losses.split()
 
 
 def deadly(model: Any, ids: torch.Tensor) -> float:

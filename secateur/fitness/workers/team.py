@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -94,19 +95,22 @@ class Team:
         Raises:
             DeviceError: a worker has another model, other texts or another device, or cannot open its place.
         """
-        left = dict(enumerate(calls))
-        fruitless = 0
-        while left and fruitless < TOGETHER:
-            before = len(left)
-            for number, value in self._round(left, patient):
+        left, fruitless = dict(enumerate(calls)), 0
+        alone: Counter[int] = Counter()
+        while left:
+            first, answers = next(iter(left)), 0
+            some = dict(left) if fruitless < TOGETHER else {first: left[first]}
+            for number, value in self._round(some, patient):
                 del left[number]
+                answers += 1
                 yield number, value
-            fruitless = 0 if len(left) < before else fruitless + 1
-        for number, call in left.items():
-            answered: dict[int, T] = {}
-            for _ in range(ALONE):
-                answered = answered or dict(self._round({number: call}, patient))
-            yield number, answered.get(number, Lost(self._reason))
+            if len(some) > 1:
+                fruitless = 0 if answers else fruitless + 1
+            elif not answers:
+                alone[first] += 1
+                if alone[first] == ALONE:
+                    del left[first]
+                    yield first, Lost(self._reason)
 
     def _round(self, calls: Mapping[int, Call[T]], patient: bool) -> Iterator[tuple[int, T]]:
         """Ends early where a worker is lost: who has no answer then is to be asked again."""
