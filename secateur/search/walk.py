@@ -114,12 +114,24 @@ def _next_level(space: Space, genome: Genome, index: int) -> int | None:
 
     Levels can save nothing: 2:4 has as many zeros as 0.5.
     """
-    before = space.costs(genome)
-    for level in range(genome.levels[index] + 1, len(space.genes[index].levels)):
-        after = space.costs(space.canonical(genome.with_level(index, level)))
-        if any(budget.of(after) < budget.of(before) for budget in space.budgets if not budget.allows(before)):
-            return level
-    return None
+    found = _saving(space, genome, index)
+    return found[0] if found is not None else None
+
+
+def _saving(space: Space, genome: Genome, index: int) -> tuple[int, list[int]] | None:
+    """That level, and what it saves of the cost of each budget."""
+    over = [room < 0 for room in space.room(genome).tolist()]
+    levels = range(genome.levels[index] + 1, len(space.genes[index].levels))
+    if space.adds_up and space.pricing.free[index]:
+        rows = space.levels(genome, index).tolist()
+        savings = ((level, [-added for added in rows[level]]) for level in levels)
+    else:
+        before = space.costs(genome)
+        afters = ((level, space.costs(space.canonical(genome.with_level(index, level)))) for level in levels)
+        savings = ((level, [b.of(before) - b.of(after) for b in space.budgets]) for level, after in afters)
+    return next(
+        (one for one in savings if any(saved > 0 for saved, is_over in zip(one[1], over, strict=True) if is_over)), None
+    )
 
 
 def _deeper(space: Space, genome: Genome, index: int) -> Genome:
@@ -130,16 +142,15 @@ def _deeper(space: Space, genome: Genome, index: int) -> Genome:
 
 def _score(space: Space, genome: Genome, index: int, known: dict[tuple[int, int], float]) -> float | None:
     """Added loss per saved cost of the gene's next level; None where nothing is saved."""
-    level = _next_level(space, genome, index)
-    if level is None:
+    found = _saving(space, genome, index)
+    if found is None:
         return None
-    before, after = space.costs(genome), space.costs(space.canonical(genome.with_level(index, level)))
+    level, savings = found
     # More than what is missing does not count, so that the last step does not overshoot for nothing.
     saved = sum(
-        min(budget.of(before) - budget.of(after), budget.of(before) - budget.limit)
-        / max(1, budget.of(space.dense_costs))
-        for budget in space.budgets
-        if not budget.allows(before)
+        min(saving, -room) / max(1, dense)
+        for saving, room, dense in zip(savings, space.room(genome).tolist(), space.dense_of_budgets, strict=True)
+        if room < 0
     )
     added = known[index, level]
     return (added - known[index, genome.levels[index]]) / saved if math.isfinite(added) else math.inf

@@ -6,6 +6,7 @@ thousands of genomes then take additions of numbers, and no state of a block is 
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -54,6 +55,8 @@ class Pricing:
         self._structure = [itemgetter(*some) if some else _nothing for some in self._structural]
         self._gene_of_row = np.array([index for index, _ in rows], dtype=np.intp)
         self._rows_of = [[n for n, (_, block) in enumerate(rows) if block == index] for index in range(len(touching))]
+        bounds = np.searchsorted(self._gene_of_row, range(len(genes) + 1)).tolist()
+        self._rows_of_gene = [slice(start, stop) for start, stop in pairwise(bounds)]
         self._first_row = np.searchsorted(self._gene_of_row, np.flatnonzero(self.free))
         most = max((len(gene.levels) for gene in genes), default=1)
         self._numbers = np.arange(len(rows))
@@ -79,6 +82,14 @@ class Pricing:
         found: Numbers = np.zeros((len(self._genes), WIDTH), dtype=np.int64)
         if len(rows):
             found[np.flatnonzero(self.free)] = np.add.reduceat(rows, self._first_row, axis=0)
+        return found
+
+    def by_level(self, levels: Sequence[int], gene: int) -> Numbers:
+        """(levels, WIDTH), what each level of a free gene adds to all, to which its own adds nothing."""
+        self._enter(levels)
+        rows = self._rows_of_gene[gene]
+        taken: Numbers = self._taken[rows, : len(self._genes[gene].levels)].sum(axis=0)
+        found: Numbers = np.subtract(taken, taken[levels[gene]])
         return found
 
     def changed(self, levels: Sequence[int], gene: int, level: int) -> Numbers:

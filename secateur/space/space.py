@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,9 +222,22 @@ class Space:
         return self.zeros is None and not self.counted
 
     def room(self, genome: Genome) -> NDArray[np.int64]:
-        """(budgets,), what each leaves; negative where it is not kept."""
-        costs = self.costs(genome)
-        return np.array([budget.limit - budget.of(costs) for budget in self.budgets], dtype=np.int64)
+        """(budgets,), what each leaves; negative where it is not kept. The last genome's is remembered."""
+        if self._last.get("genome") is not genome:
+            costs = self.costs(genome)
+            room = np.array([budget.limit - budget.of(costs) for budget in self.budgets], dtype=np.int64)
+            self._last.update(genome=genome, room=room)
+        found: NDArray[np.int64] = self._last["room"]
+        return found
+
+    @cached_property
+    def _last(self) -> dict[str, Any]:
+        return {}
+
+    @cached_property
+    def dense_of_budgets(self) -> tuple[int, ...]:
+        """The dense model's cost of each budget."""
+        return tuple(budget.of(self.dense_costs) for budget in self.budgets)
 
     def steps(self, genome: Genome, by: int) -> NDArray[np.int64]:
         """(genes, budgets), what a level more (`by` 1) or less (-1) of each free gene adds to the cost of each budget.
@@ -236,6 +250,11 @@ class Space:
     def step(self, genome: Genome, index: int, level: int) -> NDArray[np.int64]:
         """(budgets,), what another level of one gene adds; not of one that decides everywhere."""
         found: NDArray[np.int64] = self.pricing.changed(genome.levels, index, level) @ self._weights
+        return found
+
+    def levels(self, genome: Genome, index: int) -> NDArray[np.int64]:
+        """(levels, budgets), what each level of a free gene adds to the cost of each budget; its own adds nothing."""
+        found: NDArray[np.int64] = self.pricing.by_level(genome.levels, index) @ self._weights
         return found
 
     @cached_property

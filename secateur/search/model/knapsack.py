@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ...operators.repair import Spare
 from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.space import Space
 from ..sweep import Table
 
+Slices = tuple[slice, ...]
 CELLS = 100_000
 ASSIGNMENTS = 4096
 MEMORY = 400_000_000
@@ -121,10 +123,17 @@ def _with(genome: Genome, option: _Option) -> Genome:
 def _shifted(table: NDArray[np.float64], cells: tuple[int, ...]) -> NDArray[np.float64]:
     """The table after spending `cells`: what was reachable at x is now at x + cells."""
     result = np.full_like(table, np.inf)
-    if all(c < size for c, size in zip(cells, table.shape, strict=True)):
-        to = tuple(slice(c, None) for c in cells)
-        result[to] = table[tuple(slice(None, size - c) for c, size in zip(cells, table.shape, strict=True))]
+    if (places := _spending(table, cells)) is not None:
+        result[places[1]] = table[places[0]]
     return result
+
+
+def _spending(table: NDArray[np.float64], cells: tuple[int, ...]) -> tuple[Slices, Slices] | None:
+    """From where in the table to where `cells` lead; None where they are more than it has."""
+    if any(c >= size for c, size in zip(cells, table.shape, strict=True)):
+        return None
+    before = tuple(slice(None, size - c) for c, size in zip(cells, table.shape, strict=True))
+    return before, tuple(slice(c, None) for c in cells)
 
 
 def _min_plus(
@@ -133,9 +142,11 @@ def _min_plus(
     best = np.full_like(table, np.inf)
     pick = np.zeros(table.shape, dtype=np.uint8)
     for number, option in enumerate(options):
-        candidate = _shifted(table, option.cells) + option.loss
-        better = candidate < best
-        best, pick = np.where(better, candidate, best), np.where(better, np.uint8(number), pick)
+        if (places := _spending(table, option.cells)) is not None:
+            candidate, there = table[places[0]] + option.loss, best[places[1]]
+            better = candidate < there
+            np.minimum(there, candidate, out=there)
+            pick[places[1]][better] = number
     return best, pick
 
 
@@ -182,12 +193,8 @@ def _branches(space: Space, table: Table, base: Genome, cluster: list[int]) -> l
         least = _costs(space, smallest)
         genes = tuple(
             tuple(
-                _Option(
-                    ((i, level),),
-                    table.added[i][level],
-                    _minus(_costs(space, smallest.with_level(i, level)), least),
-                )
-                for level in range(smallest.levels[i] + 1)
+                _Option(((i, level),), table.added[i][level], cost)
+                for level, cost in enumerate(_level_costs(space, smallest, i, least))
             )
             for i in free
         )
@@ -195,6 +202,14 @@ def _branches(space: Space, table: Table, base: Genome, cluster: list[int]) -> l
         structure = _Option(tuple((i, genome.levels[i]) for i in structural), loss, _minus(least, dense))
         branches[genome] = _Branch(structure, genes)
     return list(branches.values())
+
+
+def _level_costs(space: Space, smallest: Genome, index: int, least: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """What each level of a gene costs more than the one it has, up to that."""
+    levels = range(smallest.levels[index] + 1)
+    if space.adds_up and space.pricing.free[index]:
+        return [tuple(row) for row in space.levels(smallest, index)[: len(levels)].tolist()]
+    return [_minus(_costs(space, smallest.with_level(index, level)), least) for level in levels]
 
 
 def check_clusters(space: Space) -> None:
@@ -250,16 +265,14 @@ def _in_cells(
 
 def _given_back(space: Space, table: Table, genome: Genome) -> Genome:
     """Spends what rounding left over: the denser level that saves most loss, while one still fits."""
+    spare = Spare(space, genome)
     while True:
-        active = space.active(genome)
-        gains = []
-        for index, level in enumerate(genome.levels):
-            if active[index] and level > 0:
-                gains.append((table.added[index][level - 1] - table.added[index][level], index))
-        for gain, index in sorted(gains):
-            denser = space.canonical(genome.with_level(index, genome.levels[index] - 1))
-            if gain < 0 and space.feasible(denser):
-                genome = denser
-                break
-        else:
-            return genome
+        gains = [
+            (table.added[index][level - 1] - table.added[index][level], index)
+            for index, level in enumerate(spare.genome.levels)
+            if level > 0
+        ]
+        chosen = next((index for gain, index in sorted(gains) if gain < 0 and spare.fits(index)), None)
+        if chosen is None:
+            return spare.genome
+        spare.make_denser(chosen)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ...space.genome import Genome
 from ...space.space import Space
+from .near import Around, Tables
 
 Array = NDArray[np.float64]
 FLOOR = 0.05
@@ -36,6 +37,9 @@ BOUNDS = (
     *((1e-3, 3.0), (1e-3, 1.0), (1e-3, 3.0), (1e-3, 5.0), (1e-3, 5.0), (1e-3, 1.0), (1e-3, 0.3)),
     (3e-3, 0.5),
 )
+JITTER = 1e-6
+AT_ONCE = 200
+"""Genomes that the model looks at together."""
 ALIKE = 0.1
 """How far levels have to be apart, in shares of all levels of the gene, to have little in common."""
 
@@ -69,7 +73,7 @@ class LossModel:
         most = 100 * max(deepest, default=1.0)
         self._added = [_increasing(np.array(row, dtype=float), least, most) for row in added]
         self._least = least / 1000
-        self._near = _near_pairs(space)
+        self._near_pairs = _near_pairs(space)
         self._many = [(index, _curves(len(row))) for index, row in enumerate(self._added) if len(row) > 2]
         self._scales = np.array(START)
         self._known: Features | None = None
@@ -109,10 +113,13 @@ class LossModel:
         factor = _factor(grams, self._scales, counts)
         assert factor is not None
         self._factor, self._weights = factor, scipy.linalg.cho_solve(factor, target)
-        self._known = known
+        self._known, self._tables = known, self._in_tables(known, matrix(genomes))
 
     def mean(self, levels: NDArray[np.intp]) -> Array:
         """Of the logarithm of the loss (genomes,), for levels (genomes, genes)."""
+        return np.concatenate([self._mean(some) for some in _parts(levels)])
+
+    def _mean(self, levels: NDArray[np.intp]) -> Array:
         asked = self.features(levels)
         if self._known is None:
             return asked.prior
@@ -122,15 +129,80 @@ class LossModel:
 
     def predict(self, levels: NDArray[np.intp]) -> tuple[Array, Array]:
         """Mean and standard deviation (genomes,) of the logarithm of the loss over the whole text; see `matrix`."""
+        found = [self._predict(some) for some in _parts(levels)]
+        return np.concatenate([mean for mean, _ in found]), np.concatenate([deviation for _, deviation in found])
+
+    def _predict(self, levels: NDArray[np.intp]) -> tuple[Array, Array]:
         asked = self.features(levels)
         if self._known is None:
             return asked.prior, np.full(len(levels), START[0])
         squares = self._scales[:-1] ** 2
         cross = np.tensordot(squares, self._grams(asked, self._known), 1)
-        mean = asked.prior + cross @ self._weights
         own = np.tensordot(squares, self._diagonals(asked), 1)
+        return asked.prior + cross @ self._weights, self._deviation(cross, own)
+
+    def around(self, genome: Genome, levels: NDArray[np.intp], deviating: bool) -> tuple[Array, Array | None]:
+        """`predict` for neighbours of a genome, or `mean` alone; of most it looks at what differs only."""
+        if self._known is None or not len(levels):
+            return self.predict(levels) if deviating else (self.mean(levels), None)
+        near = Around(self._tables, np.array(genome.levels, dtype=np.intp))
+        few = near.few(levels)
+        mean, deviation = np.empty(len(levels)), np.empty(len(levels)) if deviating else None
+        for where, found in ((few, self._near), (~few, self._far)):
+            for some in np.array_split(np.flatnonzero(where), max(1, -(-int(where.sum()) // AT_ONCE))):
+                if len(some):
+                    cross, prior, own = found(near, levels[some])
+                    mean[some] = prior + cross @ self._weights
+                    if deviation is not None:
+                        deviation[some] = self._deviation(cross, own)
+        return mean, deviation
+
+    def _near(self, around: Around, levels: NDArray[np.intp]) -> tuple[Array, Array, Array]:
+        """Covariances with what is known, (neighbours, known), logarithms of the prior, and own variances."""
+        assert self._known is not None
+        one, many = around.sums(levels), len(self._many) * (1 + JITTER)
+        total = np.maximum(one.total, self._least)
+        prior = np.log(total)
+        size = (prior - self._centre) / self._spread
+        squares = one.squares / total[:, None]
+        pairs = (one.dots**2 / total[:, None] - squares) / 2
+        sizes = np.outer(size, self._size(self._known))
+        terms = (1.0, sizes, squares, one.pairs / total[:, None], pairs, one.slopes, one.curves)
+        squared = one.squared / total**2
+        paired = ((one.total / total) ** 2 - squared) / 2
+        own = (1.0, size**2, squared, one.paired / total**2, paired, one.deep, many)
+        scales = self._scales[:-1] ** 2
+        cross = sum(scale * term for scale, term in zip(scales, terms, strict=True))
+        return np.asarray(cross), prior, np.asarray(sum(s * term for s, term in zip(scales, own, strict=True)))
+
+    def _far(self, _: Around, levels: NDArray[np.intp]) -> tuple[Array, Array, Array]:
+        """The same, from the features of each."""
+        assert self._known is not None
+        asked, squares = self.features(levels), self._scales[:-1] ** 2
+        cross = np.tensordot(squares, self._grams(asked, self._known), 1)
+        return cross, asked.prior, np.tensordot(squares, self._diagonals(asked), 1)
+
+    def _deviation(self, cross: Array, own: Array) -> Array:
         variance = own - np.einsum("ij,ji->i", cross, scipy.linalg.cho_solve(self._factor, cross.T))
-        return mean, np.sqrt(np.maximum(variance, 1e-10))
+        found: Array = np.sqrt(np.maximum(variance, 1e-10))
+        return found
+
+    def _in_tables(self, known: Features, levels: NDArray[np.intp]) -> Tables:
+        """What `Around` adds up."""
+        genes, most = len(self._added), max(map(len, self._added))
+        added, depths, middle = np.zeros((genes, most)), np.zeros((genes, most)), np.zeros(genes)
+        alike = np.zeros((genes, most, most))
+        for index, row in enumerate(self._added):
+            added[index, : len(row)] = row
+        for place, (index, curves) in enumerate(self._many):
+            count = len(curves)
+            depths[index, :count] = np.arange(count) / (count - 1)
+            alike[index, :count, :count] = curves @ curves.T
+            middle[index] = self._middle[place]
+        first, second = self._near_pairs
+        pairs = (np.ones(2 * len(first)), (np.concatenate([first, second]), np.concatenate([second, first])))
+        near = scipy.sparse.csr_array(pairs, shape=(genes, genes))
+        return Tables(added, depths, alike, near, known.shares, levels, middle)
 
     def joint(self, levels: NDArray[np.intp]) -> tuple[Array, Array]:
         """Mean (genomes,) as `predict`, and the covariance (genomes, genomes)."""
@@ -168,7 +240,12 @@ class LossModel:
         return np.stack([np.ones_like(squares), self._size(features) ** 2, squares, near, pairs, slopes, curves])
 
     def _near_products(self, features: Features) -> Array:
-        return features.shares[:, self._near[0]] * features.shares[:, self._near[1]]
+        return features.shares[:, self._near_pairs[0]] * features.shares[:, self._near_pairs[1]]
+
+
+def _parts(levels: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Genomes in parts, since each has features for every pair of genes that are near each other."""
+    return np.array_split(levels, max(1, -(-len(levels) // AT_ONCE)))
 
 
 def by_share(space: Space) -> list[list[float]]:
@@ -198,7 +275,7 @@ def _curves(count: int) -> Array:
     """Features (levels, levels) of each level of a gene, so that their products fall off with the distance."""
     depths = np.arange(count) / (count - 1)
     alike = np.exp(-(((depths[:, None] - depths[None]) / ALIKE) ** 2) / 2)
-    return np.asarray(np.linalg.cholesky(alike + 1e-6 * np.eye(count)), dtype=float)
+    return np.asarray(np.linalg.cholesky(alike + JITTER * np.eye(count)), dtype=float)
 
 
 def matrix(genomes: Sequence[Genome]) -> NDArray[np.intp]:

@@ -64,11 +64,8 @@ def propose(
             around = _neighbours(space, current, rng)
             if not len(around):
                 break
-            if bold:
-                mean, deviation = model.predict(around)
-                bound = mean - bold * deviation
-            else:
-                bound = model.mean(around)
+            mean, deviation = model.around(current, around, deviating=bold > 0)
+            bound = mean if deviation is None else mean - bold * deviation
             order = np.argsort(bound, kind="stable")[:KEPT]
             kept = [(float(bound[index]), _legal(space, around[index])) for index in order.tolist()]
             # Changes in one block do not add up exactly.
@@ -134,9 +131,19 @@ def _neighbours(space: Space, genome: Genome, rng: np.random.Generator) -> NDArr
     room = np.array([budget.limit for budget in space.budgets], dtype=float) - before
     steps: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
     costs: tuple[list[Array], list[Array]] = ([], [])
-    for index, gene in enumerate(space.genes):
-        for side, level in enumerate((genome.levels[index] - 1, genome.levels[index] + 1)):
-            if active[index] and 0 <= level < len(gene.levels):
+    quick = space.pricing.free if space.adds_up else np.zeros(len(here), dtype=bool)
+    for side, by in enumerate((-1, 1)):
+        added = space.steps(genome, by).astype(float)
+        for index, gene in enumerate(space.genes):
+            level = genome.levels[index] + by
+            if not active[index] or not 0 <= level < len(gene.levels):
+                continue
+            if quick[index]:
+                step = np.zeros_like(here)
+                step[index] = by
+                steps[side].append(step)
+                costs[side].append(added[index])
+            else:
                 moved = space.canonical(genome.with_level(index, level))
                 steps[side].append(np.array(moved.levels, dtype=np.intp) - here)
                 costs[side].append(_costs(space, moved) - before)

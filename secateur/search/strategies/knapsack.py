@@ -57,6 +57,10 @@ class Knapsack(Strategy):
         return Swept(self.sequences, self.anchors)
 
 
+POINT_CELLS = 20_000
+"""Of the table for each of a front's points, which need not be as exact as the answer to one budget."""
+
+
 def knapsack(space: Space, pool: Pool, sequences: int, anchors: int | None = None) -> Steps:
     """Sweeps single changes on the first `sequences` of the pool, solves for the budgets, scores the solution."""
     used = range(min(sequences, pool.sequences))
@@ -82,6 +86,6 @@ def knapsack_front(space: Space, goal: Goal, points: int, anchors: int | None = 
         for number in range(points):
             limit = most - (most - least) * number // points
             with contextlib.suppress(FailedLevelsError):
-                solutions.setdefault(solve(limited(space, cost, limit), table))
+                solutions.setdefault(solve(limited(space, cost, limit), table, POINT_CELLS))
     archive.add((yield Batch(tuple(solutions), used)), space.dense)
     return archive.knee()
