@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ..space.errors import SecateurError
 from ..space.genome import Genome
 from ..space.space import Space
+from ..space.steps import room, step, steps
 
 Levels = NDArray[np.intp]
 DRAWN = 4
@@ -33,24 +34,24 @@ def compress(genome: Genome, space: Space, rng: np.random.Generator, keep: froze
     kept = np.zeros(len(deepest), dtype=bool)
     kept[list(keep)] = True
     for genes in (np.flatnonzero(~kept), np.flatnonzero(kept)):
-        room = np.zeros_like(deepest)
-        room[genes] = deepest[genes] - np.array(genome.levels)[genes]
-        if not room.any():
+        left = np.zeros_like(deepest)
+        left[genes] = deepest[genes] - np.array(genome.levels)[genes]
+        if not left.any():
             continue
-        last = _deeper(space, genome, room)
+        last = _deeper(space, genome, left)
         if space.feasible(last):
-            return _first(space, genome, room, genes, rng)
+            return _first(space, genome, left, genes, rng)
         genome = last
     space.check_budgets()
     raise SecateurError("the budgets cannot be kept from this genome")
 
 
-def _first(space: Space, genome: Genome, room: Levels, genes: Levels, rng: np.random.Generator) -> Genome:
-    """The first genome on a random way down that keeps the budgets; that of all steps in `room` does."""
+def _first(space: Space, genome: Genome, left: Levels, genes: Levels, rng: np.random.Generator) -> Genome:
+    """The first genome on a random way down that keeps the budgets; that of all steps that are `left` does."""
     drawn = genes[rng.integers(len(genes), size=DRAWN * len(genes))]
 
-    def after(steps: int) -> Genome:
-        return _deeper(space, genome, np.minimum(np.bincount(drawn[:steps], minlength=len(room)), room))
+    def after(count: int) -> Genome:
+        return _deeper(space, genome, np.minimum(np.bincount(drawn[:count], minlength=len(left)), left))
 
     while not space.feasible(after(len(drawn))):
         drawn = np.concatenate([drawn, genes[rng.integers(len(genes), size=len(drawn))]])
@@ -90,7 +91,7 @@ class Spare:
     def _look(self) -> None:
         self._active = self.space.active(self.genome)
         if self.space.adds_up:
-            self._room, self._added = self.space.room(self.genome), self.space.steps(self.genome, -1)
+            self._room, self._added = room(self.space, self.genome), steps(self.space, self.genome, -1)
             self._compare()
 
     def fits(self, index: int) -> bool:
@@ -120,7 +121,7 @@ class Spare:
         return self.space.canonical(self.genome.with_level(index, self.genome.levels[index] - 1))
 
     def _step(self, index: int) -> NDArray[np.int64]:
-        return self.space.step(self.genome, index, self.genome.levels[index] - 1)
+        return step(self.space, self.genome, index, self.genome.levels[index] - 1)
 
     def _compare(self) -> None:
         fit = np.all(self._added <= self._room, axis=1)

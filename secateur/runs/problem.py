@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..fitness.model.configuration import has_zeros, load_config
@@ -12,7 +13,7 @@ from ..search.problem import Problem
 from ..search.steps import Pool
 from ..search.trained import Stage, TrainedSelection, whole
 from ..space.budget import parse_budgets, parse_limit
-from ..space.costs import Additions, Costs
+from ..space.costs import Additions, Costs, weights_left
 from ..space.errors import SecateurError
 from ..space.families.table import FAMILIES, anatomy, saved_dtype
 from ..space.gene import Gene, features_of
@@ -85,7 +86,7 @@ def build_space(
             table = estimated(recipe.latency, space)
         if table is not None:
             space = space.with_latency(table)
-    rounded = (space.weights_left,) if counting > 1 else ()
+    rounded = (partial(weights_left, space.anatomy),) if counting > 1 else ()
     space = space.with_budgets(parse_budgets(recipe.budgets, space.dense_costs, *rounded))
     _reference(recipe, space)
     _check_objectives(recipe, space)

@@ -83,14 +83,14 @@ def coordinating(recipe: Recipe, space: Space) -> Workplace:
     Raises:
         SecateurError: see `placement_of`.
     """
-    workplace = workplace_of(recipe, space)
     if recipe.workers.alone:
-        return workplace
+        return workplace_of(recipe, space)
+    workplace = workplace_of(recipe, space, placement=smallest_placement(recipe, space))
     try:
         find_device(workplace.device)
     except SecateurError:  # it is the workers'
-        workplace = replace(workplace, device=str(CPU))
-    return replace(workplace, placement=smallest_placement(recipe, space))
+        return replace(workplace, device=str(CPU))
+    return workplace
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def team_of(recipe: Recipe, space: Space, papers: Papers, threads: int | None = 
     crew = crew_of(recipe, threads)
     training = (training_of(recipe.training, recipe.seed), TRAINING) if recipe.training is not None else None
     bare = replace(space, budgets=(), latency=None, zeros=None, counted={})
-    workplace = replace(workplace_of(recipe, space), placement=placement_of(recipe, space))
+    workplace = workplace_of(recipe, space, placement=placement_of(recipe, space))
     given = Place(workplace, bare, training, crew.threads, tuple(sorted(papers.items())), worker())
     with Team(crew, given) as team:
         yield team

@@ -8,6 +8,7 @@ from typing import Any
 from ..fitness.answers import Answers
 from ..fitness.bench import Bench
 from ..fitness.cache import digest
+from ..fitness.memory import Placement
 from ..fitness.scores.tasks import TaskRequest
 from ..fitness.text import TextRequest
 from ..fitness.training import Trainer, Training
@@ -51,11 +52,16 @@ def with_zeros(folder: RunFolder, space: Space, bench: Bench) -> Space:
 
 
 def workplace_of(
-    recipe: Recipe, space: Space, training: TextSettings | None = None, at_most: bool = False
+    recipe: Recipe,
+    space: Space,
+    training: TextSettings | None = None,
+    at_most: bool = False,
+    placement: Placement | None = None,
 ) -> Workplace:
     """Which model and texts a recipe means; `training`: the text to train on, by default the recipe's, if it has one.
 
-    `at_most`: of `training` fewer sequences will do where there are no more.
+    `at_most`: of `training` fewer sequences will do where there are no more. `placement`: of the model, by default that
+    for whoever works alone.
     """
     # What is trained on comes last, so that the other texts are the same with it and without.
     others = (*recipe.held_out, training or recipe.training_text)
@@ -77,7 +83,7 @@ def workplace_of(
         recipe.pruner if "zeros" in features else None,
         widths,
         tasks_of(recipe),
-        placement_of(alone(recipe), space),
+        placement or placement_of(alone(recipe), space),
     )
 
 

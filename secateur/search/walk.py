@@ -8,6 +8,7 @@ from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.space import Space
+from ..space.steps import by_level, room
 from .steps import Batch, noted, side_by_side
 from .sweep import Table
 
@@ -114,16 +115,16 @@ def _next_level(space: Space, genome: Genome, index: int) -> int | None:
 
     Levels can save nothing: 2:4 has as many zeros as 0.5.
     """
-    found = _saving(space, genome, index)
+    found = _saving(space, genome, index, _left(space, genome))
     return found[0] if found is not None else None
 
 
-def _saving(space: Space, genome: Genome, index: int) -> tuple[int, list[int]] | None:
-    """That level, and what it saves of the cost of each budget."""
-    over = [room < 0 for room in space.room(genome).tolist()]
+def _saving(space: Space, genome: Genome, index: int, left: list[int]) -> tuple[int, list[int]] | None:
+    """That level, and what it saves of the cost of each budget; `left`: what these leave (`room`)."""
+    over = [one < 0 for one in left]
     levels = range(genome.levels[index] + 1, len(space.genes[index].levels))
     if space.adds_up and space.pricing.free[index]:
-        rows = space.levels(genome, index).tolist()
+        rows = by_level(space, genome, index).tolist()
         savings = ((level, [-added for added in rows[level]]) for level in levels)
     else:
         before = space.costs(genome)
@@ -134,23 +135,30 @@ def _saving(space: Space, genome: Genome, index: int) -> tuple[int, list[int]] |
     )
 
 
+def _left(space: Space, genome: Genome) -> list[int]:
+    left: list[int] = room(space, genome).tolist()
+    return left
+
+
 def _deeper(space: Space, genome: Genome, index: int) -> Genome:
     level = _next_level(space, genome, index)
     assert level is not None
     return space.canonical(genome.with_level(index, level))
 
 
-def _score(space: Space, genome: Genome, index: int, known: dict[tuple[int, int], float]) -> float | None:
+def _score(
+    space: Space, genome: Genome, index: int, known: dict[tuple[int, int], float], left: list[int]
+) -> float | None:
     """Added loss per saved cost of the gene's next level; None where nothing is saved."""
-    found = _saving(space, genome, index)
+    found = _saving(space, genome, index, left)
     if found is None:
         return None
     level, savings = found
     # More than what is missing does not count, so that the last step does not overshoot for nothing.
     saved = sum(
-        min(saving, -room) / max(1, dense)
-        for saving, room, dense in zip(savings, space.room(genome).tolist(), space.dense_of_budgets, strict=True)
-        if room < 0
+        min(saving, -one) / max(1, budget.of(space.dense_costs))
+        for saving, one, budget in zip(savings, left, space.budgets, strict=True)
+        if one < 0
     )
     added = known[index, level]
     return (added - known[index, genome.levels[index]]) / saved if math.isfinite(added) else math.inf
@@ -159,7 +167,8 @@ def _score(space: Space, genome: Genome, index: int, known: dict[tuple[int, int]
 def _moves(space: Space, genome: Genome, known: dict[tuple[int, int], float]) -> list[tuple[float, int]]:
     """Genes that can go deeper, with their scores, best first."""
     active = space.active(genome)
-    scores = [(_score(space, genome, index, known), index) for index in range(len(space.genes)) if active[index]]
+    left = _left(space, genome)
+    scores = [(_score(space, genome, index, known, left), index) for index in range(len(space.genes)) if active[index]]
     return sorted((score, index) for score, index in scores if score is not None)
 
 
@@ -178,7 +187,7 @@ def _planned(space: Space, genome: Genome, known: dict[tuple[int, int], float], 
             continue
         genome = _deeper(space, genome, index)
         planned.append(index)
-        score = _score(space, genome, index, known) if space.active(genome)[index] else None
+        score = _score(space, genome, index, known, _left(space, genome)) if space.active(genome)[index] else None
         if score is not None:
             heapq.heappush(heap, (score, index))
     return planned

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from .anatomy import Anatomy, Block
 from .state import BlockState
+from .treatments import STEPS, zeros_per_row
 
 EXACT = (
     "parameters",
@@ -152,3 +153,16 @@ def total(
         kv_bytes=kv * anatomy.bytes_per_parameter if anatomy.causal else 0,
         sublayers=sublayers,
     )
+
+
+def weights_left(anatomy: Anatomy, share: float) -> int | None:
+    """Weights of the blocks' linears where every row has a share of zeros, rounded to the nearest weight.
+
+    None where the share is no level: levels go in steps of half a per cent.
+    """
+    linears = [linear for block in anatomy.blocks for linear in block.linears]
+    steps, weight = round(share * STEPS), STEPS / anatomy.linear_weights
+    # A limit in whole weights is off by less than one.
+    if not 0 < steps < STEPS or abs(share * STEPS - steps) > weight + 1e-6:
+        return None
+    return sum(one.outputs * (one.inputs - zeros_per_row(steps, one.inputs)) for one in linears)

@@ -1,13 +1,11 @@
 """The space: its genes, and every question about genomes that needs no weights."""
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +19,12 @@ from .errors import SecateurError, suggest
 from .gene import Gene
 from .genome import Genome
 from .latency import LatencyTable, Shape, Times, every_state, shapes
+from .names import name_of
 from .pricing import WIDTH, Pricing, of_budget
 from .state import BlockState, dense_state, settled
-from .treatments import STEPS, zeros_per_row
 
 REMEMBERED = 2048
 """States of one block, and their names."""
-FIRST_DIMENSIONS = ("groups", "queries", "channels", "hidden")
-"""Those whose places in `Space.key` are fixed."""
 
 
 @dataclass(frozen=True)
@@ -216,54 +212,6 @@ class Space:
 
         return Pricing(self.anatomy, self.genes, priced, timed)
 
-    @property
-    def adds_up(self) -> bool:
-        """Whether `steps` and `step` are exact: not where the model has zeros by itself, which levels meet."""
-        return self.zeros is None and not self.counted
-
-    def room(self, genome: Genome) -> NDArray[np.int64]:
-        """(budgets,), what each leaves; negative where it is not kept. The last genome's is remembered."""
-        if self._last.get("genome") is not genome:
-            costs = self.costs(genome)
-            room = np.array([budget.limit - budget.of(costs) for budget in self.budgets], dtype=np.int64)
-            self._last.update(genome=genome, room=room)
-        found: NDArray[np.int64] = self._last["room"]
-        return found
-
-    @cached_property
-    def _last(self) -> dict[str, Any]:
-        return {}
-
-    @cached_property
-    def dense_of_budgets(self) -> tuple[int, ...]:
-        """The dense model's cost of each budget."""
-        return tuple(budget.of(self.dense_costs) for budget in self.budgets)
-
-    def steps(self, genome: Genome, by: int) -> NDArray[np.int64]:
-        """(genes, budgets), what a level more (`by` 1) or less (-1) of each free gene adds to the cost of each budget.
-
-        Of genes that are not free (`Pricing`) nothing is said here.
-        """
-        found: NDArray[np.int64] = self.pricing.moved(genome.levels, by) @ self._weights
-        return found
-
-    def step(self, genome: Genome, index: int, level: int) -> NDArray[np.int64]:
-        """(budgets,), what another level of one gene adds; not of one that decides everywhere."""
-        found: NDArray[np.int64] = self.pricing.changed(genome.levels, index, level) @ self._weights
-        return found
-
-    def levels(self, genome: Genome, index: int) -> NDArray[np.int64]:
-        """(levels, budgets), what each level of a free gene adds to the cost of each budget; its own adds nothing."""
-        found: NDArray[np.int64] = self.pricing.by_level(genome.levels, index) @ self._weights
-        return found
-
-    @cached_property
-    def _weights(self) -> NDArray[np.int64]:
-        """(WIDTH, budgets), by which vectors of costs become the costs of budgets."""
-        decoded = self.latency.workload.decode if self.latency is not None else 0
-        weights = [of_budget(budget.cost, self.anatomy, decoded) for budget in self.budgets]
-        return np.stack(weights, axis=1) if weights else np.zeros((WIDTH, 0), dtype=np.int64)
-
     def shapes(self) -> list[Shape]:
         """Everything whose latency a table for this space must have, dense shapes included."""
         levels = []
@@ -275,18 +223,6 @@ class Space:
                     kept[gene.kind.dimension] |= {level for level in gene.levels if isinstance(level, int)}
             levels.append({dimension: sorted(sizes) for dimension, sizes in kept.items()})
         return shapes(every_state(levels), self.anatomy)
-
-    def weights_left(self, share: float) -> int | None:
-        """Weights of the blocks' linears where every row has a share of zeros, rounded to the nearest weight.
-
-        None where the share is no level: levels go in steps of half a per cent.
-        """
-        linears = [linear for block in self.anatomy.blocks for linear in block.linears]
-        steps, weight = round(share * STEPS), STEPS / self.anatomy.linear_weights
-        # A limit in whole weights is off by less than one.
-        if not 0 < steps < STEPS or abs(share * STEPS - steps) > weight + 1e-6:
-            return None
-        return sum(one.outputs * (one.inputs - zeros_per_row(steps, one.inputs)) for one in linears)
 
     @cached_property
     def dense_costs(self) -> Costs:
@@ -337,6 +273,20 @@ class Space:
                         seen.add(neighbour)
                         yield neighbour
 
+    # -- budgets ---------------------------------------------------------------------------------------------------
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether what levels add (`steps`) is exact: not where the model has zeros by itself, which levels meet."""
+        return self.zeros is None and not self.counted
+
+    @cached_property
+    def in_budgets(self) -> NDArray[np.int64]:
+        """(WIDTH, budgets), by which vectors of costs (`Pricing`) become the costs of budgets."""
+        decoded = self.latency.workload.decode if self.latency is not None else 0
+        weights = [of_budget(budget.cost, self.anatomy, decoded) for budget in self.budgets]
+        return np.stack(weights, axis=1) if weights else np.zeros((WIDTH, 0), dtype=np.int64)
+
     # -- names -----------------------------------------------------------------------------------------------------
 
     def to_json(self, genome: Genome) -> dict[str, float | int | str]:
@@ -366,7 +316,7 @@ class Space:
             if memo not in known:
                 if len(known) >= REMEMBERED:
                     known.clear()
-                known[memo] = _row(block, self._block(genome, block.index))
+                known[memo] = name_of(block, self._block(genome, block.index))
             rows.append(known[memo])
         return hashlib.sha256(f"[{','.join(rows)}]".encode()).hexdigest()[:16]
 
@@ -374,19 +324,6 @@ class Space:
     def _known_rows(self) -> tuple[dict[object, str], ...]:
         """For each block, what names its states, by the levels of the genes that touch it."""
         return tuple({} for _ in self.anatomy.blocks)
-
-
-def _row(block: Block, state: BlockState) -> str:
-    """Names a state of a block: equal for equal states."""
-    kept = dict(state.kept)
-    groups, queries, channels, hidden = (kept.pop(name, 0) for name in FIRST_DIMENSIONS)
-    row: list[object] = [groups, channels, [level.to_json() for level in state.levels(block)]]
-    if hidden < block.hidden or 0 < queries < block.dimensions.get("queries", 0):
-        row += [queries, hidden]
-    # What came later is there where it is not dense, so that it changes no older key.
-    if later := {name: count for name, count in kept.items() if count < block.dimensions[name]}:
-        row.append(later)
-    return json.dumps(row, separators=(",", ":"))
 
 
 def _nothing(_: tuple[int, ...]) -> tuple[int, ...]:

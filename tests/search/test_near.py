@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.search.model.loss_model import LossModel, matrix
+from secateur.search.model.features import matrix
+from secateur.search.model.loss_model import LossModel
 from secateur.space.genome import Genome
 from tests.space.test_pricing import SPACES
 

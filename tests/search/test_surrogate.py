@@ -14,8 +14,9 @@ from secateur.operators.sampling import ends, on_budget, uniform
 from secateur.search.archive import Archive, Goal
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
+from secateur.search.model.features import matrix
 from secateur.search.model.known import Known
-from secateur.search.model.loss_model import LossModel, matrix
+from secateur.search.model.loss_model import LossModel
 from secateur.search.model.propose import expected_improvement, propose, spread_out
 from secateur.search.model.search import POOR, Options, Search
 from secateur.search.steps import AskTell, Batch, Steps, noted

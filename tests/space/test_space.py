@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from secateur.operators.sampling import uniform
 from secateur.space.budget import parse_budgets
-from secateur.space.costs import Additions
+from secateur.space.costs import Additions, weights_left
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
 from secateur.space.kinds.levels import liked_multiple, width_levels
@@ -308,7 +309,7 @@ def test_a_budget_of_weights_admits_that_share_of_zeros_in_every_row(steps: int)
     level = Sparsity(steps=steps)
     space = Space(shape, sparsity_genes(shape, [level], range(4), "linear"))
     share = f"{1 - level.share:.3f}x"
-    budgets = parse_budgets({"linear_weights": f"<= {share}"}, space.dense_costs, space.weights_left)
+    budgets = parse_budgets({"linear_weights": f"<= {share}"}, space.dense_costs, partial(weights_left, space.anatomy))
     limited, everywhere = space.with_budgets(budgets), Genome((1,) * len(space.genes))
     assert limited.feasible(everywhere)
     left = space.costs(everywhere).linear_weights

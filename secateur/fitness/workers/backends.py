@@ -8,6 +8,7 @@ import importlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,6 +24,7 @@ CONNECTING, COMING = 10, 60
 FOREVER = 10**6
 """Seconds that a process without work stays."""
 TELLING = "secateur-dask"
+"""What joblib calls `_telling`."""
 EXTRAS = {"dask": "distributed", "ray": "ray"}
 """What a backend needs to be installed."""
 
@@ -117,19 +119,20 @@ def _dask(crew: Crew) -> Iterator[Connection]:
     except (OSError, ValueError, TypeError) as error:
         raise SecateurError(f"workers.address: nobody answers at '{crew.address}': {said(error)}") from error
     try:
-        names = sorted(map(str, client.run(_name).values()))
+        names = sorted(client.run(_name).values(), key=str)
         _check_count(crew, len(names), "workers")
         count = crew.count or len(names)
 
         def freed() -> None:
             busy = [worker for worker, keys in client.processing().items() if keys]
-            client.restart_workers(busy, timeout=COMING, raise_for_error=False)
+            with contextlib.suppress(TimeoutError, OSError):  # then they are waited for
+                client.restart_workers(busy, timeout=COMING, raise_for_error=False)
 
         # By name, which a worker that is started again keeps.
         some = {"workers": names[:count]} if count < len(names) else {}
         joblib.register_parallel_backend(TELLING, _telling())
         configured = {"backend": TELLING, "client": client, **some}
-        lost = (distributed.scheduler.KilledWorker,)
+        lost = (distributed.scheduler.KilledWorker, distributed.comm.CommClosedError, CancelledError)
         yield Connection(count, configured, lost, freed, lambda: client.wait_for_workers(count, timeout=COMING))
     finally:
         with contextlib.suppress(Exception):  # who is gone by now keeps nothing

@@ -14,7 +14,6 @@ the cut.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import scipy  # whose parts are loaded when they are first used
@@ -22,11 +21,9 @@ from numpy.typing import NDArray
 
 from ...space.genome import Genome
 from ...space.space import Space
+from .features import FLOOR, JITTER, Array, Features, curves_of, increasing, matrix, near_pairs
 from .near import Around, Tables
 
-Array = NDArray[np.float64]
-FLOOR = 0.05
-"""Least loss that a gene's last level is taken to add, relative to the median; noise can make it nothing or less."""
 TERMS = ("constant", "size", "gene", "near pair", "pair", "slope", "level", "noise")
 START = (0.3, 0.1, 0.5, 0.5, 0.5, 0.1, 0.03, 0.05)
 """Standard deviations of the terms of the logarithm of the loss before the data have had their say."""
@@ -37,28 +34,8 @@ BOUNDS = (
     *((1e-3, 3.0), (1e-3, 1.0), (1e-3, 3.0), (1e-3, 5.0), (1e-3, 5.0), (1e-3, 1.0), (1e-3, 0.3)),
     (3e-3, 0.5),
 )
-JITTER = 1e-6
 AT_ONCE = 200
 """Genomes that the model looks at together."""
-ALIKE = 0.1
-"""How far levels have to be apart, in shares of all levels of the gene, to have little in common."""
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """Genomes as the model sees them.
-
-    Attributes:
-        prior: (genomes,), logarithm of the additive guess.
-        shares: (genomes, genes), the unit vectors u.
-        depths: (genomes, genes of more than two levels), the level from 0 to 1.
-        curves: (genomes, levels of these genes), whose products are how much two levels have in common.
-    """
-
-    prior: Array
-    shares: Array
-    depths: Array
-    curves: Array
 
 
 class LossModel:
@@ -71,10 +48,10 @@ class LossModel:
         deepest = [row[-1] for row in added if 0 < row[-1] < np.inf]
         least = FLOOR * float(np.median(deepest)) if deepest else 1e-6
         most = 100 * max(deepest, default=1.0)
-        self._added = [_increasing(np.array(row, dtype=float), least, most) for row in added]
+        self._added = [increasing(np.array(row, dtype=float), least, most) for row in added]
         self._least = least / 1000
-        self._near_pairs = _near_pairs(space)
-        self._many = [(index, _curves(len(row))) for index, row in enumerate(self._added) if len(row) > 2]
+        self._near_pairs = near_pairs(space)
+        self._many = [(index, curves_of(len(row))) for index, row in enumerate(self._added) if len(row) > 2]
         self._scales = np.array(START)
         self._known: Features | None = None
         self._centre, self._spread, self._fitted = 0.0, 1.0, 0
@@ -258,41 +235,6 @@ def by_share(space: Space) -> list[list[float]]:
         ]
         for index, gene in enumerate(space.genes)
     ]
-
-
-def _increasing(row: Array, least: float, most: float) -> Array:
-    """Added losses with a floor that rises with the level, so that no two levels of a gene look the same."""
-    levels = np.arange(len(row)) / (len(row) - 1)
-    last = min(max(row[-1], least), most)
-    floor = FLOOR * last * levels
-    floor[-1] = last
-    result: Array = np.clip(np.maximum(row, floor), 0.0, most)
-    result[0] = 0.0
-    return result
-
-
-def _curves(count: int) -> Array:
-    """Features (levels, levels) of each level of a gene, so that their products fall off with the distance."""
-    depths = np.arange(count) / (count - 1)
-    alike = np.exp(-(((depths[:, None] - depths[None]) / ALIKE) ** 2) / 2)
-    return np.asarray(np.linalg.cholesky(alike + JITTER * np.eye(count)), dtype=float)
-
-
-def matrix(genomes: Sequence[Genome]) -> NDArray[np.intp]:
-    """Levels (genomes, genes)."""
-    return np.array([genome.levels for genome in genomes], dtype=np.intp)
-
-
-def _near_pairs(space: Space) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pairs of genes that touch the same block or neighbouring ones."""
-    blocks = [{block for block, _ in gene.members} for gene in space.genes]
-    pairs = [
-        (first, second)
-        for first in range(len(blocks))
-        for second in range(first + 1, len(blocks))
-        if any(abs(a - b) <= 1 for a in blocks[first] for b in blocks[second])
-    ]
-    return np.array([i for i, _ in pairs], dtype=np.intp), np.array([j for _, j in pairs], dtype=np.intp)
 
 
 def _likeliest(grams: Array, target: Array, counts: Array, near: Array) -> Array:

@@ -12,9 +12,11 @@ from ...operators.mutation import switch_costs
 from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.space import Space
+from ...space.steps import steps as steps_of
 from ..sweep import Table
+from .features import Array, matrix
 from .knapsack import solve
-from .loss_model import Array, LossModel, matrix
+from .loss_model import LossModel
 
 CELLS = 2000
 """Of the knapsack's table here: what rounding loses the search finds again."""
@@ -133,7 +135,7 @@ def _neighbours(space: Space, genome: Genome, rng: np.random.Generator) -> NDArr
     costs: tuple[list[Array], list[Array]] = ([], [])
     quick = space.pricing.free if space.adds_up else np.zeros(len(here), dtype=bool)
     for side, by in enumerate((-1, 1)):
-        added = space.steps(genome, by).astype(float)
+        added = steps_of(space, genome, by).astype(float)
         for index, gene in enumerate(space.genes):
             level = genome.levels[index] + by
             if not active[index] or not 0 <= level < len(gene.levels):

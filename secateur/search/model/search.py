@@ -21,9 +21,10 @@ from ..steps import Batch, Pool, Result, Steps, noted, side_by_side
 from ..sweep import sweep
 from ..walk import walk_through
 from .downhill import downhill
+from .features import matrix
 from .knapsack import solve
 from .known import Known
-from .loss_model import LossModel, by_share, matrix
+from .loss_model import LossModel, by_share
 from .propose import CELLS, Proposal, linearised, propose, spread_out
 from .ranking import Ranking
 

@@ -1,0 +1,22 @@
+"""Names of what genomes make of blocks: equal for equal states, in every space and process."""
+
+import json
+
+from .anatomy import Block
+from .state import BlockState
+
+FIRST_DIMENSIONS = ("groups", "queries", "channels", "hidden")
+"""Those whose places in a name are fixed."""
+
+
+def name_of(block: Block, state: BlockState) -> str:
+    """Names a state of a block: equal for equal states."""
+    kept = dict(state.kept)
+    groups, queries, channels, hidden = (kept.pop(name, 0) for name in FIRST_DIMENSIONS)
+    row: list[object] = [groups, channels, [level.to_json() for level in state.levels(block)]]
+    if hidden < block.hidden or 0 < queries < block.dimensions.get("queries", 0):
+        row += [queries, hidden]
+    # What came later is there where it is not dense, so that it changes no older key.
+    if later := {name: count for name, count in kept.items() if count < block.dimensions[name]}:
+        row.append(later)
+    return json.dumps(row, separators=(",", ":"))
