@@ -46,7 +46,6 @@ class Team:
         self.count = self._connection.count
         self._parallel: Any = None
         self._papers: dict[str, str] = {}
-        self._first = "the run"
         self._reason = ""
 
     def __enter__(self) -> "Team":
@@ -77,8 +76,8 @@ class Team:
         return f"{self.count} workers: {twice:.0f} % of the layer passes were made more than once{lost}"
 
     def expect(self, papers: Papers) -> None:
-        """Says what workers have to work with, but for the device."""
-        self._papers |= {name: value for name, value in papers.items() if name != "device"}
+        """Says what workers have to work with; on what they compute only they have to agree."""
+        self._papers |= {name: value for name, value in papers.items() if name not in ("device", "computing")}
 
     def one(self, call: Call[T], patient: bool = False) -> T:
         """The answer to one call; raises DeviceError where whoever is asked is lost, again and again."""
@@ -158,8 +157,8 @@ class Team:
         for name, value in answered.papers.items():
             if self._papers.setdefault(name, value) != value:
                 raise DeviceError(
-                    f"workers: {answered.worker} has another {name} ({value}) than {self._first} "
-                    f"({self._papers[name]}); their numbers would not be comparable"
+                    f"workers: {answered.worker} has another {name} ({value}) than the run ({self._papers[name]}); "
+                    "their numbers would not be comparable"
                 )
 
     def _sender(self) -> Any:

@@ -94,44 +94,39 @@ class LossModel:
 
     def mean(self, levels: NDArray[np.intp]) -> Array:
         """Of the logarithm of the loss (genomes,), for levels (genomes, genes)."""
-        return np.concatenate([self._mean(some) for some in _parts(levels)])
-
-    def _mean(self, levels: NDArray[np.intp]) -> Array:
-        asked = self.features(levels)
-        if self._known is None:
-            return asked.prior
-        cross = np.tensordot(self._scales[:-1] ** 2, self._grams(asked, self._known), 1)
-        result: Array = asked.prior + cross @ self._weights
-        return result
+        return self._told(levels, deviating=False)[0]
 
     def predict(self, levels: NDArray[np.intp]) -> tuple[Array, Array]:
         """Mean and standard deviation (genomes,) of the logarithm of the loss over the whole text; see `matrix`."""
-        found = [self._predict(some) for some in _parts(levels)]
-        return np.concatenate([mean for mean, _ in found]), np.concatenate([deviation for _, deviation in found])
+        return self._told(levels)
 
-    def _predict(self, levels: NDArray[np.intp]) -> tuple[Array, Array]:
-        asked = self.features(levels)
-        if self._known is None:
-            return asked.prior, np.full(len(levels), START[0])
-        squares = self._scales[:-1] ** 2
-        cross = np.tensordot(squares, self._grams(asked, self._known), 1)
-        own = np.tensordot(squares, self._diagonals(asked), 1)
-        return asked.prior + cross @ self._weights, self._deviation(cross, own)
+    def around(self, genome: Genome, levels: NDArray[np.intp], deviating: bool = True) -> tuple[Array, Array]:
+        """`predict` for neighbours of a genome, of most of which it looks at what differs only.
 
-    def around(self, genome: Genome, levels: NDArray[np.intp], deviating: bool) -> tuple[Array, Array | None]:
-        """`predict` for neighbours of a genome, or `mean` alone; of most it looks at what differs only."""
-        if self._known is None or not len(levels):
-            return self.predict(levels) if deviating else (self.mean(levels), None)
-        near = Around(self._tables, np.array(genome.levels, dtype=np.intp))
-        few = near.few(levels)
-        mean, deviation = np.empty(len(levels)), np.empty(len(levels)) if deviating else None
-        for where, found in ((few, self._near), (~few, self._far)):
-            for some in np.array_split(np.flatnonzero(where), max(1, -(-int(where.sum()) // AT_ONCE))):
-                if len(some):
-                    cross, prior, own = found(near, levels[some])
-                    mean[some] = prior + cross @ self._weights
-                    if deviation is not None:
-                        deviation[some] = self._deviation(cross, own)
+        `deviating`: false where only the means are wanted, which takes less.
+        """
+        near = Around(self._tables, np.array(genome.levels, dtype=np.intp)) if self._known is not None else None
+        return self._told(levels, near, deviating)
+
+    def _told(
+        self, levels: NDArray[np.intp], near: Around | None = None, deviating: bool = True
+    ) -> tuple[Array, Array]:
+        """Some at a time, since each has features for every pair of genes that are near each other."""
+        mean, deviation = np.empty(len(levels)), np.full(len(levels), START[0])
+        few = near.few(levels) if near is not None else np.zeros(len(levels), dtype=bool)
+        for where in (np.flatnonzero(few), np.flatnonzero(~few)):
+            for some in np.array_split(where, -(-len(where) // AT_ONCE)) if len(where) else ():
+                if self._known is None:
+                    mean[some] = self.features(levels[some]).prior
+                    continue
+                if near is not None and few[some[0]]:
+                    cross, prior, own = self._near(near, levels[some])
+                else:
+                    cross, prior, own = self._far(levels[some])
+                mean[some] = prior + cross @ self._weights
+                if deviating:
+                    variance = own - np.einsum("ij,ji->i", cross, scipy.linalg.cho_solve(self._factor, cross.T))
+                    deviation[some] = np.sqrt(np.maximum(variance, 1e-10))
         return mean, deviation
 
     def _near(self, around: Around, levels: NDArray[np.intp]) -> tuple[Array, Array, Array]:
@@ -152,17 +147,12 @@ class LossModel:
         cross = sum(scale * term for scale, term in zip(scales, terms, strict=True))
         return np.asarray(cross), prior, np.asarray(sum(s * term for s, term in zip(scales, own, strict=True)))
 
-    def _far(self, _: Around, levels: NDArray[np.intp]) -> tuple[Array, Array, Array]:
+    def _far(self, levels: NDArray[np.intp]) -> tuple[Array, Array, Array]:
         """The same, from the features of each."""
         assert self._known is not None
         asked, squares = self.features(levels), self._scales[:-1] ** 2
         cross = np.tensordot(squares, self._grams(asked, self._known), 1)
         return cross, asked.prior, np.tensordot(squares, self._diagonals(asked), 1)
-
-    def _deviation(self, cross: Array, own: Array) -> Array:
-        variance = own - np.einsum("ij,ji->i", cross, scipy.linalg.cho_solve(self._factor, cross.T))
-        found: Array = np.sqrt(np.maximum(variance, 1e-10))
-        return found
 
     def _in_tables(self, known: Features, levels: NDArray[np.intp]) -> Tables:
         """What `Around` adds up."""
@@ -218,11 +208,6 @@ class LossModel:
 
     def _near_products(self, features: Features) -> Array:
         return features.shares[:, self._near_pairs[0]] * features.shares[:, self._near_pairs[1]]
-
-
-def _parts(levels: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """Genomes in parts, since each has features for every pair of genes that are near each other."""
-    return np.array_split(levels, max(1, -(-len(levels) // AT_ONCE)))
 
 
 def by_share(space: Space) -> list[list[float]]:

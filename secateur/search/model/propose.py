@@ -67,7 +67,7 @@ def propose(
             if not len(around):
                 break
             mean, deviation = model.around(current, around, deviating=bold > 0)
-            bound = mean if deviation is None else mean - bold * deviation
+            bound = mean - bold * deviation
             order = np.argsort(bound, kind="stable")[:KEPT]
             kept = [(float(bound[index]), _legal(space, around[index])) for index in order.tolist()]
             # Changes in one block do not add up exactly.
