@@ -14,7 +14,14 @@ settings.register_profile("ci", deadline=None, max_examples=60, suppress_health_
 settings.load_profile("ci")
 
 
-SLOW = ("tests/test_real_model.py", "tests/consumers/", "tests/test_kill_and_resume.py", "tests/test_kills.py")
+SLOW = (
+    "tests/test_real_model.py",
+    "tests/consumers/",
+    "tests/test_workers.py",
+    "tests/test_kill_and_resume.py",
+    "tests/test_clusters.py",
+    "tests/test_kills.py",
+)
 """First, so that no worker is left alone with them."""
 
 

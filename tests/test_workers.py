@@ -248,7 +248,7 @@ def test_a_candidate_that_loses_its_workers_fails_alone(
 
 
 def test_who_hangs_is_ended_and_repeated(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = bad_recipe(tiny, "slow", workers={"count": 2, "timeout": 12})
+    recipe = bad_recipe(tiny, "slow", workers={"count": 2, "timeout": 30})
     flag = tmp_path / "hang"
     flag.touch()
     monkeypatch.setenv(HANGS, str(flag))
