@@ -45,6 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
         budgets={"nonzero_parameters": "0.8x"},
         strategy={"name": "random", "sequences": 2},
         effort={"evaluations": 12},
+        seed=1,
     )
     path = secateur.run(recipe, folder / "run").path
     patch.undo()

@@ -199,7 +199,7 @@ def test_workers_end_with_a_killed_coordinator_and_others_go_on(tiny: Path, tmp_
 
 
 def test_ctrl_c_ends_all_of_them(tiny: Path, tmp_path: Path) -> None:
-    process = begun(long_recipe(tiny, workers=2), tmp_path)
+    process = begun(long_recipe(tiny, workers=2) | {"effort": {"evaluations": 2000}}, tmp_path)
     while process.is_alive() and rows(tmp_path) < 5:
         time.sleep(0.01)
     there = workers_of(process.pid)
