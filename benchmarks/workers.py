@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import scipy
 import torch
 import typer
 
@@ -156,27 +157,29 @@ def simulate(
     recorded: Path,
     sending: Annotated[float, typer.Option(help="Seconds that a call and its answer take.")] = 0.02,
     opening: Annotated[float, typer.Option(help="Seconds until a worker is ready.")] = 12.0,
+    together: Annotated[int | None, typer.Option(help="Sequences of a batch, which is not divided.")] = None,
 ) -> None:
     """When the batches of a recorded search would have been finished by more workers."""
     values = json.loads(recorded.read_text())
     recipe = read_recipe(Path(values["recipe"]))
     space, batches = build_space(recipe), values["batches"]
     thinking = sum(max(0.0, late["began"] - early["ended"]) for early, late in pairwise(batches))
-    divided = [_divided(space, batch, 1) for batch in batches]
+    divided = [_divided(space, batch, 1, together) for batch in batches]
     rows_of = [len(batch["levels"]) * (batch["sequences"][1] - batch["sequences"][0]) for batch in batches]
     passes = np.array([[one.undivided, rows] for one, rows in zip(divided, rows_of, strict=True)], dtype=float)
     seconds = np.array([batch["ended"] - batch["began"] for batch in batches])
-    pace, *_ = np.linalg.lstsq(passes, seconds, rcond=None)
+    pace, _ = scipy.optimize.nnls(passes, seconds)
     summary = (
         f"{len(batches)} batches, {sum(rows_of):,} sequences scored, {int(passes[:, 0].sum()):,} layer passes; "
         f"{1000 * pace[0]:.2f} ms a pass, {1000 * pace[1]:.2f} ms a sequence's head; evaluating {seconds.sum():.0f} s, "
-        f"thinking {thinking:.0f} s; a call and its answer {sending} s, opening {opening} s."
+        f"thinking {thinking:.0f} s; {together or 'as many as evaluated'} sequences together; a call and its answer "
+        f"{sending} s, opening {opening} s."
     )
     found = []
     for count in WORKERS:
         total, twice, evaluating = thinking + (opening if count > 1 else 0.0), 0, 0.0
         for batch in batches:
-            division = _divided(space, batch, count) if count > 1 else _divided(space, batch, 1)
+            division = _divided(space, batch, count, together) if count > 1 else _divided(space, batch, 1, together)
             times = [
                 pace[0] * part_passes + pace[1] * len(part.genomes) * len(part.sequences)
                 for part, part_passes in zip(division.parts, division.each, strict=True)
@@ -193,9 +196,9 @@ def simulate(
     shown(RESULTS / f"workers-{name}.md", table_of(name, headings, rows), summary)
 
 
-def _divided(space: Space, batch: dict[str, Any], count: int) -> Division:
+def _divided(space: Space, batch: dict[str, Any], count: int, together: int | None) -> Division:
     pairs = neighbours(space, [Genome(tuple(levels)) for levels in batch["levels"]])
-    batches = aligned(range(*batch["sequences"]), batch_size(batch["length"], accelerator=False))
+    batches = aligned(range(*batch["sequences"]), together or batch_size(batch["length"], accelerator=False))
     return divide([states for _, states in pairs], batches, count)
 
 
