@@ -31,10 +31,10 @@ def cluster_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def dask(cluster_cache: Path) -> Iterator[Any]:  # noqa: ARG001
-    """A scheduler and two workers, each a process with one thread, and with a nanny that starts it again."""
+    """A scheduler and three workers, each a process with one thread, and with a nanny that starts it again."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=3, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
     ) as cluster:
         yield cluster
 
@@ -90,8 +90,8 @@ def test_dask(tiny: Path, tmp_path: Path, dask: Any, alone: dict[str, Any]) -> N
     workers = {"backend": "dask", "address": dask.scheduler_address}
     run(recipe_of(tiny, workers=workers), tmp_path / "run")
     assert record(tmp_path / "run") == alone["one"]
-    with pytest.raises(SecateurError, match=r"workers\.count: 3, but the cluster has 2"):
-        run(recipe_of(tiny, workers={**workers, "count": 3}), tmp_path / "more")
+    with pytest.raises(SecateurError, match=r"workers\.count: 4, but the cluster has 3"):
+        run(recipe_of(tiny, workers={**workers, "count": 4}), tmp_path / "more")
 
 
 @pytest.mark.filterwarnings("default")

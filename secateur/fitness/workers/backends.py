@@ -21,6 +21,8 @@ from .hand import begin, forget
 BackendName = Literal["processes", "dask", "ray"]
 CONNECTING, COMING = 10, 60
 """Seconds in which a cluster has to answer, and in which a worker that was started again has to be there."""
+FEWEST = 2
+"""Workers of a cluster."""
 FOREVER = 10**6
 """Seconds that a process without work stays."""
 TELLING = "secateur-dask"
@@ -58,7 +60,7 @@ class Connection:
         configured: what `joblib.parallel_config` is given.
         lost: what joblib raises when a worker is gone.
         freed: gets rid of workers that hang, or have to open their place anew.
-        waited: waits until all workers are there again; raises TimeoutError where they do not come.
+        waited: waits until workers are there again; raises TimeoutError where too few come.
         streams: answers come one by one; otherwise calls are sent out a worker each, and come back together.
     """
 
@@ -128,12 +130,19 @@ def _dask(crew: Crew) -> Iterator[Connection]:
             with contextlib.suppress(TimeoutError, OSError):  # then they are waited for
                 client.restart_workers(busy, timeout=COMING, raise_for_error=False)
 
+        def waited() -> None:
+            try:
+                client.wait_for_workers(count, timeout=COMING)
+            except TimeoutError:  # some may be gone for good; with one alone joblib would work in this process
+                if len(client.ncores()) < FEWEST:
+                    raise
+
         # By name, which a worker that is started again keeps.
         some = {"workers": names[:count]} if count < len(names) else {}
         joblib.register_parallel_backend(TELLING, _telling())
         configured = {"backend": TELLING, "client": client, **some}
         lost = (distributed.scheduler.KilledWorker, distributed.comm.CommClosedError, CancelledError)
-        yield Connection(count, configured, lost, freed, lambda: client.wait_for_workers(count, timeout=COMING))
+        yield Connection(count, configured, lost, freed, waited)
     finally:
         with contextlib.suppress(Exception):  # who is gone by now keeps nothing
             client.run(forget)
@@ -205,7 +214,7 @@ def _check_count(crew: Crew, there: int, what: str) -> None:
     """Raises SecateurError for more workers than there are, and for one, to which joblib would prefer this process."""
     if crew.count is not None and crew.count > there:
         raise SecateurError(f"workers.count: {crew.count}, but the cluster has {there} {what}; ask for no more")
-    if (crew.count or there) < 2:
+    if (crew.count or there) < FEWEST:
         raise SecateurError(
             f"workers.count: {crew.count or there}, but a cluster's workers are two or more (it has {there} {what}); "
             "leave 'workers' out and run where that one would"
