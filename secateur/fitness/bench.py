@@ -46,6 +46,11 @@ from .widths.rotation import Basis
 from .zeros.own import OwnZeros
 
 
+def versions() -> str:
+    """Of the libraries that decide what a model computes."""
+    return f"torch {torch.__version__}, transformers {transformers.__version__}"
+
+
 @dataclass
 class Bench:
     """A model that is ready to be scored: loaded, with heads and channels in order and every level in the store.
@@ -204,7 +209,7 @@ class Bench:
             **({"widths": f"{self.width_folder.name} {self.widths.repair or 'unrepaired'}"} if self.widths else {}),
             "scores": sorted(f"{name} {source_digest(name, self.tasks)}" if is_own(name) else name for name in scores),
             "device": device_name(self.blocks.device),
-            "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
+            "versions": versions(),
             "machine": platform.machine(),
         }
 

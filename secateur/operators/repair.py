@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..space.errors import SecateurError
 from ..space.genome import Genome
 from ..space.space import Space
-from ..space.steps import room, step, steps
+from ..space.steps import is_free, room, step, steps
 
 Levels = NDArray[np.intp]
 DRAWN = 4
@@ -100,13 +100,13 @@ class Spare:
             return False
         if not self.space.adds_up or index == self.space.everywhere:
             return self.space.feasible(self._denser(index))
-        if self.space.pricing.free[index]:
+        if is_free(self.space, index):
             return self._fit[index]
         return bool((self._step(index) <= self._room).all())
 
     def make_denser(self, index: int) -> None:
         """Makes it so, where it fits."""
-        free = self.space.adds_up and self.space.pricing.free[index]
+        free = is_free(self.space, index)
         if free:
             self._room = self._room - self._added[index]
         self.genome = self._denser(index)

@@ -8,7 +8,7 @@ from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.space import Space
-from ..space.steps import by_level, room
+from ..space.steps import by_level, is_free, room
 from .steps import Batch, noted, side_by_side
 from .sweep import Table
 
@@ -123,16 +123,17 @@ def _saving(space: Space, genome: Genome, index: int, left: list[int]) -> tuple[
     """That level, and what it saves of the cost of each budget; `left`: what these leave (`room`)."""
     over = [one < 0 for one in left]
     levels = range(genome.levels[index] + 1, len(space.genes[index].levels))
-    if space.adds_up and space.pricing.free[index]:
+    if is_free(space, index):
         rows = by_level(space, genome, index).tolist()
         savings = ((level, [-added for added in rows[level]]) for level in levels)
     else:
         before = space.costs(genome)
         afters = ((level, space.costs(space.canonical(genome.with_level(index, level)))) for level in levels)
         savings = ((level, [b.of(before) - b.of(after) for b in space.budgets]) for level, after in afters)
-    return next(
-        (one for one in savings if any(saved > 0 for saved, is_over in zip(one[1], over, strict=True) if is_over)), None
-    )
+    for level, savings_of_level in savings:
+        if any(is_over and saved > 0 for saved, is_over in zip(savings_of_level, over, strict=True)):
+            return level, savings_of_level
+    return None
 
 
 def _left(space: Space, genome: Genome) -> list[int]:
@@ -183,9 +184,10 @@ def _planned(space: Space, genome: Genome, known: dict[tuple[int, int], float], 
         if not heap:
             raise SecateurError("greedy: no change is left that brings the genome closer to its budgets")
         _, index = heapq.heappop(heap)
-        if not space.active(genome)[index] or _next_level(space, genome, index) is None:
+        level = _next_level(space, genome, index) if space.active(genome)[index] else None
+        if level is None:
             continue
-        genome = _deeper(space, genome, index)
+        genome = space.canonical(genome.with_level(index, level))
         planned.append(index)
         score = _score(space, genome, index, known, _left(space, genome)) if space.active(genome)[index] else None
         if score is not None:

@@ -5,6 +5,7 @@ itself, so that one row of a table for each gene and block it touches says what 
 thousands of genomes then take additions of numbers, and no state of a block is made for them.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from operator import itemgetter
@@ -52,7 +53,7 @@ class Pricing:
                 if self.free[index]:
                     rows.append((index, block))
         self._structural = [[index for index in some if not self.free[index]] for some in touching]
-        self._structure = [itemgetter(*some) if some else _nothing for some in self._structural]
+        self._structure = [levels_of(some) for some in self._structural]
         self._gene_of_row = np.array([index for index, _ in rows], dtype=np.intp)
         self._rows_of = [[n for n, (_, block) in enumerate(rows) if block == index] for index in range(len(touching))]
         bounds = np.searchsorted(self._gene_of_row, range(len(genes) + 1)).tolist()
@@ -176,15 +177,12 @@ def _saved(treatment: Treatment, outputs: int, inputs: int, width: int) -> tuple
 
 def _free(genes: Sequence[Gene]) -> NDArray[np.bool_]:
     """Which genes only treat linears that no other gene does."""
-    who: dict[tuple[int, int], int] = {}
-    for gene in genes:
-        if all(not isinstance(level, int) for level in gene.levels):
-            for member in gene.members:
-                who[member] = who.get(member, 0) + 1
     treats = [all(not isinstance(level, int) for level in gene.levels) for gene in genes]
-    alone = [all(who.get(member) == 1 for member in gene.members) for gene in genes]
-    return np.array([one and other for one, other in zip(treats, alone, strict=True)], dtype=bool)
+    who = Counter(member for gene, one in zip(genes, treats, strict=True) if one for member in gene.members)
+    alone = [one and all(who[member] == 1 for member in gene.members) for gene, one in zip(genes, treats, strict=True)]
+    return np.array(alone, dtype=bool)
 
 
-def _nothing(_: Sequence[int]) -> tuple[int, ...]:
-    return ()
+def levels_of(genes: Sequence[int]) -> Callable[[Sequence[int]], object]:
+    """Picks the levels of some genes out of a genome's."""
+    return itemgetter(*genes) if genes else lambda _: ()

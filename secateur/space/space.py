@@ -2,10 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from .gene import Gene
 from .genome import Genome
 from .latency import LatencyTable, Shape, Times, every_state, shapes
 from .names import name_of
-from .pricing import WIDTH, Pricing, of_budget
+from .pricing import WIDTH, Pricing, levels_of, of_budget
 from .state import BlockState, dense_state, settled
 
 REMEMBERED = 2048
@@ -133,9 +132,9 @@ class Space:
         return tuple(tuple(indices) for indices in touching)
 
     @cached_property
-    def _known_blocks(self) -> tuple[tuple[Callable[[tuple[int, ...]], object], dict[object, BlockState]], ...]:
+    def _known_blocks(self) -> tuple[tuple[Callable[[Sequence[int]], object], dict[object, BlockState]], ...]:
         """For each block, which levels of a genome it depends on, and its states by these."""
-        return tuple((itemgetter(*genes) if genes else _nothing, {}) for genes in self._touching)
+        return tuple((levels_of(genes), {}) for genes in self._touching)
 
     def _block(self, genome: Genome, index: int) -> BlockState:
         """State of one block, remembered by the levels of the genes that touch it."""
@@ -324,7 +323,3 @@ class Space:
     def _known_rows(self) -> tuple[dict[object, str], ...]:
         """For each block, what names its states, by the levels of the genes that touch it."""
         return tuple({} for _ in self.anatomy.blocks)
-
-
-def _nothing(_: tuple[int, ...]) -> tuple[int, ...]:
-    return ()

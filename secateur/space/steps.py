@@ -9,6 +9,11 @@ from .space import Space
 Numbers = NDArray[np.int64]
 
 
+def is_free(space: Space, index: int) -> bool:
+    """Whether what a gene's levels add can be told from tables alone, whatever the other genes are."""
+    return space.adds_up and bool(space.pricing.free[index])
+
+
 def room(space: Space, genome: Genome) -> Numbers:
     """(budgets,), what each leaves; negative where it is not kept."""
     costs = space.costs(genome)

@@ -8,6 +8,7 @@ from ...space.latency import LatencyTable, Measured, Workload
 from ...space.question import Chain, Priced, Told
 from ...space.tasks import TaskResult
 from ..scores.tasks import TaskRun
+from ..workplace import unwatched
 from .hand import Hand
 
 Layers = Sequence[int]
@@ -38,7 +39,7 @@ def measure_orders(layers: Layers, hand: Hand) -> None:
 
 def prepare(layers: Layers, hand: Hand) -> None:
     """Has the levels of some layers in the cache, once all orders are."""
-    hand.arranged.prepare(hand.space, lambda what, done, total: None, layers)
+    hand.arranged.prepare(hand.space, unwatched, layers)
 
 
 def open_place(hand: Hand) -> None:

@@ -12,17 +12,16 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 import torch
-import transformers
 
 from ...space.errors import DeviceError, OutOfMemoryError, SecateurError, StorageError, said
 from ...space.space import Space
 from ..answers import Answers
-from ..bench import Bench
+from ..bench import Bench, versions
 from ..cache import digest
 from ..faults import is_of_device, is_of_memory
 from ..model.device import device_name
 from ..training import Training
-from ..workplace import Loaded, Workplace
+from ..workplace import Loaded, Workplace, unwatched
 from .device import own_device
 
 LOOK = 1.0
@@ -79,7 +78,7 @@ class Hand:
         """Its bench, ready for every genome."""
         bench = self.arranged
         with opening():
-            bench.prepare(self.space, lambda what, done, total: None)
+            bench.prepare(self.space, unwatched)
         return bench
 
     @cached_property
@@ -109,7 +108,7 @@ def papers_of(work: Loaded | Bench) -> Papers:
         **{f"text '{title}'": text.digest for title, text in work.texts.items()},
         "device": device_name(work.blocks.device),
         "computing": computing(work.blocks.device.type),
-        "versions": f"torch {torch.__version__}, transformers {transformers.__version__}, {platform.machine()}",
+        "versions": f"{versions()}, {platform.machine()}",
     }
     if isinstance(work, Bench):
         papers["order"] = digest(work.kept_orders()) if work.orders else ""

@@ -13,6 +13,7 @@ from ...space.question import Priced, Status, Told
 from ...space.space import Space
 from ..evaluator import aligned, neighbours
 from ..memory import batch_size
+from ..workplace import MEASURING
 from . import calls
 from .division import divide, evenly
 from .hand import Call, Lost
@@ -118,7 +119,7 @@ def prepared(team: Team, layers: int, ordered: bool, said: Callable[[str, int, i
         DeviceError: workers are lost.
     """
     shares = [range(first, layers, team.count) for first in range(min(team.count, layers))]
-    stages = [("measuring the importance of heads and channels", calls.measure_orders)] if ordered else []
+    stages = [(MEASURING, calls.measure_orders)] if ordered else []
     for title, call in [*stages, ("preparing levels", calls.prepare)]:
         said(title, 0, layers)
         done = 0

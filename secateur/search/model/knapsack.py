@@ -17,7 +17,7 @@ from ...operators.repair import Spare
 from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.space import Space
-from ...space.steps import by_level
+from ...space.steps import by_level, is_free
 from ..sweep import Table
 
 Slices = tuple[slice, ...]
@@ -208,7 +208,7 @@ def _branches(space: Space, table: Table, base: Genome, cluster: list[int]) -> l
 def _level_costs(space: Space, smallest: Genome, index: int, least: tuple[int, ...]) -> list[tuple[int, ...]]:
     """What each level of a gene costs more than the one it has, up to that."""
     levels = range(smallest.levels[index] + 1)
-    if space.adds_up and space.pricing.free[index]:
+    if is_free(space, index):
         return [tuple(row) for row in by_level(space, smallest, index)[: len(levels)].tolist()]
     return [_minus(_costs(space, smallest.with_level(index, level)), least) for level in levels]
 

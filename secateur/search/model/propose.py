@@ -12,6 +12,7 @@ from ...operators.mutation import switch_costs
 from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.space import Space
+from ...space.steps import is_free
 from ...space.steps import steps as steps_of
 from ..sweep import Table
 from .features import Array, matrix
@@ -133,14 +134,13 @@ def _neighbours(space: Space, genome: Genome, rng: np.random.Generator) -> NDArr
     room = np.array([budget.limit for budget in space.budgets], dtype=float) - before
     steps: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
     costs: tuple[list[Array], list[Array]] = ([], [])
-    quick = space.pricing.free if space.adds_up else np.zeros(len(here), dtype=bool)
     for side, by in enumerate((-1, 1)):
         added = steps_of(space, genome, by).astype(float)
         for index, gene in enumerate(space.genes):
             level = genome.levels[index] + by
             if not active[index] or not 0 <= level < len(gene.levels):
                 continue
-            if quick[index]:
+            if is_free(space, index):
                 step = np.zeros_like(here)
                 step[index] = by
                 steps[side].append(step)
