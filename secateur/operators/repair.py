@@ -75,7 +75,7 @@ def tighten(genome: Genome, space: Space, rng: np.random.Generator, keep: frozen
     if not space.budgets:
         return genome
     spare = Spare(space, genome)
-    for index in rng.permutation(len(space.genes)).tolist():
+    for index in spare.possible(rng.permutation(len(space.genes))):
         while index not in keep and spare.fits(index):
             spare.make_denser(index)
     return spare.genome
@@ -93,6 +93,13 @@ class Spare:
         if self.space.adds_up:
             self._room, self._added = room(self.space, self.genome), steps(self.space, self.genome, -1)
             self._compare()
+
+    def possible(self, genes: Levels) -> list[int]:
+        """Those of the genes that may be made denser, now or after others."""
+        if self.space.adds_up and self.space.pricing.free.all():  # the room then never grows
+            genes = genes[np.array(self._fit)[genes]]
+        found: list[int] = genes.tolist()
+        return found
 
     def fits(self, index: int) -> bool:
         """Whether a gene can be made a level denser."""

@@ -180,16 +180,18 @@ def _planned(space: Space, genome: Genome, known: dict[tuple[int, int], float], 
     """
     heap = _moves(space, genome, known)
     planned: list[int] = []
-    while not space.feasible(genome) and (most is None or len(planned) < most):
+    left = _left(space, genome)
+    while min(left, default=0) < 0 and (most is None or len(planned) < most):
         if not heap:
             raise SecateurError("greedy: no change is left that brings the genome closer to its budgets")
         _, index = heapq.heappop(heap)
-        level = _next_level(space, genome, index) if space.active(genome)[index] else None
-        if level is None:
+        found = _saving(space, genome, index, left) if space.active(genome)[index] else None
+        if found is None:
             continue
-        genome = space.canonical(genome.with_level(index, level))
+        genome = space.canonical(genome.with_level(index, found[0]))
         planned.append(index)
-        score = _score(space, genome, index, known, _left(space, genome)) if space.active(genome)[index] else None
+        left = _left(space, genome)
+        score = _score(space, genome, index, known, left) if space.active(genome)[index] else None
         if score is not None:
             heapq.heappush(heap, (score, index))
     return planned

@@ -197,7 +197,7 @@ class Block:
         return self.sizes(self.dimensions)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Anatomy:
     """A language model as shapes.
 
@@ -244,6 +244,16 @@ class Anatomy:
     def linear_weights(self) -> int:
         """All weights of the linears in the blocks."""
         return sum(linear.weights for block in self.blocks for linear in block.linears)
+
+    def outside_parameters(self, hidden: int) -> int:
+        """Parameters outside the blocks where the residual width is `hidden`."""
+        if hidden not in self._outside:
+            self._outside[hidden] = sum(tensor.parameters({"hidden": hidden}) for tensor in self.outside)
+        return self._outside[hidden]
+
+    @cached_property
+    def _outside(self) -> dict[int, int]:
+        return {}
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter of the model by its full name; tied parameters once."""

@@ -137,7 +137,7 @@ def total(
 ) -> Costs:
     """Adds up the blocks of a subnet of residual width `hidden` and what lies outside them."""
     block_parameters, zeros, weights, macs, kv, sublayers, saved = map(sum, zip(*blocks, strict=True))
-    parameters = block_parameters + sum(tensor.parameters({"hidden": hidden}) for tensor in anatomy.outside)
+    parameters = block_parameters + anatomy.outside_parameters(hidden)
     head_macs = anatomy.head_macs
     if hidden < anatomy.hidden_size:
         projection = hidden**2 if additions.projection else 0

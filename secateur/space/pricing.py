@@ -54,6 +54,7 @@ class Pricing:
                     rows.append((index, block))
         self._structural = [[index for index in some if not self.free[index]] for some in touching]
         self._structure = [levels_of(some) for some in self._structural]
+        self._everything = levels_of([index for index in range(len(genes)) if not self.free[index]])
         self._gene_of_row = np.array([index for index, _ in rows], dtype=np.intp)
         self._rows_of = [[n for n, (_, block) in enumerate(rows) if block == index] for index in range(len(touching))]
         bounds = np.searchsorted(self._gene_of_row, range(len(genes) + 1)).tolist()
@@ -65,6 +66,8 @@ class Pricing:
         self._base: Numbers = np.zeros((len(touching), WIDTH), dtype=np.int64)
         self._known: list[dict[object, tuple[Numbers, Numbers]]] = [{} for _ in touching]
         self._now: list[object] = [None] * len(touching)
+        self._entered: object = None
+        self._most = np.array([len(gene.levels) - 1 for gene in genes], dtype=np.intp)
 
     def total(self, levels: Sequence[int]) -> Numbers:
         """(WIDTH,), of a genome's levels."""
@@ -77,8 +80,7 @@ class Pricing:
         """(genes, WIDTH), what each free gene's next level in a direction adds to all; 0 where there is none."""
         self._enter(levels)
         own = np.array(levels, dtype=np.intp)
-        most = np.array([len(gene.levels) - 1 for gene in self._genes], dtype=np.intp)
-        there = np.clip(own + by, 0, most)
+        there = np.clip(own + by, 0, self._most)
         rows = self._taken[self._numbers, there[self._gene_of_row]] - self._taken[self._numbers, own[self._gene_of_row]]
         found: Numbers = np.zeros((len(self._genes), WIDTH), dtype=np.int64)
         if len(rows):
@@ -109,11 +111,15 @@ class Pricing:
 
     def _enter(self, levels: Sequence[int]) -> None:
         """Has the tables be those of a genome's structure."""
+        entered = self._everything(levels)
+        if entered == self._entered:
+            return
         for index, structure in enumerate(self._structure):
             wanted: Any = structure(levels)
             if wanted != self._now[index]:
                 self._base[index], self._taken[self._rows_of[index]] = self._known_in(index, levels)
                 self._now[index] = wanted
+        self._entered = entered
 
     def _known_in(self, index: int, levels: Sequence[int]) -> tuple[Numbers, Numbers]:
         """A block's tables in a genome's structure: (WIDTH,), and (rows, levels, WIDTH) of its free genes."""

@@ -24,6 +24,8 @@ CELLS = 2000
 STEPS = 12
 RANDOM_MOVES = 6
 PAIRS = 1500
+MANY = 8
+"""Times `PAIRS`, more than which are not all looked at."""
 KEPT = 16
 """Neighbours of each step that may become candidates."""
 
@@ -109,12 +111,20 @@ def linearised(space: Space, model: LossModel, genome: Genome) -> Genome | None:
 
     A large step that a descent by switches would take many for.
     """
-    alone = [
-        [genome.with_level(index, level) for level in range(len(gene.levels))] for index, gene in enumerate(space.genes)
+    changes = [
+        (index, level)
+        for index, gene in enumerate(space.genes)
+        for level in range(len(gene.levels))
+        if level != genome.levels[index]
     ]
-    mean = model.mean(matrix([one for row in alone for one in row]))
-    losses = iter(np.exp(np.clip(mean, -20, 20)).tolist())
-    rows = [[next(losses) for _ in row] for row in alone]
+    here = matrix([genome])
+    levels = np.repeat(here, len(changes), axis=0)
+    levels[np.arange(len(changes)), [index for index, _ in changes]] = [level for _, level in changes]
+    mean, _ = model.around(genome, levels, deviating=False)
+    losses = np.exp(np.clip(np.concatenate([model.mean(here), mean]), -20, 20)).tolist()
+    rows = [[losses[0]] * len(gene.levels) for gene in space.genes]
+    for (index, level), loss in zip(changes, losses[1:], strict=True):
+        rows[index][level] = loss
     added = tuple(tuple(np.maximum.accumulate([value - row[0] for value in row]).tolist()) for row in rows)
     try:
         return solve(space, Table(0.0, added), cells=CELLS)
@@ -132,30 +142,15 @@ def _neighbours(space: Space, genome: Genome, rng: np.random.Generator) -> NDArr
     here = np.array(genome.levels, dtype=np.intp)
     before = _costs(space, genome)
     room = np.array([budget.limit for budget in space.budgets], dtype=float) - before
-    steps: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
-    costs: tuple[list[Array], list[Array]] = ([], [])
-    for side, by in enumerate((-1, 1)):
-        added = steps_of(space, genome, by).astype(float)
-        for index, gene in enumerate(space.genes):
-            level = genome.levels[index] + by
-            if not active[index] or not 0 <= level < len(gene.levels):
-                continue
-            if is_free(space, index):
-                step = np.zeros_like(here)
-                step[index] = by
-                steps[side].append(step)
-                costs[side].append(added[index])
-            else:
-                moved = space.canonical(genome.with_level(index, level))
-                steps[side].append(np.array(moved.levels, dtype=np.intp) - here)
-                costs[side].append(_costs(space, moved) - before)
+    (denser, dearer), (smaller, cheaper) = (_single_steps(space, genome, by, active, before) for by in (-1, 1))
     exchanged = [switch_costs(genome, space, rng) for _ in range(RANDOM_MOVES)]
-    (denser, dearer), (smaller, cheaper) = (_stacked(*side, len(here)) for side in zip(steps, costs, strict=True))
     alone = np.concatenate([matrix(exchanged) - here, denser[(dearer <= room).all(1)]])
-    fits = ((dearer[:, None] + cheaper[None]) <= room).all(2)
-    # Products of floats, which take a fraction of the time that those of integers do, and are as exact here.
-    meeting = (denser != 0).astype(np.float32) @ (smaller != 0).T.astype(np.float32)
-    pairs = np.stack(np.nonzero(fits & (meeting == 0)), axis=1)
+    pairs = _drawn(denser, smaller, dearer, cheaper, room, rng)
+    if pairs is None:
+        fits = ((dearer[:, None] + cheaper[None]) <= room).all(2)
+        # Products of floats, which take a fraction of the time that those of integers do, and are as exact here.
+        meeting = (denser != 0).astype(np.float32) @ (smaller != 0).T.astype(np.float32)
+        pairs = np.stack(np.nonzero(fits & (meeting == 0)), axis=1)
     count = len(alone) + len(pairs)
     # Of hundreds of genes some pairs must do: more would take longer than they are worth.
     drawn = np.arange(count) if count <= PAIRS else np.sort(rng.choice(count, PAIRS, replace=False))
@@ -164,11 +159,48 @@ def _neighbours(space: Space, genome: Genome, rng: np.random.Generator) -> NDArr
     return found
 
 
-def _stacked(steps: Sequence[NDArray[np.intp]], costs: Sequence[Array], genes: int) -> tuple[NDArray[np.intp], Array]:
-    """Changes of levels (changes, genes), and what they cost (changes, budgets)."""
-    if not steps:
-        return np.zeros((0, genes), dtype=np.intp), np.zeros((0, 1))
-    return np.array(steps), np.array(costs)
+def _drawn(
+    denser: NDArray[np.intp],
+    smaller: NDArray[np.intp],
+    dearer: Array,
+    cheaper: Array,
+    room: Array,
+    rng: np.random.Generator,
+) -> NDArray[np.intp] | None:
+    """Pairs (pairs, 2) of steps that keep the budgets together, drawn; None where there are few enough to see all."""
+    count = len(denser) * len(smaller)
+    if count <= MANY * PAIRS:
+        return None
+    drawn = np.unique(rng.integers(count, size=MANY * PAIRS))
+    up, down = np.divmod(drawn, len(smaller))
+    fits = (dearer[up] + cheaper[down] <= room).all(axis=1)
+    up, down = up[fits], down[fits]
+    if len(up) < PAIRS:
+        return None
+    some = np.sort(rng.choice(len(up), PAIRS, replace=False))
+    up, down = up[some], down[some]
+    apart = ~((denser[up] != 0) & (smaller[down] != 0)).any(axis=1)
+    return np.stack([up[apart], down[apart]], axis=1)
+
+
+def _single_steps(
+    space: Space, genome: Genome, by: int, active: Sequence[bool], before: Array
+) -> tuple[NDArray[np.intp], Array]:
+    """What a level more or less of each active gene changes of levels (steps, genes), and costs (steps, budgets)."""
+    moving = [
+        index
+        for index, gene in enumerate(space.genes)
+        if active[index] and 0 <= genome.levels[index] + by < len(gene.levels)
+    ]
+    found = np.zeros((len(moving), len(space.genes)), dtype=np.intp)
+    found[np.arange(len(moving)), moving] = by
+    costs: Array = steps_of(space, genome, by)[moving].astype(float)
+    for place, index in enumerate(moving):
+        if not is_free(space, index):
+            moved = space.canonical(genome.with_level(index, genome.levels[index] + by))
+            found[place] = np.array(moved.levels, dtype=np.intp) - np.array(genome.levels)
+            costs[place] = _costs(space, moved) - before
+    return found, costs
 
 
 def _legal(space: Space, levels: NDArray[np.intp]) -> Genome:
