@@ -192,7 +192,7 @@ def simulate(
         for count, total, evaluating, twice in found
     ]
     headings = ("workers", "evaluating, times as fast", "whole run, times as fast", "passes made twice")
-    name = Path(values["recipe"]).stem
+    name = Path(values["recipe"]).stem + (f"-{together}" if together else "")
     shown(RESULTS / f"workers-{name}.md", table_of(name, headings, rows), summary)
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from .files import write_text
 from .plans.plan import Plan
 from .runs import problem
-from .runs.asked.located import located
-from .runs.asked.reading import make_recipe, read_recipe
+from .runs.asked.reading import read_recipe, written_recipe
 from .runs.asked.recipe import Recipe
 from .runs.describe import Description, describe
 from .runs.record.folder import RunFolder
@@ -82,7 +81,7 @@ def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run
     if isinstance(recipe, str | Path):
         recipe = read_recipe(Path(recipe))
     elif not isinstance(recipe, Recipe):
-        recipe = make_recipe(located(recipe, Path.cwd()))
+        recipe = written_recipe(recipe, Path.cwd())
     folder, loaded = start(recipe, Path(out))
     with folder:
         execute(folder, loaded=loaded)

@@ -491,7 +491,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"strategy": {"name": "surrogate"}, "effort": {"tokens": 200}}, "surrogate needs"),
     ({"strategy": {"name": "surrogate", "initial": ["owl"]}, "effort": {"tokens": 9000}}, "has no sparsity genes"),
     ({"strategy": {"name": "surrogate", "risk": 1.5}}, "less than 1"),
-    ({"strategy": {"name": "surrogate", "sizes": []}}, "at least 1 item"),
+    ({"strategy": {"name": "surrogate", "sizes": []}}, "sizes: must not be empty"),
     ({"strategy": {"name": "evopress", "race": 0.1, "minibatches": "fresh"}}, "set minibatches: nested"),
     ({"held_out": [{"source": "calibration.txt"}]}, "'calibration' is the name of the calibration text"),
 ]

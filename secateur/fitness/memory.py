@@ -24,7 +24,7 @@ Offload = Literal["cpu", "disk"]
 FLOAT, DOUBLE, INDEX = 4, 8, 8
 CACHES = 3
 """Of weights as candidates have them, of planes, and of repairs: each as large."""
-BATCH_TOKENS = 1024
+BATCH_TOKENS = 512
 """Tokens that go through a block at once: more do not get faster on 2 to 16 cores, fewer do not use them."""
 ACCELERATOR_TOKENS = 16384
 """The same on an accelerator."""

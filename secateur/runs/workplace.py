@@ -24,8 +24,10 @@ from ..space.gene import features_of
 from ..space.losses import LOSSES, TRAINING_PASSES, Losses
 from ..space.question import Priced, Question, Told
 from ..space.space import Space
+from .asked.machine import WorkersSettings
 from .asked.recipe import TRAINING, Recipe
-from .asked.settings import TextSettings, TrainingSettings, WorkersSettings
+from .asked.settings import TextSettings
+from .asked.training import TrainingSettings
 from .memory import placement_of
 from .problem import counting_of
 from .record.facts import DEVICE, MODEL, ORDER, PROVENANCE, TEXTS, ZEROS, ZerosFact

@@ -16,7 +16,7 @@ UNKNOWN = "unknown_key"
 class Settings(BaseModel):
     """A section of a recipe. A key that it does not have is answered with the nearest that it has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     @model_validator(mode="wrap")
     @classmethod

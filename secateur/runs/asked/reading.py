@@ -8,16 +8,12 @@ from pydantic import ValidationError
 
 from ...space.errors import SecateurError
 from ...space.kinds.table import KINDS
-from ...space.settings import UNKNOWN, Settings
 from .located import located
+from .problems import problems
 from .recipe import OF_ALL_KINDS, Recipe
-from .settings import EACH, ONE, TrainingSettings
+from .shorthand import completed, spelled_out
+from .training import TrainingSettings
 from .values import apply, read_values
-
-MEMBERS = ("literal[", "function-", "tuple[")
-"""How pydantic's names for members of a union begin, besides those of classes."""
-MOST, LONGEST = 8, 200
-"""Problems that are told of a recipe, and characters of each."""
 
 
 def read_recipe(path: Path, settings: Sequence[str] = (), kept: bool = False) -> Recipe:
@@ -29,11 +25,29 @@ def read_recipe(path: Path, settings: Sequence[str] = (), kept: bool = False) ->
         SecateurError: the file cannot be read, is not YAML, or does not fit; every problem on a line of its own.
     """
     values = read_values(path, f"recipe {path}")
-    for setting in settings:
-        apply(values, setting)
     if kept:
+        for setting in settings:
+            apply(values, setting)
         return kept_recipe(values, f"recipe {path}")
-    return make_recipe(located(values, path.absolute().parent), f"recipe {path}")
+    return written_recipe(values, path.absolute().parent, settings, f"recipe {path}")
+
+
+def written_recipe(
+    values: Mapping[str, Any], folder: Path, settings: Sequence[str] = (), where: str = "recipe"
+) -> Recipe:
+    """A recipe as its author writes it: with words for sections (`shorthand`), and files named from `folder`.
+
+    Raises:
+        SecateurError: it does not fit; every problem on a line of its own.
+    """
+    try:
+        whole = spelled_out(values)
+        for setting in settings:
+            apply(whole, setting)
+        whole = completed(spelled_out(whole))
+    except SecateurError as error:
+        raise SecateurError(f"{where}: {error}") from error
+    return make_recipe(located(whole, folder), where)
 
 
 def kept_recipe(values: Mapping[str, Any], where: str) -> Recipe:
@@ -77,24 +91,7 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(changed)
     except ValidationError as error:
-        # A list whose items are wrong is also reported as too short; the items say it better.
-        found: list[dict[str, Any]] = [dict(one) for one in error.errors()]
-        deeper = {tuple(one["loc"][:length]) for one in found for length in range(len(one["loc"]))}
-        # Where a word or a section may stand and there is a section, only what is wrong with that is of use.
-        found = [one for one in found if not (_is_word(one["loc"]) and isinstance(one["input"], Mapping))]
-        found = [one for one in found if one["type"] != "too_short" or tuple(one["loc"]) not in deeper]
-        raise SecateurError(f"{where}: {_problems(found)}") from error
-
-
-def _problems(found: Sequence[dict[str, Any]]) -> str:
-    """The first of them, each once and not too long."""
-    problems = list(dict.fromkeys(_problem(one)[:LONGEST] for one in found[: 2 * MOST]))[:MOST]
-    return "; ".join(problems) + (f"; and {len(found) - MOST:,} more" if len(found) > MOST else "")
-
-
-def _is_word(location: Sequence[Any]) -> bool:
-    """Whether an error is about the one of several kinds of value that is a word of a few."""
-    return bool(location) and str(location[-1]).startswith("literal[")
+        raise SecateurError(f"{where}: {problems(error.errors())}") from error
 
 
 def with_workers(recipe: Recipe, changes: Sequence[str]) -> Recipe:
@@ -130,28 +127,4 @@ def training_settings(settings: TrainingSettings | None, changes: Sequence[str])
         lists = {"optimiser": found.optimiser, "learning_rate": found.learning_rate}
         return found.model_copy(update={name: value[-1] for name, value in lists.items() if isinstance(value, tuple)})
     except ValidationError as error:
-        raise SecateurError(_problems([{**one, "loc": ("training", *one["loc"])} for one in error.errors()])) from error
-
-
-def _problem(error: dict[str, Any]) -> str:
-    """One pydantic error as `where: what`.
-
-    Classes, validators and tags, by which pydantic tells the members of a union apart, stand in its path like keys.
-    """
-    path, last = error["loc"], len(error["loc"]) - 1
-    # A key that is not known is shown whatever it looks like.
-    keys = [part for n, part in enumerate(path) if not _is_member(part) or (n == last and error["type"] == UNKNOWN)]
-    where = ".".join(map(str, keys)) or "recipe"
-    if error["type"] == "missing":
-        return f"{where}: missing"
-    return f"{where}: {str(error['msg']).removeprefix('Value error, ')}"
-
-
-def _is_member(part: object) -> bool:
-    """Whether a part of a path is no key, but says which member of a union was tried."""
-    return isinstance(part, str) and (part in (ONE, EACH) or part in _sections(Settings) or part.startswith(MEMBERS))
-
-
-def _sections(settings: type[Settings]) -> set[str]:
-    """The names of all classes of settings."""
-    return {settings.__name__}.union(*(_sections(one) for one in settings.__subclasses__()))
+        raise SecateurError(problems(error.errors(), ("training",))) from error

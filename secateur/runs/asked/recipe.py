@@ -21,17 +21,9 @@ from ...space.kinds.table import AnyGenes
 from ...space.objective import parse_objectives
 from ...space.scores import SCORES
 from ...space.settings import Positive, Settings
-from .settings import (
-    Effort,
-    FrontSettings,
-    LatencySettings,
-    ModelSettings,
-    TasksSettings,
-    TextSettings,
-    TrainingSettings,
-    WidthsSettings,
-    WorkersSettings,
-)
+from .machine import ModelSettings, WorkersSettings
+from .settings import Effort, FrontSettings, LatencySettings, TasksSettings, TextSettings, WidthsSettings
+from .training import TrainingSettings
 
 OF_ALL_KINDS: Mapping[str, object] = {"layers": "all", "levels": [], "multiple_of": None, "per": "linear", "group": 1}
 """Settings that genes of every kind once had; in recipes that runs and plans keep, and in what names a recipe."""
@@ -53,27 +45,53 @@ class Recipe(Settings):
     """Everything that determines a run."""
 
     model: ModelSettings
+    """Which model, in which numbers, on which device."""
     calibration: TextSettings
+    """The text that candidates are scored on, and that statistics are taken of."""
     held_out: tuple[TextSettings, ...] = ()
+    """Texts that the search never sees, on which what it found is confirmed beside the baselines."""
     genes: Annotated[tuple[AnyGenes, ...], Field(min_length=1)]
-    budgets: dict[str, str | int | float] = Field(default_factory=dict)
-    target: str | None = None
+    """What may be done to which layers."""
+    budgets: dict[str, str | int | float] = Field(
+        default_factory=dict, examples=[{"linear_weights": "<= 0.6x", "kv_bytes": "90%", "latency": "<= 40ms"}]
+    )
+    """The most that a plan may cost, each cost in shares of dense or in numbers."""
+    target: str | None = Field(default=None, examples=["llama.cpp", "mergekit"])
+    """A format or a program; nothing is searched that could not go there."""
     context: Positive = 2048
+    """Tokens at which attention's MACs and the KV cache are counted."""
     keep_first_attention: bool = True
-    pruner: str = "wanda"
+    """Whether layer 0 keeps some attention, and the first layer of each sort where sorts alternate."""
+    pruner: str = Field(default="wanda", examples=["sparsegpt"])
+    """What decides which weights of a linear become zero, and whether the others make up for them."""
     widths: WidthsSettings = WidthsSettings()
+    """How narrower sublayers are made."""
     score: str = "kl"
-    objectives: tuple[str, ...] = ()
-    reference: dict[str, str | float] = Field(default_factory=dict)
+    """What a search for one plan minimises."""
+    objectives: tuple[str, ...] = Field(default=(), examples=[["kl", "latency"], ["perplexity", "weight_bytes"]])
+    """Scores and costs that a front is searched for; empty: one plan is."""
+    reference: dict[str, str | float] = Field(default_factory=dict, examples=[{"kl": 2.0, "latency": "1x"}])
+    """From where the hypervolume of a front is measured, by objective; else from the worst that was seen."""
     latency: LatencySettings | None = None
+    """The device whose latency counts, where it is an objective or has a budget."""
     tasks: TasksSettings = TasksSettings()
+    """lm-eval tasks as objectives, and functions of your own."""
     front: FrontSettings = FrontSettings()
+    """What becomes of a front."""
     training: TrainingSettings | None = None
+    """Short training of candidates before the last choice among them; null: none."""
     strategy: AnyStrategy
+    """Who proposes candidates, and how."""
     effort: Effort = Effort()
-    baselines: tuple[str, ...] | Literal["all"] = "all"
+    """What the search may spend."""
+    baselines: tuple[str, ...] | Literal["all"] = Field(
+        default="all", examples=[["uniform-sparsity", "theirs/plan.json"], []]
+    )
+    """What is compared with it: rules, strategies and plan files; `all`: every rule and strategy that applies."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of everything random."""
     workers: WorkersSettings = WorkersSettings(count=1)
+    """Who evaluates; results do not depend on it."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":

@@ -10,7 +10,7 @@ Children may also race against it: who a stage shows to be worse is not trained 
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ...space.errors import SecateurError
 from ...space.genome import Genome
@@ -27,9 +27,10 @@ from .table import AnyStrategy
 
 
 class TrainingSchedule(Schedule):
-    """As EvoPress's, and what candidates have been trained on by the end of each stage, in tokens."""
+    """As EvoPress's, with trainings."""
 
     training: tuple[Positive, ...]
+    """What candidates have been trained on by the end of each stage, in tokens."""
 
 
 PUBLISHED = TrainingSchedule(
@@ -43,19 +44,26 @@ PUBLISHED = TrainingSchedule(
 
 
 class Darwin(Strategy):
-    """EvoPress's evolution with a short training in every stage; how is said by the recipe's `training`.
-
-    `schedule`, `mutation`, `minibatches`, `initial`, `warm` and `race` as in evopress, `published` being DarwinLM's; a
-    race looks at its candidates once a stage, and who has lost is not trained further.
-    """
+    """DarwinLM's: EvoPress's evolution with a short training in every stage; how is said by the recipe's `training`."""
 
     name: Literal["darwin"] = "darwin"
-    schedule: Literal["published"] | TrainingSchedule
+    schedule: Literal["published"] | TrainingSchedule = Field(
+        examples=[
+            {"generations": 5, "offspring": 6, "survivors": [3, 1], "tokens": [1024, 4096], "training": [1024, 5120]}
+        ]
+    )
+    """As published, or explicit numbers."""
     mutation: Mutation = "levels"
+    """Switches of `levels` or of `costs`."""
     minibatches: Literal["fresh", "nested"] = "fresh"
+    """Other text at every stage, or prefixes of one."""
     initial: tuple[str, ...] = ("random",)
+    """Where it starts: `random` genomes, rules of the baselines (`rules`: all good ones that apply), plan files, ours
+    or other tools', and `knapsack` or `greedy`, which are run first."""
     warm: AnyStrategy | None = None
+    """The settings of those that are run first, which take half of the effort together."""
     race: Probability | None = None
+    """As evopress's; it looks at candidates once a stage, and who has lost is not trained further."""
 
     @model_validator(mode="after")
     def _settings_fit(self) -> "Darwin":

@@ -58,23 +58,24 @@ FAILED = 1e9
 
 
 class Evolution(Strategy):
-    """Multi-objective evolution by pymoo.
-
-    `encoding`: one level per gene, or `shares`, real sensitivities that the exact knapsack decodes onto the budgets.
-    `initial`: what the population starts from besides random genomes: `dense`; `uniform` in several sizes; `knapsack`
-    and `greedy`, run first with the settings in `warm` and half of the effort for both together; plan files, our own or
-    other tools'.
-    `race`: a child sees all sequences only until a member of the front proves to dominate it, and one that nothing on
-    the front dominates is dropped with this probability at most; it needs more sequences than the 4 of the first look.
-    """
+    """Multi-objective evolution by pymoo, for a front."""
 
     name: Name
     population: Annotated[int, Field(ge=4)] = 24
+    """Members."""
     sequences: Positive = 4
+    """On which everything is scored."""
     encoding: EncodingName = "levels"
-    initial: tuple[str, ...] = ("dense", "uniform", "knapsack")
+    """One level per gene, or `shares`, real sensitivities that the exact knapsack decodes onto the budgets."""
+    initial: tuple[str, ...] = Field(default=("dense", "uniform", "knapsack"), examples=[["dense", "theirs/plan.json"]])
+    """Where it starts besides random genomes: `dense`, `uniform` in several sizes, plan files, ours or other tools',
+    and `knapsack` or `greedy`, which are run first."""
     warm: AnyStrategy | None = None
+    """The settings of those that are run first, which take half of the effort together."""
     race: Probability | None = None
+    """A child sees all sequences only until a member of the front proves to dominate it, and one that nothing on the
+    front dominates is dropped with this probability at most; it needs more sequences than the 4 of the first look.
+    Null: none."""
     ends: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("pymoo",)
 

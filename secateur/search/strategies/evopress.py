@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ...operators.mutation import switch_costs, switch_levels
 from ...operators.rules.table import RULES
@@ -42,15 +42,19 @@ GENERATIONS = 5
 class Schedule(Settings):
     """How a search by stages spends its tokens.
 
-    `survivors` and `tokens` have one entry per selection stage; `first` is the number of random genomes among which
-    the first parent is chosen, on the first stage's tokens, when none is given.
+    `survivors` and `tokens` have one entry per selection stage.
     """
 
     generations: Positive
+    """How many there are."""
     offspring: Positive
+    """Children of each."""
     survivors: tuple[Positive, ...]
+    """How many are left after each stage; the last leaves 1."""
     tokens: tuple[Positive, ...]
+    """On which each stage scores."""
     first: Positive = 1
+    """Random genomes among which the first parent is chosen, on the first stage's tokens, when none is given."""
 
     @model_validator(mode="after")
     def _stages_fit(self) -> "Schedule":
@@ -80,26 +84,24 @@ PUBLISHED = {
 
 
 class Evopress(Strategy):
-    """(1 + lambda) evolution by level switches.
-
-    `schedule`: `auto` (sized from the effort), `published-depth`, `published-sparsity`, or explicit numbers.
-    `minibatches`: `fresh` at every stage or `nested` prefixes of the pool; `mutation`: switches in `levels` or `costs`;
-    by default fresh and levels with a published schedule, nested and costs otherwise. `initial`: where to start;
-    `random` is the published choice for depth (and for where nothing else that is named gives a start), `uniform` for
-    sparsity; so may any other rule of the baselines be, all good ones that apply (`rules`), and plan files, our own or
-    other tools'; `knapsack` and `greedy` run those first, with the settings in `warm` and half of the effort for both
-    together. `race`: children race against their parent instead of being selected in stages: at most half of them go on
-    after a look, and the test loses one that is better than the parent with this probability at most, as far as
-    differences are normal and the parent was not lucky on this text.
-    """
+    """EvoPress's (1 + lambda) evolution by level switches, for one plan."""
 
     name: Literal["evopress"] = "evopress"
     schedule: Literal["auto", "published-depth", "published-sparsity"] | Schedule = "auto"
+    """Sized from the effort, as published, or explicit numbers."""
     mutation: Mutation | None = None
+    """Switches of `levels` or of `costs`; null: levels with a published schedule, else costs."""
     minibatches: Literal["fresh", "nested"] | None = None
-    initial: tuple[str, ...] = ("random",)
+    """Other text at every stage, or prefixes of one; null: fresh with a published schedule, else nested."""
+    initial: tuple[str, ...] = Field(default=("random",), examples=[["uniform-sparsity"], ["rules", "knapsack"]])
+    """Where it starts: `random` genomes, rules of the baselines (`rules`: all good ones that apply), plan files, ours
+    or other tools', and `knapsack` or `greedy`, which are run first."""
     warm: AnyStrategy | None = None
+    """The settings of those that are run first, which take half of the effort together."""
     race: Probability | None = None
+    """Children race against their parent instead of being selected in stages: at most half of them go on after a look,
+    and the test loses one that is better than the parent with this probability at most, as far as differences are
+    normal and the parent was not lucky on this text; null: none."""
 
     @model_validator(mode="after")
     def _settings_fit(self) -> "Evopress":

@@ -15,10 +15,11 @@ LIMIT = 200_000
 
 
 class Exhaustive(Strategy):
-    """Every genome of a small space."""
+    """Every genome of a small space, for one plan or a front."""
 
     name: Literal["exhaustive"] = "exhaustive"
     sequences: Positive = 4
+    """On which everything is scored."""
 
     def check(self, problem: Problem) -> None:
         check_size(problem.space)

@@ -21,16 +21,17 @@ from ..walk import walk
 
 
 class Greedy(Strategy):
-    """One best change at a time; `lazy` genes tried again at each step (null: all, as published).
-
-    `anchors` levels of each gene are scored by the sweep before (null: as many as are affordable).
-    """
+    """One best change at a time, from the dense model until the budgets hold; for one plan."""
 
     name: Literal["greedy"] = "greedy"
     sequences: Positive = 4
+    """On which everything is scored."""
     anchors: Positive | None = None
+    """Levels of each gene that the sweep before scores; null: as many as are affordable."""
     lazy: Positive | None = 8
+    """Genes that are tried again at each step; null: all, as published."""
     evaluations: Positive | None = None
+    """At most so many, by several changes a step; null: one change a step."""
 
     def check(self, problem: Problem) -> None:
         self._anchors(problem)

@@ -15,15 +15,15 @@ from ..sweep import affordable_anchors, sweep
 
 
 class Knapsack(Strategy):
-    """Sweep of single changes, then the exact knapsack; `anchors` levels of each gene are scored (all by default).
-
-    For a front, `sizes` limits of each cost are solved for.
-    """
+    """SPDY's: a sweep of single changes, then the exact knapsack over it; for one plan or a front."""
 
     name: Literal["knapsack"] = "knapsack"
     sequences: Positive = 4
+    """On which everything is scored."""
     anchors: Positive | None = None
+    """Levels of each gene that the sweep scores; null: all."""
     sizes: Positive = 32
+    """For a front, limits of each cost that it is solved for."""
 
     def check(self, problem: Problem) -> None:
         check_clusters(problem.space)

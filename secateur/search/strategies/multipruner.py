@@ -29,11 +29,13 @@ Moves = dict[int, Genome]
 
 
 class Multipruner(Strategy):
-    """Greedily sublayers, then channels, then heads; `evaluations` at most (null: one change a step, as published)."""
+    """MultiPruner's: greedily sublayers, then channels, then heads; for one plan."""
 
     name: Literal["multipruner"] = "multipruner"
     sequences: Positive = 4
+    """On which everything is scored."""
     evaluations: Positive | None = None
+    """At most so many, by several changes a step; null: one change a step, as published."""
 
     def check(self, problem: Problem) -> None:
         if not any(gene.drops or gene.narrows for gene in problem.space.genes):

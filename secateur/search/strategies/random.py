@@ -17,10 +17,11 @@ BATCH, TRIES = 8, 50
 
 
 class Random(Strategy):
-    """Random genomes on the budget, each on `sequences` sequences."""
+    """Random genomes on the budget, for one plan or a front."""
 
     name: Literal["random"] = "random"
     sequences: Positive = 4
+    """On which everything is scored."""
     ends: ClassVar[bool] = False
 
     def steps(self, problem: Problem) -> Steps:

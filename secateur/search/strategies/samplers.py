@@ -33,18 +33,22 @@ STALE = 20
 
 
 class Sampler(Strategy):
-    """Optuna's samplers: `population` is that of NSGA-II, and of random trials before the others begin.
-
-    `batch` vectors are asked for at a time (by default 1 for gp, 4 otherwise); the rest is as for evolution.
-    """
+    """Optuna's samplers, for a front."""
 
     name: Name
     population: Annotated[int, Field(ge=2)] = 16
+    """Of NSGA-II, and of random trials before the others begin."""
     batch: Positive | None = None
+    """Vectors that are asked for at a time; null: 1 for gp, 4 otherwise."""
     sequences: Positive = 4
+    """On which everything is scored."""
     encoding: EncodingName = "levels"
-    initial: tuple[str, ...] = ("dense", "uniform", "knapsack")
+    """One level per gene, or `shares`, real sensitivities that the exact knapsack decodes onto the budgets."""
+    initial: tuple[str, ...] = Field(default=("dense", "uniform", "knapsack"), examples=[["dense", "theirs/plan.json"]])
+    """Where it starts besides random genomes: `dense`, `uniform` in several sizes, plan files, ours or other tools',
+    and `knapsack` or `greedy`, which are run first."""
     warm: AnyStrategy | None = None
+    """The settings of those that are run first, which take half of the effort together."""
     ends: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("optuna",)
 

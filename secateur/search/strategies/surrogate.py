@@ -47,34 +47,39 @@ DEFAULT = Options()
 class Surrogate(Strategy):
     """A sweep, a lazy greedy path through all budgets, then candidates from a model of the loss, raced.
 
-    Answers are compared on `sequences` sequences, and on twice as many each time it gets quiet, up to the whole text (a
-    front: on `sequences`); sweep, path and first looks are on `first`. `anchors` levels of each gene are scored by the
-    sweep, `lazy` genes tried again at each step of the path, which takes `path` evaluations at most (null: three for
-    each gene; where these are less than a step for every two changes, there is no path). `slopes`: where sparsity is
-    searched for one budget and the first score is kl or cross_entropy, go downhill from there by what one pass
-    backwards says of every level, on up to 64 sequences. `batch` candidates a round, of which mutation alone makes the
-    share `mutated`, but one at least; a race's test loses one that is better than the incumbent with probability
-    `risk` at most, under the conditions of evopress's. It is quiet when no candidate promises to lower a loss by the
-    share `tolerance` any more. `initial`: rules and plan files to start from besides, `rules` being all good ones that
-    apply; of rules for a front `uniform` alone.
-
-    For a front, `sizes` limits of each cost are searched at once: how many, evenly down to half of what can go, or
-    limits of the one cost, such as ["0.9x", "0.8x"].
+    For one plan or a front; the default.
     """
 
     name: Literal["surrogate"] = "surrogate"
     sequences: Positive = 8
+    """On which answers are compared, and on twice as many each time it gets quiet, up to the whole text; a front stays
+    on these."""
     first: Positive = 2
+    """On which sweep, path and first looks are."""
     anchors: Positive | None = 2
+    """Levels of each gene that the sweep scores; null: all."""
     lazy: Positive = 6
+    """Genes that are tried again at each step of the path."""
     path: Positive | None = None
+    """Evaluations that the path may take; null: three for each gene. Where these are less than a step for every two
+    changes, there is no path."""
     batch: Annotated[int, Field(ge=2)] = 6
+    """Candidates a round; more keep more workers busy, and learn less from each."""
     risk: Probability = 0.2
+    """That a race's test loses a candidate that is better than the incumbent, as far as differences are normal."""
     mutated: Annotated[float, Field(ge=0, le=1)] = 0.17
+    """Share of a round that mutation alone makes, one at least."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-3
+    """It is quiet when no candidate promises to lower a loss by this share."""
     slopes: bool = True
-    sizes: Positive | Annotated[tuple[str, ...], Field(min_length=1)] = 8
-    initial: tuple[str, ...] = (GOOD_RULES,)
+    """Whether, where sparsity is searched for one budget by kl or cross_entropy, it goes downhill by what one pass
+    backwards says of every level, on up to 64 sequences."""
+    sizes: Positive | Annotated[tuple[str, ...], Field(min_length=1)] = Field(default=8, examples=[["0.9x", "0.8x"]])
+    """For a front, limits of each cost that are searched at once: how many, evenly down to half of what can go, or
+    limits of the one cost."""
+    initial: tuple[str, ...] = Field(default=(GOOD_RULES,), examples=[["theirs/plan.json"]])
+    """Rules and plan files to start from besides, `rules` being all good ones that apply; of rules for a front
+    `uniform` alone."""
     libraries: ClassVar[tuple[str, ...]] = ("scipy",)
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from .sublayer import SublayerKind
 
 
 class AttentionSettings(DroppableSettings):
-    """KV groups kept in each of `layers`, as in `WidthSettings`; without `levels` attention is kept or dropped."""
+    """How many KV groups of attention are kept; without `levels` it is kept or dropped as a whole."""
 
     kind: Literal["attention"] = "attention"
 

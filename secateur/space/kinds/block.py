@@ -12,7 +12,7 @@ from .sublayer import first_of_each_sort, nothing_left, removed
 
 
 class BlockSettings(GeneSettings):
-    """Each of `layers` is kept or dropped, attention and MLP together."""
+    """Whether a layer is kept or dropped, attention and MLP together."""
 
     kind: Literal["block"] = "block"
     multiple_of: Literal[1] | None = None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ..anatomy import HIDDEN as STREAM
 from ..anatomy import Anatomy, Block
@@ -18,11 +18,13 @@ from .sublayer import removed
 
 
 class HiddenSettings(GeneSettings):
-    """The residual width, one gene for the model; `levels` and `multiple_of` as in `WidthSettings`."""
+    """The residual width: one gene for the model."""
 
     kind: Literal["hidden"] = "hidden"
-    levels: Levels = ()
+    levels: Levels = Field(default=(), examples=[[1.0, 0.75, 0.5], "step 64"])
+    """What is kept: counts or shares."""
     multiple_of: Positive | None = None
+    """What kept shares are rounded to."""
 
     @model_validator(mode="after")
     def _levels_fit(self) -> "HiddenSettings":

@@ -18,11 +18,14 @@ GRANULARITIES = ("linear", "sublayer", "block", "group")
 
 
 class LinearSettings(GeneSettings):
-    """`levels` of the treatment; `per` linear, sublayer, block, or `group` of blocks."""
+    """Genes that decide what is done to linears."""
 
     levels: Levels = ()
+    """What may be done, besides nothing."""
     per: Literal["linear", "sublayer", "block", "group"] = "linear"
+    """What has one level together."""
     group: Positive = 1
+    """Blocks of a group, where it is `per: group`."""
 
     @model_validator(mode="after")
     def _levels_fit(self) -> "LinearSettings":

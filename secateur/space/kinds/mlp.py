@@ -7,7 +7,7 @@ from .sublayer import SublayerKind
 
 
 class MlpSettings(DroppableSettings):
-    """Channels kept in each of `layers`, as in `WidthSettings`; without `levels` the MLP is kept or dropped."""
+    """How many channels of the MLP are kept; without `levels` it is kept or dropped as a whole."""
 
     kind: Literal["mlp"] = "mlp"
 

@@ -2,17 +2,18 @@
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from .settings import Levels, WidthSettings, check_ascending
 from .sublayer import SublayerKind
 
 
 class QueriesSettings(WidthSettings):
-    """Query heads kept in each KV group of `layers`, as in `WidthSettings`, but never none."""
+    """How many query heads of each KV group are kept, never none."""
 
     kind: Literal["queries"] = "queries"
-    levels: Levels = ()
+    levels: Levels = Field(default=(), examples=[[3, 2, 1], [1.0, 0.5]])
+    """What is kept: counts or shares; one list for all layers or one for each."""
 
     @model_validator(mode="after")
     def _levels_fit(self) -> "QueriesSettings":

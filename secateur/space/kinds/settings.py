@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..errors import SecateurError
 from ..gene import Feature
@@ -35,10 +35,12 @@ class Wishes:
 
 
 class GeneSettings(Settings):
-    """Genes of one kind over `layers`: "all", "1-28", "0,3,10-12", or a list."""
+    """Genes of one kind."""
 
     kind: str
-    layers: str | tuple[int, ...] = "all"
+    """What they decide."""
+    layers: str | tuple[int, ...] = Field(default="all", examples=["1-28", "0,3,10-12", [0, 3]])
+    """Over which layers they are: `all`, ranges, or a list."""
 
     def features(self) -> frozenset[Feature]:
         """What its genes can do, as far as the settings say."""
@@ -68,15 +70,14 @@ Levels = Annotated[str | tuple[Setting | tuple[Setting, ...], ...], BeforeValida
 
 
 class WidthSettings(GeneSettings):
-    """`levels`: what is kept: counts, shares, 0 for dropped, or a text such as "step 128" or "5 levels to 0.25".
+    """Genes that decide how much of a dimension is kept."""
 
-    One list for all layers or one for each. `multiple_of` rounds kept shares; null: channels to 64, or the next
-    divisor of it that the dimension allows. `per: model` is one width for all layers.
-    """
-
-    levels: Levels = ()
+    levels: Levels = Field(default=(), examples=[[1.0, 0.75, 0.5, 0], "step 128", "5 levels to 0.25"])
+    """What is kept: counts, shares, 0 for dropped, or a text; one list for all layers or one for each."""
     multiple_of: Positive | None = None
+    """What kept shares are rounded to; null: channels to 64, or the next divisor of it that the dimension allows."""
     per: Literal["linear", "model"] = "linear"
+    """`model`: one width for all layers."""
 
     def features(self) -> frozenset[Feature]:
         return frozenset({"widths"} if self.levels else ())

@@ -2,15 +2,20 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from ..gene import Feature
 from ..treatments import Sparsity
 from .linears import LinearKind, LinearSettings
+from .settings import Levels
 
 
 class SparsitySettings(LinearSettings):
-    """`levels`: shares of zeros and patterns such as "2:4"; `per` linear, sublayer, block, or `group` of blocks."""
+    """The share of zeros in linears, or how many of every few inputs are none."""
 
     kind: Literal["sparsity"] = "sparsity"
+    levels: Levels = Field(default=(), examples=[[0.4, 0.5, 0.6], ["2:4", 0.5]])
+    """Shares of zeros, and patterns such as "2:4"."""
     multiple_of: Literal[1] | None = None
     """Says nothing; recipes of before may have it."""
 

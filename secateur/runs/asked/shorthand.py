@@ -1,0 +1,184 @@
+"""What a recipe may write shorter, and what it may leave out: from what its author writes to what it says in full.
+
+A run keeps its recipe in full, so that nothing here can change what it means later.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...search.strategies.table import STRATEGIES, load
+from ...space.costs import COSTS, LATENCIES
+from ...space.errors import SecateurError
+
+MINUTES = 20
+"""Of a search whose recipe limits it by nothing."""
+HELD_OUT = 16
+"""Sequences at most that are kept from the search where a recipe names no text to confirm on."""
+ONLY_ZEROS = frozenset({"linear_weights", "nonzero_parameters"})
+"""Costs that unstructured zeros lower."""
+DEFAULT_GENES: Mapping[str, list[dict[str, Any]]] = {
+    "zeros": [{"kind": "sparsity", "per": "sublayer", "levels": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]}],
+    "drops": [{"kind": "attention"}, {"kind": "mlp"}],
+    "widths": [{"kind": "attention"}, {"kind": "mlp", "levels": "8 levels"}],
+}
+QUICK: Mapping[str, float] = {"seconds": 20, "spread": 0.02, "repeats": 3}
+"""What `latency: quick` measures: less, and less exactly."""
+EFFORT = re.compile(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*(k|m)?\s*(tokens?|evaluations?|min|minutes?|h|hours?)\s*", re.I)
+FACTORS = {"": 1, "k": 10**3, "m": 10**6}
+
+
+def spelled_out(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with sections and lists where its author has written one word, or one section, for them.
+
+    Raises:
+        SecateurError: a word that cannot be read.
+    """
+    found = dict(values)
+    for name, read in _READERS.items():
+        if name in found:
+            found[name] = read(found[name])
+    return found
+
+
+def completed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe, spelled out, with genes, a strategy, an effort and a text to confirm on where it names none."""
+    found = dict(values)
+    if "genes" not in found:
+        found["genes"] = DEFAULT_GENES[_treatment(found)]
+    if "effort" not in found and not _ends(found.get("strategy")):
+        found["effort"] = {"minutes": MINUTES}
+    found.setdefault("strategy", {"name": "surrogate"})
+    found |= _latency(found)
+    text = found.get("calibration")
+    if "held_out" not in found and isinstance(text, Mapping):
+        count = text.get("sequences", HELD_OUT)
+        count = max(2, min(HELD_OUT, count)) if isinstance(count, int) else HELD_OUT
+        kept = {key: value for key, value in text.items() if key not in ("positions", "name")}
+        found["held_out"] = [{**kept, "sequences": count, "name": "held-out"}]
+    return found
+
+
+def _section(key: str) -> Callable[[Any], Any]:
+    """A word is its value of `key`."""
+    return lambda value: {key: value} if isinstance(value, str) else value
+
+
+def _list_of(one: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A word or a section alone is a list of itself."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, str | Mapping):
+            return [one(value)]
+        return [one(part) for part in value] if isinstance(value, list | tuple) else value
+
+    return read
+
+
+def _strategy(value: Any) -> Any:
+    found = _section("name")(value)
+    if isinstance(found, Mapping) and "warm" in found:
+        found = {**found, "warm": _section("name")(found["warm"])}
+    if isinstance(found, Mapping) and isinstance(found.get("initial"), str):
+        found = {**found, "initial": [found["initial"]]}
+    return found
+
+
+def _training(value: Any) -> Any:
+    found = _section("what")(value)
+    return (
+        {**found, "text": _section("source")(found["text"])}
+        if isinstance(found, Mapping) and "text" in found
+        else found
+    )
+
+
+def _baselines(value: Any) -> Any:
+    return ([] if value == "none" else [value]) if isinstance(value, str) and value != "all" else value
+
+
+def _budgets(value: Any) -> Any:
+    """Lines such as "parameters <= 0.7x"; a section passes as it is."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple) or not all(isinstance(line, str) for line in value):
+        return value
+    found: dict[str, str] = {}
+    for line in value:
+        name, sign, limit = line.partition("<=")
+        if not sign or not name.strip():
+            raise SecateurError(f"budgets: cannot read '{line[:60]}'; write a cost and its limit: parameters <= 0.7x")
+        found[name.strip()] = f"<= {limit.strip()}"
+    return found
+
+
+def _effort(value: Any) -> Any:
+    """Text such as "20 minutes" or "200k tokens"; a section passes as it is."""
+    if not isinstance(value, str):
+        return value
+    match = EFFORT.fullmatch(value[:60])
+    if match is None:
+        raise SecateurError(
+            f"effort: cannot read '{value[:60]}'; write '20 minutes', '200k tokens' or '500 evaluations'"
+        )
+    number = float(match[1].replace("_", "").replace(",", "")) * FACTORS[(match[2] or "").lower()]
+    unit = match[3].lower()
+    if unit.startswith(("h", "min")):
+        return {"minutes": number * (60 if unit.startswith("h") else 1)}
+    return {"tokens" if unit.startswith("t") else "evaluations": int(number)}
+
+
+def _device(value: Any) -> Any:
+    """A word is a device, or `quick`."""
+    if isinstance(value, str):
+        return {"quick": True} if value == "quick" else {"device": value}
+    return value
+
+
+def _latency(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Where latency is wanted: on the model's device, unless another is named."""
+    given, model = values.get("latency"), values.get("model")
+    if given is None and any(name in LATENCIES for name in _named(values)):
+        given = {}
+    if not isinstance(given, Mapping):
+        return {}
+    device = model.get("device", "cpu") if isinstance(model, Mapping) else "cpu"
+    own = {key: value for key, value in given.items() if key != "quick"}
+    return {"latency": {"device": str(device).split(":")[0], **(QUICK if given.get("quick") else {}), **own}}
+
+
+def _treatment(values: Mapping[str, Any]) -> str:
+    """What lowers the costs that a recipe limits, or wants to see: zeros, drops, or widths."""
+    costs = {name for name in _named(values) if name in COSTS}
+    if costs and costs <= ONLY_ZEROS:
+        return "zeros"
+    return "drops" if costs == {"sublayers"} else "widths"
+
+
+def _named(values: Mapping[str, Any]) -> list[str]:
+    """Costs and scores that are limited, or wanted."""
+    parts = (values.get(key) for key in ("budgets", "objectives"))
+    return [
+        name for part in parts if isinstance(part, Mapping | list | tuple) for name in part if isinstance(name, str)
+    ]
+
+
+def _ends(strategy: Any) -> bool:
+    """Whether a strategy that is named comes to an end of its own."""
+    name = strategy.get("name") if isinstance(strategy, Mapping) else None
+    return isinstance(name, str) and name in STRATEGIES and load(name).ends
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "model": _section("path"),
+    "calibration": _section("source"),
+    "held_out": _list_of(_section("source")),
+    "genes": _list_of(_section("kind")),
+    "budgets": _budgets,
+    "objectives": _list_of(lambda name: name),
+    "training": _training,
+    "strategy": _strategy,
+    "effort": _effort,
+    "latency": _device,
+    "baselines": _baselines,
+}
