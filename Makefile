@@ -16,8 +16,8 @@ setup: .venv/.complete
 
 demo: setup
 	rm -rf runs-local/demo-depth runs-local/demo-sparsity
-	$(BIN)/secateur search recipes/demo-depth.yaml --out runs-local/demo-depth
-	$(BIN)/secateur search recipes/demo-sparsity.yaml --out runs-local/demo-sparsity
+	$(BIN)/secateur search demo-depth --out runs-local/demo-depth
+	$(BIN)/secateur search demo-sparsity --out runs-local/demo-sparsity
 
 # Downstream tasks over local data, on the demo's depth plans: after make demo.
 demo-tasks: setup

@@ -60,7 +60,8 @@ def _status(errors: Terminal) -> int:
 
 
 def _carried_out() -> int:
-    from .cli import app, console
+    from .cli.main import app
+    from .cli.shared import console
 
     status = app(standalone_mode=False)
     return status if isinstance(status, int) else BROKEN_PIPE if console.broken else 0

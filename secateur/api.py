@@ -11,7 +11,8 @@ from .plans.plan import Plan
 from .runs import problem
 from .runs.asked.reading import read_recipe, written_recipe
 from .runs.asked.recipe import Recipe
-from .runs.describe import Description, describe
+from .runs.describe import Description
+from .runs.describe import describe as describe_recipe
 from .runs.record.folder import RunFolder
 from .runs.report.compare import Compared, compare_runs, comparison_page
 from .runs.report.front import FrontSummary, summarise_front
@@ -72,21 +73,32 @@ class Run:
         return export_plan(self.plan(pick), to, Path(out), trusted=True, options=options)
 
 
+def describe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Description:
+    """What a recipe would search, and what it would take; `run` says what may be given.
+
+    Raises:
+        SecateurError: anything in the recipe that does not fit.
+    """
+    return describe_recipe(_recipe_of(recipe))
+
+
 def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run:
-    """Carries out a recipe (a YAML file, or its content as plain values) in the new folder `out`.
+    """Carries out a recipe (a YAML file, the name of one that ships with us, or plain values) in the new folder `out`.
 
     Raises:
         SecateurError: anything in the recipe that does not fit, or `out` is taken.
     """
-    if isinstance(recipe, str | Path):
-        recipe = read_recipe(Path(recipe))
-    elif not isinstance(recipe, Recipe):
-        recipe = written_recipe(recipe, Path.cwd())
-    folder, loaded = start(recipe, Path(out))
+    folder, loaded = start(_recipe_of(recipe), Path(out))
     with folder:
         execute(folder, loaded=loaded)
         write_report(folder, *summary_of(folder))
     return Run(Path(out))
+
+
+def _recipe_of(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    return read_recipe(Path(recipe)) if isinstance(recipe, str | Path) else written_recipe(recipe, Path.cwd())
 
 
 def resume(path: str | Path, settings: Sequence[str] = ()) -> Run:

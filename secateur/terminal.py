@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column as RichColumn
 from rich.text import Text
 
 from .runs.watcher import Watcher
@@ -24,6 +26,8 @@ from .space.errors import Stopped
 
 WIDTH = 140
 """Of tables where there is no terminal to ask: they get the room they need."""
+WIDE = 120
+"""Of a terminal that has room for a longer bar."""
 LONGEST = 1800
 """Characters of a message; of a longer one the beginning is shown."""
 SECONDS = 60.0
@@ -54,7 +58,16 @@ class Terminal(Console):
         stream = sys.stderr if stderr else sys.stdout
         width = None if stream is not None and stream.isatty() else WIDTH
         super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
-        self.broken = False
+        self.broken = self.silent = False
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints, unless nothing but errors and JSON is wanted."""
+        if not self.silent:
+            super().print(*objects, **options)
+
+    def status(self, *arguments: Any, **options: Any) -> Any:
+        """A spinner while something lasts, unless nothing is wanted."""
+        return contextlib.nullcontext() if self.silent else super().status(*arguments, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(plain(text), **options)
@@ -166,22 +179,25 @@ class TerminalWatcher(Watcher):
     """Draws one line per phase. Whoever tells it something is stopped by that, if a signal has come and was lost."""
 
     def __init__(self, console: Console) -> None:
+        # What matters is never cut: a line has the phase, its share and its time, and the last one what was found.
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
+            TextColumn("{task.description}", markup=False, table_column=RichColumn(max_width=console.width - 44)),
+            BarColumn(bar_width=30 if console.width >= WIDE else 12),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[best]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
         )
+        self._note = Text()
+        self._live = Live(console=console, get_renderable=self._shown, refresh_per_second=10)
         self._task: TaskID | None = None
 
     def phase(self, title: str, total: int | None) -> None:
         heed()
         self._finish()
-        self._task = self._progress.add_task(plain(title), total=total, best="")
+        self._task = self._progress.add_task(plain(title), total=total)
+        self._note.plain = ""
 
     def advance(self, amount: int) -> None:
         heed()
@@ -191,7 +207,8 @@ class TerminalWatcher(Watcher):
     def at(self, completed: int, note: str) -> None:
         heed()
         if self._task is not None:
-            self._progress.update(self._task, completed=completed, best=plain(note))
+            self._progress.update(self._task, completed=completed)
+        self._note.plain = f"  {plain(note)}"
 
     def blocks(self, title: str, done: int, total: int) -> None:
         heed()
@@ -203,13 +220,16 @@ class TerminalWatcher(Watcher):
     def say(self, message: str) -> None:
         self._progress.console.print(message)
 
+    def _shown(self) -> RenderableType:
+        return Group(self._progress, self._note) if self._note.plain.strip() else self._progress
+
     def _finish(self) -> None:
         if self._task is not None:
             task = self._progress.tasks[self._task]
             self._progress.update(self._task, total=max(1.0, task.completed), completed=max(1.0, task.completed))
 
     def __enter__(self) -> "TerminalWatcher":
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(
@@ -217,7 +237,7 @@ class TerminalWatcher(Watcher):
     ) -> None:
         if error is None:
             self._finish()
-        self._progress.stop()
+        self._live.stop()
 
 
 class LogWatcher(Watcher):
@@ -283,6 +303,9 @@ def _duration(seconds: float) -> str:
 @contextlib.contextmanager
 def watching(console: Terminal, errors: Terminal) -> Iterator[Watcher]:
     """Progress drawn where the output is a terminal, and lines with the time of day on standard error where not."""
+    if console.silent:
+        yield Watcher()
+        return
     if console.is_terminal:
         with TerminalWatcher(console) as watcher:
             yield watcher

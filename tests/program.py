@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 FORKS = multiprocessing.get_context("forkserver")
 Result = TypeVar("Result")
-FORKS.set_forkserver_preload(["secateur.api", "secateur.__main__", "secateur.cli", "secateur.runs.run", __name__])
+FORKS.set_forkserver_preload(["secateur.api", "secateur.__main__", "secateur.cli.main", "secateur.runs.run", __name__])
 
 
 def apart(work: Callable[..., Result], *arguments: Any, timeout: float = 300) -> Result:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import secateur
-from secateur.cli import app
+from secateur.cli.main import app
 from secateur.fitness import answers
 from secateur.fitness.model.checkpoint import load_model, load_tokenizer
 from secateur.fitness.scores.tasks import TaskRequest, TaskRun, TaskScore, run_task

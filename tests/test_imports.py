@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "secateur"
-FACES = {"api", "cli", "terminal", "files", "__init__", "__main__"}
-"""What stands at the package's top level beside the rooms."""
+FACES = {"api", "terminal", "files", "__init__", "__main__"}
+"""What stands at the package's top level beside the rooms; the command line (`cli`) is one."""
 BELOW = {"space", "files"}
 WORK = {
     *BELOW,

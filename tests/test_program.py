@@ -1,6 +1,8 @@
 """The installed program as a user starts it: real processes, real signals, real exit status."""
 
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,14 +12,17 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.cells import cell_len
+from rich.console import Console
 
-from secateur.terminal import LogWatcher, plain, shortened
+from secateur.terminal import LogWatcher, TerminalWatcher, plain, shortened
 from tests.program import forked
 from tests.test_kill_and_resume import count
 from tests.tiny import tiny_recipe
 
 PROGRAM = Path(sys.executable).with_name("secateur")
 COMMANDS = ("search", "resume", "report", "export", "eval", "tune", "import", "compare", "dashboard", "space")
+COMMANDS += ("init", "recipes", "schema")
 
 
 def started(*arguments: object, shell: str = "", **options: Any) -> subprocess.Popen[str]:
@@ -292,6 +297,21 @@ def test_lines_of_progress_say_what_how_far_and_how_long() -> None:
     now[0] += 3600
     watcher.blocks("preparing", 2, 30)
     assert lines[-2:] == ["preparing", "preparing: 7%, 1 h 00 min so far, 14 h 00 min left"]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_progress_fits_the_terminal(width: int) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=True, force_interactive=True, color_system=None)
+    note = "best 0.8123 (rules 0.9012), rank correlation 0.83, 12,345 tokens/s"
+    with TerminalWatcher(console) as watcher:
+        watcher.phase("loading the model and its texts", None)
+        watcher.phase("searching with surrogate", 1000)
+        watcher.at(500, note)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue()).replace("\r", "\n").splitlines()
+    assert all(cell_len(line) <= width for line in shown)
+    assert any(note in line for line in shown)
+    assert any("searching with surrogate" in line and "100%" in line for line in shown)
 
 
 def test_what_comes_from_outside_is_shown_as_it_is() -> None:

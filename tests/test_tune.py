@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 import secateur
-from secateur.cli import app
+from secateur.cli.main import app
 from secateur.fitness.training import Trainer
 from secateur.runs.problem import space_of
 from secateur.runs.record.folder import RunFolder

@@ -86,15 +86,7 @@ class Workplace:
             SecateurError: a text is missing or too short, the model cannot be loaded, or it gives no finite numbers.
         """
         path, dtype, device = self.path, self.dtype, find_device(self.device)
-        config = load_config(path, self.trust_remote_code)
-        saved = saved_dtype(self.saved or dtype, config)
-        shape = anatomy(config, saved)
-        tokenizer = load_tokenizer(path, self.trust_remote_code)
-        used: frozenset[str] = frozenset()
-        texts: dict[str, Sequences] = {}
-        for request in self.texts:
-            texts[request.title] = read(request, tokenizer, shape, self.seed, used)
-            used |= texts[request.title].documents
+        tokenizer, texts, saved = self.read_texts()
         source = NOWHERE
         if self.placement.blocks is None:
             model = load_model(path, dtype, device, self.trust_remote_code)
@@ -103,17 +95,6 @@ class Workplace:
             model, source = open_model(path, dtype, device, self.trust_remote_code)
         shape = anatomy_of(model, saved)
         examined = examine(model, shape, path, source)
-        if not shape.causal:
-            texts = {title: masked(text, tokenizer, self.seed) for title, text in texts.items()}
-        for request in self.texts:
-            if request.positions is not None:
-                texts[request.title] = thinned(texts[request.title], request.positions, self.seed)
-        positions = FAMILIES[shape.family].positions(config)
-        for title, text in texts.items():
-            if positions is not None and text.length > positions:
-                raise SecateurError(
-                    f"text '{title}': length {text.length} is more than the model's {positions} positions"
-                )
         loaded = Loaded(
             model,
             tokenizer,
@@ -129,6 +110,34 @@ class Workplace:
         )
         _check_pass(loaded.blocks, loaded.calibration, path, dtype)
         return loaded
+
+    def read_texts(self) -> tuple[Any, dict[str, Sequences], str]:
+        """The model's tokenizer, the texts by title as they will be scored, and the dtype that is saved; no weights.
+
+        Raises:
+            SecateurError: a text is missing, too short, or longer than the model's positions.
+        """
+        config = load_config(self.path, self.trust_remote_code)
+        saved = saved_dtype(self.saved or self.dtype, config)
+        shape = anatomy(config, saved)
+        positions = FAMILIES[shape.family].positions(config)
+        for request in self.texts:
+            if positions is not None and request.length > positions:
+                raise SecateurError(
+                    f"text '{request.title}': length {request.length} is more than the model's {positions} positions"
+                )
+        tokenizer = load_tokenizer(self.path, self.trust_remote_code)
+        used: frozenset[str] = frozenset()
+        texts: dict[str, Sequences] = {}
+        for request in self.texts:
+            text = read(request, tokenizer, shape, self.seed, used)
+            used |= text.documents
+            if not shape.causal:
+                text = masked(text, tokenizer, self.seed)
+            if request.positions is not None:
+                text = thinned(text, request.positions, self.seed)
+            texts[request.title] = text
+        return tokenizer, texts, saved
 
     def _shelf(self, model: torch.nn.Module, shape: Anatomy, source: Source, device: torch.device) -> Shelf | None:
         if self.placement.blocks is None:

@@ -1,12 +1,13 @@
 """What a recipe would search, and what it would take, from the model's configuration alone."""
 
 import math
+import os
 from dataclasses import dataclass
 
 from ..fitness.memory import shown as sized
 from ..fitness.model.configuration import source_bytes
 from ..fitness.model.device import find_device
-from ..fitness.timing.speed import matrix_speed, slowness
+from ..fitness.timing.speed import speed_here
 from ..search.loop import Allowance
 from ..space.budget import labelled, shown
 from ..space.errors import SecateurError
@@ -14,7 +15,11 @@ from ..space.gene import features_of
 from ..space.space import Space
 from . import problem
 from .asked.recipe import Recipe, search_baselines
+from .checks import check, least_effort
 from .memory import held
+
+BUSY = 0.75
+"""Processes that want a core, for each core, from which on the machine is called busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +36,18 @@ class Description:
 
 
 def describe(recipe: Recipe) -> Description:
-    """Describes the space of a recipe from the model's configuration alone.
+    """Describes what a recipe would search, from the model's configuration and the texts; checks all that `start` does.
 
     Raises:
-        SecateurError: recipe, model and budgets do not fit together.
+        SecateurError: recipe, model, texts, budgets and effort do not fit together; each problem on a line of its own.
     """
+    here = speed_here(recipe.model.device, recipe.model.dtype)
+    speed = here.operations if here is not None else None
     space = problem.build_space(recipe)
-    problem.check_search(recipe, space)
+    tokens = None
+    if recipe.effort.minutes is not None and speed is not None:
+        tokens = int(speed / (2 * space.dense_costs.macs) * 60 * recipe.effort.minutes)
+    check(recipe, space, tokens, elsewhere=here is None, texts=True)
     groups: dict[tuple[str, str], list[str]] = {}
     for gene in space.genes:
         labels = ", ".join(str(gene.label(level)) for level in range(len(gene.levels)))
@@ -82,6 +92,7 @@ def describe(recipe: Recipe) -> Description:
         if written > 1.05 * size:
             note += f"; a plan that keeps more than {size / written:.2f}x of that is larger than what went in"
         lines.append(f"Model: {size:,} bytes as it is stored{note}.")
+    lines += _written(space)
     rounded: dict[str, list[int]] = {}
     for gene in space.genes:
         if gene.narrows:
@@ -89,7 +100,11 @@ def describe(recipe: Recipe) -> Description:
     for kind, counts in sorted(rounded.items()):
         if (unit := math.gcd(*counts)) > 1:
             lines.append(f"Widths of kind {kind} are multiples of {unit}.")
-    lines += _estimate(recipe, space)
+    lines += _about_effort(recipe, space)
+    lines += _time(recipe, space, speed, here.device if here is not None else recipe.model.device)
+    lines += _timing(recipe, space, speed)
+    if here is not None and here.warning:
+        lines.append(f"{here.warning}.")
     memory, told = _memory(recipe, space)
     return Description(len(space.genes), space.size, space.context, kinds, costs, memory, (*lines, *told))
 
@@ -128,15 +143,47 @@ def _about_budgets(recipe: Recipe, space: Space) -> str:
     return "Budgets can be kept." if space.budgets else "No budget: every genome is feasible."
 
 
-def _estimate(recipe: Recipe, space: Space) -> list[str]:
-    """Tokens and time of the search, from a short measurement of matrix products on this machine."""
-    try:
-        device = find_device(recipe.model.device)
-    except SecateurError:  # a recipe may be written for another machine
-        return _time(recipe, space, None, recipe.model.device)
-    warning = slowness(recipe.model.dtype, device)
-    operations = matrix_speed(recipe.model.dtype, device)
-    return [*_time(recipe, space, operations, str(device)), *([f"{warning}."] if warning else [])]
+def _written(space: Space) -> list[str]:
+    """How large what comes out will be, where a budget says so."""
+    if not space.budgets:
+        return []
+    dense = space.dense_costs
+    share = min(budget.limit / max(1, budget.of(dense)) for budget in space.budgets)
+    if features_of(space.genes) == {"zeros"}:
+        return [f"Written: {dense.weight_bytes:,} bytes, as many as dense: zeros save none in a checkpoint."]
+    named = {budget.cost: budget.limit for budget in space.budgets}
+    if "weight_bytes" in named:
+        return [f"Written: at most {named['weight_bytes']:,} bytes."]
+    if "parameters" in named:
+        return [f"Written: at most {named['parameters'] * space.anatomy.bytes_per_parameter:,} bytes."]
+    if "block_parameters" in named:
+        outside = dense.parameters - dense.block_parameters
+        return [
+            f"Written: at most {(named['block_parameters'] + outside) * space.anatomy.bytes_per_parameter:,} bytes."
+        ]
+    return [f"Written: about {int(share * dense.weight_bytes):,} bytes."] if share < 1 else []
+
+
+def _about_effort(recipe: Recipe, space: Space) -> list[str]:
+    """What the strategy needs at least."""
+    least = least_effort(recipe, space)
+    return [f"Effort: {recipe.strategy.name} needs {least:,} tokens at least here."] if least and least > 1 else []
+
+
+def _timing(recipe: Recipe, space: Space, operations: float | None) -> list[str]:
+    """How long the measurement of latencies takes."""
+    settings = recipe.latency
+    if settings is None or settings.device == "estimate" or operations is None:
+        return []
+    request = settings.batch * (settings.prefill + settings.decode)
+    seconds = 2 * space.dense_costs.macs * request / operations
+    rules = len(recipe.wanted_baselines())
+    models = recipe.front.members + recipe.front.points * rules if recipe.objectives else 1 + rules
+    whole = 2 * models * (settings.repeats + 1) * seconds / 60
+    return [
+        f"Timing: at most {settings.seconds:g} s for the table of shapes, then about {whole:.1f} minutes for up to "
+        f"{models} whole models, each in turns with the dense one."
+    ]
 
 
 def _time(recipe: Recipe, space: Space, operations: float | None, device: str) -> list[str]:
@@ -158,8 +205,16 @@ def _time(recipe: Recipe, space: Space, operations: float | None, device: str) -
         f"{held_out:,}.",
         f"Estimated time on {device} of this machine: at most {total:.1f} minutes at {speed:,.0f} dense "
         "tokens per second; what candidates share is computed once, and searches often end sooner. The preparation of "
-        "levels and widths comes on top.",
+        "levels and widths comes on top." + _busy(),
     ]
+
+
+def _busy() -> str:
+    """A word where others compute here, which an estimate cannot know to go on or not."""
+    running, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if running < BUSY * cores:
+        return ""
+    return f" Others compute here now (a load of {running:.1f} on {cores} cores): alone it would take less."
 
 
 def expected_tokens(recipe: Recipe, space: Space) -> int | None:

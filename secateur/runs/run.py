@@ -7,33 +7,31 @@ from ..fitness.bench import Bench
 from ..fitness.cache import digest
 from ..fitness.model.configuration import load_config, source_bytes
 from ..fitness.model.device import find_device, with_threads
-from ..fitness.scores.own import check_own, is_own
 from ..fitness.text import Sequences
-from ..fitness.timing.llama_cpp import load_llama_cpp
 from ..fitness.timing.speed import slowness
 from ..fitness.widths.preparation import narrower_sublayers
 from ..fitness.workers.hand import papers_of
 from ..fitness.workers.spread import prepared
 from ..fitness.workers.team import Team
 from ..fitness.workplace import Loaded
-from ..plans.formats.gguf import check_space
 from ..search.steps import Pool
 from ..space.errors import SecateurError
 from ..space.space import Space
 from .asked.recipe import Recipe
+from .checks import check
 from .memory import check_needs
-from .problem import build_space, check_genomes, check_search, counting_of, goal_of
+from .problem import build_space, check_genomes, counting_of, goal_of
 from .record.facts import CONFIG, COUNTING, MODEL, ORDER, ORDERS, SOURCE_BYTES, TEXTS, WHOLE, OrdersFact, TextFact
 from .record.folder import RunFolder, check_free
 from .record.journal import CALIBRATION
 from .stages.comparing import baseline, compare_file
 from .stages.confirming import confirm
 from .stages.searching import Execution, note_libraries, search_found
-from .stages.starts import from_files, keep_peer, peer
+from .stages.starts import keep_peer
 from .stages.timing import time_choices, with_latency
 from .watcher import Watcher
 from .workers import check_workers, coordinating, team_of, threads_of
-from .workplace import memo_of, tasks_of, with_zeros
+from .workplace import memo_of, with_zeros
 
 
 def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | None = None) -> None:
@@ -150,16 +148,7 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Loaded]:
     """
     check_free(path)
     space = build_space(recipe)
-    for name in filter(is_own, recipe.scores):
-        check_own(name, tasks_of(recipe), recipe.goal_sequences)
-    if recipe.latency is not None and recipe.latency.device == "llama.cpp":
-        load_llama_cpp()
-        check_space(space, load_config(recipe.model.path, recipe.model.trust_remote_code))
-    from_files(recipe.strategy.start_names(), space)
-    peers = {file: peer(file, space) for file in recipe.peers.values()}
-    check_search(recipe, space)
-    check_workers(recipe)
-    check_needs(recipe, space)
+    peers = check(recipe, space)
     loaded = coordinating(recipe, space).load()
     folder = RunFolder.create(path, recipe)
     for file, genome in peers.items():

@@ -40,7 +40,7 @@ def preload() -> None:
 
     import secateur.__main__
     import secateur.api
-    import secateur.cli
+    import secateur.cli.main
     import secateur.runs.report.page
     import secateur.runs.report.study
     import secateur.runs.stages.tasks

@@ -1,10 +1,13 @@
 """How fast a device multiplies matrices, for estimates before a model is loaded."""
 
 import time
+from typing import NamedTuple
 
 import torch
 
+from ...space.errors import SecateurError
 from ..faults import is_of_device, is_of_memory
+from ..model.device import find_device
 from ..model.dtypes import DTYPES
 
 TURNS = 12
@@ -15,6 +18,23 @@ SLOWER = 1.5
 """How many times slower than float32 a dtype has to be before anything is said."""
 ROUNDS = 5
 """Of measurements of both, of which the one in the middle counts."""
+
+
+class Speed(NamedTuple):
+    """Of a device: its name, floating-point operations a second (None: it cannot do that), a warning or nothing."""
+
+    device: str
+    operations: float | None
+    warning: str
+
+
+def speed_here(name: str, dtype: str) -> Speed | None:
+    """How fast a device computes in a dtype, measured; None where it is not on this machine."""
+    try:
+        device = find_device(name)
+    except SecateurError:
+        return None
+    return Speed(str(device), matrix_speed(dtype, device), slowness(dtype, device))
 
 
 def matrix_speed(dtype: str, device: torch.device, seconds: float = 0.12) -> float | None:

@@ -11,19 +11,21 @@ from ...space.kinds.table import KINDS
 from .located import located
 from .problems import problems
 from .recipe import OF_ALL_KINDS, Recipe
+from .shipped import recipe_file
 from .shorthand import completed, spelled_out
 from .training import TrainingSettings
 from .values import apply, read_values
 
 
 def read_recipe(path: Path, settings: Sequence[str] = (), kept: bool = False) -> Recipe:
-    """Reads a recipe and applies `--set` overrides such as `effort.tokens=50000` or `genes.0.layers=1-28`.
+    """Reads a recipe, or one that ships with us by its name, and applies `--set` overrides (`effort.tokens=50000`).
 
     `kept`: a run keeps it, see `kept_recipe`.
 
     Raises:
         SecateurError: the file cannot be read, is not YAML, or does not fit; every problem on a line of its own.
     """
+    path = recipe_file(path)
     values = read_values(path, f"recipe {path}")
     if kept:
         for setting in settings:

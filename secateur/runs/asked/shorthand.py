@@ -24,7 +24,12 @@ DEFAULT_GENES: Mapping[str, list[dict[str, Any]]] = {
 }
 QUICK: Mapping[str, float] = {"seconds": 20, "spread": 0.02, "repeats": 3}
 """What `latency: quick` measures: less, and less exactly."""
-EFFORT = re.compile(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*(k|m)?\s*(tokens?|evaluations?|min|minutes?|h|hours?)\s*", re.I)
+EFFORT = r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([kKmM]?)\s*(tokens?|evaluations?|min|minutes?|h|hours?)\s*"
+EFFORT_SCHEMA: Mapping[str, Any] = {
+    "type": "string",
+    "pattern": f"^{EFFORT}$",
+    "examples": ["20 minutes", "200k tokens"],
+}
 FACTORS = {"": 1, "k": 10**3, "m": 10**6}
 
 
@@ -116,13 +121,13 @@ def _effort(value: Any) -> Any:
     """Text such as "20 minutes" or "200k tokens"; a section passes as it is."""
     if not isinstance(value, str):
         return value
-    match = EFFORT.fullmatch(value[:60])
+    match = re.fullmatch(EFFORT, value[:60])
     if match is None:
         raise SecateurError(
             f"effort: cannot read '{value[:60]}'; write '20 minutes', '200k tokens' or '500 evaluations'"
         )
-    number = float(match[1].replace("_", "").replace(",", "")) * FACTORS[(match[2] or "").lower()]
-    unit = match[3].lower()
+    number = float(match[1].replace("_", "").replace(",", "")) * FACTORS[match[2].lower()]
+    unit = match[3]
     if unit.startswith(("h", "min")):
         return {"minutes": number * (60 if unit.startswith("h") else 1)}
     return {"tokens" if unit.startswith("t") else "evaluations": int(number)}

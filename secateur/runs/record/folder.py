@@ -9,6 +9,7 @@ from typing import Any
 
 from ...files import write_text
 from ...space.errors import SecateurError, StorageError
+from ..asked.machine import WorkersSettings
 from ..asked.reading import read_recipe, with_workers
 from ..asked.recipe import Recipe
 from .facts import CONFIG, MODEL, RECIPE, RECIPE_VALUES, TEXTS, Fact
@@ -29,6 +30,27 @@ def check_free(path: Path) -> None:
         raise SecateurError(f"{path} exists and is not empty; --out names another folder")
 
 
+def begun_with(path: Path, recipe: Recipe, differing: bool = False) -> bool:
+    """Whether a run is at `path` that was begun with a recipe, whoever its workers are.
+
+    Raises:
+        SecateurError: it was begun with another one, unless `differing` is answered too.
+    """
+    file = path / "recipe.yaml"
+    if not file.is_file():
+        return False
+    there = read_recipe(file, kept=True)
+    if there.digest() == recipe.digest():
+        return True
+    if differing:
+        return False
+    what = difference(there.model_dump(mode="json"), recipe.model_dump(mode="json"))
+    raise SecateurError(
+        f"{path} is the run of another recipe ({what}); --out names another folder, or go on with that run: "
+        f"secateur resume {path}"
+    )
+
+
 class RunFolder:
     """An open run. One process at a time writes to it; the lock goes with the process, however that ends."""
 
@@ -47,8 +69,10 @@ class RunFolder:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path, writing: bool = True, settings: Sequence[str] = ()) -> "RunFolder":
-        """Opens a run for reading, or for continuing it; `settings`: other workers than its recipe's.
+    def open(
+        cls, path: Path, writing: bool = True, settings: Sequence[str] = (), workers: WorkersSettings | None = None
+    ) -> "RunFolder":
+        """Opens a run for reading, or for continuing it; `settings`, or `workers`: others than its recipe's.
 
         Raises:
             SecateurError: not a run, its recipe was changed, or another process is writing to it.
@@ -57,6 +81,8 @@ class RunFolder:
         if not file.is_file():
             raise SecateurError(f"{path} is no run: it has no recipe.yaml")
         recipe = with_workers(read_recipe(file, kept=True), settings)
+        if workers is not None:
+            recipe = recipe.model_copy(update={"workers": workers})
         if not writing and not (path / "journal.sqlite").is_file():
             raise SecateurError(f"{path} has no journal yet; 'secateur resume {path}' starts it")
         for name in OWN:

@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from ...plans.layers import unit
 from ...plans.plan import Plan
 from ...space.budget import labelled, shown
 from .compare import Compared
+from .fitting import Column, print_table
 from .front import FrontSummary
 from .front_page import corner, table, table_errors
 from .summary import Summary
@@ -25,13 +25,12 @@ def print_summary(
 ) -> None:
     """Prints verdict and comparison; `costs` are shown relative to dense. `estimate`: latency is one."""
     console.print(summary.verdict, style="bold")
-    table = Table(title=f"Budget: {', '.join(budgets) or 'none'}", title_justify="left")
-    headings = ["plan", *(f"{labelled(cost, estimate)}\nof dense" for cost in costs)]
-    for text in summary.held_out:
-        headings += [f"{text}\nKL", "\nppl"]
-    headings += ["found minus this\n95 % interval", "search\ntokens"]
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "plan" else "right", no_wrap=True)
+    columns = [Column("plan", text=True)]
+    columns += [Column(f"{labelled(cost, estimate)}\nof dense", 3 * bool(place)) for place, cost in enumerate(costs)]
+    for place, text in enumerate(summary.held_out):
+        columns += [Column(f"{text}\nKL", 2 * bool(place)), Column(f"{text}\nperplexity", 4 if place else 1)]
+    columns += [Column("found minus this\n95 % interval", 2), Column("search\ntokens", 5)]
+    rows = []
     for row in summary.rows:
         cells = [f"{row.name}{' *' * row.slack}"]
         cells += [f"{row.costs[cost] / max(1, summary.dense_costs[cost]):.4f}" for cost in costs]
@@ -45,8 +44,9 @@ def print_summary(
         d = row.against
         cells.append(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" if d else "")
         cells.append(f"{row.tokens:,}" if row.tokens else "")
-        table.add_row(*cells, style="bold" if row.name == "found" else "")
-    console.print(table)
+        rows.append(cells)
+    bold = [number for number, row in enumerate(summary.rows) if row.name == "found"]
+    print_table(console, f"Budget: {', '.join(budgets) or 'none'}", columns, rows, bold)
     if summary.slack:
         console.print(f"* {summary.slack}")
     _print_rest(console, summary)
@@ -56,12 +56,9 @@ def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> No
     """Prints verdict, members and references of a front, the knee in bold."""
     console.print(front.verdict, style="bold")
     headings, rows = table(front, brief=True)
-    grid = Table(title=f"Budget: {', '.join(budgets) or 'none'}", title_justify="left")
-    for heading in headings:
-        grid.add_column(heading, justify="left" if heading == "plan" else "right", no_wrap=True)
-    for row in rows:
-        grid.add_row(*row, style="bold" if row[1] == front.knee else "")
-    console.print(grid)
+    columns = [Column(heading, max(0, place - 3), heading == "plan") for place, heading in enumerate(headings)]
+    bold = [number for number, row in enumerate(rows) if row[1] == front.knee]
+    print_table(console, f"Budget: {', '.join(budgets) or 'none'}", columns, rows, bold)
     ideal, worst = (", ".join(corner(front, values)) for values in front.corners)
     console.print(
         f"knee: {front.knee}; hypervolume {front.hypervolume:.4f} of the box from {ideal} to {worst}",
@@ -76,15 +73,19 @@ def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> No
 def print_compared(console: Console, runs: Sequence[Compared]) -> None:
     """Prints several runs side by side."""
     fronts = runs[0].volume is not None
-    headings = ["run", "strategy", "evaluations", "tokens"]
-    headings += (
-        ["members", "on the joint\nfront", "hypervolume\ncalibration", "hypervolume\nheld-out KL"]
+    columns = [
+        Column("run", text=True),
+        Column("strategy", 2, text=True),
+        Column("evaluations", 4),
+        Column("tokens", 3),
+    ]
+    columns += (
+        [Column("members", 1), Column("on the joint\nfront", 1), Column("hypervolume\ncalibration")]
         if fronts
-        else ["held-out KL", "minus the first run\npaired 95 %"]
+        else [Column("held-out KL"), Column("minus the first run\npaired 95 %")]
     )
-    grid = Table()
-    for heading in headings:
-        grid.add_column(heading, justify="left" if heading in ("run", "strategy") else "right", no_wrap=True)
+    columns += [Column("hypervolume\nheld-out KL", 1)] if fronts else []
+    rows = []
     for one in runs:
         cells = [one.name, one.strategy, f"{one.evaluations:,}", f"{one.tokens:,}"]
         if fronts:
@@ -94,8 +95,8 @@ def print_compared(console: Console, runs: Sequence[Compared]) -> None:
             d = one.difference
             cells.append(f"{one.loss:.4f}" if one.loss is not None else "")
             cells.append(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" if d else "")
-        grid.add_row(*cells)
-    console.print(grid)
+        rows.append(cells)
+    print_table(console, "", columns, rows)
 
 
 def print_plan(console: Console, plan: Plan) -> None:
@@ -111,42 +112,39 @@ def print_plan(console: Console, plan: Plan) -> None:
     for text, scores in plan.scores.items():
         for name, score in scores.items():
             console.print(f"{text} {name}: {score.mean:.4f} ± {score.standard_error:.4f}")
-    grid = Table()
-    for heading in ("layer", *map(unit, plan.dimensions), "sparsity"):
-        grid.add_column(heading, justify="right")
+    columns = [Column("layer"), *(Column(unit(dimension)) for dimension in plan.dimensions)]
+    columns.append(Column("sparsity", text=True))
+    rows = []
     for layer in plan.layers:
         levels = ", ".join(f"{name} {value}" for name, value in layer.levels.items())
         parts = [layer.kept.get(dimension) for dimension in plan.dimensions]
         cells = ["" if part is None else f"{part.kept} of {part.of}" if part.kept else "dropped" for part in parts]
-        grid.add_row(str(layer.index), *cells, levels)
-    console.print(grid)
+        rows.append([str(layer.index), *cells, levels])
+    print_table(console, "", columns, rows)
 
 
 def print_tasks(console: Console, grid: Sequence[Sequence[str]]) -> None:
     """Prints downstream tasks, the first row being headings."""
     headings, *rows = grid
-    shown = Table(title="Downstream tasks", title_justify="left")
-    for heading in headings:
-        shown.add_column(heading, justify="left" if heading == "plan" else "right")
-    for row in rows:
-        shown.add_row(*(cell for cell in row))
-    console.print(shown)
+    columns = [Column(heading, max(0, place - 2), text=place == 0) for place, heading in enumerate(headings)]
+    print_table(console, "Downstream tasks", columns, rows)
 
 
 def print_tuned(
     console: Console, points: Sequence[tuple[int, Mapping[str, Mapping[str, float]]]], prediction: float | None
 ) -> None:
     """Prints what a plan loses after so many tokens of training, and what twice as many are predicted to leave."""
-    grid = Table(title="Training", title_justify="left")
     texts = list(points[0][1])
-    for heading in ("tokens", *(f"{text} {score}" for text in texts for score in ("KL", "perplexity"))):
-        grid.add_column(heading, justify="right")
+    columns = [Column("tokens")]
+    for place, text in enumerate(texts):
+        columns += [Column(f"{text}\nKL", place), Column(f"{text}\nperplexity", place + 1)]
+    rows = []
     for tokens, losses in points:
         cells = []
         for text in texts:
             cells += [f"{losses[text]['kl']:.4f}", _perplexity(losses[text]["cross_entropy"])]
-        grid.add_row(f"{tokens:,}", *cells)
-    console.print(grid)
+        rows.append([f"{tokens:,}", *cells])
+    print_table(console, "Training", columns, rows)
     if prediction is not None:
         console.print(
             f"Prediction, not a measurement (P^2 law through these points): {2 * points[-1][0]:,} tokens would leave a "

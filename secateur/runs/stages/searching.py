@@ -1,5 +1,8 @@
 """Runs the searches of a run, and notes what they choose."""
 
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -23,6 +26,9 @@ from ..watcher import Watcher
 from .starts import from_files, starting
 from .trained import note_training
 
+WINDOW = 6
+"""Batches over which tokens a second are counted."""
+NOBODY: Mapping[str, Sequence[Genome]] = {}
 OF_FRONTS = ("moocore",)
 """Libraries whose versions decide what is on a front."""
 
@@ -46,9 +52,33 @@ class Execution:
         return self.folder.recipe
 
 
-def search_as(execution: Execution, name: str, title: str, steps: Steps, allowance: Allowance) -> Archive | None:
-    """Runs a strategy as `name` and notes its choice; for a front, the knee. Returns what a front was made from."""
-    journal = execution.folder.journal
+class Pace:
+    """Tokens a second over the last batches, so that what a journal answers at once is soon forgotten."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: deque[tuple[float, int]] = deque([(clock(), 0)], maxlen=WINDOW)
+
+    def at(self, tokens: int) -> float:
+        """Notes that so many tokens are behind; how many a second that makes, 0 where no time has passed."""
+        self._last.append((self._clock(), tokens))
+        (before, first), (now, last) = self._last[0], self._last[-1]
+        return (last - first) / (now - before) if now > before else 0.0
+
+
+def search_as(
+    execution: Execution,
+    name: str,
+    title: str,
+    steps: Steps,
+    allowance: Allowance,
+    beside: Mapping[str, Sequence[Genome]] = NOBODY,
+) -> Archive | None:
+    """Runs a strategy as `name` and notes its choice; for a front, the knee. Returns what a front was made from.
+
+    `beside`: genomes whose best loss is shown beside the best so far while it lasts, by what they are called.
+    """
+    pace, journal = Pace(), execution.folder.journal
     spending = Spending(execution.pool.tokens_per_sequence)
     execution.watcher.phase(title, allowance.tokens)
     seconds = 0.0
@@ -69,6 +99,9 @@ def search_as(execution: Execution, name: str, title: str, steps: Steps, allowan
         known.update((evaluation.genome, evaluation.loss) for evaluation in step.evaluations)
         incumbent = step.incumbent
         note = f"best {known[incumbent]:.4f}" if incumbent in known else ""
+        for whose, genomes in beside.items():
+            losses = [known[genome] for genome in genomes if genome in known]
+            note += f" ({whose} {min(losses):.4f})" if losses and note else ""
         if archive is not None:
             archive.add(step.evaluations, execution.space.dense)
             incumbent, front = archive.knee(), len(archive.front())
@@ -76,7 +109,9 @@ def search_as(execution: Execution, name: str, title: str, steps: Steps, allowan
             note = f"{front} on the front, hypervolume {curve[-1][2]:.4f}"
         if step.correlation is not None:
             ranks.append((step.spending.evaluations, step.spending.tokens, step.correlation))
-            note += f", the model's rank correlation {step.correlation:.2f}"
+            note += f", rank correlation {step.correlation:.2f}"
+        if rate := pace.at(step.spending.tokens):
+            note += f", {rate:,.0f} tokens/s"
         journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, incumbent))
         execution.watcher.at(step.spending.tokens, note)
 
@@ -151,7 +186,8 @@ def search_found(execution: Execution) -> None:
     steps, allowance = strategy.steps(problem), problem.allowance
     if selection is not None:
         steps, allowance = selection.steps(steps, allowance), Allowance(tokens)
-    archive = search_as(execution, FOUND, f"searching with {recipe.strategy.name}", steps, allowance)
+    title = f"searching with {recipe.strategy.name}"
+    archive = search_as(execution, FOUND, title, steps, allowance, {"rules": starts})
     if archive is not None:
         choose_members(execution, archive)
     if recipe.training is not None:

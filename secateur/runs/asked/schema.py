@@ -1,0 +1,126 @@
+"""The JSON Schema of a recipe as its author may write it, for editors; generated from the settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from ...search.strategies.table import STRATEGIES, load
+from ...space.costs import COSTS
+from ...space.kinds.table import KINDS
+from ...space.settings import Settings
+from .recipe import Recipe
+from .shorthand import EFFORT_SCHEMA
+
+Schema = dict[str, Any]
+TEXT: Schema = {"type": "string"}
+REQUIRED = ("model", "calibration")
+"""What a recipe cannot leave out; the rest has defaults, or follows from what it says."""
+
+
+class _Named(GenerateJsonSchema):
+    """Sections by the names of their classes, without titles that only repeat keys."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def schema() -> Schema:
+    """The JSON Schema (2020-12) of recipes."""
+    whole = _of(Recipe)
+    sections: dict[str, Schema] = whole.pop("$defs")
+    kinds = [_section(entry.settings, "kind", sections, name) for name, entry in KINDS.items()]
+    strategies = [_section(load(name), "name", sections, name) for name in STRATEGIES]
+    for general in ("GeneSettings", "Strategy"):
+        sections.pop(general, None)
+    gene: Schema = {"anyOf": [{"enum": list(KINDS)}, *kinds]}
+    sections |= {"Gene": gene, "Strategy": {"anyOf": [{"enum": list(STRATEGIES)}, *strategies]}}
+    text: Schema = {"anyOf": [TEXT, {"$ref": "#/$defs/TextSettings"}]}
+    sections["Text"] = text
+    properties: dict[str, Schema] = whole["properties"]
+    shorter: Mapping[str, list[Schema]] = {
+        "model": [TEXT, {"$ref": "#/$defs/ModelSettings"}],
+        "calibration": [{"$ref": "#/$defs/Text"}],
+        "held_out": _one_or_more({"$ref": "#/$defs/Text"}),
+        "genes": _one_or_more({"$ref": "#/$defs/Gene"}),
+        "budgets": [_of_costs(properties["budgets"]), TEXT, {"type": "array", "items": TEXT}],
+        "objectives": _one_or_more(TEXT),
+        "strategy": [{"$ref": "#/$defs/Strategy"}],
+        "effort": [dict(EFFORT_SCHEMA), {"$ref": "#/$defs/Effort"}],
+        "baselines": [TEXT, {"type": "array", "items": TEXT}],
+        "latency": [TEXT, {"$ref": "#/$defs/LatencySettings"}, {"type": "null"}],
+        "training": [
+            {"enum": sections["TrainingSettings"]["properties"]["what"]["enum"]},
+            {"$ref": "#/$defs/TrainingSettings"},
+            {"type": "null"},
+        ],
+        "workers": [{"type": "integer", "minimum": 1}, {"$ref": "#/$defs/WorkersSettings"}],
+    }
+    for name, ways in shorter.items():
+        kept: Schema = {
+            key: properties[name][key] for key in ("description", "default", "examples") if key in properties[name]
+        }
+        properties[name] = {**kept, "anyOf": ways}
+    for name, reference in (("widths", "WidthsSettings"), ("front", "FrontSettings")):
+        properties[name] = {"$ref": f"#/$defs/{reference}", "description": sections[reference]["description"]}
+    latency = sections["LatencySettings"]
+    latency["properties"]["quick"] = {"type": "boolean", "description": "Measure less, and less exactly."}
+    latency["required"] = []
+    sections["TrainingSettings"]["properties"]["text"]["anyOf"] = [{"$ref": "#/$defs/Text"}, {"type": "null"}]
+    found: Schema = _in_one_line(
+        {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            **whole,
+            "title": "Secateur recipe",
+            "required": list(REQUIRED),
+            "$defs": dict(sorted(sections.items())),
+        }
+    )
+    return found
+
+
+def _in_one_line(part: Any) -> Any:
+    """With descriptions that are not broken into lines."""
+    if isinstance(part, list):
+        return [_in_one_line(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: " ".join(one.split()) if key == "description" and isinstance(one, str) else _in_one_line(one)
+        for key, one in part.items()
+    }
+
+
+def _of(settings: type[Settings]) -> Schema:
+    found: Schema = settings.model_json_schema(schema_generator=_Named)
+    return found
+
+
+def _section(settings: type[Settings], key: str, sections: dict[str, Schema], name: str) -> Schema:
+    """A reference to the settings that a table has for a name; what they refer to is put with the other `sections`."""
+    found = _of(settings)
+    inner: dict[str, Schema] = found.pop("$defs", {})
+    sections |= {title: one for title, one in inner.items() if title not in ("Strategy", "GeneSettings")}
+    properties = found["properties"]
+    properties[key] = {"const": name, "description": found.get("description", name)}
+    found["required"] = sorted({key, *found.get("required", ())})
+    if "warm" in properties:
+        properties["warm"]["anyOf"] = [{"$ref": "#/$defs/Strategy"}, {"type": "null"}]
+    if "initial" in properties:
+        listed = {part: properties["initial"].pop(part) for part in ("type", "items") if part in properties["initial"]}
+        properties["initial"]["anyOf"] = [TEXT, listed]
+    sections[name] = found
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _one_or_more(one: Schema) -> list[Schema]:
+    return [one, {"type": "array", "items": one}]
+
+
+def _of_costs(budgets: Schema) -> Schema:
+    """The section `budgets`, by the names of costs."""
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(COSTS, budgets["additionalProperties"]),
+        "additionalProperties": False,
+    }

@@ -1,0 +1,98 @@
+"""All that can be wrong with what a recipe asks for, found before anything that takes long."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from ..fitness.memory import WHOLE
+from ..fitness.model.configuration import load_config
+from ..fitness.scores.own import check_own, is_own
+from ..fitness.timing.llama_cpp import load_llama_cpp
+from ..plans.formats.gguf import check_space
+from ..space.errors import SecateurError
+from ..space.genome import Genome
+from ..space.space import Space
+from .asked.recipe import Recipe
+from .memory import check_needs
+from .problem import asked_problem
+from .stages.starts import from_files, peer
+from .workers import check_workers
+from .workplace import tasks_of, workplace_of
+
+MOST_TOKENS = 2**50
+"""With which every strategy has enough."""
+
+
+def check(
+    recipe: Recipe, space: Space, tokens: int | None = None, elsewhere: bool = False, texts: bool = False
+) -> Mapping[str, Genome]:
+    """Checks everything that can be checked without the model's weights; returns the genomes of plan files beside it.
+
+    Args:
+        tokens: that the search will have, where the recipe does not say.
+        elsewhere: it is written for another machine, so that what is on this one is not asked.
+        texts: whether they are read too, as they are when the model is loaded.
+
+    Raises:
+        SecateurError: recipe, model, texts, budgets, effort or machine do not fit together; each problem on a line.
+    """
+    problems: list[str] = []
+    peers: dict[str, Genome] = {}
+    with _noted(problems):
+        for name in filter(is_own, recipe.scores):
+            check_own(name, tasks_of(recipe), recipe.goal_sequences)
+    if recipe.latency is not None and recipe.latency.device == "llama.cpp":
+        with _noted(problems):
+            if not elsewhere:
+                load_llama_cpp()
+            check_space(space, load_config(recipe.model.path, recipe.model.trust_remote_code))
+    with _noted(problems):
+        from_files(recipe.strategy.start_names(), space)
+    for file in recipe.peers.values():
+        with _noted(problems):
+            peers[file] = peer(file, space)
+    with _noted(problems):
+        asked_problem(recipe, space, recipe.effort.tokens or tokens)
+    if not elsewhere:
+        with _noted(problems):
+            check_workers(recipe)
+        with _noted(problems):
+            check_needs(recipe, space)
+    if texts:
+        with _noted(problems):
+            workplace_of(recipe, space, placement=WHOLE).read_texts()
+    if problems:
+        raise SecateurError("\n".join(dict.fromkeys(problems)))
+    return peers
+
+
+def least_effort(recipe: Recipe, space: Space) -> int | None:
+    """The fewest tokens with which the recipe's strategy begins; None where it is refused for another reason.
+
+    A strategy that takes any number of tokens needs 1.
+    """
+
+    def enough(tokens: int) -> bool:
+        try:
+            asked_problem(recipe, space, tokens)
+        except SecateurError:
+            return False
+        return True
+
+    low, high = 0, 1
+    while not enough(high):
+        if high >= MOST_TOKENS:
+            return None
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+@contextlib.contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
+    """Goes on after an error of the user's, of which it keeps what is wrong."""
+    try:
+        yield
+    except SecateurError as error:
+        problems.append(str(error))

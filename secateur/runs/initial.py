@@ -1,0 +1,219 @@
+"""A first recipe for a model and a text, with a word on every choice; it is checked before it is written.
+
+What is chosen follows from the model's configuration (which genes it can have) and from how much text there is.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..fitness.model.checkpoint import load_tokenizer
+from ..fitness.model.configuration import load_config
+from ..fitness.text import TextRequest, read
+from ..operators.rules.table import RULES
+from ..space.anatomy import Anatomy
+from ..space.errors import SecateurError, suggest
+from ..space.families.table import anatomy
+from .asked.reading import written_recipe
+from .asked.settings import TextSettings
+from .asked.shorthand import HELD_OUT
+from .describe import Description, describe
+from .problem import build_space, check_search
+
+GOALS: Mapping[str, str] = {
+    "quality": "the best plan of that size, by dropped and narrower sublayers; a smaller checkpoint",
+    "llama.cpp": "the same as a GGUF that llama.cpp runs",
+    "sparsity": "zeros, another share in each sublayer, for llm-compressor, torchao, torch.nn.utils.prune",
+    "speed": "the best plan of that latency on the device, which is measured",
+    "front": "a front: the best of every size, to choose from",
+}
+LENGTHS = (512, 256, 128, 64, 32)
+WINDOWS = (1, 4, 16, 64)
+"""Sequences that a document may give, the first that gives enough."""
+MOST, FEWEST = 64, 6
+"""Sequences of calibration and of held-out text together that are enough, and with which it makes no sense."""
+TIMED = 512, 32
+"""Tokens in and out of the request that is timed, where the model has as many positions."""
+ZEROS = 0.1
+"""Between two levels of sparsity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants to begin with.
+
+    Attributes:
+        text: a file or a dataset's name, as recipes name it.
+        smaller: the share that is to go, of parameters, bytes, weights or time, by the goal.
+        goal: one of `GOALS`.
+    """
+
+    model: str
+    text: str
+    smaller: float = 0.3
+    goal: str = "quality"
+    device: str = "cpu"
+    minutes: float = 20.0
+    seed: int = 0
+
+
+def share_of(text: str) -> float:
+    """Reads "30%", "0.3" or "30"; raises SecateurError where it is no share."""
+    match = re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*(%?)\s*", text[:40])
+    share = float(match[1]) / (100 if match[2] or float(match[1]) >= 1 else 1) if match else 0.0
+    if not 0 < share < 1:
+        raise SecateurError(f"--smaller {text[:40]}: write the share that is to go, such as 30%")
+    return share
+
+
+def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
+    """The recipe as text, and what it would search; files are named as from the `folder` that it will be in.
+
+    Raises:
+        SecateurError: model, text and wish do not fit together.
+    """
+    if wish.goal not in GOALS:
+        raise SecateurError(f"--for {wish.goal[:40]}; {suggest(wish.goal[:40], GOALS)}")
+    asked = written_recipe({"model": wish.model, "calibration": wish.text}, folder)
+    config = load_config(asked.model.path)
+    shape = anatomy(config)
+    calibration, held_out = (
+        section | {"source": wish.text}
+        for section in _texts(asked.calibration, asked.model.path, shape, config, wish.seed)
+    )
+    problem = _problem(wish, config.get("max_position_embeddings"))
+    refused: SecateurError | None = None
+    for genes in _genes(shape, wish):
+        values: dict[str, Any] = {
+            "model": {"path": wish.model, "device": wish.device},
+            "calibration": calibration,
+            "held_out": [held_out],
+            "genes": genes,
+            **problem,
+            "strategy": "surrogate",
+            "effort": f"{wish.minutes:g} minutes",
+            "seed": wish.seed,
+        }
+        try:
+            recipe = written_recipe(values, folder)
+            space = build_space(recipe, config)
+            # Searched ones may take as long as the search, each.
+            values["baselines"] = [name for name in recipe.wanted_baselines() if name in RULES]
+            recipe = written_recipe(values, folder)
+            check_search(recipe, space)
+        except SecateurError as error:
+            refused = refused or error
+            continue
+        return _commented(values, wish, shape), describe(recipe)
+    assert refused is not None
+    raise SecateurError(f"init: {refused}") from refused
+
+
+def _texts(
+    text: TextSettings, model: str, shape: Anatomy, config: Mapping[str, Any], seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The sections for calibration and for held-out text, as much as there is; three quarters are for calibration."""
+    tokenizer = load_tokenizer(model)
+    longest = config.get("max_position_embeddings") or max(LENGTHS)
+
+    def request(count: int, length: int, windows: int) -> TextRequest:
+        return TextRequest(text.title, text.source, text.field, text.split, count, length, windows, at_most=True)
+
+    for length in (one for one in LENGTHS if one <= longest):
+        for windows in WINDOWS:
+            try:
+                found = read(request(MOST + HELD_OUT, length, windows), tokenizer, shape, seed, frozenset())
+            except SecateurError as error:
+                if "too short" not in str(error):
+                    raise
+                continue
+            wanted = min(MOST, len(found) * 3 // 4)
+            if len(found) < FEWEST or (len(found) < MOST // 2 and windows < WINDOWS[-1]):
+                continue
+            first = read(request(wanted, length, windows), tokenizer, shape, seed, frozenset())
+            try:
+                other = read(request(HELD_OUT, length, windows), tokenizer, shape, seed, first.documents)
+            except SecateurError:
+                continue
+            if len(other) >= 2:
+                section = {"source": text.source, "length": length, "windows_per_document": windows}
+                return section | {"sequences": wanted}, section | {"sequences": len(other), "name": "held-out"}
+    raise SecateurError(
+        f"init: text '{text.source}' is too short: {FEWEST} sequences of {LENGTHS[-1]} tokens are needed, from "
+        "several documents (in a .txt they are separated by blank lines), so that some can be kept for confirmation"
+    )
+
+
+def _problem(wish: Wish, positions: int | None) -> dict[str, Any]:
+    """What is limited, or wanted, of a model of so many positions."""
+    limit = f"<= {1 - wish.smaller:.4g}x"
+    if wish.goal == "front":
+        return {"objectives": ["kl", "parameters"]}
+    if wish.goal == "speed":
+        request = TIMED if positions is None or sum(TIMED) <= positions else (positions * 3 // 4, positions // 8)
+        prefill, decode = request
+        return {"budgets": {"latency": limit}, "latency": {"quick": True, "prefill": prefill, "decode": decode}}
+    if wish.goal == "sparsity":
+        return {"budgets": {"linear_weights": limit}, "pruner": "wanda"}
+    if wish.goal == "llama.cpp":
+        return {"budgets": {"weight_bytes": limit}, "target": "llama.cpp"}
+    return {"budgets": {"parameters": limit}}
+
+
+def _genes(shape: Anatomy, wish: Wish) -> Iterator[list[dict[str, Any]]]:
+    """Genes for the wish, the finest first; a model or a tool may not have them all."""
+    if wish.goal == "sparsity":
+        # Evenly around what is wanted, so that every sublayer can have more and less.
+        count = round(min(0.9, wish.smaller + 0.3) / ZEROS)
+        first = max(1, round((wish.smaller - 0.3) / ZEROS))
+        levels = [round(ZEROS * step, 2) for step in range(first, count + 1)]
+        yield [{"kind": "sparsity", "per": "sublayer", "levels": levels}]
+        return
+    groups = shape.blocks[0].dimensions.get("groups", 1)
+    mlp = {"kind": "mlp", "levels": "8 levels"}
+    if groups > 1:
+        yield [{"kind": "attention", "levels": f"{min(groups, 4)} levels"}, mlp]
+    yield [{"kind": "attention"}, mlp]
+    yield [{"kind": "attention"}, {"kind": "mlp"}]
+    yield [{"kind": "block"}]
+
+
+WORDS: Mapping[str, str] = {
+    "model": "a folder, a .gguf file, a hub name, or package:NAME",
+    "calibration": "what candidates are scored on",
+    "held_out": "other documents: what is found is confirmed on them, beside the baselines",
+    "genes": "what may be done to which layers; add layers: 2-28 to leave some alone",
+    "budgets": "the most that a plan may cost: shares of dense (0.7x, 70%) or numbers (100M, 300MB, 40ms)",
+    "objectives": "what the front is of",
+    "latency": "of a request of so many tokens in and out; quick measures for 20 seconds, its default is 180",
+    "pruner": "magnitude, wanda, ria, sparsegpt or admm",
+    "target": "nothing is searched that could not go there",
+    "strategy": "or evopress, greedy, knapsack, random; for fronts also nsga2, sms-emoa, tpe",
+    "effort": "or a number of tokens or evaluations, which gives the same result on every machine",
+    "seed": "of everything random",
+    "baselines": "what is found stands beside these; add random, greedy, knapsack: each may take as long as the search",
+}
+
+
+def _commented(values: Mapping[str, Any], wish: Wish, shape: Anatomy) -> str:
+    """The recipe as YAML, with a word on every section."""
+    lines = [
+        f"# {GOALS[wish.goal][0].upper()}{GOALS[wish.goal][1:]}.",
+        f"# For a {shape.family} of {len(shape.blocks)} layers. secateur space shows it, secateur search does it.",
+    ]
+    for key, value in values.items():
+        plain = not isinstance(value, dict | list)
+        shown = yaml.safe_dump(
+            {key: value}, sort_keys=False, default_flow_style=not plain and None, allow_unicode=True, width=100
+        )
+        lines += ["", f"# {WORDS[key]}", shown.rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def told(description: Description) -> Sequence[str]:
+    """Of what a recipe would search: what it takes."""
+    return [line for line in description.lines if line.startswith(("Search:", "Estimated", "Model:"))]
