@@ -3,7 +3,7 @@ SECONDS ?= 600
 CONSUMERS ?= torchao torch-pruning mergekit llm-compressor modelopt
 BIN := .venv/bin
 
-.PHONY: setup demo demo-tasks test fuzz lint format consumers test-consumers benchmarks clean
+.PHONY: setup demo demo-tasks test fuzz lint format docs consumers test-consumers benchmarks clean
 
 setup: .venv/.complete
 
@@ -42,10 +42,10 @@ consumers: $(CONSUMERS:%=.consumers/%/.complete)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .consumers/$* --requirement $<
 	touch $@
 
-# Every tool, llama.cpp among them, which takes a quarter of an hour to build; writes the README's table of formats.
+# Every tool, llama.cpp among them, which takes a quarter of an hour to build; writes the table of formats in docs/reference/formats.md.
 test-consumers: setup
 	$(MAKE) consumers CONSUMERS="$(CONSUMERS) llama-cpp"
-	SECATEUR_TABLE=README.md $(BIN)/pytest tests/consumers
+	SECATEUR_TABLE=docs/reference/formats.md $(BIN)/pytest tests/consumers
 	$(BIN)/pytest tests/runs/test_exports.py
 	PYTHONPATH=.consumers/llama-cpp $(BIN)/pytest tests/runs/test_gguf.py tests/runs/test_vocabulary.py
 
@@ -57,6 +57,10 @@ lint: setup
 format: setup
 	$(BIN)/ruff format secateur tests benchmarks
 	$(BIN)/ruff check --fix secateur tests benchmarks
+
+# The documentation site, into site/: every link, reference and page is checked.
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet
 
 benchmarks: setup
 	$(BIN)/python -m benchmarks.corpora

@@ -158,7 +158,7 @@ def test_a_treatment_is_counted_carried_out_and_refused_where_it_has_no_place() 
 def test_what_does_not_fit_its_settings_is_told_as_of_any(recipe: Path, tmp_path: Path) -> None:
     for change, message in (
         ("strategy.cuont=3", "strategy.cuont: unknown key; did you mean 'count'?"),
-        ("strategy.count=0", "strategy.count: Input should be greater than or equal to 1"),
+        ("strategy.count=0", "strategy.count: must be at least 1, not 0"),
         ("strategy.name=first-com", "did you mean 'first-come'?"),
         ("genes.0.share=1", "genes.0.share: unknown key; did you mean 'shares'?"),
         ("genes.0.kind=pair", "did you mean 'pairs'?"),

@@ -22,7 +22,6 @@ from tests.tiny import tiny_recipe
 
 PROGRAM = Path(sys.executable).with_name("secateur")
 COMMANDS = ("search", "resume", "report", "export", "eval", "tune", "import", "compare", "dashboard", "space")
-COMMANDS += ("init", "recipes", "schema")
 
 
 def started(*arguments: object, shell: str = "", **options: Any) -> subprocess.Popen[str]:

@@ -190,7 +190,10 @@ def test_darwin_starts_from_other_searches_and_races(tiny: Path, tmp_path: Path)
         ({"training": {**TRAINING, "sequences": 99}}, "calibration has 6"),
         ({"score": "kl_full"}, "to train, use kl"),
         ({"training": {**TRAINING, "what": "adapters"}}, "lora"),
-        ({"training": {**TRAINING, "learning_rate": [0.1, -1]}}, "training.learning_rate.1: Input should be greater"),
+        (
+            {"training": {**TRAINING, "learning_rate": [0.1, -1]}},
+            "training.learning_rate.1: must be more than 0.0, not -1",
+        ),
         ({"training": {**TRAINING, "learning_rate": [0.1]}}, "1 values for 2 stages"),
         ({"training": {**TRAINING, "stages": [{"survivors": 1}]}}, "'tokens' or 'steps'"),
         ({"training": None, "strategy": {"name": "darwin", "schedule": "published"}}, "darwin trains its candidates"),

@@ -120,12 +120,6 @@ class Workplace:
         config = load_config(self.path, self.trust_remote_code)
         saved = saved_dtype(self.saved or self.dtype, config)
         shape = anatomy(config, saved)
-        positions = FAMILIES[shape.family].positions(config)
-        for request in self.texts:
-            if positions is not None and request.length > positions:
-                raise SecateurError(
-                    f"text '{request.title}': length {request.length} is more than the model's {positions} positions"
-                )
         tokenizer = load_tokenizer(self.path, self.trust_remote_code)
         used: frozenset[str] = frozenset()
         texts: dict[str, Sequences] = {}
@@ -137,6 +131,12 @@ class Workplace:
             if request.positions is not None:
                 text = thinned(text, request.positions, self.seed)
             texts[request.title] = text
+        positions = FAMILIES[shape.family].positions(config)
+        for title, text in texts.items():
+            if positions is not None and text.length > positions:
+                raise SecateurError(
+                    f"text '{title}': length {text.length} is more than the model's {positions} positions"
+                )
         return tokenizer, texts, saved
 
     def _shelf(self, model: torch.nn.Module, shape: Anatomy, source: Source, device: torch.device) -> Shelf | None:

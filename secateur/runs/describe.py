@@ -47,7 +47,8 @@ def describe(recipe: Recipe) -> Description:
     tokens = None
     if recipe.effort.minutes is not None and speed is not None:
         tokens = int(speed / (2 * space.dense_costs.macs) * 60 * recipe.effort.minutes)
-    check(recipe, space, tokens, elsewhere=here is None, texts=True)
+    size = source_bytes(recipe.model.path)
+    check(recipe, space, tokens, elsewhere=here is None, texts=size is not None)
     groups: dict[tuple[str, str], list[str]] = {}
     for gene in space.genes:
         labels = ", ".join(str(gene.label(level)) for level in range(len(gene.levels)))
@@ -85,8 +86,9 @@ def describe(recipe: Recipe) -> Description:
         lines.append(f"Latency of one request, {problem.workload_of(recipe.latency)}: {how}.")
     if recipe.objectives:
         lines.append(f"Objectives: {', '.join(recipe.objectives)}; the answer is a front.")
-    size = source_bytes(recipe.model.path)
-    if size is not None:
+    if size is None:
+        lines.append("The model's weights are not here: whether the texts suffice is known when it is loaded.")
+    else:
         written = space.dense_costs.weight_bytes
         note = f", {written:,} in the dtype that is written" if abs(written - size) > size // 20 else ""
         if written > 1.05 * size:

@@ -67,6 +67,8 @@ def with_changes(**changes: Any) -> dict[str, Any]:
         ({"baselines": ["greedy", "ovl"]}, r"baselines: unknown 'ovl'; did you mean 'owl'\?"),
         ({"held_out": [{"source": "a.txt"}, {"source": "b/a.txt"}]}, r"held_out: two texts have the same name"),
         ({"seed": -1}, r"seed"),
+        ({"objectives": ["kl", "latency"], "strategy": {"name": "knapsack"}}, "no device is named"),
+        ({"budgets": {"latency": "40ms"}}, "no device is named"),
         ({"budgets": {"Parameters": [1]}}, r"budgets\.Parameters"),
         ({"strategy": {"name": "darwin", "schedule": {"generations": 0}}}, r"strategy\.schedule\.generations"),
         ({"strategy": {"name": "evopress", "warm": {"name": "random"}}}, r"strategy: 'warm' has settings for random"),

@@ -174,7 +174,7 @@ def test_one_width_for_all_layers(model: Path) -> None:
     refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"kind": "mlp", "per": "model"}, "give 'levels'"),
         ({"kind": "mlp", "per": "model", "levels": [0]}, "narrows them"),
-        ({"kind": "sparsity", "per": "model", "levels": [0.5]}, "per: Input should be"),
+        ({"kind": "sparsity", "per": "model", "levels": [0.5]}, "per: unknown 'model'; known: block"),
         ({"kind": "mlp", "per": "model", "levels": [[80], [60], [80], [80], [80]]}, "different levels"),
     )
     # Read back from states: what is gone says nothing of the width, and what differs counts in the mean.

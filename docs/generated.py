@@ -1,0 +1,158 @@
+"""Pages that are generated while the site is built: the reference of recipes and of the command line, the changes.
+
+A hook of mkdocs: a page that has a line `<!-- NAME -->` gets there what the function of that name writes.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+
+from secateur.cli.main import app
+from secateur.runs.asked.schema import schema
+from secateur.search.strategies.table import STRATEGIES
+from secateur.space.kinds.table import KINDS
+
+ROOT = Path(__file__).parents[1]
+
+
+def recipe() -> str:
+    """Every key of a recipe: type, default, what it is, an example."""
+    whole = schema()
+    sections: Mapping[str, Any] = whole["$defs"]
+    parts = ["## The recipe itself", *_keys(whole, whole)]
+    settings = [name for name in sections if name.endswith(("Settings", "Effort"))]
+    named = {name.removesuffix("Settings").lower(): name for name in settings}
+    named = {"text": "TextSettings", **named}
+    for title, name in sorted(named.items()):
+        parts += [f"## {_title(title)}", sections[name].get("description", ""), *_keys(sections[name], whole)]
+    for heading, names in (("Genes", KINDS), ("Strategies", STRATEGIES)):
+        parts.append(f"## {heading}")
+        for name in names:
+            about = f" {_about(name)}" if name in STRATEGIES else ""
+            parts += [f"### `{name}`", sections[name].get("description", "") + about, *_keys(sections[name], whole)]
+    for name in ("Schedule", "TrainingSchedule"):
+        if name in sections:
+            parts += [f"## {name}", sections[name].get("description", ""), *_keys(sections[name], whole)]
+    return "\n\n".join(parts)
+
+
+def commands() -> str:
+    """Every command with its arguments and options."""
+    program = typer.main.get_command(app)
+    assert hasattr(program, "commands")
+    parts = []
+    for name, command in program.commands.items():
+        parts += [f"## secateur {name}", " ".join((command.help or "").split())]
+        parts.append("\n".join(["| argument or option | what it is | default |", "|---|---|---|", *_options(command)]))
+    return "\n\n".join(parts)
+
+
+def changes() -> str:
+    """The changelog, without its title."""
+    return (ROOT / "CHANGELOG.md").read_text().partition("\n")[2]
+
+
+def contributing() -> str:
+    """How to add one of each."""
+    return (ROOT / "CONTRIBUTING.md").read_text()
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "recipe": recipe,
+    "commands": commands,
+    "changes": changes,
+    "contributing": contributing,
+}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Mkdocs asks this of every page."""
+
+    def filled(match: re.Match[str]) -> str:
+        return PARTS[match[1]]() if match[1] in PARTS else match[0]
+
+    return re.sub(r"<!-- (\w+) -->", filled, markdown)
+
+
+def _about(strategy: str) -> str:
+    entry = STRATEGIES[strategy]
+    what = [word for word, has in (("one plan", entry.plans), ("a front", entry.fronts)) if has]
+    return f"Searches for {' or '.join(what)}." + (" A baseline of others." if entry.baseline else "")
+
+
+def _title(name: str) -> str:
+    return name[0].upper() + name[1:]
+
+
+def _keys(section: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[str]:
+    rows = ["| key | type | default | what it is |", "|---|---|---|---|"]
+    required = section.get("required", ())
+    for key, one in section.get("properties", {}).items():
+        default = "required" if key in required else f"`{_value(one['default'])}`" if "default" in one else ""
+        examples = ", ".join(f"`{_value(value)}`" for value in one.get("examples", ()))
+        about = one.get("description", "") + (f" For example {examples}." if examples else "")
+        rows.append(f"| `{key}` | {_type(one, whole)} | {default} | {_cell(about)} |")
+    yield "\n".join(rows)
+
+
+def _value(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, str):
+        return value or '""'
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_value(one)}" for key, one in value.items()) + "}"
+    return str(value)
+
+
+def _type(one: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
+    """A type in words."""
+    if "$ref" in one:
+        name = str(one["$ref"]).rpartition("/")[2]
+        if name in ("Gene", "Strategy"):
+            return f"[{name.lower()}](#{'genes' if name == 'Gene' else 'strategies'})"
+        shown = name.removesuffix("Settings").lower()
+        return f"[{shown}](#{shown})"
+    if "const" in one:
+        return f"`{one['const']}`"
+    if "enum" in one:
+        return ", ".join(f"`{value}`" for value in one["enum"])
+    if "anyOf" in one:
+        return " or ".join(dict.fromkeys(_type(part, whole) for part in one["anyOf"]))
+    kind = one.get("type")
+    if kind == "array":
+        items = one.get("items") or (one.get("prefixItems") or [{}])[0]
+        return f"list of {_type(items, whole)}" if items else "list"
+    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+    limits = [f"{sign} {one[name]}" for name, sign in LIMITS.items() if name in one]
+    return words.get(str(kind), "section" if kind == "object" else str(kind or "")) + (
+        f" ({', '.join(limits)})" if limits and kind != "array" else ""
+    )
+
+
+LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _options(command: click.Command) -> Iterator[str]:
+    for parameter in command.params:
+        if parameter.name == "help":
+            continue
+        flags = ", ".join(f"`{flag}`" for flag in parameter.opts)
+        name = (
+            flags if parameter.param_type_name == "option" else f"`{parameter.metavar or str(parameter.name).upper()}`"
+        )
+        default = parameter.default
+        shown = "" if default in (None, False, ()) or callable(default) else f"`{default}`"
+        if parameter.required:
+            shown = "required"
+        yield f"| {name} | {_cell(getattr(parameter, 'help', '') or '')} | {shown} |"
