@@ -50,13 +50,13 @@ test-consumers: setup
 	PYTHONPATH=.consumers/llama-cpp $(BIN)/pytest tests/runs/test_gguf.py tests/runs/test_vocabulary.py
 
 lint: setup
-	$(BIN)/ruff format --check secateur tests benchmarks
-	$(BIN)/ruff check secateur tests benchmarks
+	$(BIN)/ruff format --check secateur tests benchmarks docs
+	$(BIN)/ruff check secateur tests benchmarks docs
 	$(BIN)/mypy
 
 format: setup
-	$(BIN)/ruff format secateur tests benchmarks
-	$(BIN)/ruff check --fix secateur tests benchmarks
+	$(BIN)/ruff format secateur tests benchmarks docs
+	$(BIN)/ruff check --fix secateur tests benchmarks docs
 
 # The documentation site, into site/: every link, reference and page is checked.
 docs: setup

@@ -28,7 +28,7 @@ GENES = [{"kind": "attention", "levels": [3, 2, 1, 0]}]
 
 
 def recipe(ratio: float, drops_only: bool) -> Recipe:
-    joint = read_recipe(Path("secateur/recipes/demo-widths.yaml"), [f"budgets.block_parameters='<= {ratio}x'"])
+    joint = read_recipe(Path("demo-widths"), [f"budgets.block_parameters='<= {ratio}x'"])
     values = joint.model_dump(mode="json", exclude_defaults=True)
     values["baselines"] = BASELINES
     if drops_only:

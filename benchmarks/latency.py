@@ -1,6 +1,6 @@
 """The front of SmolLM2 on this machine: does every member load, how far is the table off, does it beat uniform width?
 
-Carries out secateur/recipes/demo-front.yaml (about half an hour), exports every member of the front, loads it with transformers
+Carries out the recipe demo-front (about half an hour), exports every member of the front, loads it with transformers
 and compares its cross-entropy on a held-out sequence with the one in the journal. The run is kept in
 runs-local/benchmark-front: a second call only reports, and one that was interrupted goes on.
 """
@@ -41,7 +41,7 @@ def loaded_loss(folder: Path, ids: torch.Tensor) -> tuple[int, float]:
 
 
 def main() -> None:
-    run = secateur.resume(PATH) if (PATH / "recipe.yaml").exists() else secateur.run("secateur/recipes/demo-front.yaml", PATH)
+    run = secateur.resume(PATH) if (PATH / "recipe.yaml").exists() else secateur.run("demo-front", PATH)
     front = run.front
     assert front is not None
     print_front(console, front, [])

@@ -1,7 +1,7 @@
 """What workers are worth: measured on this machine's cores, and beyond them computed from a real search's batches.
 
     python -m benchmarks.workers measure
-    python -m benchmarks.workers record secateur/recipes/demo-depth.yaml runs-local/batches.json
+    python -m benchmarks.workers record demo-depth runs-local/batches.json
     python -m benchmarks.workers simulate runs-local/batches.json
 
 `measure`: batches of SmolLM2's subnets, none seen before, by this process with one thread and with two, and by two
@@ -48,9 +48,7 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 @app.command()
-def measure(
-    recipe: Path = Path("secateur/recipes/demo-sparsity.yaml"), rounds: int = 5, genomes: int = 12, sequences: int = 8
-) -> None:
+def measure(recipe: Path = Path("demo-sparsity"), rounds: int = 5, genomes: int = 12, sequences: int = 8) -> None:
     """This process against two workers, in turns."""
     wanted = read_recipe(recipe)
     space = build_space(wanted)

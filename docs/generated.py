@@ -1,10 +1,11 @@
 """Pages that are generated while the site is built: the reference of recipes and of the command line, the changes.
 
-A hook of mkdocs: a page that has a line `<!-- NAME -->` gets there what the function of that name writes.
+A hook of mkdocs: a page that has a line `<!-- NAME -->` gets there what the function of that name writes. As a program
+(`python -m docs.generated`) it writes what the README has of it.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,17 @@ import click
 import typer
 
 from secateur.cli.main import app
+from secateur.fitness.zeros.level_store import PRUNERS
+from secateur.operators.rules.table import RULES
+from secateur.plans.formats.table import FORMATS
+from secateur.runs.asked.recipe import Recipe
 from secateur.runs.asked.schema import schema
 from secateur.search.strategies.table import STRATEGIES
+from secateur.space.costs import COSTS
+from secateur.space.families.table import FAMILIES
 from secateur.space.kinds.table import KINDS
+from secateur.space.scores import SCORES
+from secateur.space.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,6 +58,33 @@ def commands() -> str:
         parts += [f"## secateur {name}", " ".join((command.help or "").split())]
         parts.append("\n".join(["| argument or option | what it is | default |", "|---|---|---|", *_options(command)]))
     return "\n\n".join(parts)
+
+
+def choices() -> str:
+    """What can be chosen of everything that is open, by name."""
+    orders = Recipe.model_fields["widths"].default
+    pools: Mapping[str, Iterable[str]] = {
+        "families": FAMILIES,
+        "genes": KINDS,
+        "costs (budgets, objectives)": COSTS,
+        "scores (objectives)": [*SCORES, "lm-eval:TASK", "module:function"],
+        "pruners": PRUNERS,
+        "orders of heads and channels": _words(type(orders), "order"),
+        "repairs": _words(type(orders), "repair"),
+        "strategies for one plan": [name for name, entry in STRATEGIES.items() if entry.plans],
+        "strategies for a front": [name for name, entry in STRATEGIES.items() if entry.fronts],
+        "rules to start from and compare with": RULES,
+        "formats": FORMATS,
+    }
+    rows = [f"| {title} | {', '.join(f'`{name}`' for name in names)} |" for title, names in pools.items()]
+    return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def _words(settings: type[Settings], key: str) -> list[str]:
+    """The words that a setting may be."""
+    found = settings.model_json_schema()["properties"][key]
+    ways = found.get("anyOf", [found])
+    return [str(word) for way in ways for word in way.get("enum", ())]
 
 
 def changes() -> str:
@@ -156,3 +192,15 @@ def _options(command: click.Command) -> Iterator[str]:
         if parameter.required:
             shown = "required"
         yield f"| {name} | {_cell(getattr(parameter, 'help', '') or '')} | {shown} |"
+
+
+def with_choices(readme: str) -> str:
+    """The README with what can be chosen today."""
+    start, end = "<!-- choices: written by python -m docs.generated -->", "<!-- /choices -->"
+    before, _, rest = readme.partition(start)
+    return f"{before}{start}\n{choices()}\n{end}{rest.partition(end)[2]}"
+
+
+if __name__ == "__main__":
+    file = ROOT / "README.md"
+    file.write_text(with_choices(file.read_text()))

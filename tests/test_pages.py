@@ -1,5 +1,6 @@
 """The documentation: it builds without a warning, and what its pages show runs, in their order, on a small model."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -91,3 +92,34 @@ def test_no_page_shows_a_command_that_is_not_run() -> None:
             if block.language == "text":
                 lines = [line for line in block.content.splitlines() if line.startswith("secateur ")]
                 assert all(any(word in line for word in elsewhere) for line in lines), (page, lines)
+
+
+def test_the_readme_is_short_says_what_can_be_chosen_today_and_every_link_leads_somewhere() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    specification = importlib.util.spec_from_file_location("generated", DOCS / "generated.py")
+    assert specification is not None
+    assert specification.loader is not None
+    generated = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(generated)
+    assert generated.with_choices(text) == text, "python -m docs.generated writes it"
+    for link in re.findall(r"\]\(([^)#]+)", text):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_readmes_recipe_and_commands_are_as_they_are_shown(tiny: Path, tmp_path: Path) -> None:
+    """With a little effort, and without the parts of a make file."""
+    shutil.copytree(tiny / "model", tmp_path / "my-model")
+    shutil.copy(tiny / "calibration.txt", tmp_path / "my.txt")
+    found = list(blocks(ROOT / "README.md"))
+    [recipe] = [block.content for block in found if block.language == "yaml"]
+    (tmp_path / "short.yaml").write_text(recipe)
+    less = ["--set", "calibration={source: my.txt, length: 32, windows_per_document: 4, sequences: 8}"]
+    assert command("space", "short.yaml", *less, cwd=tmp_path).returncode == 0
+    lines = [line for block in found if block.language == "sh" for line in block.content.splitlines()]
+    shown = [shlex.split(line, comments=True) for line in lines if line.startswith("secateur ")]
+    assert [words[1] for words in shown] == ["init", "search", "export"]
+    for _, *arguments in shown:
+        extra = ["--set", "effort=8k tokens"] if arguments[0] == "search" else []
+        result = command(*arguments, *extra, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
