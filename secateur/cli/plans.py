@@ -49,6 +49,21 @@ def export(
         errors.print(f"secateur: {warning}", style="yellow", soft_wrap=True)
 
 
+@app.command(rich_help_panel="Plans")
+def push(
+    source: Annotated[Path, typer.Argument(help="The folder of a run, or a plan file.", metavar="RUN|PLAN.json")],
+    repo: Annotated[str, typer.Option(help="The repository on the hub: OWNER/NAME; made where there is none.")],
+    pick: Annotated[str | None, typer.Option(help=PICK)] = None,
+    public: Annotated[bool, typer.Option(help="Everybody may see a repository that is made.")] = False,
+) -> None:
+    """Upload a plan to the Hugging Face hub, as a checkpoint with a model card; as whoever is logged in there."""
+    from ..runs.stages.pushing import push as carry_out
+
+    with goes_on("push again: what is there already is not uploaded twice"):
+        address = carry_out(source, repo, pick, private=not public)
+    console.print(f"pushed {address}", soft_wrap=True)
+
+
 @app.command("import", rich_help_panel="Plans")
 def import_(
     file: Annotated[Path, typer.Argument(help="A plan, list or recipe of another tool.", metavar="FILE")],

@@ -8,6 +8,7 @@ import yaml
 from ...space.budget import labelled, shown
 from ..layers import Kept, unit
 from ..plan import Plan, Score
+from .metadata import front_matter
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 _LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -30,6 +31,8 @@ def card(plan: Plan, own_class: str | None, causal: bool) -> str:
     removed = [layer.index for layer in plan.layers if layer.removed]
     return "\n".join(
         [
+            front_matter(plan, causal),
+            "",
             f"# {text(Path(plan.model.path).name)}, compressed by Secateur (plan '{text(plan.name)}')",
             "",
             f"Made from {text(plan.model.path)} ({text(plan.model.family)}, {text(plan.model.dtype)}, weights "

@@ -41,6 +41,7 @@ from ..features import Subject
 from ..plan import Plan
 from .begin import Finish
 from .card import card
+from .metadata import carry_licence
 
 MODELING = "modeling_secateur"
 FILE_BYTES = 2**31
@@ -83,6 +84,7 @@ def export_hf(
         tokenizer.save_pretrained(folder)
         _forget_code(folder)
         plan.write(folder / "plan.json")
+        carry_licence(plan, folder)
         (folder / "README.md").write_text(card(plan, own_class, anatomy.causal), encoding="utf8")
 
 

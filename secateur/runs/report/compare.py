@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
-import plotly.io
 
 from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
@@ -14,7 +13,9 @@ from ...space.space import Space
 from ..record.facts import MODEL, TEXTS
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND
+from .charts import styled
 from .front import FrontSummary, Point, summarise_front
+from .page import Chart, Page, rendered
 from .summary import Difference, Row, compare, joined, mean_held_out, summarise
 
 
@@ -199,11 +200,14 @@ def comparison_page(runs: Sequence[tuple[RunFolder, Space]]) -> str:
             line={"shape": "hv"},
             name=f"{folder.path.name} ({_strategy(folder)})",
         )
-    figure.update_layout(
-        title="Fronts of several runs",
-        xaxis_title=f"{objectives[costs[0]].name} of dense",
-        yaxis_title=objectives[score].name,
-        template="plotly_white",
+    styled(figure, height=520)
+    figure.update_xaxes(title_text=f"{objectives[costs[0]].name} of dense")
+    figure.update_yaxes(title_text=objectives[score].name)
+    note = "Calibration text; costs relative to the dense model. A click on a run's name in the legend hides it."
+    title = "Fronts of several runs"
+    names = ", ".join(folder.path.name for folder, _ in pieces)
+    return rendered(
+        Page(
+            title, f"Runs {names}.", f"{len(pieces)} runs of one problem.", (), [Chart(title, "fronts", figure, [note])]
+        )
     )
-    page: str = plotly.io.to_html(figure, full_html=True, include_plotlyjs=True)
-    return page

@@ -10,13 +10,14 @@ matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
 from ...space.space import Space
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND
+from .charts import DECADES
+from .profiles import kept_shares
 from .summary import Summary, joined
 
 # Names from outside are no formulas.
@@ -52,7 +53,7 @@ def profile(space: Space, plans: Sequence[tuple[str, Genome]]) -> bytes:
     axes = np.atleast_1d(figure.subplots(len(plans), 1, sharex=True))
     image = None
     for axis, (name, genome) in zip(axes, plans, strict=True):
-        image = axis.imshow(_kept_shares(space, genome), vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        image = axis.imshow(kept_shares(space, genome), vmin=0, vmax=1, cmap="cividis", aspect="auto")
         names = [sublayer.name for sublayer in space.anatomy.blocks[0].sublayers]
         axis.set_yticks(range(len(names)), names, fontsize=7)
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
@@ -63,22 +64,8 @@ def profile(space: Space, plans: Sequence[tuple[str, Genome]]) -> bytes:
     return png(figure)
 
 
-def _kept_shares(space: Space, genome: Genome) -> NDArray[np.float64]:
-    rows = max(len(block.sublayers) for block in space.anatomy.blocks)
-    shares = np.full((rows, len(space.anatomy.blocks)), np.nan)
-    for column, (block, state) in enumerate(zip(space.anatomy.blocks, space.states(genome), strict=True)):
-        sizes = state.sizes(block)
-        for row, sublayer in enumerate(block.sublayers):
-            left = 0
-            for linear in sublayer.linears if state.has(sublayer) else ():
-                shape, level = linear.shape(sizes), state.level(linear.name)
-                left += level.parameters(*shape) - level.zeros(*shape)
-            shares[row, column] = left / sublayer.weights
-    return shares
-
-
-def progress(folder: RunFolder, space: Space) -> bytes | None:
-    """Calibration loss of the incumbent against tokens and evaluations, for every search of the run."""
+def incumbents(folder: RunFolder, space: Space) -> dict[str, list[tuple[int, int, float]]]:
+    """(tokens, genomes evaluated, calibration loss of the incumbent) over every search of a run, by its name."""
     parts: dict[str, list[Evaluation]] = {}
     losses = {}
     for _, evaluation in folder.journal.evaluations(CALIBRATION):
@@ -87,29 +74,34 @@ def progress(folder: RunFolder, space: Space) -> bytes | None:
         whole = joined(found)
         if whole is not None:
             losses[key] = whole.loss
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    by_tokens, by_evaluations = figure.subplots(1, 2, sharey=True)
-    drawn = False
+    curves = {}
     for choice in folder.journal.choices().values():
-        turns = [turn for turn in folder.journal.turns(choice.name) if turn.incumbent is not None]
         points = [
             (turn.tokens, turn.evaluations, losses[space.key(turn.incumbent)])
-            for turn in turns
+            for turn in folder.journal.turns(choice.name)
             if turn.incumbent is not None and space.key(turn.incumbent) in losses
         ]
         if space.key(choice.genome) in losses and choice.tokens:
             points.append((choice.tokens, choice.evaluations, losses[space.key(choice.genome)]))
-        if not points:
-            continue
-        drawn = True
+        if points:
+            curves[choice.name] = points
+    return curves
+
+
+def progress(folder: RunFolder, space: Space) -> bytes | None:
+    """Calibration loss of the incumbent against tokens and evaluations, for every search of the run."""
+    curves = incumbents(folder, space)
+    if not curves:
+        return None
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    by_tokens, by_evaluations = figure.subplots(1, 2, sharey=True)
+    for name, points in curves.items():
         tokens, evaluations, values = zip(*points, strict=True)
-        by_tokens.step(tokens, values, where="post", marker=".", label=choice.name)
-        by_evaluations.step(evaluations, values, where="post", marker=".", label=choice.name)
+        by_tokens.step(tokens, values, where="post", marker=".", label=name)
+        by_evaluations.step(evaluations, values, where="post", marker=".", label=name)
     by_tokens.set_xlabel("tokens, one candidate at a time")
     by_evaluations.set_xlabel("distinct genomes evaluated")
     by_tokens.set_ylabel(f"calibration {folder.recipe.score} of the incumbent\n(all sequences it was scored on)")
-    if not drawn:
-        return None
     by_evaluations.legend(fontsize=8)
     return png(figure)
 
@@ -126,7 +118,10 @@ def comparison(summary: Summary) -> bytes:
             colour = "tab:red" if row.name == FOUND else "tab:gray"
             axis.errorbar(score.mean, place, xerr=1.96 * score.standard_error, fmt="o", color=colour, capsize=3)
         axis.set_xlabel(f"KL on {text}")
-        axis.set_xscale("log")
+        means = [row.scores[text]["kl"].mean for row in rows]
+        if min(means) > 0 and max(means) / min(means) >= DECADES:
+            axis.set_xscale("log")
+        axis.locator_params(axis="x", nbins=4) if axis.get_xscale() == "linear" else None
     for place, row in zip(places, rows, strict=True):
         d = row.against
         if d is not None:

@@ -4,14 +4,15 @@ import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
-import plotly.io
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...space.objective import Objective
 from ...space.space import Space
+from .charts import COLOURS, GREY, SYMBOLS, axis_of, beyond, clipped, styled
 from .figures import png, profile
 from .front import FrontSummary, Point, line_of
+from .page import Chart
 
 Pair = tuple[Objective, Objective]
 """(along the bottom, upwards)"""
@@ -73,26 +74,26 @@ def _hover(front: FrontSummary, space: Space, point: Point) -> str:
     return "<br>".join([*lines, profile_text(space, point)])
 
 
-def interactive(front: FrontSummary, space: Space) -> list[tuple[str, str]]:
-    """(heading, HTML) of every figure; the first one brings plotly's script with it."""
-    figures = [
-        (f"Front: {across.name} and {upwards.name}", _front(front, space, (across, upwards)))
-        for across, upwards in pairs(front)
+def front_charts(front: FrontSummary, space: Space) -> list[Chart]:
+    """The front, from every side, and the hypervolume over the search."""
+    charts = [
+        Chart(
+            f"Front: {across.name} and {upwards.name}",
+            f"front-{number}",
+            _front(front, space, (across, upwards)),
+            [
+                "Click on a point, and its profile is shown below. Bars are 95 % intervals; the knee is the larger "
+                "point. What lies beyond the axes stands at the border, as an open triangle."
+            ],
+            front=True,
+        )
+        for number, (across, upwards) in enumerate(pairs(front))
     ]
-    figures.append(("Hypervolume over the search", _hypervolume(front)))
-    return [
-        (heading, plotly.io.to_html(figure, full_html=False, include_plotlyjs=number == 0, div_id=f"figure-{number}"))
-        for number, (heading, figure) in enumerate(figures)
-    ]
+    return [*charts, Chart("Hypervolume over the search", "hypervolume", _hypervolume(front))]
 
 
 def _front(front: FrontSummary, space: Space, pair: Pair) -> go.Figure:
     across, upwards = pair
-    figure = go.Figure()
-    xs, ys = (_column(front, objective) for objective in pair)
-    figure.add_scatter(
-        x=xs, y=ys, mode="markers", name="evaluated", marker={"size": 4, "color": "#bbb"}, hoverinfo="x+y"
-    )
     groups: dict[str, list[Point]] = {"front": [p for p in front.members if not p.fault]}
     for point in front.members:
         if point.fault:
@@ -100,34 +101,75 @@ def _front(front: FrontSummary, space: Space, pair: Pair) -> go.Figure:
     for point in front.references:
         groups.setdefault(line_of(point.row.name), []).append(point)
     groups["dense"] = [front.dense]
-    for name, points in groups.items():
-        known = [p for p in points if across.name in p.values and upwards.name in p.values]
-        known.sort(key=lambda p: p.values[across.name])
+    known = {
+        name: sorted(
+            (p for p in points if across.name in p.values and upwards.name in p.values),
+            key=lambda p: p.values[across.name],
+        )
+        for name, points in groups.items()
+    }
+    matters = [p for name, points in known.items() if name in ("front", "dense") for p in points]
+    axes = []
+    for objective in pair:
+        kept = [scaled(objective, p.values[objective.name], front) for p in matters]
+        others = [scaled(objective, p.values[objective.name], front) for points in known.values() for p in points]
+        axes.append(axis_of(beyond(others, kept)))
+    figure = go.Figure()
+    clouds = [clipped(_column(front, objective), axis) for objective, axis in zip(pair, axes, strict=True)]
+    outside = [any(places) for places in zip(*(far for _, far in clouds), strict=True)]
+    figure.add_scatter(
+        x=[value for value, far in zip(clouds[0][0], outside, strict=True) if not far],
+        y=[value for value, far in zip(clouds[1][0], outside, strict=True) if not far],
+        mode="markers",
+        name="evaluated",
+        marker={"size": 4, "color": GREY, "opacity": 0.5},
+        hoverinfo="skip",
+    )
+    for number, (name, points) in enumerate(known.items()):
+        places = [
+            clipped([scaled(o, p.values[o.name], front) for p in points], axis)
+            for o, axis in zip(pair, axes, strict=True)
+        ]
+        far = [any(two) for two in zip(*(marked for _, marked in places), strict=True)]
         error = {
-            axis: {"type": "data", "array": [scaled(o, 1.96 * p.errors[o.name], front) for p in known]}
-            for axis, o in (("error_x", across), ("error_y", upwards))
+            key: {
+                "type": "data",
+                "array": [
+                    0 if f else scaled(o, 1.96 * p.errors[o.name], front) for p, f in zip(points, far, strict=True)
+                ],
+                "thickness": 1,
+            }
+            for key, o in (("error_x", across), ("error_y", upwards))
         }
+        symbol = SYMBOLS[number % len(SYMBOLS)]
         figure.add_scatter(
-            x=[scaled(across, p.values[across.name], front) for p in known],
-            y=[scaled(upwards, p.values[upwards.name], front) for p in known],
+            x=places[0][0],
+            y=places[1][0],
             mode="lines+markers" if name == "front" and len(front.objectives) == 2 else "markers",
             name=name,
-            text=[_hover(front, space, p) for p in known],
+            text=[_hover(front, space, p) for p in points],
+            customdata=[p.row.name for p in points],
             hoverinfo="text",
             line={"shape": "hv"},
-            marker={"size": [13 if p.row.name == front.knee else 8 for p in known]},
+            marker={
+                "size": [14 if p.row.name == front.knee else 9 for p in points],
+                "symbol": ["triangle-up-open" if one else symbol for one in far],
+                "color": COLOURS[number % len(COLOURS)],
+            },
             **error,
         )
-    figure.update_layout(
-        xaxis_title=axis_title(across, front),
-        yaxis_title=axis_title(upwards, front),
-        template="plotly_white",
-        height=560,
-        hoverlabel={"font": {"family": "monospace", "size": 11}, "align": "left"},
+    corner = dict(zip((o.name for o in front.objectives), front.corners[1], strict=True))
+    figure.add_scatter(
+        x=[scaled(across, corner[across.name], front)],
+        y=[scaled(upwards, corner[upwards.name], front)],
+        mode="markers",
+        name="reference of the hypervolume",
+        marker={"size": 11, "symbol": "cross-open", "color": GREY},
+        visible="legendonly",
     )
-    worst = dict(zip((o.name for o in front.objectives), front.corners[1], strict=True))
-    figure.update_yaxes(range=[0, scaled(upwards, worst[upwards.name], front) * 1.02])
-    figure.update_xaxes(rangemode="tozero")
+    styled(figure, height=560)
+    figure.update_xaxes(title_text=axis_title(across, front), **axes[0])
+    figure.update_yaxes(title_text=axis_title(upwards, front), **axes[1])
     return figure
 
 
@@ -146,13 +188,10 @@ def _hypervolume(front: FrontSummary) -> go.Figure:
             mode="lines",
             line={"shape": "hv"},
         )
-    figure.update_layout(
-        xaxis_title="genomes evaluated",
-        yaxis_title="hypervolume, share of the box",
-        template="plotly_white",
-        height=380,
-        showlegend=True,
-    )
+    styled(figure, height=360)
+    figure.update_layout(showlegend=True)
+    figure.update_xaxes(title_text="genomes evaluated")
+    figure.update_yaxes(title_text="hypervolume, share of the box")
     return figure
 
 
@@ -171,12 +210,11 @@ def pictures(front: FrontSummary, space: Space) -> dict[str, bytes]:
 def _front_png(front: FrontSummary) -> bytes:
     shown = pairs(front)
     figure = Figure(figsize=(7 * len(shown), 4.8), layout="constrained")
-    worst = dict(zip((o.name for o in front.objectives), front.corners[1], strict=True))
     for axis, (across, upwards) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         axis.scatter(_column(front, across), _column(front, upwards), s=6, color="#bbb", label="evaluated")
-        _draw(axis, front, (across, upwards), [p for p in front.members if not p.fault], "front", "tab:red")
+        _draw(axis, front, (across, upwards), [p for p in front.members if not p.fault], "front", COLOURS[0])
         names = list(dict.fromkeys(line_of(p.row.name) for p in front.references))
-        for name, colour in zip(names, ("tab:blue", "tab:green", "tab:purple", "tab:brown"), strict=False):
+        for name, colour in zip(names, COLOURS[1:], strict=False):
             _draw(
                 axis,
                 front,
@@ -187,9 +225,16 @@ def _front_png(front: FrontSummary) -> bytes:
             )
         axis.set_xlabel(axis_title(across, front))
         axis.set_ylabel(axis_title(upwards, front))
-        if across.is_cost:
-            axis.set_xlim(0, 1.05)
-        axis.set_ylim(0, scaled(upwards, worst[upwards.name], front) * 1.02)
+        for objective, limits in ((across, axis.set_xlim), (upwards, axis.set_ylim)):
+            members = [scaled(objective, p.values[objective.name], front) for p in (*front.members, front.dense)]
+            others = [
+                scaled(objective, p.values[objective.name], front)
+                for p in front.references
+                if objective.name in p.values
+            ]
+            shown_values = beyond(others, members)
+            room = 0.06 * ((max(shown_values) - min(shown_values)) or 1.0)
+            limits(min(shown_values) - room, max(shown_values) + room)
         axis.legend(fontsize=8)
     return png(figure)
 

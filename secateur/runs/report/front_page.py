@@ -1,55 +1,18 @@
-"""The page of a front: self-contained, with plotly's script inside."""
+"""The page of a front, and its table, which the terminal shows too."""
 
-import base64
 import math
 from collections.abc import Sequence
 
-from jinja2 import Environment
-from markupsafe import Markup
-
 from ...space.budget import shown
+from ...space.space import Space
+from ..record.folder import RunFolder
 from .front import FrontSummary, Point
-from .page import STYLE
-
-_TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>{{ style }}</style></head><body>
-<p class="verdict">{{ front.verdict }}</p>
-<h1>{{ title }}</h1>
-<p>Objectives: {{ names | join(", ") }}. Budget: {{ budgets | join(", ") or "none" }}. Model {{ model }}.
-{% if workload %}Latency of one request, {{ workload }}.{% endif %}</p>
-{% for heading, figure in figures %}<h2>{{ heading }}</h2>{{ figure }}{% endfor %}
-<h2>Members</h2>
-<table><tr>{% for heading in headings %}<th>{{ heading }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr class="{{ 'found' if row[1] == front.knee }}">
-{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-<p>± is one standard error. The knee is in bold: it gives up least of everything after scaling each objective to the
-front's range.
-Hypervolume {{ "%.4f" | format(front.hypervolume) }}: the share that the members dominate of the box between
-{{ corners[0] | join(", ") }} and {{ corners[1] | join(", ") }} (reference).</p>
-{% for line in errors %}<p>{{ line }}</p>{% endfor %}
-{% if against %}<h2>At the same cost or less, on held-out text</h2>
-<table><tr><th>reference</th><th>best member</th><th>member minus reference, KL, paired 95 %</th></tr>
-{% for one in against %}<tr><td>{{ one.reference }}</td><td>{{ one.member }}</td>
-<td>{{ "%+.4f [%+.4f, %+.4f]" | format(one.difference.mean, one.difference.low, one.difference.high) }}</td></tr>
-{% endfor %}</table>{% endif %}
-{% if front.summary.model %}<p>{{ front.summary.model }}</p>{% endif %}
-{% for line in front.summary.source %}<p>{{ line }}</p>{% endfor %}
-{% for name, reason in front.summary.skipped.items() %}<p>Baseline {{ name }} does not apply: {{ reason }}</p>
-{% endfor %}
-{% if front.summary.tasks %}<h2>Downstream tasks</h2><table>
-<tr>{% for cell in front.summary.tasks[0] %}<th>{{ cell }}</th>{% endfor %}</tr>
-{% for row in front.summary.tasks[1:] %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
-</table>{% endif %}
-{% for reason in front.summary.failures %}<p>Some candidates failed: {{ reason }}</p>{% endfor %}
-{% if profiles %}<h2>What each member keeps</h2>
-<img alt="profiles" src="data:image/png;base64,{{ profiles }}">{% endif %}
-<p>{{ "{:,}".format(front.summary.evaluations) }} evaluations,
-{{ "{:,}".format(front.summary.tokens) }} tokens one at a time,
-{{ "{:,}".format(front.summary.layer_passes) }} layer passes really made,
-{{ "%.1f" | format(front.summary.seconds / 60) }} minutes of evaluation.</p>
-<h2>Recipe</h2><pre>{{ recipe }}</pre></body></html>
-"""
+from .front_figures import front_charts
+from .page import Card, Chart, Grid, Page
+from .plan_page import kept, milliseconds, model_name, notes, tasks
+from .profiles import alone, profile_chart
+from .summary import broken_budgets
+from .units import human, share
 
 
 def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[list[str]]]:
@@ -153,37 +116,91 @@ def corner(front: FrontSummary, values: Sequence[float]) -> list[str]:
     ]
 
 
-def front_page(
-    title: str,
-    model: str,
-    budgets: list[str],
-    workload: str,
-    front: FrontSummary,
-    figures: Sequence[tuple[str, str]],
-    profiles: bytes,
-    recipe: str,
-) -> str:
-    """The report as HTML with everything embedded; all text from outside is escaped."""
+def front_page(folder: RunFolder, space: Space, front: FrontSummary) -> Page:
+    """What is shown of a run for a front."""
+    budgets = [f"{budget.cost} {budget.text}" for budget in space.budgets]
+    names = [objective.name for objective in front.objectives]
     headings, rows = table(front)
-    return (
-        Environment(autoescape=True)
-        .from_string(_TEMPLATE)
-        .render(
-            style=Markup(STYLE),
-            title=title,
-            model=model,
-            budgets=budgets,
-            workload=workload,
-            front=front,
-            names=[objective.name for objective in front.objectives],
-            # Plotly escapes what it is given.
-            figures=[(heading, Markup(figure)) for heading, figure in figures],
-            headings=headings,
-            rows=rows,
-            corners=[corner(front, values) for values in front.corners],
-            errors=table_errors(front),
-            against=front.against,
-            profiles=base64.b64encode(profiles).decode(),
-            recipe=recipe,
+    if space.budgets:
+        headings, rows = (
+            [*headings, "budgets"],
+            [[*row, _budgets(space, point)] for row, point in zip(rows, _points(front), strict=True)],
         )
+    bold = [number for number, row in enumerate(rows) if row[1] == front.knee]
+    ideal, worst = (", ".join(corner(front, values)) for values in front.corners)
+    note = (
+        "± is one standard error. The knee is in bold: it gives up least of everything after scaling each objective to "
+        f"the front's range. Hypervolume {front.hypervolume:.4f}: the share that the members dominate of the box "
+        f"between {ideal} and {worst} (reference)."
     )
+    some = (*front.members, *front.references)
+    plans = [(point.row.name, kept(space, point.row), point.row.genome) for point in some]
+    plans.sort(key=lambda plan: plan[0] != front.knee)
+    parts: list[Chart | Grid | None] = [
+        *front_charts(front, space)[:-1],
+        profile_chart(space, plans, alone(folder, space), names[0]) if plans else None,
+        Grid("Members", headings, rows, bold, [note, *table_errors(front)]),
+        _against(front),
+        front_charts(front, space)[-1],
+        tasks(front.summary),
+    ]
+    workload = f" Latency of one request, {space.latency.workload}." if space.latency is not None else ""
+    return Page(
+        title=f"{model_name(folder)}: {' against '.join(names)}",
+        under=f"Run {folder.path.name}; model {folder.recipe.model.path}; searched by {folder.recipe.strategy.name}; "
+        f"budget {', '.join(budgets) or 'none'}.{workload}",
+        verdict=front.verdict,
+        cards=_cards(space, front),
+        parts=[part for part in parts if part is not None],
+        notes=notes(front.summary, []),
+        recipe=folder.recipe.to_yaml(),
+    )
+
+
+def _points(front: FrontSummary) -> tuple[Point, ...]:
+    """All, in the order of the table."""
+    return (*front.members, *front.references, front.dense)
+
+
+def _budgets(space: Space, point: Point) -> str:
+    """Whether a plan keeps every budget, as measured where it was."""
+    over = [budget.cost for budget in space.budgets if budget.of(space.costs(point.row.genome)) > budget.limit]
+    timed = broken_budgets(space, point.measured)
+    if over or timed:
+        return "BROKEN: " + ", ".join([*over, *(f"{name} as timed" for name in timed)])
+    return "kept"
+
+
+def _against(front: FrontSummary) -> Grid | None:
+    if not front.against:
+        return None
+    rows = [
+        [
+            one.reference,
+            one.member,
+            f"{one.difference.mean:+.4f} [{one.difference.low:+.4f}, {one.difference.high:+.4f}]",
+        ]
+        for one in front.against
+    ]
+    headings = ["reference", "best member", "member minus reference, KL, paired 95 %"]
+    return Grid("At the same cost or less, on held-out text", headings, rows)
+
+
+def _cards(space: Space, front: FrontSummary) -> list[Card]:
+    sound = [point for point in front.members if not point.fault]
+    cards = [Card("members", str(len(sound)), f"of {len(front.members)} that were confirmed")]
+    for objective in front.objectives:
+        values = sorted(point.values[objective.name] for point in sound if objective.name in point.values)
+        if not values:
+            continue
+        if objective.is_cost:
+            low, high = (share(value, front.summary.dense_costs[objective.name]) for value in (values[0], values[-1]))
+            cards.append(Card(objective.name, f"{low} to {high}", "of dense"))
+        else:
+            cards.append(Card(objective.name, f"{values[0]:.3f} to {values[-1]:.3f}", "calibration text"))
+    knee = next((point for point in sound if point.row.name == front.knee), None)
+    if knee is not None:
+        cards.append(Card("knee", human("weight_bytes", knee.row.costs["weight_bytes"]), kept(space, knee.row)))
+        if knee.measured is not None:
+            cards.append(Card("knee, a request", *milliseconds(space, knee.measured)))
+    return cards

@@ -6,9 +6,10 @@ from ..record.folder import RunFolder
 from ..record.journal import FOUND
 from .figures import figures
 from .front import FrontSummary
-from .front_figures import interactive, pictures
+from .front_figures import pictures
 from .front_page import front_page
-from .page import page
+from .page import rendered
+from .plan_page import plan_page
 from .plans import make_plan
 from .summary import Summary
 
@@ -32,21 +33,10 @@ def write_report(folder: RunFolder, space: Space, summary: Summary | FrontSummar
     if isinstance(summary, FrontSummary):
         _write_front(folder, space, summary)
         return
-    pictures = figures(folder, space, summary)
-    for name, content in pictures.items():
+    for name, content in figures(folder, space, summary).items():
         write_bytes(folder.inside("report", f"{name}.png"), content)
-    budgets = [str(budget) for budget in space.budgets]
-    html = page(
-        folder.path.name,
-        folder.recipe.model.path,
-        budgets,
-        shown_costs(space),
-        summary,
-        pictures,
-        folder.recipe.to_yaml(),
-        estimate=estimated(space),
-    )
-    write_text(folder.inside("report", "index.html"), html)
+    page = plan_page(folder, space, summary, shown_costs(space), estimated(space))
+    write_text(folder.inside("report", "index.html"), rendered(page))
     _write_plans(folder, space, summary)
 
 
@@ -57,20 +47,9 @@ def _write_plans(folder: RunFolder, space: Space, summary: Summary, without: tup
 
 
 def _write_front(folder: RunFolder, space: Space, front: FrontSummary) -> None:
-    drawn = pictures(front, space)
-    for name, content in drawn.items():
+    for name, content in pictures(front, space).items():
         write_bytes(folder.inside("report", f"{name}.png"), content)
-    html = front_page(
-        folder.path.name,
-        folder.recipe.model.path,
-        [str(budget) for budget in space.budgets],
-        str(space.latency.workload) if space.latency is not None else "",
-        front,
-        interactive(front, space),
-        drawn.get("profile", b""),
-        folder.recipe.to_yaml(),
-    )
-    write_text(folder.inside("report", "index.html"), html)
+    write_text(folder.inside("report", "index.html"), rendered(front_page(folder, space, front)))
     _write_plans(folder, space, front.summary, (FOUND,))
     knee = next((row for row in front.summary.rows if row.name == front.knee), None)
     if knee is not None:

@@ -1,0 +1,27 @@
+"""Costs in units that people think in."""
+
+from ...space.budget import shown
+from ...space.costs import LATENCIES
+
+
+def human(cost: str, value: int | float | None) -> str:
+    """A cost as text: MB, millions of parameters, milliseconds."""
+    if value is None:
+        return ""
+    if cost in LATENCIES:
+        return f"{value / 1e6:,.1f} ms"
+    if cost.endswith("_bytes"):
+        return (
+            f"{value / 1e9:,.2f} GB" if value >= 1e9 else f"{value / 1e6:,.1f} MB" if value >= 1e5 else f"{value:,} B"
+        )
+    if cost == "sublayers":
+        return f"{value:,}"
+    for size, unit in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if value >= size:
+            return f"{value / size:,.2f} {unit}"
+    return shown(cost, int(value))
+
+
+def share(value: float, dense: float) -> str:
+    """A cost in per cent of the dense model's."""
+    return f"{100 * value / max(1, dense):.1f} %"
