@@ -72,7 +72,10 @@ def test_names_are_no_markup_in_pages_and_cards(place: Path, finished: Path) -> 
     shutil.rmtree(out, ignore_errors=True)
     assert run(place, "export", finished, "--to", "hf", "--out", out).returncode == 0
     card = (out / "README.md").read_text()
-    before_recipe = card[: card.index("## Recipe")]
+    _, front_matter, body = card.split("---\n", 2)
+    assert "<script>" not in front_matter
+    assert isinstance(yaml.safe_load(front_matter), dict)
+    before_recipe = body[: body.index("## Recipe")]
     assert "<script>" not in before_recipe.replace("\\<script\\>", "")
     assert "\n# heading" not in card
     assert "\x1b" not in before_recipe
