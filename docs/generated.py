@@ -159,8 +159,9 @@ def _type(one: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
         return f"`{one['const']}`"
     if "enum" in one:
         return ", ".join(f"`{value}`" for value in one["enum"])
-    if "anyOf" in one:
-        return " or ".join(dict.fromkeys(_type(part, whole) for part in one["anyOf"]))
+    for ways in ("anyOf", "oneOf"):
+        if ways in one:
+            return " or ".join(dict.fromkeys(_type(part, whole) for part in one[ways]))
     kind = one.get("type")
     if kind == "array":
         items = one.get("items") or (one.get("prefixItems") or [{}])[0]

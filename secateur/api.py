@@ -1,10 +1,10 @@
 """What Python users call, and the command line with them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .files import write_text
 from .plans.plan import Plan
@@ -16,18 +16,24 @@ from .runs.describe import describe as describe_recipe
 from .runs.record.folder import RunFolder
 from .runs.report.compare import Compared, compare_runs, comparison_page
 from .runs.report.front import FrontSummary, summarise_front
+from .runs.report.notebook import frame_of, run_html
 from .runs.report.study import write_study
 from .runs.report.summary import Summary, summarise
-from .runs.report.write import write_report
+from .runs.report.write import shown_costs, write_report
 from .runs.run import execute, start
 from .runs.stages.exporting import export_plan, pick_plan
+from .runs.watcher import Calling, Progress
 from .space.errors import SecateurError
 from .space.space import Space
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = [
     "Compared",
     "Description",
     "Plan",
+    "Progress",
     "Run",
     "compare_all",
     "describe",
@@ -59,6 +65,17 @@ class Run:
         with RunFolder.open(self.path, writing=False) as folder:
             return summarise_front(folder, problem.space_of(folder))
 
+    def frame(self) -> "DataFrame":
+        """One row of pandas for each plan: costs, scores on every text, and the difference to what was found."""
+        with RunFolder.open(self.path, writing=False) as folder:
+            return frame_of(summary_of(folder)[1])
+
+    def _repr_html_(self) -> str:
+        """In a notebook: verdict and comparison."""
+        with RunFolder.open(self.path, writing=False) as folder:
+            space, found = summary_of(folder)
+            return run_html(found, shown_costs(space))
+
     def plan(self, pick: str = "found") -> Plan:
         """The plan that `pick` means: "found", a baseline's name; for a front "knee", a rank, "latency<=0.6x"."""
         with RunFolder.open(self.path, writing=False) as folder:
@@ -82,15 +99,19 @@ def describe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Description:
     return describe_recipe(_recipe_of(recipe))
 
 
-def run(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path) -> Run:
+def run(
+    recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path, watch: Callable[[Progress], None] | None = None
+) -> Run:
     """Carries out a recipe (a YAML file, the name of one that ships with us, or plain values) in the new folder `out`.
+
+    `watch` is called with every step of progress; what it raises ends the run, which can be resumed.
 
     Raises:
         SecateurError: anything in the recipe that does not fit, or `out` is taken.
     """
     folder, loaded = start(_recipe_of(recipe), Path(out))
     with folder:
-        execute(folder, loaded=loaded)
+        execute(folder, Calling(watch) if watch is not None else None, loaded)
         write_report(folder, *summary_of(folder))
     return Run(Path(out))
 
@@ -101,14 +122,16 @@ def _recipe_of(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
     return read_recipe(Path(recipe)) if isinstance(recipe, str | Path) else written_recipe(recipe, Path.cwd())
 
 
-def resume(path: str | Path, settings: Sequence[str] = ()) -> Run:
+def resume(path: str | Path, settings: Sequence[str] = (), watch: Callable[[Progress], None] | None = None) -> Run:
     """Continues a run from wherever it was stopped, with other workers where `settings` say so ("workers=4").
+
+    `watch`: as of `run`.
 
     Raises:
         SecateurError: `path` is no run.
     """
     with RunFolder.open(Path(path), settings=settings) as folder:
-        execute(folder)
+        execute(folder, Calling(watch) if watch is not None else None)
         write_report(folder, *summary_of(folder))
     return Run(Path(path))
 

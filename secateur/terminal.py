@@ -182,7 +182,9 @@ class TerminalWatcher(Watcher):
         # What matters is never cut: a line has the phase, its share and its time, and the last one what was found.
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}", markup=False, table_column=RichColumn(max_width=console.width - 44)),
+            TextColumn(
+                "{task.description}", markup=False, table_column=RichColumn(max_width=max(12, console.width - 44))
+            ),
             BarColumn(bar_width=30 if console.width >= WIDE else 12),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),

@@ -16,7 +16,7 @@ import secateur
 from secateur.runs.asked.reading import read_recipe
 from secateur.space.errors import SecateurError
 from tests.test_cli import command, refused, write
-from tests.tiny import tiny_recipe
+from tests.tiny import save_tiny, tiny_recipe
 
 PROGRAM = Path(sys.executable).parent / "secateur"
 
@@ -177,6 +177,59 @@ def test_quiet_and_json(tiny: Path, tmp_path: Path) -> None:
     command("--quiet", "search", file, "--out", tmp_path / "other", "--set", "strategy.sequences=3")
     compared = json.loads(command("compare", tmp_path / "run", tmp_path / "other", "--json").stdout)
     assert len(compared) == 2
+
+
+def test_what_was_asked_for_is_printed_even_where_all_else_is_silent(tiny: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "r.yaml", recipe_of(tiny))
+    assert json.loads(command("--quiet", "space", file, "--json").stdout)["genes"] > 0
+    assert json.loads(command("--quiet", "schema").stdout)["title"] == "Secateur recipe"
+    assert yaml.safe_load(command("--quiet", "recipes", "demo-depth").stdout)["seed"] == 0
+    assert command("--quiet", "space", file).stdout == ""
+
+
+def test_every_folder_of_that_name_is_looked_at(tiny: Path, tmp_path: Path) -> None:
+    """Two recipes of one name in turn; and a folder that nobody can read is in nobody's way."""
+    recipe = recipe_of(tiny, strategy={"name": "random", "sequences": 2}, effort={"tokens": 400})
+    for folder, seed in (("a", 1), ("b", 2)):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "r.yaml", {**recipe, "seed": seed})
+    (tmp_path / "runs-local" / "r-1").mkdir(parents=True)
+    (tmp_path / "runs-local" / "r-1" / "recipe.yaml").write_text("model: [")
+    ran = [command("search", f"{folder}/r.yaml", cwd=tmp_path) for folder in "aba"]
+    assert [one.returncode for one in ran] == [0, 0, 0], [one.stderr for one in ran]
+    assert "run runs-local/r-2 was begun before" in ran[2].stdout
+    assert sorted(path.name for path in (tmp_path / "runs-local").iterdir()) == ["r-1", "r-2", "r-3"]
+
+
+def test_minutes_that_are_too_few_are_refused_before_there_is_a_folder(tiny: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tiny, strategy={"name": "surrogate"}, effort={"minutes": 1e-6, "tokens": 10**6})
+    file = write(tmp_path / "r.yaml", recipe)
+    for name in ("space", "search"):
+        ended = command(name, file, cwd=tmp_path)
+        assert ended.returncode == 2
+        assert "surrogate needs" in ended.stderr
+    assert not (tmp_path / "runs-local").exists()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert"])
+def test_a_first_recipe_for_families_that_differ(tiny: Path, tmp_path: Path, family: str) -> None:
+    """Positions stand elsewhere in gpt2's configuration, and an encoder decodes nothing."""
+    save_tiny(tmp_path / "model", family)
+    for goal in ("quality", "speed"):
+        out = tmp_path / f"{goal}.yaml"
+        ended = command("init", tmp_path / "model", tiny / "calibration.txt", "--for", goal, "--out", out)
+        assert ended.returncode == 0, ended.stderr
+
+
+def test_a_size_is_told_where_a_budget_says_so(tiny: Path) -> None:
+    def told(**budgets: str) -> list[str]:
+        recipe = recipe_of(tiny, budgets=budgets)
+        return [line for line in secateur.describe(recipe).lines if line.startswith("Written:")]
+
+    assert told(kv_bytes="0.9x") == []
+    dense = secateur.describe(recipe_of(tiny)).costs
+    bytes_of_dense = next(row[1] for row in dense if row[0] == "weight_bytes")
+    assert told(parameters="7x") == [f"Written: at most {bytes_of_dense} bytes."]
 
 
 def test_shells_complete() -> None:

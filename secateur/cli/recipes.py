@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from decimal import Decimal
 from itertools import takewhile
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..space.errors import SecateurError, suggest
-from .shared import Json, RecipeFile, Settings, console, print_json
+from .shared import Json, RecipeFile, Settings, console, print_json, print_raw
 
 app = typer.Typer()
 
@@ -52,7 +53,7 @@ def init(
     console.print(f"wrote {out}", soft_wrap=True)
     for line in told(description):
         console.print(line)
-    console.print(f"next: secateur search {out}", soft_wrap=True)
+    console.print(f"next: secateur search {shlex.quote(str(out))}", soft_wrap=True)
 
 
 @app.command(rich_help_panel="Recipes")
@@ -67,7 +68,7 @@ def recipes(
     if name is not None:
         if name not in shipped:
             raise SecateurError(f"recipes: unknown '{name[:40]}'; {suggest(name[:40], shipped)}")
-        console.out(shipped[name].read_text().rstrip(), highlight=False)
+        print_raw(shipped[name].read_text().rstrip())
         return
     abouts = {one: _about(path.read_text()) for one, path in shipped.items()}
     if as_json:
@@ -84,7 +85,7 @@ def schema(out: Annotated[Path | None, typer.Option(help="A file for it; printed
 
     text = json.dumps(schema_of(), indent=1)
     if out is None:
-        console.out(text, highlight=False)
+        print_raw(text)
         return
     write_text(out, text + "\n")
     console.print(f"wrote {out}; an editor finds it by a first line in a recipe:", soft_wrap=True)

@@ -31,8 +31,11 @@ def search(
     path = out or _own_folder(recipe.stem, wanted)
     if begun_with(path, wanted):
         console.print(f"run {path} was begun before: going on with it", soft_wrap=True)
-        with RunFolder.open(path, workers=wanted.workers) as folder:
-            _carry_out(folder)
+        try:
+            with RunFolder.open(path, workers=wanted.workers) as folder:
+                _carry_out(folder)
+        except SecateurError as error:
+            raise SecateurError(f"{error} (to begin anew, name another folder by --out)") from error
         return
     with console.status("loading the model and its texts"), goes_on("nothing has been begun; search again"):
         folder, loaded = start(wanted, path)
@@ -120,16 +123,15 @@ def dashboard(
 
 
 def _own_folder(name: str, recipe: Any) -> Path:
-    """`runs-local/NAME-N`: the last one, where it was begun with that recipe; else the first that is free."""
+    """`runs-local/NAME-N`: the last that was begun with that recipe; else the first that is free."""
     from ..runs.record.folder import begun_with
 
-    number, path = 1, Path("runs-local") / f"{name}-1"
-    while path.exists():
-        before, number = path, number + 1
-        path = Path("runs-local") / f"{name}-{number}"
-        if not path.exists() and begun_with(before, recipe, differing=True):
-            return before
-    return path
+    number, found = 1, None
+    while (path := Path("runs-local") / f"{name}-{number}").exists():
+        if begun_with(path, recipe, differing=True):
+            found = path
+        number += 1
+    return found or path
 
 
 def _carry_out(folder: Any, loaded: Any = None) -> None:

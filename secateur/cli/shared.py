@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,11 +25,22 @@ Workers = Annotated[list[str] | None, typer.Option("--set", help="Other workers 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 PICK = "Which plan: 'found' or a baseline's name; of a front 'knee', a rank, or a limit such as 'latency<=0.6x'."
 MOST_TOKENS = 10**13
+LARGEST = 10**300
+"""Of numbers in JSON; what is more is text, since no reader takes it."""
 
 
 def print_json(value: Any) -> None:
     """Prints values, dataclasses among them, as JSON that every reader takes: what is no finite number is null."""
-    console.out(json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False), highlight=False)
+    print_raw(json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def print_raw(text: str) -> None:
+    """Prints what was asked for and nothing else, whether or not everything else is silent."""
+    silent, console.silent = console.silent, False
+    try:
+        console.out(text, highlight=False)
+    finally:
+        console.silent = silent
 
 
 def _plain(value: Any) -> Any:
@@ -42,4 +54,6 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return f"{Decimal(value):.6e}"
     return value if isinstance(value, str | int | bool) or value is None else str(value)

@@ -1,5 +1,6 @@
 """Documents packed into sequences of one length."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -91,19 +92,20 @@ def read(request: TextRequest, tokenizer: Any, shape: Anatomy, seed: int, withou
     if request.source.endswith(".npy"):
         path, rows = Path(request.source), shape.vocabulary
         return from_token_file(path, request.sequences, request.length, rows, seed, without, request.at_most)
-    text = pack(
-        request.source,
-        documents(request.source, request.field, request.split, request.config),
-        tokenizer,
-        request.sequences,
-        request.length,
-        seed,
-        without,
-        request.windows_per_document,
-        request.at_most,
-        # An encoder's first and last tokens are put around its windows where they are masked.
-        request.prefix and shape.causal,
-    )
+    with _titled(request):
+        text = pack(
+            request.source,
+            documents(request.source, request.field, request.split, request.config),
+            tokenizer,
+            request.sequences,
+            request.length,
+            seed,
+            without,
+            request.windows_per_document,
+            request.at_most,
+            # An encoder's first and last tokens are put around its windows where they are masked.
+            request.prefix and shape.causal,
+        )
     largest = int(text.ids.max())
     if largest >= shape.vocabulary:
         raise SecateurError(
@@ -111,6 +113,15 @@ def read(request: TextRequest, tokenizer: Any, shape: Anatomy, seed: int, withou
             f"{shape.vocabulary} rows; tokens were added to the tokenizer that the model does not have"
         )
     return text
+
+
+@contextlib.contextmanager
+def _titled(request: TextRequest) -> Iterator[None]:
+    """Says of which of a recipe's texts an error is, since several may be of one source."""
+    try:
+        yield
+    except SecateurError as error:
+        raise SecateurError(f"{request.title}: {error}") from error
 
 
 def pack(

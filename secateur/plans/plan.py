@@ -16,7 +16,8 @@ from ..space.anatomy import HIDDEN, Anatomy
 from ..space.costs import COSTS, NONE_ADDED, block_costs, total
 from ..space.errors import SecateurError, suggest
 from ..space.state import BlockState, dense_state
-from .layers import Kept, Layer, Value, layers, residual, state_of
+from .html import html_table
+from .layers import Kept, Layer, Value, layers, residual, state_of, unit
 
 SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
 
@@ -135,6 +136,20 @@ class Plan(Value):
     def dimensions(self) -> tuple[str, ...]:
         """Those that some layer says something of."""
         return tuple(dict.fromkeys(dimension for layer in self.layers for dimension in layer.kept))
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """(headings, a row of cells for each layer): what it keeps of each dimension, and the levels of its linears."""
+        rows = []
+        for layer in self.layers:
+            kept = (layer.kept.get(dimension) for dimension in self.dimensions)
+            cells = ["" if one is None else f"{one.kept} of {one.of}" if one.kept else "dropped" for one in kept]
+            levels = ", ".join(f"{name} {value}" for name, value in layer.levels.items())
+            rows.append([str(layer.index), *cells, levels])
+        return ["layer", *map(unit, self.dimensions), "sparsity"], rows
+
+    def _repr_html_(self) -> str:
+        """In a notebook: layer by layer."""
+        return html_table(f"{self.name}: {self.model.path}", *self.table())
 
     def to_text(self) -> str:
         """The JSON of the plan file."""

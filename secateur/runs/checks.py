@@ -28,7 +28,7 @@ def check(
     """Checks everything that can be checked without the model's weights; returns the genomes of plan files beside it.
 
     Args:
-        tokens: that the search will have, where the recipe does not say.
+        tokens: that there will be time for, where the recipe limits it.
         elsewhere: it is written for another machine, so that what is on this one is not asked.
         texts: whether they are read too, as they are when the model is loaded.
 
@@ -51,7 +51,8 @@ def check(
         with _noted(problems):
             peers[file] = peer(file, space)
     with _noted(problems):
-        asked_problem(recipe, space, recipe.effort.tokens or tokens)
+        known = [count for count in (recipe.effort.tokens, tokens) if count is not None]
+        asked_problem(recipe, space, min(known, default=None))
     if not elsewhere:
         with _noted(problems):
             check_workers(recipe)
@@ -63,6 +64,13 @@ def check(
     if problems:
         raise SecateurError("\n".join(dict.fromkeys(problems)))
     return peers
+
+
+def affordable(recipe: Recipe, space: Space, operations: float | None) -> int | None:
+    """About how many tokens the recipe's minutes are, at so many operations a second; None where it has none."""
+    if recipe.effort.minutes is None or operations is None:
+        return None
+    return int(operations / (2 * space.dense_costs.macs) * 60 * recipe.effort.minutes)
 
 
 def least_effort(recipe: Recipe, space: Space) -> int | None:

@@ -15,7 +15,7 @@ from ..space.gene import features_of
 from ..space.space import Space
 from . import problem
 from .asked.recipe import Recipe, search_baselines
-from .checks import check, least_effort
+from .checks import affordable, check, least_effort
 from .memory import held
 
 BUSY = 0.75
@@ -44,9 +44,7 @@ def describe(recipe: Recipe) -> Description:
     here = speed_here(recipe.model.device, recipe.model.dtype)
     speed = here.operations if here is not None else None
     space = problem.build_space(recipe)
-    tokens = None
-    if recipe.effort.minutes is not None and speed is not None:
-        tokens = int(speed / (2 * space.dense_costs.macs) * 60 * recipe.effort.minutes)
+    tokens = affordable(recipe, space, speed)
     size = source_bytes(recipe.model.path)
     check(recipe, space, tokens, elsewhere=here is None, texts=size is not None)
     groups: dict[tuple[str, str], list[str]] = {}
@@ -150,20 +148,16 @@ def _written(space: Space) -> list[str]:
     if not space.budgets:
         return []
     dense = space.dense_costs
-    share = min(budget.limit / max(1, budget.of(dense)) for budget in space.budgets)
     if features_of(space.genes) == {"zeros"}:
         return [f"Written: {dense.weight_bytes:,} bytes, as many as dense: zeros save none in a checkpoint."]
-    named = {budget.cost: budget.limit for budget in space.budgets}
-    if "weight_bytes" in named:
-        return [f"Written: at most {named['weight_bytes']:,} bytes."]
-    if "parameters" in named:
-        return [f"Written: at most {named['parameters'] * space.anatomy.bytes_per_parameter:,} bytes."]
-    if "block_parameters" in named:
-        outside = dense.parameters - dense.block_parameters
-        return [
-            f"Written: at most {(named['block_parameters'] + outside) * space.anatomy.bytes_per_parameter:,} bytes."
-        ]
-    return [f"Written: about {int(share * dense.weight_bytes):,} bytes."] if share < 1 else []
+    outside, width = dense.parameters - dense.block_parameters, space.anatomy.bytes_per_parameter
+    bounds = {
+        "weight_bytes": lambda limit: limit,
+        "parameters": lambda limit: limit * width,
+        "block_parameters": lambda limit: (limit + outside) * width,
+    }
+    sizes = [bounds[budget.cost](budget.limit) for budget in space.budgets if budget.cost in bounds]
+    return [f"Written: at most {min(*sizes, dense.weight_bytes):,} bytes."] if sizes else []
 
 
 def _about_effort(recipe: Recipe, space: Space) -> list[str]:
@@ -213,7 +207,8 @@ def _time(recipe: Recipe, space: Space, operations: float | None, device: str) -
 
 def _busy() -> str:
     """A word where others compute here, which an estimate cannot know to go on or not."""
-    running, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    running = os.getloadavg()[0]
     if running < BUSY * cores:
         return ""
     return f" Others compute here now (a load of {running:.1f} on {cores} cores): alone it would take less."

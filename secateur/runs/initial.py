@@ -17,7 +17,7 @@ from ..fitness.text import TextRequest, read
 from ..operators.rules.table import RULES
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError, suggest
-from ..space.families.table import anatomy
+from ..space.families.table import FAMILIES, anatomy
 from .asked.reading import written_recipe
 from .asked.settings import TextSettings
 from .asked.shorthand import HELD_OUT
@@ -85,7 +85,7 @@ def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
         section | {"source": wish.text}
         for section in _texts(asked.calibration, asked.model.path, shape, config, wish.seed)
     )
-    problem = _problem(wish, config.get("max_position_embeddings"))
+    problem = _problem(wish, FAMILIES[shape.family].positions(config), shape.causal)
     refused: SecateurError | None = None
     for genes in _genes(shape, wish):
         values: dict[str, Any] = {
@@ -95,7 +95,7 @@ def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
             "genes": genes,
             **problem,
             "strategy": "surrogate",
-            "effort": f"{wish.minutes:g} minutes",
+            "effort": {"minutes": wish.minutes},
             "seed": wish.seed,
         }
         try:
@@ -118,7 +118,7 @@ def _texts(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The sections for calibration and for held-out text, as much as there is; three quarters are for calibration."""
     tokenizer = load_tokenizer(model)
-    longest = config.get("max_position_embeddings") or max(LENGTHS)
+    longest = FAMILIES[shape.family].positions(config) or max(LENGTHS)
 
     def request(count: int, length: int, windows: int) -> TextRequest:
         return TextRequest(text.title, text.source, text.field, text.split, count, length, windows, at_most=True)
@@ -148,14 +148,14 @@ def _texts(
     )
 
 
-def _problem(wish: Wish, positions: int | None) -> dict[str, Any]:
-    """What is limited, or wanted, of a model of so many positions."""
+def _problem(wish: Wish, positions: int | None, causal: bool) -> dict[str, Any]:
+    """What is limited, or wanted, of a model of so many positions; an encoder decodes nothing."""
     limit = f"<= {1 - wish.smaller:.4g}x"
     if wish.goal == "front":
         return {"objectives": ["kl", "parameters"]}
     if wish.goal == "speed":
         request = TIMED if positions is None or sum(TIMED) <= positions else (positions * 3 // 4, positions // 8)
-        prefill, decode = request
+        prefill, decode = request if causal else (request[0], 0)
         return {"budgets": {"latency": limit}, "latency": {"quick": True, "prefill": prefill, "decode": decode}}
     if wish.goal == "sparsity":
         return {"budgets": {"linear_weights": limit}, "pruner": "wanda"}

@@ -8,7 +8,7 @@ from ..fitness.cache import digest
 from ..fitness.model.configuration import load_config, source_bytes
 from ..fitness.model.device import find_device, with_threads
 from ..fitness.text import Sequences
-from ..fitness.timing.speed import slowness
+from ..fitness.timing.speed import slowness, speed_here
 from ..fitness.widths.preparation import narrower_sublayers
 from ..fitness.workers.hand import papers_of
 from ..fitness.workers.spread import prepared
@@ -18,7 +18,7 @@ from ..search.steps import Pool
 from ..space.errors import SecateurError
 from ..space.space import Space
 from .asked.recipe import Recipe
-from .checks import check
+from .checks import affordable, check
 from .memory import check_needs
 from .problem import build_space, check_genomes, counting_of, goal_of
 from .record.facts import CONFIG, COUNTING, MODEL, ORDER, ORDERS, SOURCE_BYTES, TEXTS, WHOLE, OrdersFact, TextFact
@@ -148,7 +148,8 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Loaded]:
     """
     check_free(path)
     space = build_space(recipe)
-    peers = check(recipe, space)
+    here = speed_here(recipe.model.device, recipe.model.dtype) if recipe.effort.minutes is not None else None
+    peers = check(recipe, space, affordable(recipe, space, here.operations if here is not None else None))
     loaded = coordinating(recipe, space).load()
     folder = RunFolder.create(path, recipe)
     for file, genome in peers.items():

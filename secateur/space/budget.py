@@ -10,6 +10,8 @@ from .errors import SecateurError, suggest
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
+WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+(?:_[0-9]+)*)"
+"""Digits, with commas between groups of three or with underscores."""
 SECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 
 
@@ -83,7 +85,7 @@ def parse_bytes(raw: str | int | float, where: str) -> int:
 
 def _number(raw: str | int | float) -> tuple[Decimal | None, str]:
     """A number, or None, and its unit in small letters."""
-    match = re.fullmatch(r"(?:<=\s*)?([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)", str(raw).strip()[:60])
+    match = re.fullmatch(rf"(?:<=\s*)?({WHOLE}(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)", str(raw).strip()[:60])
     return (Decimal(match[1].replace("_", "").replace(",", "")), match[2].lower()) if match else (None, "")
 
 

@@ -114,6 +114,7 @@ class Pricing:
         entered = self._everything(levels)
         if entered == self._entered:
             return
+        self._entered = None  # as long as some tables are those of before
         for index, structure in enumerate(self._structure):
             wanted: Any = structure(levels)
             if wanted != self._now[index]:

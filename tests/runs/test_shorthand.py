@@ -124,6 +124,35 @@ def test_what_cannot_be_read_is_said_in_our_words(changes: dict[str, Any], messa
     assert "valid" not in str(refused.value)
 
 
+def test_numbers_are_read_to_the_last_digit_or_refused() -> None:
+    assert written_recipe({**FULL, "effort": "8.2m tokens"}, HERE).effort.tokens == 8_200_000
+    assert written_recipe({**FULL, "effort": "1,500 tokens"}, HERE).effort.tokens == 1500
+    for wrong in ("1,5 hours", "20 minutes" + " " * 60 + "more", "1_ tokens"):
+        with pytest.raises(SecateurError, match="effort: cannot read"):
+            written_recipe({**FULL, "effort": wrong}, HERE)
+    with pytest.raises(SecateurError, match="budgets: parameters is limited twice"):
+        written_recipe({**FULL, "budgets": ["parameters <= 0.8x", "parameters <= 0.5x"]}, HERE)
+
+
+@pytest.mark.parametrize(
+    ("settings", "read"),
+    [
+        (["strategy.batch=9"], lambda recipe: recipe.strategy.batch == 9),
+        (["held_out.0.sequences=4"], lambda recipe: recipe.held_out[0].sequences == 4),
+        (["genes.1.levels=4 levels"], lambda recipe: recipe.genes[1].levels == "4 levels"),
+        (["workers=4", "workers.threads=2"], lambda recipe: (recipe.workers.count, recipe.workers.threads) == (4, 2)),
+        (["model.dtype=bfloat16"], lambda recipe: (recipe.model.path, recipe.model.dtype) == ("tiny", "bfloat16")),
+        (["effort.tokens=5000"], lambda recipe: recipe.effort.tokens == 5000),
+    ],
+)
+def test_parts_of_what_is_left_out_or_written_short_can_be_set(settings: list[str], read: Any) -> None:
+    short = {"model": "tiny", "calibration": "package:quac", "budgets": "parameters <= 0.7x"}
+    if settings[0].startswith("workers"):
+        short |= {"workers": 3}  # type: ignore[dict-item]
+        settings = ["workers.count=4", "workers.threads=2"]
+    assert read(written_recipe(short, HERE, settings))
+
+
 words = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 9) | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -85,3 +85,25 @@ def test_many_structures_are_not_all_remembered() -> None:
         levels = tuple(int(rng.integers(len(gene.levels))) for gene in space.genes)
         assert space.costs(Genome(levels)) == by_states(space, Genome(levels))
     assert all(len(known) <= 128 for known in space.pricing._known)
+
+
+def test_an_interruption_leaves_no_table_of_another_structure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in a notebook, while tables are filled."""
+    space = Space(SHAPE, all_genes(SHAPE))
+    dense = by_states(space, space.dense)
+    assert space.costs(space.dense) == dense
+    pricing, asked = space.pricing, 0
+    made = pricing._in_structure
+
+    def interrupted(*arguments: object) -> object:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise KeyboardInterrupt
+        return made(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pricing, "_in_structure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        space.costs(space.smallest)
+    assert space.costs(space.dense) == dense
+    assert space.costs(space.smallest) == by_states(space, space.smallest)

@@ -48,7 +48,11 @@ def problems(found: Sequence[Mapping[str, Any]], within: tuple[str, ...] = ()) -
     places: dict[str, list[Mapping[str, Any]]] = {}
     for one in kept:
         places.setdefault(".".join((*within, *_keys(one))) or "recipe", []).append(one)
-    told = [f"{where}: {said}"[:LONGEST] for where, some in places.items() for said in _said(some)]
+    told = [
+        (said if where == "recipe" else f"{where}: {said}")[:LONGEST]
+        for where, some in places.items()
+        for said in _said(some)
+    ]
     more = f"; and {len(told) - MOST:,} more" if len(told) > MOST else ""
     return "; ".join(told[:MOST]) + more
 
@@ -79,7 +83,7 @@ def _said(errors: Sequence[Mapping[str, Any]]) -> list[str]:
     given = _shown(errors[0]["input"])
     if words and isinstance(errors[0]["input"], str):
         others.append(f"unknown {given}; {suggest(errors[0]['input'][:40], [''.join(word) for word in words])}")
-    elif words:
+    elif words and not others:
         wanted.append(f"one of {', '.join(''.join(word) for word in words)}")
     if wanted and not others:
         if "a number" in wanted:

@@ -45,6 +45,9 @@ def written_recipe(
     try:
         whole = spelled_out(values)
         for setting in settings:
+            section, inside, _ = setting.partition("=")[0].partition(".")
+            if inside and section not in whole:  # a part of what is left to its default
+                whole |= {key: value for key, value in completed(whole).items() if key == section}
             apply(whole, setting)
         whole = completed(spelled_out(whole))
     except SecateurError as error:

@@ -20,7 +20,7 @@ from ...space.gene import Feature
 from ...space.kinds.table import AnyGenes
 from ...space.objective import parse_objectives
 from ...space.scores import SCORES
-from ...space.settings import Positive, Settings
+from ...space.settings import Settings
 from .machine import ModelSettings, WorkersSettings
 from .settings import Effort, FrontSettings, LatencySettings, TasksSettings, TextSettings, WidthsSettings
 from .training import TrainingSettings
@@ -58,7 +58,7 @@ class Recipe(Settings):
     """The most that a plan may cost, each cost in shares of dense or in numbers."""
     target: str | None = Field(default=None, examples=["llama.cpp", "mergekit"])
     """A format or a program; nothing is searched that could not go there."""
-    context: Positive = 2048
+    context: Annotated[int, Field(ge=1, le=2**31)] = 2048
     """Tokens at which attention's MACs and the KV cache are counted."""
     keep_first_attention: bool = True
     """Whether layer 0 keeps some attention, and the first layer of each sort where sorts alternate."""
@@ -84,9 +84,7 @@ class Recipe(Settings):
     """Who proposes candidates, and how."""
     effort: Effort = Effort()
     """What the search may spend."""
-    baselines: tuple[str, ...] | Literal["all"] = Field(
-        default="all", examples=[["uniform-sparsity", "theirs/plan.json"], []]
-    )
+    baselines: tuple[str, ...] | Literal["all"] = Field(default="all", examples=[["uniform", "theirs/plan.json"], []])
     """What is compared with it: rules, strategies and plan files; `all`: every rule and strategy that applies."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of everything random."""

@@ -42,7 +42,7 @@ def schema() -> Schema:
         "model": [TEXT, {"$ref": "#/$defs/ModelSettings"}],
         "calibration": [{"$ref": "#/$defs/Text"}],
         "held_out": _one_or_more({"$ref": "#/$defs/Text"}),
-        "genes": _one_or_more({"$ref": "#/$defs/Gene"}),
+        "genes": _one_or_more({"$ref": "#/$defs/Gene"}, 1),
         "budgets": [_of_costs(properties["budgets"]), TEXT, {"type": "array", "items": TEXT}],
         "objectives": _one_or_more(TEXT),
         "strategy": [{"$ref": "#/$defs/Strategy"}],
@@ -54,7 +54,7 @@ def schema() -> Schema:
             {"$ref": "#/$defs/TrainingSettings"},
             {"type": "null"},
         ],
-        "workers": [{"type": "integer", "minimum": 1}, {"$ref": "#/$defs/WorkersSettings"}],
+        "workers": [{"type": "integer", "minimum": 1, "maximum": 10_000}, {"$ref": "#/$defs/WorkersSettings"}],
     }
     for name, ways in shorter.items():
         kept: Schema = {
@@ -63,6 +63,8 @@ def schema() -> Schema:
         properties[name] = {**kept, "anyOf": ways}
     for name, reference in (("widths", "WidthsSettings"), ("front", "FrontSettings")):
         properties[name] = {"$ref": f"#/$defs/{reference}", "description": sections[reference]["description"]}
+    for name in ("held_out", "effort"):  # follow from what else a recipe says
+        properties[name].pop("default", None)
     latency = sections["LatencySettings"]
     latency["properties"]["quick"] = {"type": "boolean", "description": "Measure less, and less exactly."}
     latency["required"] = []
@@ -113,8 +115,8 @@ def _section(settings: type[Settings], key: str, sections: dict[str, Schema], na
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _one_or_more(one: Schema) -> list[Schema]:
-    return [one, {"type": "array", "items": one}]
+def _one_or_more(one: Schema, least: int = 0) -> list[Schema]:
+    return [one, {"type": "array", "items": one, **({"minItems": least} if least else {})}]
 
 
 def _of_costs(budgets: Schema) -> Schema:

@@ -11,7 +11,7 @@ from ...space.settings import Positive, Settings
 class TextSettings(Settings):
     """Which text, and how much of it. A text alone is its `source`."""
 
-    source: str = Field(examples=["my.txt", "data/*.jsonl", "package:quac", "Salesforce/wikitext"])
+    source: str = Field(examples=["my.txt", "data/my.jsonl", "package:quac", "Salesforce/wikitext"])
     """A .txt, .jsonl, .parquet or .npy file, `package:NAME`, or a dataset's name."""
     field: str = "text"
     """Of a record, where the text stands."""

@@ -5,14 +5,19 @@ A run keeps its recipe in full, so that nothing here can change what it means la
 
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from ...search.strategies.table import STRATEGIES, load
+from ...space.budget import WHOLE
 from ...space.costs import COSTS, LATENCIES
 from ...space.errors import SecateurError
 
+DEFAULT_STRATEGY = "surrogate"
 MINUTES = 20
 """Of a search whose recipe limits it by nothing."""
+LONGEST = 60
+"""Characters of a phrase."""
 HELD_OUT = 16
 """Sequences at most that are kept from the search where a recipe names no text to confirm on."""
 ONLY_ZEROS = frozenset({"linear_weights", "nonzero_parameters"})
@@ -24,7 +29,7 @@ DEFAULT_GENES: Mapping[str, list[dict[str, Any]]] = {
 }
 QUICK: Mapping[str, float] = {"seconds": 20, "spread": 0.02, "repeats": 3}
 """What `latency: quick` measures: less, and less exactly."""
-EFFORT = r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([kKmM]?)\s*(tokens?|evaluations?|min|minutes?|h|hours?)\s*"
+EFFORT = rf"\s*({WHOLE}(?:\.[0-9]+)?)\s*([kKmM]?)\s*(tokens?|evaluations?|min|minutes?|h|hours?)\s*"
 EFFORT_SCHEMA: Mapping[str, Any] = {
     "type": "string",
     "pattern": f"^{EFFORT}$",
@@ -53,7 +58,7 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
         found["genes"] = DEFAULT_GENES[_treatment(found)]
     if "effort" not in found and not _ends(found.get("strategy")):
         found["effort"] = {"minutes": MINUTES}
-    found.setdefault("strategy", {"name": "surrogate"})
+    found.setdefault("strategy", {"name": DEFAULT_STRATEGY})
     found |= _latency(found)
     text = found.get("calibration")
     if "held_out" not in found and isinstance(text, Mapping):
@@ -82,6 +87,8 @@ def _list_of(one: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _strategy(value: Any) -> Any:
     found = _section("name")(value)
+    if isinstance(found, Mapping) and "name" not in found:
+        found = {"name": DEFAULT_STRATEGY, **found}
     if isinstance(found, Mapping) and "warm" in found:
         found = {**found, "warm": _section("name")(found["warm"])}
     if isinstance(found, Mapping) and isinstance(found.get("initial"), str):
@@ -113,6 +120,8 @@ def _budgets(value: Any) -> Any:
         name, sign, limit = line.partition("<=")
         if not sign or not name.strip():
             raise SecateurError(f"budgets: cannot read '{line[:60]}'; write a cost and its limit: parameters <= 0.7x")
+        if name.strip() in found:
+            raise SecateurError(f"budgets: {name.strip()[:40]} is limited twice")
         found[name.strip()] = f"<= {limit.strip()}"
     return found
 
@@ -121,15 +130,15 @@ def _effort(value: Any) -> Any:
     """Text such as "20 minutes" or "200k tokens"; a section passes as it is."""
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(EFFORT, value[:60])
+    match = re.fullmatch(EFFORT, value) if len(value) <= LONGEST else None
     if match is None:
         raise SecateurError(
             f"effort: cannot read '{value[:60]}'; write '20 minutes', '200k tokens' or '500 evaluations'"
         )
-    number = float(match[1].replace("_", "").replace(",", "")) * FACTORS[match[2].lower()]
+    number = Decimal(match[1].replace("_", "").replace(",", "")) * FACTORS[match[2].lower()]
     unit = match[3]
     if unit.startswith(("h", "min")):
-        return {"minutes": number * (60 if unit.startswith("h") else 1)}
+        return {"minutes": float(number * (60 if unit.startswith("h") else 1))}
     return {"tokens" if unit.startswith("t") else "evaluations": int(number)}
 
 
@@ -185,5 +194,6 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "strategy": _strategy,
     "effort": _effort,
     "latency": _device,
+    "workers": lambda value: {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value,
     "baselines": _baselines,
 }

@@ -39,7 +39,12 @@ def begun_with(path: Path, recipe: Recipe, differing: bool = False) -> bool:
     file = path / "recipe.yaml"
     if not file.is_file():
         return False
-    there = read_recipe(file, kept=True)
+    try:
+        there = read_recipe(file, kept=True)
+    except SecateurError:
+        if differing:
+            return False
+        raise
     if there.digest() == recipe.digest():
         return True
     if differing:

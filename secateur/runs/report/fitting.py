@@ -1,4 +1,7 @@
-"""Tables that fit the terminal: of too many columns the least important are left out, and no number is cut."""
+"""Tables that fit the terminal: of too many columns the least important are left out, so that no number is cut.
+
+Only a terminal that is too narrow even for the columns that always stay breaks their cells.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,8 +42,12 @@ def print_table(
     columns: Sequence[Column],
     rows: Sequence[Sequence[str]],
     bold: Sequence[int] = (),
+    whole: str = "--json",
 ) -> None:
-    """Prints a table without the columns there is no room for, which it names; rows that are `bold` stand out."""
+    """Prints a table without the columns there is no room for, which it names; rows that are `bold` stand out.
+
+    `whole`: what shows all columns.
+    """
     kept = fitting(columns, rows, console.width)
     grid = Table(title=title or None, title_justify="left")
     for index in kept:
@@ -56,7 +63,7 @@ def print_table(
     console.print(grid)
     left_out = [column.name for index, column in enumerate(columns) if index not in kept]
     if left_out:
-        console.print(f"no room for: {', '.join(left_out)} (--json has all)")
+        console.print(f"no room for: {', '.join(left_out)} ({whole} has all)")
 
 
 def fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
@@ -68,6 +75,10 @@ def fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
         if sum(needed[one] + BORDER for one in kept) + 1 <= width or not columns[index].rank:
             break
         kept.remove(index)
+    # One that is narrower than the last that went may fit again, the most important first.
+    for index in sorted(set(range(len(columns))) - set(kept), key=lambda index: (columns[index].rank, index)):
+        if sum(needed[one] + BORDER for one in (*kept, index)) + 1 <= width:
+            kept = sorted([*kept, index])
     return kept
 
 

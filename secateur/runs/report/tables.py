@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from ...plans.layers import unit
 from ...plans.plan import Plan
 from ...space.budget import labelled, shown
 from .compare import Compared
@@ -46,7 +45,7 @@ def print_summary(
         cells.append(f"{row.tokens:,}" if row.tokens else "")
         rows.append(cells)
     bold = [number for number, row in enumerate(summary.rows) if row.name == "found"]
-    print_table(console, f"Budget: {', '.join(budgets) or 'none'}", columns, rows, bold)
+    print_table(console, f"Budget: {', '.join(budgets) or 'none'}", columns, rows, bold, "secateur report RUN --json")
     if summary.slack:
         console.print(f"* {summary.slack}")
     _print_rest(console, summary)
@@ -58,7 +57,7 @@ def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> No
     headings, rows = table(front, brief=True)
     columns = [Column(heading, max(0, place - 3), heading == "plan") for place, heading in enumerate(headings)]
     bold = [number for number, row in enumerate(rows) if row[1] == front.knee]
-    print_table(console, f"Budget: {', '.join(budgets) or 'none'}", columns, rows, bold)
+    print_table(console, f"Budget: {', '.join(budgets) or 'none'}", columns, rows, bold, "secateur report RUN --json")
     ideal, worst = (", ".join(corner(front, values)) for values in front.corners)
     console.print(
         f"knee: {front.knee}; hypervolume {front.hypervolume:.4f} of the box from {ideal} to {worst}",
@@ -112,15 +111,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     for text, scores in plan.scores.items():
         for name, score in scores.items():
             console.print(f"{text} {name}: {score.mean:.4f} ± {score.standard_error:.4f}")
-    columns = [Column("layer"), *(Column(unit(dimension)) for dimension in plan.dimensions)]
-    columns.append(Column("sparsity", text=True))
-    rows = []
-    for layer in plan.layers:
-        levels = ", ".join(f"{name} {value}" for name, value in layer.levels.items())
-        parts = [layer.kept.get(dimension) for dimension in plan.dimensions]
-        cells = ["" if part is None else f"{part.kept} of {part.of}" if part.kept else "dropped" for part in parts]
-        rows.append([str(layer.index), *cells, levels])
-    print_table(console, "", columns, rows)
+    headings, rows = plan.table()
+    print_table(console, "", [Column(heading, text=heading == headings[-1]) for heading in headings], rows)
 
 
 def print_tasks(console: Console, grid: Sequence[Sequence[str]]) -> None:

@@ -84,7 +84,7 @@ def search_as(
     seconds = 0.0
     archive = archive_of(execution, execution.goal) if execution.goal is not None else None
     curve: list[tuple[int, int, float]] = []
-    known: dict[Genome, float] = {}
+    known: dict[Genome, tuple[float, int]] = {}
     timed: set[tuple[Genome, range, tuple[float, ...]]] = set()
     ranks: list[tuple[int, int, float]] = []
 
@@ -96,24 +96,27 @@ def search_as(
             if told not in timed:
                 timed.add(told)
                 seconds += evaluation.seconds
-        known.update((evaluation.genome, evaluation.loss) for evaluation in step.evaluations)
+        known.update((one.genome, (one.loss, len(one.sequences))) for one in step.evaluations)
         incumbent = step.incumbent
-        note = f"best {known[incumbent]:.4f}" if incumbent in known else ""
-        for whose, genomes in beside.items():
-            losses = [known[genome] for genome in genomes if genome in known]
-            note += f" ({whose} {min(losses):.4f})" if losses and note else ""
+        notes: list[str] = []
+        if incumbent in known:
+            best, compared = known[incumbent]
+            notes.append(f"best {best:.4f} on {compared} sequences")
+            for whose, genomes in beside.items():
+                losses = [known[one][0] for one in genomes if one in known and known[one][1] == compared]
+                notes[0] += f" ({whose} {min(losses):.4f})" if losses else ""
         if archive is not None:
             archive.add(step.evaluations, execution.space.dense)
             incumbent, front = archive.knee(), len(archive.front())
             curve.append((step.spending.evaluations, step.spending.tokens, archive.hypervolume()))
-            note = f"{front} on the front, hypervolume {curve[-1][2]:.4f}"
+            notes = [f"{front} on the front, hypervolume {curve[-1][2]:.4f}"]
         if step.correlation is not None:
             ranks.append((step.spending.evaluations, step.spending.tokens, step.correlation))
-            note += f", rank correlation {step.correlation:.2f}"
+            notes.append(f"rank correlation {step.correlation:.2f}")
         if rate := pace.at(step.spending.tokens):
-            note += f", {rate:,.0f} tokens/s"
+            notes.append(f"{rate:,.0f} tokens/s")
         journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, incumbent))
-        execution.watcher.at(step.spending.tokens, note)
+        execution.watcher.at(step.spending.tokens, ", ".join(notes))
 
     incumbent = run(AskTell(steps), execution.memo, spending, allowance, watch)
     if archive is not None:

@@ -36,6 +36,8 @@ STALE = 20
 AGAIN = 2
 """How often a genome is proposed at most: one that a race cut short may come back once."""
 FINALISTS = 8
+AT_ONCE = 2
+"""Targets, of many, that a round looks for candidates for."""
 TRIES = 20
 OFFSET = 1e-3
 """Mean loss of the dense model, nats per token, from which a score is taken to have a zero of its own."""
@@ -94,7 +96,7 @@ class Search:
         self.incumbents: list[Genome | None] = [None] * len(targets)
         self.ranking = Ranking()
         self.asked: Counter[Genome] = Counter()
-        self.quiet = self.stale = 0
+        self.quiet = self.stale = self.turns = 0
         self.finished = False
 
     def steps(self, initial: Sequence[Genome]) -> Steps:
@@ -160,7 +162,9 @@ class Search:
         moved = self.incumbents != before
         self.stale = 0 if moved else self.stale + 1
         self.quiet = 0 if moved or promised >= self.options.tolerance else self.quiet + 1
-        if not chosen or self.stale >= STALE or self.quiet >= PATIENCE:
+        # Each target has had its turn as often as that.
+        rounds = max(1, math.ceil(len(self.targets) / AT_ONCE))
+        if not chosen or self.stale >= STALE * rounds or self.quiet >= PATIENCE * rounds:
             yield from self._grow()
 
     def _grow(self) -> Generator[Batch, list[Evaluation], None]:
@@ -230,10 +234,10 @@ class Search:
         elif poor:
             mutated = max(mutated, math.ceil(2 * wanted / 3))
         ranked: list[tuple[int, Proposal]] = []
-        for index, target in enumerate(self.targets):
-            # The model knows nothing of a target where everything has failed.
-            if mutated < wanted and self.incumbents[index] is not None:
-                ranked += [(index, proposal) for proposal in self._proposals(index, target, wanted - mutated)]
+        # The model knows nothing of a target where everything has failed.
+        known = [index for index, incumbent in enumerate(self.incumbents) if incumbent is not None]
+        for index in self._in_turn(known) if mutated < wanted else ():
+            ranked += [(index, one) for one in self._proposals(index, self.targets[index], wanted - mutated)]
         ranked.sort(key=lambda one: (-one[1].improvement, one[0]))
         chosen: dict[Genome, tuple[int, Proposal]] = {}
         for index, proposal in ranked:
@@ -252,6 +256,13 @@ class Search:
             if child not in chosen and child not in self.known.losses and child not in self.known.failed:
                 chosen[child] = (index, Proposal(child, hope, float(self.model.mean(matrix([child]))[0])))
         return list(chosen.values())
+
+    def _in_turn(self, targets: list[int]) -> list[int]:
+        """Those whose turn it is: looking at many takes longer than scoring the few candidates that come of it."""
+        count = min(AT_ONCE, len(targets))
+        chosen = [targets[(self.turns + place) % len(targets)] for place in range(count)]
+        self.turns += count
+        return sorted(chosen)
 
     def _proposals(self, index: int, target: Space, count: int) -> list[Proposal]:
         incumbent = self.incumbents[index]

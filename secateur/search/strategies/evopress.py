@@ -93,7 +93,7 @@ class Evopress(Strategy):
     """Switches of `levels` or of `costs`; null: levels with a published schedule, else costs."""
     minibatches: Literal["fresh", "nested"] | None = None
     """Other text at every stage, or prefixes of one; null: fresh with a published schedule, else nested."""
-    initial: tuple[str, ...] = Field(default=("random",), examples=[["uniform-sparsity"], ["rules", "knapsack"]])
+    initial: tuple[str, ...] = Field(default=("random",), examples=[["uniform"], ["rules", "knapsack"]])
     """Where it starts: `random` genomes, rules of the baselines (`rules`: all good ones that apply), plan files, ours
     or other tools', and `knapsack` or `greedy`, which are run first."""
     warm: AnyStrategy | None = None

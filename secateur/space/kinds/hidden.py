@@ -21,7 +21,7 @@ class HiddenSettings(GeneSettings):
     """The residual width: one gene for the model."""
 
     kind: Literal["hidden"] = "hidden"
-    levels: Levels = Field(default=(), examples=[[1.0, 0.75, 0.5], "step 64"])
+    levels: Levels = Field(default=(), examples=[[1.0, 0.75, 0.5], "step 64 to 0.5"])
     """What is kept: counts or shares."""
     multiple_of: Positive | None = None
     """What kept shares are rounded to."""

@@ -1,0 +1,42 @@
+"""How runs show themselves in a notebook, and as a table of pandas."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...plans.html import html_table
+from .front import FrontSummary
+from .front_page import table
+from .plan_page import comparison
+from .summary import Summary
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def run_html(summary: Summary | FrontSummary, costs: Sequence[str]) -> str:
+    """Verdict and comparison of a run; `costs`: those that are shown of one plan."""
+    if isinstance(summary, FrontSummary):
+        return html_table(summary.verdict, *table(summary, brief=True))
+    grid = comparison(summary, costs, estimate=False)
+    return html_table(summary.verdict, grid.headings, grid.rows)
+
+
+def frame_of(summary: Summary | FrontSummary) -> "DataFrame":
+    """One row for each plan: costs, and mean and standard error of every score on every text.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    from pandas import DataFrame
+
+    whole = summary.summary if isinstance(summary, FrontSummary) else summary
+    rows: list[dict[str, Any]] = []
+    for row in whole.rows:
+        values: dict[str, Any] = {"plan": row.name, "tokens": row.tokens, "evaluations": row.evaluations, **row.costs}
+        for text, scores in row.scores.items():
+            for name, score in scores.items():
+                values |= {f"{text} {name}": score.mean, f"{text} {name} error": score.standard_error}
+        if row.against is not None:
+            values |= {"found minus this": row.against.mean, "low": row.against.low, "high": row.against.high}
+        rows.append(values)
+    return DataFrame(rows).set_index("plan")
