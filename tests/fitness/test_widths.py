@@ -70,12 +70,13 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoConfig
 folder, rows = Path(sys.argv[1]), {}
 ids = torch.tensor(json.loads((folder / "ids.json").read_text()))
-for path in sorted(folder.glob("genome-*")):
+for path in sorted(folder.glob("*/genome-*")):
+    key = f"{path.parent.name} {path.name}"
     causal = "MaskedLM" not in json.loads((path / "config.json").read_text())["architectures"][0]
     auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
     model, info = auto.from_pretrained(path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"], (path, info)
-    rows[path.name] = model.eval()(ids).logits[0].detach().float().contiguous()
+    rows[key] = model.eval()(ids).logits[0].detach().float().contiguous()
     if causal:
         options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
         with_cache = model.generate(ids, use_cache=True, **options)
@@ -84,37 +85,52 @@ for path in sorted(folder.glob("genome-*")):
         first = model(ids[:, :7], use_cache=True)
         second = model(ids[:, 7:], past_key_values=first.past_key_values, use_cache=True)
         both = torch.cat([first.logits, second.logits], dim=1)[0]
-        assert torch.allclose(both, rows[path.name], rtol=1e-3, atol=2e-4), path
+        assert torch.allclose(both, rows[key], rtol=1e-3, atol=2e-4), path
 save_file(rows, folder / "logits.safetensors")
 """
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A folder for checkpoints of every family, and the logits that each is to give; filled test by test."""
+    folder = tmp_path_factory.mktemp("saved")
+    (folder / "ids.json").write_text(json.dumps(IDS.tolist()))
+    return folder, {}
+
+
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_applied_is_materialised_is_reloaded(family: str, tmp_path: Path) -> None:
+def test_applied_is_materialised(family: str, saved: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    folder, logits = saved
     bench, space = prepared(family, settings_of(family))
     before = {name: (p.data_ptr(), p.clone()) for name, p in bench.model.named_parameters()}
     modules = dict(bench.model.named_modules())
-    (tmp_path / "ids.json").write_text(json.dumps(IDS.tolist()))
-    applied = {}
     for number, genome in enumerate(genomes(space)):
         states = space.states(genome)
         name = f"genome-{number:02d}"
-        applied[name] = through_blocks(bench, states)
+        applied = through_blocks(bench, states)
         assert {n: p.data_ptr() for n, p in bench.model.named_parameters()} == {n: b[0] for n, b in before.items()}
         smaller = materialised(bench.model, space.anatomy, states, bench.weights)
-        assert close(applied[name], smaller(IDS).logits[0].float()), space.to_json(genome)
+        assert close(applied, smaller(IDS).logits[0].float()), space.to_json(genome)
         check_costs(space, genome, smaller)
-        (tmp_path / name).mkdir()
-        save(bench.model, space.anatomy, states, bench.weights, tmp_path / name)
+        (folder / family / name).mkdir(parents=True)
+        save(bench.model, space.anatomy, states, bench.weights, folder / family / name)
+        logits[f"{family} {name}"] = applied
     assert all(torch.equal(p, before[name][1]) for name, p in bench.model.named_parameters())
     assert dict(bench.model.named_modules()) == modules
-    command = [sys.executable, "-W", "ignore", "-c", RELOAD, str(tmp_path)]
+
+
+def test_what_was_materialised_is_reloaded(saved: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    """In a process of its own, one for all families since it takes seconds to begin; after the tests above."""
+    folder, logits = saved
+    if not logits:
+        pytest.skip("nothing was saved: alone, it has nothing to look at")
+    command = [sys.executable, "-W", "ignore", "-c", RELOAD, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    reloaded = load_file(tmp_path / "logits.safetensors")
-    assert applied.keys() == reloaded.keys()
-    for name, logits in applied.items():
-        assert close(logits, reloaded[name]), name
+    reloaded = load_file(folder / "logits.safetensors")
+    assert logits.keys() == reloaded.keys()
+    for name, expected in logits.items():
+        assert close(expected, reloaded[name]), name
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILY_NAMES if name != "olmo2"])

@@ -202,7 +202,7 @@ class TestEveryStrategy:
         space = make()
         journal = ListJournal()
         whole, answer = trace(space, STRATEGIES[name](space, 1), TableEvaluator(space, 0.1, 0.2), journal)
-        for cut in range(0, len(journal.rows), max(1, len(journal.rows) // 6)):
+        for cut in range(0, len(journal.rows), max(1, len(journal.rows) // 3)):
             evaluator, resumed = TableEvaluator(space, 0.1, 0.2), ListJournal(journal.rows[:cut])
             again = trace(space, STRATEGIES[name](space, 1), evaluator, resumed)
             assert again == (whole, answer)
