@@ -1,7 +1,7 @@
 """The pictures of a front: interactive ones as pieces of HTML, and the same as PNG bytes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
@@ -108,12 +108,7 @@ def _front(front: FrontSummary, space: Space, pair: Pair) -> go.Figure:
         )
         for name, points in groups.items()
     }
-    matters = [p for name, points in known.items() if name in ("front", "dense") for p in points]
-    axes = []
-    for objective in pair:
-        kept = [scaled(objective, p.values[objective.name], front) for p in matters]
-        others = [scaled(objective, p.values[objective.name], front) for points in known.values() for p in points]
-        axes.append(axis_of(beyond(others, kept)))
+    axes = [_axis(front, objective, known) for objective in pair]
     figure = go.Figure()
     clouds = [clipped(_column(front, objective), axis) for objective, axis in zip(pair, axes, strict=True)]
     outside = [any(places) for places in zip(*(far for _, far in clouds), strict=True)]
@@ -171,6 +166,18 @@ def _front(front: FrontSummary, space: Space, pair: Pair) -> go.Figure:
     figure.update_xaxes(title_text=axis_title(across, front), **axes[0])
     figure.update_yaxes(title_text=axis_title(upwards, front), **axes[1])
     return figure
+
+
+def _axis(front: FrontSummary, objective: Objective, known: Mapping[str, Sequence[Point]]) -> dict[str, object]:
+    """Fitted to the front, to references that are not far away, and to the dense model's costs.
+
+    Its scores are next to nothing, and would take most of a logarithmic axis.
+    """
+    names = ("front", "dense") if objective.is_cost else ("front",)
+    kept = [scaled(objective, p.values[objective.name], front) for name in names for p in known.get(name, ())]
+    beside = [points for name, points in known.items() if name not in ("front", "dense")]
+    others = [scaled(objective, p.values[objective.name], front) for points in beside for p in points]
+    return axis_of(beyond(others, kept))
 
 
 def _column(front: FrontSummary, objective: Objective) -> list[float]:
