@@ -403,6 +403,10 @@ def test_a_member_that_breaks_its_budget_as_measured_is_none(
         ratios = {name: Ratio(0.9, 0.001) for name in ("prefill", "decode", "latency")}
         return Measured("cpu", Times(90, 9), Times(100, 10), ratios, 3)
 
+    def quick(*_: object) -> Measured:
+        ratios = {name: Ratio(0.7, 0.001) for name in ("prefill", "decode", "latency")}
+        return Measured("cpu", Times(70, 7), Times(100, 10), ratios, 3)
+
     monkeypatch.setattr("secateur.fitness.bench.Bench.time_whole", slow)
     recipe = front_recipe(tiny, budgets={"latency": "<= 0.8x"}, baselines=[], effort={"evaluations": 30})
     recipe["strategy"] = {"name": "knapsack", "sequences": 2}
@@ -414,6 +418,14 @@ def test_a_member_that_breaks_its_budget_as_measured_is_none(
         run.plan("knee")
     single = secateur.run(recipe | {"objectives": [], "effort": {}}, tmp_path / "single")
     assert any("does NOT keep the budget on latency" in line for line in single.summary.latency)
+    monkeypatch.setattr("secateur.fitness.bench.Bench.time_whole", quick)
+    kept = secateur.run(recipe | {"objectives": [], "effort": {}}, tmp_path / "kept")
+    [line] = [line for line in kept.summary.latency if line.startswith("found")]
+    assert re.search(r"latency 0\.700 ± 0\.001 of dense .*, [0-9.]+ ms; keeps latency <= [0-9.]+ ms as timed", line), (
+        line
+    )
+    page = (tmp_path / "kept" / "report" / "index.html").read_text()
+    assert "as timed" in page
 
 
 def test_what_cannot_be_timed_is_said_and_ranked_last(

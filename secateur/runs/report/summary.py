@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from ...plans.plan import Score
+from ...space.budget import shown
 from ...space.evaluation import Evaluation, mean_and_error, merged
 from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
@@ -274,9 +275,24 @@ def latency_notes(folder: RunFolder, space: Space, rows: Iterable[Row]) -> tuple
             continue
         parts = []
         for name, ratio in measured.ratios.items():
-            by_table = row.costs[name] / max(1, getattr(space.dense_costs, name))
-            parts.append(f"{name} {ratio.median:.3f} ± {ratio.spread:.3f} of dense ({by_table:.3f} by the table)")
-        broken = broken_budgets(space, measured)
-        verdict = f"; does NOT keep the budget on {', '.join(broken)} as measured" if broken else ""
-        notes.append(f"{row.name} timed on {measured.device}: {', '.join(parts)}{verdict}")
+            dense = getattr(space.dense_costs, name)
+            by_table = row.costs[name] / max(1, dense)
+            parts.append(
+                f"{name} {ratio.median:.3f} ± {ratio.spread:.3f} of dense ({by_table:.3f} by the table), "
+                f"{shown(name, round(ratio.median * dense))}"
+            )
+        notes.append(f"{row.name} timed on {measured.device}: {', '.join(parts)}{_kept_as_timed(space, measured)}")
     return tuple(notes)
+
+
+def _kept_as_timed(space: Space, measured: Measured) -> str:
+    """Whether budgets on latency hold as timed, in the words that follow the times; nothing where there are none."""
+    broken = broken_budgets(space, measured)
+    if broken:
+        return f"; does NOT keep the budget on {', '.join(broken)} as measured"
+    limited = [budget for budget in space.budgets if budget.cost in measured.ratios]
+    if not limited:
+        return ""
+    if not all(measured.ratios[budget.cost].reliable for budget in limited):
+        return "; times spread too much to say whether the budget is kept"
+    return f"; keeps {', '.join(f'{one.cost} <= {shown(one.cost, one.limit)}' for one in limited)} as timed"
