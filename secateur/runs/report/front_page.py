@@ -12,7 +12,7 @@ from .page import Card, Chart, Grid, Page
 from .plan_page import kept, milliseconds, model_name, notes, tasks
 from .profiles import alone, profile_chart
 from .summary import broken_budgets
-from .units import human, share
+from .units import human, perplexity, share
 
 
 def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[list[str]]]:
@@ -55,7 +55,7 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
         for text in () if brief else front.summary.held_out:
             found = point.row.scores.get(text)
             row += [f"{found['kl'].mean:.3f} ± {found['kl'].standard_error:.3f}" if found else ""]
-            row += [f"{math.exp(min(found['cross_entropy'].mean, 700.0)):.1f}" if found else ""]
+            row += [perplexity(found["cross_entropy"].mean) if found else ""]
         row.append(f"{point.row.costs['parameters'] / front.summary.dense_costs['parameters']:.3f}")
         if timed:
             row += _speed(front, point)
@@ -136,12 +136,13 @@ def front_page(folder: RunFolder, space: Space, front: FrontSummary) -> Page:
     some = (*front.members, *front.references)
     plans = [(point.row.name, kept(space, point.row), point.row.genome) for point in some]
     plans.sort(key=lambda plan: plan[0] != front.knee)
+    *fronts, volume = front_charts(front, space)
     parts: list[Chart | Grid | None] = [
-        *front_charts(front, space)[:-1],
+        *fronts,
         profile_chart(space, plans, alone(folder, space), names[0]) if plans else None,
         Grid("Members", headings, rows, bold, [note, *table_errors(front)]),
         _against(front),
-        front_charts(front, space)[-1],
+        volume,
         tasks(front.summary),
     ]
     workload = f" Latency of one request, {space.latency.workload}." if space.latency is not None else ""

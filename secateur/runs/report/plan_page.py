@@ -1,6 +1,5 @@
 """The page of a search for one plan."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from .curves import comparison_chart, search_chart
 from .page import Card, Chart, Grid, Page
 from .profiles import alone, profile_chart
 from .summary import Row, Summary, broken_budgets, measured_of
-from .units import human, share
+from .units import human, perplexity, share
 
 
 def plan_page(folder: RunFolder, space: Space, summary: Summary, costs: Sequence[str], estimate: bool) -> Page:
@@ -108,12 +107,6 @@ def all_costs(summary: Summary, row: Row, estimate: bool) -> Grid:
         for name, value in row.costs.items()
     ]
     return Grid(f"Costs of {row.name}", ["cost", row.name, "dense", "of dense", "exactly"], rows)
-
-
-def perplexity(nats: float) -> str:
-    """The exponential of a mean loss, as text."""
-    value = math.exp(min(nats, 700.0))
-    return f"{value:.2f}" if value < 10_000 else f"{value:.1e}"
 
 
 def _cards(folder: RunFolder, space: Space, summary: Summary, found: Row) -> list[Card]:

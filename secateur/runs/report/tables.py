@@ -1,6 +1,5 @@
 """The report in the terminal."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -12,11 +11,7 @@ from .fitting import Column, print_table
 from .front import FrontSummary
 from .front_page import corner, table, table_errors
 from .summary import Summary
-
-
-def _perplexity(nats: float) -> str:
-    value = math.exp(min(nats, 700.0))
-    return f"{value:.1f}" if value < 10_000 else f"{value:.1e}"
+from .units import perplexity
 
 
 def print_summary(
@@ -39,7 +34,7 @@ def print_summary(
                 cells += ["", ""]
                 continue
             kl = scores["kl"]
-            cells += [f"{kl.mean:.3f} ± {kl.standard_error:.3f}", _perplexity(scores["cross_entropy"].mean)]
+            cells += [f"{kl.mean:.3f} ± {kl.standard_error:.3f}", perplexity(scores["cross_entropy"].mean)]
         d = row.against
         cells.append(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" if d else "")
         cells.append(f"{row.tokens:,}" if row.tokens else "")
@@ -134,7 +129,7 @@ def print_tuned(
     for tokens, losses in points:
         cells = []
         for text in texts:
-            cells += [f"{losses[text]['kl']:.4f}", _perplexity(losses[text]["cross_entropy"])]
+            cells += [f"{losses[text]['kl']:.4f}", perplexity(losses[text]["cross_entropy"])]
         rows.append([f"{tokens:,}", *cells])
     print_table(console, "Training", columns, rows)
     if prediction is not None:

@@ -1,4 +1,6 @@
-"""Costs in units that people think in."""
+"""Costs and losses in units that people think in."""
+
+import math
 
 from ...space.budget import shown
 from ...space.costs import LATENCIES
@@ -25,3 +27,9 @@ def human(cost: str, value: int | float | None) -> str:
 def share(value: float, dense: float) -> str:
     """A cost in per cent of the dense model's."""
     return f"{100 * value / max(1, dense):.1f} %"
+
+
+def perplexity(nats: float) -> str:
+    """The exponential of a mean loss, as text."""
+    value = math.exp(min(nats, 700.0))
+    return f"{value:.1f}" if value < 10_000 else f"{value:.1e}"
