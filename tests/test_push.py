@@ -108,7 +108,7 @@ def test_names_that_are_none_are_refused_before_anything(run: Path, name: str) -
     ended = command("push", run, f"--repo={name}")
     assert ended.returncode == 2
     assert "write OWNER/NAME" in ended.stderr
-    assert "plan 'nobody'" in command("push", run, "--repo", "a/b", "--pick", "nobody").stderr
+    assert "--pick nobody: this run has no such plan" in command("push", run, "--repo=a/b", "--pick=nobody").stderr
 
 
 def test_a_hub_that_nobody_answers_at(run: Path) -> None:

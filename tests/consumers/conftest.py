@@ -1,4 +1,4 @@
-"""The consumer that a test asks for; and what the tests have shown becomes the README's table."""
+"""The consumer that a test asks for; and what the tests have shown becomes the table of docs/reference/formats.md."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The README's table of formats: what each can express, and what was run and compared."""
+"""The table of formats in docs/reference/formats.md: what each can express, and what was run and compared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.real
 in_llama_cpp = pytest.mark.consumer("llama-cpp")
 in_llm_compressor = pytest.mark.consumer("llm-compressor")
 HERE = Path(__file__).parent
-README = HERE.parents[1] / "README.md"
+TEXT = HERE.parents[1] / "docs" / "results.md"
 PROMPT = "The state of the union is"
 GENES = [
     {"kind": "block", "layers": "20-21"},
@@ -127,7 +127,7 @@ def test_llm_compressor_makes_the_same_zeros_again(
     ]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"pruning_stage": stage}))
     out = tmp_path / "out"
-    arguments = (carried / "hf", tmp_path / "recipe.yaml", README, out, "8", "128")
+    arguments = (carried / "hf", tmp_path / "recipe.yaml", TEXT, out, "8", "128")
     consumer.run(HERE / "run_llm_compressor.py", *arguments)
     before, after = (load_file(folder / "model.safetensors") for folder in (carried / "hf", out))
     assert all(torch.equal(after[name], value) for name, value in before.items()), "it has nothing left to prune"
@@ -162,7 +162,7 @@ def test_llm_compressor_prunes_the_dense_model_as_the_plan_says(
     ]
     plan = plan_source(shape, states, str(tmp_path / "dense"))
     (tmp_path / "recipe.yaml").write_text(str(files(FORMATS["llm-compressor"], plan)["recipe.yaml"]))
-    arguments = (tmp_path / "dense", tmp_path / "recipe.yaml", README, tmp_path / "out", "8", "128")
+    arguments = (tmp_path / "dense", tmp_path / "recipe.yaml", TEXT, tmp_path / "out", "8", "128")
     consumer.run(HERE / "run_llm_compressor.py", *arguments)
     pruned = load_file(tmp_path / "out" / "model.safetensors")
     for block, state in zip(shape.blocks, states, strict=True):

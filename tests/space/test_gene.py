@@ -12,7 +12,7 @@ from secateur.space.treatments import Sparsity, zeros_per_row
 @given(st.integers(0, 199), st.integers(1, 300), st.integers(1, 20))
 def test_unstructured_zeros_are_the_nearest_whole_number_per_row(steps: int, inputs: int, outputs: int) -> None:
     zeros = zeros_per_row(steps, inputs)
-    assert abs(zeros - steps / 200 * inputs) <= 0.5
+    assert abs(200 * zeros - steps * inputs) <= 100
     assert Sparsity(steps=steps).zeros(outputs, inputs) == outputs * zeros
 
 
