@@ -68,10 +68,10 @@ def parse_budgets(
         if cost not in COSTS:
             raise SecateurError(f"budgets: unknown cost '{cost}'; {suggest(cost, COSTS)}")
         limit = parse_limit(cost, raw, dense, f"budgets.{cost}")
-        if limit is not None and cost == "linear_weights" and str(raw).strip().lower().endswith(("x", "%")):
+        if limit is not None and cost == "linear_weights" and _text(raw).strip().lower().endswith(("x", "%")):
             limit = max(limit, rounded(1 - limit / max(1, dense.linear_weights)) or 0)
         if limit is not None:
-            budgets.append(Budget(cost, limit, str(raw).strip()))
+            budgets.append(Budget(cost, limit, _text(raw).strip()))
     return tuple(budgets)
 
 
@@ -79,13 +79,18 @@ def parse_bytes(raw: str | int | float, where: str) -> int:
     """Reads a number of bytes such as "12GB" or "800 MiB"; raises SecateurError when it cannot be read."""
     number, unit = _number(raw)
     if number is None or unit not in UNITS or not (size := int(number * UNITS[unit])):
-        raise SecateurError(f"{where}: cannot read '{str(raw).strip()[:60]}'; write '12GB' or '800MiB'")
+        raise SecateurError(f"{where}: cannot read '{_text(raw).strip()[:60]}'; write '12GB' or '800MiB'")
     return size
+
+
+def _text(raw: str | int | float) -> str:
+    """What was written; of a number of more digits than anything has, that it is one."""
+    return "a number that long" if isinstance(raw, int) and raw.bit_length() > 1000 else str(raw)
 
 
 def _number(raw: str | int | float) -> tuple[Decimal | None, str]:
     """A number, or None, and its unit in small letters."""
-    match = re.fullmatch(rf"(?:<=\s*)?({WHOLE}(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)", str(raw).strip()[:60])
+    match = re.fullmatch(rf"(?:<=\s*)?({WHOLE}(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)", _text(raw).strip()[:60])
     return (Decimal(match[1].replace("_", "").replace(",", "")), match[2].lower()) if match else (None, "")
 
 
@@ -95,7 +100,7 @@ def parse_limit(cost: str, raw: str | int | float, dense: Costs, where: str) -> 
     units = SECONDS if cost in LATENCIES else UNITS
     if number is None or unit not in (*units, "x", "%"):
         units_of = "'<= 0.6x', '60%', '40ms' or '1.5s'" if cost in LATENCIES else "'<= 0.75x', '75%', '100M' or '300MB'"
-        raise SecateurError(f"{where}: cannot read '{str(raw).strip()[:60]}'; write {units_of}")
+        raise SecateurError(f"{where}: cannot read '{_text(raw).strip()[:60]}'; write {units_of}")
     whole = getattr(dense, cost)
     if whole is None:
         return None

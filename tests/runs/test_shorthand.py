@@ -171,6 +171,26 @@ def test_whatever_is_written_is_read_or_refused(key: str, value: object) -> None
     assert again == recipe, "what is said in full means the same"
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(key for key in FULL if key != "budgets"),
+        "seed",
+        "effort",
+        "latency",
+        "training",
+        "objectives",
+        "workers",
+        "context",
+    ],
+)
+def test_numbers_of_thousands_of_digits_are_refused_too(key: str) -> None:
+    for value in (10**5000, [10**5000], {"more": 10**5000}):
+        with pytest.raises(SecateurError) as refused:
+            written_recipe({**FULL, key: value}, HERE)
+        assert len(str(refused.value)) < 1000
+
+
 def test_a_whole_recipe_passes_as_it_is() -> None:
     whole = make_recipe(FULL).model_dump(mode="json")
     assert completed(spelled_out(whole)) == whole

@@ -128,6 +128,7 @@ def test_budgets_relative_and_absolute() -> None:
     [
         ({"params": "0.5x"}, "unknown cost 'params'.*parameters"),
         ({"parameters": "small"}, "cannot read 'small'"),
+        ({"parameters": 10**5000}, "cannot read 'a number that long'"),
         ({"parameters": ">= 5"}, "cannot read"),
     ],
 )

@@ -101,6 +101,8 @@ def _shown(value: object) -> str:
         return "a list"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, int) and value.bit_length() > LONGEST:
+        return "a number that long"
     text = str(value)
     return f"'{text[:40]}{'…' if len(text) > 40 else ''}'" if isinstance(value, str) else text[:40]
 
