@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from ..fitness.memory import shown as sized
 from ..fitness.model.configuration import source_bytes
-from ..fitness.model.device import find_device
 from ..fitness.timing.speed import speed_here
 from ..search.loop import Allowance
 from ..space.budget import labelled, shown
-from ..space.errors import SecateurError
 from ..space.gene import features_of
 from ..space.space import Space
 from . import problem
@@ -105,20 +103,15 @@ def describe(recipe: Recipe) -> Description:
     lines += _timing(recipe, space, speed)
     if here is not None and here.warning:
         lines.append(f"{here.warning}.")
-    memory, told = _memory(recipe, space)
+    memory, told = _memory(recipe, space, elsewhere=here is None)
     return Description(len(space.genes), space.size, space.context, kinds, costs, memory, (*lines, *told))
 
 
-def _memory(recipe: Recipe, space: Space) -> tuple[tuple[tuple[str, str, str, str], ...], list[str]]:
-    """What a run will hold, and how the model is placed."""
+def _memory(recipe: Recipe, space: Space, elsewhere: bool) -> tuple[tuple[tuple[str, str, str, str], ...], list[str]]:
+    """What a run will hold, and how the model is placed; `elsewhere`: on a device that is not on this machine."""
     name = recipe.model.device
-    if recipe.model.memory is None:
-        try:
-            find_device(name)
-        except SecateurError:  # a recipe may be written for another machine
-            return (), [
-                f"{name} is not on this machine, so whether the model fits there is not known; set model.memory."
-            ]
+    if recipe.model.memory is None and elsewhere:
+        return (), [f"{name} is not on this machine, so whether the model fits there is not known; set model.memory."]
     parts, placement, peak = held(recipe, space)
     rows = tuple((one.name, _sized(one.device), _sized(one.host), _sized(one.disk)) for one in parts)
     lines = [f"Memory: at most {sized(peak)} at once on {name}, by shapes, besides what Python and its libraries take."]

@@ -208,7 +208,7 @@ def _commented(values: Mapping[str, Any], wish: Wish, shape: Anatomy) -> str:
     for key, value in values.items():
         plain = not isinstance(value, dict | list)
         shown = yaml.safe_dump(
-            {key: value}, sort_keys=False, default_flow_style=not plain and None, allow_unicode=True, width=100
+            {key: value}, sort_keys=False, default_flow_style=False if plain else None, allow_unicode=True, width=100
         )
         lines += ["", f"# {WORDS[key]}", shown.rstrip()]
     return "\n".join(lines) + "\n"

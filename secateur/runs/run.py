@@ -8,7 +8,7 @@ from ..fitness.cache import digest
 from ..fitness.model.configuration import load_config, source_bytes
 from ..fitness.model.device import find_device, with_threads
 from ..fitness.text import Sequences
-from ..fitness.timing.speed import slowness, speed_here
+from ..fitness.timing.speed import matrix_speed, slowness
 from ..fitness.widths.preparation import narrower_sublayers
 from ..fitness.workers.hand import papers_of
 from ..fitness.workers.spread import prepared
@@ -148,8 +148,10 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Loaded]:
     """
     check_free(path)
     space = build_space(recipe)
-    here = speed_here(recipe.model.device, recipe.model.dtype) if recipe.effort.minutes is not None else None
-    peers = check(recipe, space, affordable(recipe, space, here.operations if here is not None else None))
+    operations = None
+    if recipe.effort.minutes is not None:
+        operations = matrix_speed(recipe.model.dtype, find_device(recipe.model.device))
+    peers = check(recipe, space, affordable(recipe, space, operations))
     loaded = coordinating(recipe, space).load()
     folder = RunFolder.create(path, recipe)
     for file, genome in peers.items():

@@ -121,7 +121,8 @@ def comparison(summary: Summary) -> bytes:
         means = [row.scores[text]["kl"].mean for row in rows]
         if min(means) > 0 and max(means) / min(means) >= DECADES:
             axis.set_xscale("log")
-        axis.locator_params(axis="x", nbins=4) if axis.get_xscale() == "linear" else None
+        else:
+            axis.locator_params(axis="x", nbins=4)
     for place, row in zip(places, rows, strict=True):
         d = row.against
         if d is not None:

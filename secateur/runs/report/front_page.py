@@ -37,7 +37,7 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
     if timed:
         headings += ["prefill\nms", "decode\ntokens/s"]
     rows = []
-    for point in (*front.members, *front.references, front.dense):
+    for point in _points(front):
         rank = f"{point.rank} {f'({point.fault})' if point.fault else ''}".rstrip() if point.rank else ""
         row = [rank, point.row.name]
         for objective in costs:
