@@ -34,7 +34,7 @@ from secateur.fitness.workers import calls
 from secateur.fitness.workers.division import Division, divide, finished
 from secateur.fitness.workers.spread import Spread
 from secateur.operators.sampling import on_budget
-from secateur.runs.asked.reading import read_recipe, with_workers
+from secateur.runs.asked.reading import read_recipe, with_others
 from secateur.runs.problem import build_space
 from secateur.runs.workers import team_of
 from secateur.runs.workplace import workplace_of
@@ -56,7 +56,7 @@ def measure(recipe: Path = Path("demo-sparsity"), rounds: int = 5, genomes: int 
     evaluator, length = bench.evaluator(space, "calibration", wanted.scores), wanted.calibration.length
     rng = np.random.default_rng(0)
     evaluator.teacher.prepare(range(sequences))
-    with team_of(with_workers(wanted, ["workers=2"]), space, {}, threads=1) as team:
+    with team_of(with_others(wanted, ["workers=2"]), space, {}, threads=1) as team:
         assert team is not None
         started = time.perf_counter()
         team.one(calls.speed)

@@ -32,7 +32,7 @@ def search(
     if begun_with(path, wanted):
         console.print(f"run {path} was begun before: going on with it", soft_wrap=True)
         try:
-            with RunFolder.open(path, workers=wanted.workers) as folder:
+            with RunFolder.open(path, asked=wanted) as folder:
                 _carry_out(folder)
         except SecateurError as error:
             raise SecateurError(f"{error} (to begin anew, name another folder by --out)") from error

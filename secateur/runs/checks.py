@@ -12,6 +12,7 @@ from ..space.errors import SecateurError
 from ..space.genome import Genome
 from ..space.space import Space
 from .asked.recipe import Recipe
+from .loggers.table import check_logs
 from .memory import check_needs
 from .problem import asked_problem
 from .stages.starts import from_files, peer
@@ -54,6 +55,8 @@ def check(
         known = [count for count in (recipe.effort.tokens, tokens) if count is not None]
         asked_problem(recipe, space, min(known, default=None))
     if not elsewhere:
+        with _noted(problems):
+            check_logs(recipe.log)
         with _noted(problems):
             check_workers(recipe)
         with _noted(problems):

@@ -1,5 +1,6 @@
 """Carries a run through search, baselines, confirmation and timing."""
 
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +20,7 @@ from ..space.errors import SecateurError
 from ..space.space import Space
 from .asked.recipe import Recipe
 from .checks import affordable, check
+from .logged import logged, results
 from .memory import check_needs
 from .problem import build_space, check_genomes, counting_of, goal_of
 from .record.facts import CONFIG, COUNTING, MODEL, ORDER, ORDERS, SOURCE_BYTES, TEXTS, WHOLE, OrdersFact, TextFact
@@ -43,7 +45,11 @@ def execute(folder: RunFolder, watcher: Watcher | None = None, loaded: Loaded | 
     Raises:
         SecateurError: anything that is the user's to mend; what was finished is kept.
     """
-    watcher = watcher or Watcher()
+    with logged(folder, watcher or Watcher(), partial(results, folder)) as told:
+        _execute(folder, told, loaded)
+
+
+def _execute(folder: RunFolder, watcher: Watcher, loaded: Loaded | None) -> None:
     recipe = folder.recipe
     config = load_config(recipe.model.path, recipe.model.trust_remote_code)
     counting = counting_of(folder)

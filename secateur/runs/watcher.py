@@ -1,7 +1,8 @@
 """Who is told what a run is doing."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 
 class Watcher:
@@ -19,6 +20,9 @@ class Watcher:
     def blocks(self, title: str, done: int, total: int) -> None:
         """Blocks done in the phase `title`, of how many."""
 
+    def measured(self, search: str, tokens: int, values: Mapping[str, float]) -> None:
+        """What a search has come to after so many tokens, by name: `loss`, `hypervolume`, …"""
+
     def say(self, message: str) -> None:
         """A line worth keeping."""
 
@@ -32,6 +36,10 @@ class Progress:
         completed, total: units of work (tokens, blocks) done, of how many; total is None where that is not known.
         note: the best so far, in a few words.
         said: a line worth keeping, and no progress.
+        search: whose `values` these are, such as "found"; empty where nothing was measured.
+        tokens: that the search has spent.
+        values: what it has come to, by name: `loss`, `sequences`, `baseline`, `hypervolume`, `front`,
+            `rank_correlation`, `tokens_per_second`.
     """
 
     phase: str
@@ -39,6 +47,9 @@ class Progress:
     total: int | None = None
     note: str = ""
     said: bool = False
+    search: str = ""
+    tokens: int = 0
+    values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class Calling(Watcher):
@@ -59,6 +70,10 @@ class Calling(Watcher):
 
     def blocks(self, title: str, done: int, total: int) -> None:
         self._at(Progress(title, done, total))
+
+    def measured(self, search: str, tokens: int, values: Mapping[str, float]) -> None:
+        now = self._now
+        self._tell(replace(now, search=search, tokens=tokens, values=MappingProxyType(dict(values))))
 
     def say(self, message: str) -> None:
         self._tell(Progress(message, said=True))

@@ -10,7 +10,7 @@ from ...space.errors import SecateurError
 from ...space.kinds.table import KINDS
 from .located import located
 from .problems import problems
-from .recipe import OF_ALL_KINDS, Recipe
+from .recipe import ASIDE, OF_ALL_KINDS, Recipe
 from .shipped import recipe_file
 from .shorthand import completed, spelled_out
 from .training import TrainingSettings
@@ -99,18 +99,21 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         raise SecateurError(f"{where}: {problems(error.errors())}") from error
 
 
-def with_workers(recipe: Recipe, changes: Sequence[str]) -> Recipe:
-    """A run's recipe with other workers, such as `workers=4`, on whom its results do not depend.
+def with_others(recipe: Recipe, changes: Sequence[str]) -> Recipe:
+    """A run's recipe with other workers or logs, such as `workers=4`, on which its results do not depend.
 
     Raises:
-        SecateurError: what does not fit, or is not about workers.
+        SecateurError: what does not fit, or is about something else.
     """
-    values: dict[str, Any] = {"workers": recipe.workers.model_dump(mode="json")}
+    kept = recipe.model_dump(mode="json")
+    values: dict[str, Any] = {name: kept[name] for name in ASIDE}
     for change in changes:
-        if change.partition("=")[0].partition(".")[0] != "workers":
-            raise SecateurError(f"--set {change}: a run keeps its recipe; only workers are set anew, such as workers=4")
+        if change.partition("=")[0].partition(".")[0] not in ASIDE:
+            raise SecateurError(
+                f"--set {change}: a run keeps its recipe; only workers and log are set anew, such as workers=4"
+            )
         apply(values, change)
-    return make_recipe({**recipe.model_dump(mode="json"), **values}) if changes else recipe
+    return make_recipe({**kept, **spelled_out(values)}) if changes else recipe
 
 
 def training_settings(settings: TrainingSettings | None, changes: Sequence[str]) -> TrainingSettings:

@@ -22,11 +22,13 @@ from ...space.objective import parse_objectives
 from ...space.scores import SCORES
 from ...space.settings import Settings
 from .machine import ModelSettings, WorkersSettings
-from .settings import Effort, FrontSettings, LatencySettings, TasksSettings, TextSettings, WidthsSettings
+from .settings import Effort, FrontSettings, LatencySettings, LogSettings, TasksSettings, TextSettings, WidthsSettings
 from .training import TrainingSettings
 
 OF_ALL_KINDS: Mapping[str, object] = {"layers": "all", "levels": [], "multiple_of": None, "per": "linear", "group": 1}
 """Settings that genes of every kind once had; in recipes that runs and plans keep, and in what names a recipe."""
+ASIDE = ("workers", "log")
+"""Settings that results do not depend on, so that a run that goes on may have others."""
 TRAINING = "training"
 """The name of the text that candidates are trained on."""
 
@@ -90,6 +92,8 @@ class Recipe(Settings):
     """Of everything random."""
     workers: WorkersSettings = WorkersSettings(count=1)
     """Who evaluates; results do not depend on it."""
+    log: tuple[LogSettings, ...] = Field(default=(), examples=[["tensorboard"]])
+    """Trackers that progress and results are written to besides."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
@@ -285,7 +289,7 @@ class Recipe(Settings):
 
     def digest(self) -> str:
         """Names the recipe; settings that it does not use leave the name as it was before they existed."""
-        values = self.model_dump(mode="json", exclude={"workers"})
+        values = self.model_dump(mode="json", exclude={*ASIDE})
         unused = {"tasks"} if not any(name.startswith("lm-eval:") for name in self.objectives) else set()
         for name, plain in (("code", False), ("timeout", None)):
             if values["tasks"][name] == plain:

@@ -1,7 +1,7 @@
 """The JSON Schema of a recipe as its author may write it, for editors; generated from the settings."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -10,6 +10,7 @@ from ...space.costs import COSTS
 from ...space.kinds.table import KINDS
 from ...space.settings import Settings
 from .recipe import Recipe
+from .settings import LogSettings
 from .shorthand import EFFORT_SCHEMA
 
 Schema = dict[str, Any]
@@ -54,6 +55,14 @@ def schema() -> Schema:
             {"$ref": "#/$defs/TrainingSettings"},
             {"type": "null"},
         ],
+        "log": _one_or_more(
+            {
+                "anyOf": [
+                    {"enum": list(get_args(LogSettings.model_fields["to"].annotation))},
+                    {"$ref": "#/$defs/LogSettings"},
+                ]
+            }
+        ),
         "workers": [{"type": "integer", "minimum": 1, "maximum": 10_000}, {"$ref": "#/$defs/WorkersSettings"}],
     }
     for name, ways in shorter.items():

@@ -44,6 +44,26 @@ class TextSettings(Settings):
         return self.name or Path(self.source.split(":")[-1]).stem
 
 
+class LogSettings(Settings):
+    """A tracker that a run is logged to. A name alone is `to`."""
+
+    to: Literal["tensorboard", "mlflow", "wandb"]
+    """Through its own package, which is an extra of the same name."""
+    project: Annotated[str, Field(min_length=1, max_length=200)] = "secateur"
+    """MLflow's experiment, or the project of Weights & Biases."""
+    address: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
+        default=None, examples=["http://HOST:5000", "sqlite:///mlflow.db"]
+    )
+    """Of MLflow's tracking server or database, or of a server of Weights & Biases; null: where their own environment
+    variables say. TensorBoard's files are in the run's folder."""
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> "LogSettings":
+        if self.to == "tensorboard" and self.address is not None:
+            raise ValueError("address: tensorboard has none: its files are in the run's folder")
+        return self
+
+
 class WidthsSettings(Settings):
     """How narrower sublayers are made."""
 

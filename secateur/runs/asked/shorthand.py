@@ -195,5 +195,6 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "effort": _effort,
     "latency": _device,
     "workers": lambda value: {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value,
+    "log": _list_of(_section("to")),
     "baselines": _baselines,
 }

@@ -178,6 +178,8 @@ SKIPPED = Fact("skipped", str, "baseline {about}", several=True)
 HYPERVOLUME = Fact("hypervolume", Steps, "the search of '{about}'", several=True)
 RANKS = Fact("rank correlation", Steps, "the model of '{about}'", several=True)
 """By the search, Spearman's correlation of what its model said and what came out, of late."""
+LOGGED = Fact("logged", str, "the run in {about}", several=True)
+"""By the tracker, by what it knows the run."""
 MEASURED = Fact("measured", MeasuredFact, "the time of a whole model", several=True)
 """By the key of a subnet."""
 UNTIMED = Fact("untimed", str, "what could not be timed", several=True)
@@ -214,6 +216,7 @@ FACTS: tuple[Fact[Any], ...] = (
         RANKS,
         MEASURED,
         UNTIMED,
+        LOGGED,
     ),
 )
 _ADAPTERS = {fact.name: TypeAdapter(fact.shape) for fact in FACTS}

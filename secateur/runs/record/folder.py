@@ -9,9 +9,8 @@ from typing import Any
 
 from ...files import write_text
 from ...space.errors import SecateurError, StorageError
-from ..asked.machine import WorkersSettings
-from ..asked.reading import read_recipe, with_workers
-from ..asked.recipe import Recipe
+from ..asked.reading import read_recipe, with_others
+from ..asked.recipe import ASIDE, Recipe
 from .facts import CONFIG, MODEL, RECIPE, RECIPE_VALUES, TEXTS, Fact
 from .journal import Journal, difference
 
@@ -75,9 +74,9 @@ class RunFolder:
 
     @classmethod
     def open(
-        cls, path: Path, writing: bool = True, settings: Sequence[str] = (), workers: WorkersSettings | None = None
+        cls, path: Path, writing: bool = True, settings: Sequence[str] = (), asked: Recipe | None = None
     ) -> "RunFolder":
-        """Opens a run for reading, or for continuing it; `settings`, or `workers`: others than its recipe's.
+        """Opens a run for reading, or for continuing it; `settings`, or what is `asked` now: other workers and logs.
 
         Raises:
             SecateurError: not a run, its recipe was changed, or another process is writing to it.
@@ -85,9 +84,9 @@ class RunFolder:
         file = path / "recipe.yaml"
         if not file.is_file():
             raise SecateurError(f"{path} is no run: it has no recipe.yaml")
-        recipe = with_workers(read_recipe(file, kept=True), settings)
-        if workers is not None:
-            recipe = recipe.model_copy(update={"workers": workers})
+        recipe = with_others(read_recipe(file, kept=True), settings)
+        if asked is not None:
+            recipe = recipe.model_copy(update={name: getattr(asked, name) for name in ASIDE})
         if not writing and not (path / "journal.sqlite").is_file():
             raise SecateurError(f"{path} has no journal yet; 'secateur resume {path}' starts it")
         for name in OWN:

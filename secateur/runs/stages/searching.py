@@ -87,6 +87,7 @@ def search_as(
     known: dict[Genome, tuple[float, int]] = {}
     timed: set[tuple[Genome, range, tuple[float, ...]]] = set()
     ranks: list[tuple[int, int, float]] = []
+    measured = {turn.tokens for turn in journal.turns(name)}
 
     def watch(step: Step) -> None:
         nonlocal seconds
@@ -99,22 +100,31 @@ def search_as(
         known.update((one.genome, (one.loss, len(one.sequences))) for one in step.evaluations)
         incumbent = step.incumbent
         notes: list[str] = []
+        values: dict[str, float] = {}
         if incumbent in known:
             best, compared = known[incumbent]
+            values |= {"loss": best, "sequences": compared}
             notes.append(f"best {best:.4f} on {compared} sequences")
             for whose, genomes in beside.items():
                 losses = [known[one][0] for one in genomes if one in known and known[one][1] == compared]
-                notes[0] += f" ({whose} {min(losses):.4f})" if losses else ""
+                if losses:
+                    notes[0] += f" ({whose} {min(losses):.4f})"
+                    values["baseline"] = min(losses)
         if archive is not None:
             archive.add(step.evaluations, execution.space.dense)
             incumbent, front = archive.knee(), len(archive.front())
             curve.append((step.spending.evaluations, step.spending.tokens, archive.hypervolume()))
             notes = [f"{front} on the front, hypervolume {curve[-1][2]:.4f}"]
+            values = {"front": front, "hypervolume": curve[-1][2]}
         if step.correlation is not None:
             ranks.append((step.spending.evaluations, step.spending.tokens, step.correlation))
             notes.append(f"rank correlation {step.correlation:.2f}")
+            values["rank_correlation"] = step.correlation
         if rate := pace.at(step.spending.tokens):
             notes.append(f"{rate:,.0f} tokens/s")
+            values["tokens_per_second"] = rate
+        if values and step.spending.tokens not in measured:  # what is replayed has been measured
+            execution.watcher.measured(name, step.spending.tokens, values)
         journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, incumbent))
         execution.watcher.at(step.spending.tokens, ", ".join(notes))
 
