@@ -1,6 +1,6 @@
 """What Python users call, and the command line with them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from .files import write_text
 from .plans.plan import Plan
 from .runs import problem
-from .runs.asked.reading import read_recipe, written_recipe
-from .runs.asked.recipe import Recipe
 from .runs.describe import Description
 from .runs.describe import describe as describe_recipe
+from .runs.given import Asked, Objects, beginning, read
 from .runs.record.folder import RunFolder
 from .runs.report.compare import Compared, compare_runs, comparison_page
 from .runs.report.front import FrontSummary, summarise_front
@@ -90,36 +89,45 @@ class Run:
         return export_plan(self.plan(pick), to, Path(out), trusted=True, options=options)
 
 
-def describe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Description:
+def describe(recipe: Asked) -> Description:
     """What a recipe would search, and what it would take; `run` says what may be given.
 
     Raises:
         SecateurError: anything in the recipe that does not fit.
     """
-    return describe_recipe(_recipe_of(recipe))
+    return describe_recipe(read(recipe))
 
 
 def run(
-    recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path, watch: Callable[[Progress], None] | None = None
+    recipe: Asked,
+    out: str | Path,
+    watch: Callable[[Progress], None] | None = None,
+    *,
+    model: Any = None,
+    tokenizer: Any = None,
+    text: Sequence[str] | None = None,
+    held_out: Sequence[str] | None = None,
 ) -> Run:
     """Carries out a recipe (a YAML file, the name of one that ships with us, or plain values) in the new folder `out`.
 
-    `watch` is called with every step of progress; what it raises ends the run, which can be resumed.
+    Args:
+        recipe: what is searched; it need not name what is given as an object.
+        out: the run's folder.
+        watch: called with every step of progress; what it raises ends the run, which can be resumed.
+        model, tokenizer: of transformers, loaded, and changed or not; kept in `out` as they are now, from where the run
+            loads them, so that it can be resumed and workers can open them.
+        text: documents to score candidates on; kept in `out`.
+        held_out: documents that the search never sees; by default some of `text` are kept from it.
 
     Raises:
         SecateurError: anything in the recipe that does not fit, or `out` is taken.
     """
-    folder, loaded = start(_recipe_of(recipe), Path(out))
+    with beginning(recipe, Path(out), Objects(model, tokenizer, text, held_out)) as wanted:
+        folder, loaded = start(wanted, Path(out))
     with folder:
         execute(folder, Calling(watch) if watch is not None else None, loaded)
         write_report(folder, *summary_of(folder))
     return Run(Path(out))
-
-
-def _recipe_of(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
-    if isinstance(recipe, Recipe):
-        return recipe
-    return read_recipe(Path(recipe)) if isinstance(recipe, str | Path) else written_recipe(recipe, Path.cwd())
 
 
 def resume(path: str | Path, settings: Sequence[str] = (), watch: Callable[[Progress], None] | None = None) -> Run:

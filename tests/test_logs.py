@@ -10,6 +10,7 @@ import pytest
 from secateur import api
 from secateur.runs.loggers.mlflow import flat
 from secateur.runs.record.folder import RunFolder
+from secateur.runs.report.summary import Summary
 from secateur.runs.watcher import Progress
 from tests.test_cli import command, refused, write
 from tests.tiny import tiny_recipe
@@ -53,7 +54,7 @@ def test_a_run_is_logged_to_all_trackers(tiny: Path, tmp_path: Path) -> None:
     assert {"found/rank_correlation", "random/loss", "found/held kl", "dense/parameters"} <= found.keys()
     with RunFolder.open(run, writing=False) as folder:
         summary = api.summary_of(folder)[1]
-    assert not isinstance(summary, api.FrontSummary)
+    assert isinstance(summary, Summary)
     row = summary.rows[0]
     assert found["found/held kl"].popitem()[1] == pytest.approx(row.scores["held"]["kl"].mean, rel=1e-6)
 

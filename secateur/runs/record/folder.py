@@ -18,13 +18,18 @@ OWN = ("recipe.yaml", ".lock", *(f"journal.sqlite{suffix}" for suffix in ("", "-
 """The files of a run that are written, or say what is."""
 
 
+GIVEN = "secateur-given"
+"""The folder of a run with the objects that it was begun with."""
+
+
 def check_free(path: Path) -> None:
     """Raises SecateurError when there is something at `path` already."""
     if (path / "recipe.yaml").exists():
         raise SecateurError(f"{path} is a run already; 'secateur resume {path}' continues it, --out names another")
-    # A kill while the recipe was being written leaves a hidden temporary file and nothing else.
+    # A kill while a run is begun leaves hidden temporary files, or objects that were given, and nothing else.
     if path.exists() and (
-        not path.is_dir() or any(not file.name.startswith(".recipe.yaml.") for file in path.iterdir())
+        not path.is_dir()
+        or any(file.name != GIVEN and not file.name.startswith(".recipe.yaml.") for file in path.iterdir())
     ):
         raise SecateurError(f"{path} exists and is not empty; --out names another folder")
 
