@@ -80,12 +80,21 @@ class Run:
         with RunFolder.open(self.path, writing=False) as folder:
             return pick_plan(folder, pick)
 
-    def export(self, to: str, out: str | Path, pick: str = "found", vocabulary: str | None = None) -> Path:
+    def export(
+        self,
+        to: str,
+        out: str | Path,
+        pick: str = "found",
+        vocabulary: str | None = None,
+        quantize: str | None = None,
+    ) -> Path:
         """Writes the plan as `to` (see `FORMATS`) into the new folder `out`; returns what was written.
 
-        `vocabulary`: for `gguf`, a GGUF of the dense model that has it, or "none"; by default that of the model.
+        Of `gguf`, `vocabulary`: a GGUF of the dense model that has it, or "none", by default that of the model;
+        `quantize`: the type of its matrices, such as "q4_0", by default the model's dtype.
         """
-        options = {"vocabulary": vocabulary} if vocabulary is not None else {}
+        wanted = {"vocabulary": vocabulary, "quantize": quantize}
+        options = {name: value for name, value in wanted.items() if value is not None}
         return export_plan(self.plan(pick), to, Path(out), trusted=True, options=options)
 
 

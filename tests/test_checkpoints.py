@@ -1,6 +1,8 @@
 """Other people's checkpoints through the command line: refused with what is wrong, or searched as they are."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -421,6 +423,16 @@ def test_a_checkpoint_that_is_larger_than_what_went_in_is_told(tmp_path: Path) -
     result = exported(tmp_path)
     assert result.returncode == 0
     assert "times as many as" in result.stderr
+    line = re.search(r"bytes: (secateur export .*) --out FOLDER", result.stderr)
+    assert line is not None
+    cache = {"SECATEUR_CACHE": str(tmp_path / "cache")}
+    small = forked(*shlex.split(line[1])[1:], "--vocabulary", "none", "--out", tmp_path / "small", environment=cache)
+    assert small.returncode == 0, small.stderr
+    assert (tmp_path / "small" / "model.gguf").is_file()
+    wrong = forked(*shlex.split(line[1])[1:-1], "q4_k", "--out", tmp_path / "wrong", environment=cache)
+    assert (wrong.returncode, "--quantize q4_k; did you mean 'q4_" in wrong.stderr) == (2, True)
+    other = forked("export", tmp_path / "run", "--to", "hf", "--quantize", "q4_0", "--out", tmp_path / "wrong")
+    assert "--quantize q4_0: is for --to gguf" in other.stderr
     assert f"came in files of {size:,} bytes" in (tmp_path / "run" / "report" / "index.html").read_text()
 
 

@@ -23,6 +23,9 @@ def export(
     vocabulary: Annotated[
         str | None, typer.Option(help="For gguf: a GGUF of the dense model to take the vocabulary from, or 'none'.")
     ] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="For gguf: the type of its matrices: q8_0, q5_1, q5_0, q4_1 or q4_0.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a plan for other tools."""
@@ -42,10 +45,11 @@ def export(
     if to is None or out is None:
         raise SecateurError("export: say --to FORMAT and --out FOLDER, or --list to see the formats")
     with goes_on("nothing was written; export again"):
-        options = {"vocabulary": vocabulary} if vocabulary is not None else {}
+        wanted = {"vocabulary": vocabulary, "quantize": quantize}
+        options = {name: value for name, value in wanted.items() if value is not None}
         written = export_plan(plan, to, out, trusted=source.is_dir(), options=options)
     console.print(f"wrote {written}", soft_wrap=True)
-    if (warning := larger_than_source(plan, written)) is not None:
+    if (warning := larger_than_source(plan, written, source)) is not None:
         errors.print(f"secateur: {warning}", style="yellow", soft_wrap=True)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..fitness.memory import shown as sized
 from ..fitness.model.configuration import source_bytes
 from ..fitness.timing.speed import speed_here
+from ..plans.formats.gguf import ARCHITECTURES, quantised_bytes
 from ..search.loop import Allowance
 from ..space.budget import labelled, shown
 from ..space.gene import features_of
@@ -89,6 +90,7 @@ def describe(recipe: Recipe) -> Description:
         note = f", {written:,} in the dtype that is written" if abs(written - size) > size // 20 else ""
         if written > 1.05 * size:
             note += f"; a plan that keeps more than {size / written:.2f}x of that is larger than what went in"
+            note += _smaller(space)
         lines.append(f"Model: {size:,} bytes as it is stored{note}.")
     lines += _written(space)
     rounded: dict[str, list[int]] = {}
@@ -105,6 +107,15 @@ def describe(recipe: Recipe) -> Description:
         lines.append(f"{here.warning}.")
     memory, told = _memory(recipe, space, elsewhere=here is None)
     return Description(len(space.genes), space.size, space.context, kinds, costs, memory, (*lines, *told))
+
+
+def _smaller(space: Space) -> str:
+    """What makes it smaller, where there is something."""
+    if space.anatomy.family not in ARCHITECTURES:
+        return ""
+    dense = space.dense_costs
+    small = quantised_bytes(dense.parameters, dense.block_parameters, "q4_0")
+    return f", unless it is quantised: export --to gguf --quantize q4_0 writes the dense model in about {small:,}"
 
 
 def _memory(recipe: Recipe, space: Space, elsewhere: bool) -> tuple[tuple[tuple[str, str, str, str], ...], list[str]]:

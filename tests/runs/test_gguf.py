@@ -16,6 +16,7 @@ from secateur.fitness.subnets.weights import Weights
 from secateur.fitness.timing.llama_cpp import time_files
 from secateur.fitness.widths.preparation import WidthSettings
 from secateur.plans.checkpoint.gguf import PLACEHOLDER, write_gguf
+from secateur.plans.formats.gguf import QUANTISED
 from secateur.space.anatomy import Anatomy
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
@@ -199,3 +200,42 @@ def test_quantised_by_llama_cpp_it_still_loads(kind: str, tmp_path: Path) -> Non
     ids = [5, 9, 33, 71]
     wanted = materialised(model, anatomy, states, weights)(torch.tensor([ids])).logits[0].numpy()
     assert np.abs(logits(small, ids) - wanted).max() < 0.2
+
+
+@pytest.mark.parametrize("kind", QUANTISED)
+def test_matrices_are_rounded_to_a_type(kind: str, tmp_path: Path) -> None:
+    """Every tensor has the type that is promised, and the values that gguf's own reader makes of it."""
+    model = model_of("llama", hidden_size=64, num_hidden_layers=5, tie_word_embeddings=True)
+    anatomy = anatomy_of(model)
+    weights, states = Weights(Blocks(model, anatomy)), subnet(anatomy)
+    for name, wanted in (("plain", None), ("small", kind)):
+        write_gguf(model, anatomy, states, weights, tmp_path / f"{name}.gguf", kind=wanted)
+    plain, small = (
+        {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / f"{name}.gguf").tensors}
+        for name in ("plain", "small")
+    )
+    types, bits = gguf.GGMLQuantizationType, 0.0
+    assert plain.keys() == small.keys()
+    for name, tensor in small.items():
+        rows = int(tensor.shape[0])
+        expected = types[("q8_0" if name == "token_embd.weight" else kind).upper()]
+        if len(tensor.shape) == 1:
+            expected = types.F32
+        elif rows % 32:
+            expected = types.F16
+        assert tensor.tensor_type == expected, name
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        exact = gguf.quants.dequantize(plain[name].data, plain[name].tensor_type)
+        if expected in (types.F32, types.F16):
+            assert np.abs(values - exact).max() <= 1e-3 * np.abs(exact).max()
+            continue
+        # Half a step of each group of 32, in sixteenths or more of its range; the scale is itself in half precision.
+        groups = exact.reshape(-1, 32)
+        steps = {"q8_0": 254, "q5_1": 31, "q5_0": 31, "q4_1": 15, "q4_0": 15}[expected.name.lower()]
+        span = groups.max(1) - groups.min(1) if kind.endswith("_1") else 2 * np.abs(groups).max(1)
+        assert (np.abs(values.reshape(-1, 32) - groups).max(1) <= 1.1 * span / steps + 1e-4).all()
+        assert tensor.n_bytes * 8 == tensor.n_elements * QUANTISED[expected.name.lower()]
+        bits += tensor.n_bytes * 8
+    fields = gguf.GGUFReader(tmp_path / "small.gguf")
+    assert fields.get_field("general.file_type").contents() == gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"]
+    assert bits < 0.5 * 8 * (tmp_path / "plain.gguf").stat().st_size

@@ -20,11 +20,11 @@ from ...fitness.model.dtypes import DTYPES
 from ...fitness.subnets.materialise import smaller_weights
 from ...fitness.subnets.weights import Weights
 from ...space.anatomy import Anatomy, Block
-from ...space.errors import SecateurError, StorageError
+from ...space.errors import SecateurError, StorageError, suggest
 from ...space.layout import kept_blocks
 from ...space.state import BlockState
 from ..features import Subject
-from ..formats.gguf import ARCHITECTURES, check_model, check_states
+from ..formats.gguf import ARCHITECTURES, GROUP, OUTSIDE_TYPE, QUANTISED, check_model, check_states
 from .begin import Finish
 from .vocabulary import Entry, of_gguf, of_tokenizer
 
@@ -60,19 +60,24 @@ OUTSIDE = {
 
 
 def begin(subject: Subject, options: Mapping[str, str], trusted: bool) -> Finish:
-    """Writes `model.gguf` and the plan; `vocabulary`: a GGUF of the dense model that has it, or "none".
+    """Writes `model.gguf` and the plan; `vocabulary`: a GGUF of the dense model that has it, or "none"; `quantize`: the
+    type of its matrices.
 
     Raises:
-        SecateurError: the vocabulary is not to be had.
+        SecateurError: the vocabulary is not to be had, or there is no such type.
     """
     plan = subject.plan
     assert plan is not None
+    kind = options.get("quantize")
+    if kind is not None and kind not in QUANTISED:
+        raise SecateurError(f"--quantize {kind[:40]}; {suggest(kind[:40], QUANTISED)}")
     entries = _vocabulary(subject, options.get("vocabulary"), trusted)
 
     def finish(bench: Bench, out: Path) -> None:
         with new_folder(out) as folder:
             saved = DTYPES[subject.dtype]
-            write_gguf(bench.model, bench.anatomy, subject.states, bench.weights, folder / "model.gguf", entries, saved)
+            model = bench.model, bench.anatomy, subject.states, bench.weights
+            write_gguf(*model, folder / "model.gguf", entries, saved, kind)
             plan.write(folder / "plan.json")
 
     return finish
@@ -98,8 +103,12 @@ def write_gguf(
     path: Path,
     vocabulary: Sequence[Entry] = (),
     dtype: torch.dtype | None = None,
+    kind: str | None = None,
 ) -> None:
     """Writes the subnet to `path`, in `dtype` or the model's; without a `vocabulary` it takes and gives ids alone.
+
+    `kind`: a type of `QUANTISED` that its matrices are rounded to instead; embedding and head are kept finer, and rows
+    of another length than whole groups in half precision, as llama.cpp does it.
 
     Raises:
         SecateurError: the model or the subnet cannot be written.
@@ -117,25 +126,28 @@ def write_gguf(
     def take(name: str) -> torch.Tensor:
         del left[name]
         tensor = values[name]
-        return tensor.to(dtype or tensor.dtype)
+        return tensor.to(dtype or tensor.dtype) if kind is None else tensor.float()
 
     _add_sizes(writer, config, anatomy, states)
     for entry in vocabulary:
         writer.add_key_value(*entry)
     if not vocabulary:
         writer.add_tokenizer_model("none")
+    if kind is not None:
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"])
     if (factors := _rotary_factors(model, config)) is not None:
         writer.add_tensor("rope_freqs.weight", factors.numpy())
     if config.tie_word_embeddings:
         left.pop("lm_head.weight", None)
     for name, short in OUTSIDE.items():
         if name in left:
-            _add(writer, short, take(name))
+            _add(writer, short, take(name), kind and OUTSIDE_TYPE)
     for new, old in enumerate(kept_blocks(states)):
         prefix = f"{anatomy.blocks_path}.{new}."
         own = {short: take(prefix + name) for name, short in NAMES.items() if prefix + name in left}
         for short, tensor in _block_tensors(own, anatomy.blocks[old], states[old], architecture).items():
-            _add(writer, f"blk.{new}.{short}", tensor)
+            _add(writer, f"blk.{new}.{short}", tensor, kind)
     if left:
         writer.close()
         raise SecateurError(f"gguf: '{next(iter(left))}' has no place in {architecture}")
@@ -209,12 +221,17 @@ def _rotary_order(tensor: torch.Tensor, head_dim: int) -> torch.Tensor:
     return tensor.reshape(heads, 2, head_dim // 2, *tensor.shape[1:]).swapaxes(1, 2).reshape(tensor.shape)
 
 
-def _add(writer: Any, name: str, tensor: torch.Tensor) -> None:
-    """Matrices in their own dtype, vectors always in float32."""
-    kind = gguf.GGMLQuantizationType.BF16
+def _add(writer: Any, name: str, tensor: torch.Tensor, kind: str | None = None) -> None:
+    """Matrices in their own dtype, or rounded to a type; vectors always in float32."""
+    types = gguf.GGMLQuantizationType
+    if tensor.dim() > 1 and kind is not None:
+        fits = tensor.shape[1] % GROUP == 0
+        chosen = types[kind.upper()] if fits else types.F16
+        writer.add_tensor(name, gguf.quants.quantize(tensor.cpu().contiguous().numpy(), chosen), raw_dtype=chosen)
+        return
     if tensor.dim() > 1 and tensor.dtype == torch.bfloat16:
         # numpy has no bfloat16; the bits go as they are.
-        writer.add_tensor(name, tensor.cpu().contiguous().view(torch.uint8).numpy(), raw_dtype=kind)
+        writer.add_tensor(name, tensor.cpu().contiguous().view(torch.uint8).numpy(), raw_dtype=types.BF16)
         return
     values = tensor if tensor.dim() > 1 else tensor.float()
     writer.add_tensor(name, values.cpu().contiguous().numpy())

@@ -19,6 +19,11 @@ from .form import Format
 ARCHITECTURES = {"llama": "deci", "mistral": "deci", "qwen2": "deci", "qwen3": "openelm"}
 ROTARY = ("default", "linear", "llama3")
 """Kinds of rotary embedding that divide each frequency by a number of its own; llama.cpp reads those from a tensor."""
+QUANTISED: Mapping[str, float] = {"q8_0": 8.5, "q5_1": 6.0, "q5_0": 5.5, "q4_1": 5.0, "q4_0": 4.5}
+"""Types that matrices may be written in, and bits a weight; rows are of whole groups of `GROUP` weights."""
+GROUP = 32
+OUTSIDE_TYPE = "q8_0"
+"""Of embedding and head, which llama.cpp's own presets keep finer than the rest, too."""
 FIRST = "llama.cpp reads the head size off the first layer, which must keep some attention"
 
 
@@ -80,6 +85,12 @@ def check_states(states: Sequence[BlockState], anatomy: Anatomy) -> None:
         raise SecateurError(f"gguf: openelm has no layers without attention, and layer {without} keeps its MLP alone")
 
 
+def quantised_bytes(parameters: int, block_parameters: int, kind: str) -> int:
+    """About how many bytes a model of so many parameters takes as a GGUF of that type."""
+    outside = parameters - block_parameters
+    return round((QUANTISED[kind] * block_parameters + QUANTISED[OUTSIDE_TYPE] * outside) / 8)
+
+
 def refuses(subject: Subject) -> str | None:
     """Why llama.cpp could not load a subnet; None where it can."""
     try:
@@ -107,7 +118,7 @@ GGUF = Format(
     ALL - {"hidden"},
     weights="..checkpoint.gguf:begin",
     refuses=refuses,
-    options=("vocabulary",),
+    options=("vocabulary", "quantize"),
     first=True,
     biases=biases,
 )

@@ -1,5 +1,6 @@
 """Plans of runs and of files, written for other tools and read from theirs."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from ...plans import formats
 from ...plans.checkpoint.begin import Begin
 from ...plans.features import Subject
 from ...plans.formats.form import Format
+from ...plans.formats.gguf import quantised_bytes
 from ...plans.formats.table import FORMATS, check, files, refusal
 from ...plans.layers import layers, residual
 from ...plans.plan import Plan, bare_plan, read_plan
@@ -31,6 +33,8 @@ from ..report.pick import pick_row
 from ..report.plans import make_plan
 from ..report.summary import summarise
 
+SMALLEST = "q4_0"
+"""The type of a GGUF that is proposed where a checkpoint is larger than what went in."""
 CONTEXT = 1024
 """Tokens at which the MACs of an imported plan are counted."""
 
@@ -109,17 +113,29 @@ def _remote(plan: Plan) -> bool:
     return bool(plan.recipe) and kept_recipe(plan.recipe, "the plan's recipe").model.trust_remote_code
 
 
-def larger_than_source(plan: Plan, written: Path) -> str | None:
-    """A warning where a checkpoint came out larger than the file that the model came from; None where it did not."""
+def larger_than_source(plan: Plan, written: Path, source: Path) -> str | None:
+    """A warning where a checkpoint came out larger than the file that the model came from; None where it did not.
+
+    `source`: the run or the plan file that was exported, as it is named in what would make it smaller.
+    """
     if not written.is_dir():
         return None
     size = sum(file.stat().st_size for kind in ("*.safetensors", "*.gguf") for file in written.glob(kind))
     before = source_bytes(plan.model.path) if size else None
     if before is None or size <= before:
         return None
-    return (
+    told = (
         f"{written} holds {size:,} bytes of weights, {size / before:.1f} times as many as {plan.model.path}, which is "
-        f"stored in fewer bits than {plan.model.dtype}: quantise it as that one was, or leave model.saved_dtype at auto"
+        f"stored in fewer bits than {plan.model.dtype}"
+    )
+    quantised, costs = FORMATS["gguf"], plan.costs
+    if refusal(quantised, subject_of(plan)) is not None:
+        return f"{told}: quantise it as that one was, or leave model.saved_dtype at auto"
+    small = quantised_bytes(costs["parameters"], costs["block_parameters"], SMALLEST)
+    pick = "" if plan.name == FOUND or source.is_file() else f" --pick {plan.name}"
+    return (
+        f"{told}; in about {small:,} bytes: secateur export {shlex.quote(str(source))}{pick} --to gguf "
+        f"--quantize {SMALLEST} --out FOLDER"
     )
 
 
