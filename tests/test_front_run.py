@@ -24,6 +24,7 @@ from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space, space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import MEMBER, Choice
+from secateur.runs.report.front_page import table
 from secateur.search.loop import Spending, run
 from secateur.search.memo import Memo
 from secateur.search.steps import AskTell, Batch, noted
@@ -285,6 +286,15 @@ def test_a_score_of_the_users_own(tiny: Path, tmp_path: Path, monkeypatch: pytes
         texts = workplace_of(folder.recipe, space_of(folder)).load().calibration
     expected = sum(own_loss(model, texts.ids[index][None]) for index in range(2)) / 2
     assert front.members[0].values["mine:wrong"] == pytest.approx(expected)
+    with RunFolder.open(tmp_path / "run", writing=False) as folder:
+        held = workplace_of(folder.recipe, space_of(folder)).load().texts["held"]
+    confirmed = [own_loss(model, ids[None]) for ids in held.ids]
+    assert front.members[0].row.scores["held"]["mine:wrong"].mean == pytest.approx(sum(confirmed) / len(confirmed))
+    headings, rows = table(front)
+    [shown] = [row[headings.index("held\nmine:wrong")] for row in rows if row[0] == "1"]
+    assert shown.startswith(f"{sum(confirmed) / len(confirmed):.3f}")
+    assert "mine:wrong" in "".join(table(front, brief=True)[0][3:])
+    assert "held-out held: mine:wrong" in (tmp_path / "run" / "report" / "index.html").read_text()
 
 
 def test_a_population_starts_from_files(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,21 +103,21 @@ def dashboard(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "localhost",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
 ) -> None:
-    """Open the run in optuna-dashboard (optional extra), as a study derived from the journal; ends with Ctrl-C."""
-    from ..api import study_of
+    """Open the run in optuna-dashboard (optional extra), while it is carried out too; ends with Ctrl-C."""
+    from ..runs.following import followed
 
     try:
         import optuna_dashboard
     except ImportError:
         raise SecateurError("dashboard: needs optuna-dashboard; pip install 'secateur[dashboard]'") from None
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
-    path = study_of(run)
-    console.print(f"study {path}; http://{host}:{port}/", soft_wrap=True)
+    def say(message: str) -> None:
+        errors.print(message, style="yellow", soft_wrap=True)
+
     try:
-        with goes_on("the same command opens it again"):
-            optuna_dashboard.run_server(JournalStorage(JournalFileBackend(str(path))), host=host, port=port)
+        with goes_on("the same command opens it again"), followed(run, say) as storage:
+            console.print(f"run {run}; http://{host}:{port}/", soft_wrap=True)
+            optuna_dashboard.run_server(storage, host=host, port=port)
     except (OSError, OverflowError) as error:
         raise SecateurError(f"dashboard: cannot listen at --host {host} --port {port}: {error}") from error
 

@@ -32,6 +32,11 @@ def is_own(name: str) -> bool:
     return ":" in name
 
 
+def is_function(name: str) -> bool:
+    """Whether an objective is a function of the user's own, which can be asked on any text."""
+    return is_own(name) and not name.startswith(f"{LM_EVAL}:")
+
+
 def check_own(name: str, request: TaskRequest, sequences: int) -> None:
     """Raises SecateurError for a score that cannot be had on so many sequences."""
     if name.startswith(f"{LM_EVAL}:"):

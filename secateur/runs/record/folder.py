@@ -60,6 +60,21 @@ def begun_with(path: Path, recipe: Recipe, differing: bool = False) -> bool:
     )
 
 
+def worked_on(path: Path) -> bool:
+    """Whether a process is carrying the run out now."""
+    try:
+        handle = os.open(path / ".lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 class RunFolder:
     """An open run. One process at a time writes to it; the lock goes with the process, however that ends."""
 

@@ -69,8 +69,10 @@ def _hover(front: FrontSummary, space: Space, point: Point) -> str:
             lines.append(f"{objective.name} {value:.4f} ± {error:.4f}")
     for text in front.summary.held_out:
         if text in point.row.scores:
-            kl = point.row.scores[text]["kl"]
-            lines.append(f"held-out {text}: KL {kl.mean:.4f} ± {kl.standard_error:.4f}")
+            scores = point.row.scores[text]
+            for name in ("kl", *(name for name in scores if ":" in name)):
+                label = "KL" if name == "kl" else name
+                lines.append(f"held-out {text}: {label} {scores[name].mean:.4f} ± {scores[name].standard_error:.4f}")
     return "<br>".join([*lines, profile_text(space, point)])
 
 

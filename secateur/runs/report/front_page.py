@@ -22,6 +22,7 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
     """
     costs = [objective for objective in front.objectives if objective.is_cost]
     scores = [objective for objective in front.objectives if not objective.is_cost]
+    own = own_scores(front)
     headings = ["rank", "plan"]
     for objective in costs:
         headings.append(f"{objective.name}\nof dense")
@@ -29,9 +30,9 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
             headings.append("ESTIMATE" if front.estimate else "by table")
     headings += [f"{objective.name}\ncalibration" for objective in scores]
     if brief and front.summary.held_out:
-        headings.append("KL\nheld-out")
+        headings += ["KL\nheld-out", *(f"{name}\nheld-out" for name in own)]
     for text in () if brief else front.summary.held_out:
-        headings += [f"{text}\nKL", "\nppl"]
+        headings += [f"{text}\nKL", "\nppl", *(f"{text}\n{name}" for name in own)]
     headings.append("parameters\nof dense")
     timed = any(point.measured for point in front.members)
     if timed:
@@ -51,11 +52,12 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
             known = objective.name in point.values
             row.append(f"{point.values[objective.name]:.3f} ± {point.errors[objective.name]:.3f}" if known else "")
         if brief and front.summary.held_out:
-            row.append(_held_out(point, front.summary.held_out))
+            row += [_held_out(point, front.summary.held_out, name) for name in ("kl", *own)]
         for text in () if brief else front.summary.held_out:
             found = point.row.scores.get(text)
             row += [f"{found['kl'].mean:.3f} ± {found['kl'].standard_error:.3f}" if found else ""]
             row += [perplexity(found["cross_entropy"].mean) if found else ""]
+            row += [_held_out(point, (text,), name) for name in own]
         row.append(f"{point.row.costs['parameters'] / front.summary.dense_costs['parameters']:.3f}")
         if timed:
             row += _speed(front, point)
@@ -63,9 +65,18 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
     return headings, rows
 
 
-def _held_out(point: Point, texts: Sequence[str]) -> str:
-    """KL over the sequences of all texts together."""
-    scores = [point.row.scores[text]["kl"] for text in texts if text in point.row.scores]
+def own_scores(front: FrontSummary) -> list[str]:
+    """The user's own functions among the objectives that some plan has been scored by on held-out text."""
+    scored = {
+        name for point in _points(front) for text in front.summary.held_out for name in point.row.scores.get(text, ())
+    }
+    return [one.score for one in front.objectives if ":" in one.name and one.score in scored]
+
+
+def _held_out(point: Point, texts: Sequence[str], score: str) -> str:
+    """A score over the sequences of all texts together."""
+    found = [point.row.scores[text] for text in texts if text in point.row.scores]
+    scores = [one[score] for one in found if score in one]
     if len(scores) < len(texts):
         return ""
     total = sum(score.sequences for score in scores)

@@ -1,14 +1,16 @@
-"""A run as an Optuna study, for optuna-dashboard: a view derived from the journal, rebuilt whenever it is asked for."""
+"""A run as an Optuna study, for optuna-dashboard: a view derived from the journal, which may grow while it is shown."""
 
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -18,26 +20,85 @@ from ...space.gene import Gene
 from ...space.objective import Objective, parse_objectives
 from ...space.space import Space
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION
+from ..record.journal import CALIBRATION, FOUND
 from .summary import joined
+
+LATELY = 12
+"""Genomes that were scored last, which a search that goes on may score on more text."""
+
+
+@dataclass
+class Study:
+    """The trials of a run in a storage: one for every genome that was scored on calibration text.
+
+    Parameters are what each gene keeps (or its share of zeros), values the objectives, intermediate values the first
+    objective by the sequences it was scored on, constraints how far each budget is exceeded. Names of the plans that a
+    genome is are user attributes.
+    """
+
+    objectives: tuple[Objective, ...]
+    storage: BaseStorage
+    number: int
+    _trials: dict[str, tuple[int, int, bool]] = field(default_factory=dict)
+    """By the key of a subnet: its trial, the evaluations in it, and whether it is finished."""
+
+    @classmethod
+    def of(cls, folder: RunFolder, storage: BaseStorage) -> "Study":
+        """A study without trials."""
+        objectives = parse_objectives(folder.recipe.objectives) or (Objective(folder.recipe.score),)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        name = folder.path.resolve().name
+        study = optuna.create_study(storage=storage, study_name=name, directions=["minimize"] * len(objectives))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            study.set_metric_names([objective.name for objective in objectives])
+        return cls(objectives, storage, storage.get_study_id_from_name(name))
+
+    def grow(self, folder: RunFolder, space: Space) -> int:
+        """Adds what the journal has come to since; returns how many genomes there are.
+
+        While the search lasts, the trials of the genomes it scored last are running. A genome that is scored on more
+        text after its trial is finished keeps that as it was.
+        """
+        parts: dict[str, list[Evaluation]] = {}
+        last: dict[str, None] = {}
+        for _, evaluation in folder.journal.evaluations(CALIBRATION):
+            parts.setdefault(evaluation.key, []).append(evaluation)
+            last.pop(evaluation.key, None)
+            last[evaluation.key] = None
+        choices = folder.journal.choices()
+        names: dict[str, list[str]] = {}
+        for choice in choices.values():
+            names.setdefault(space.key(choice.genome), []).append(choice.name)
+        running = set(list(last)[-LATELY:]) if FOUND not in choices else set()
+        for key, found in parts.items():
+            self._put(space, key, found, names.get(key, []), key in running)
+        return len(self._trials)
+
+    def _put(self, space: Space, key: str, parts: list[Evaluation], names: list[str], lately: bool) -> None:
+        running = lately and joined(parts) is not None
+        number, count, finished = self._trials.get(key, (-1, 0, False))
+        if finished or (count == len(parts) and running):
+            return
+        trial = _trial(space, self.objectives, parts, names, running)
+        if not count:
+            number = self.storage.create_new_trial(self.number, template_trial=trial)
+        else:
+            for step, value in trial.intermediate_values.items():
+                self.storage.set_trial_intermediate_value(number, step, value)
+            for attribute, told in trial.user_attrs.items():
+                self.storage.set_trial_user_attr(number, attribute, told)
+            if not running:
+                self.storage.set_trial_state_values(number, trial.state, trial.values)
+        self._trials[key] = (number, len(parts), not running)
 
 
 def write_study(folder: RunFolder, space: Space) -> Path:
-    """Writes `report/study.log` with a trial for every genome that was scored on calibration text; returns its path.
-
-    Parameters are what each gene keeps (or its share of zeros), values the objectives, constraints how far each budget
-    is exceeded. Names of the plans that a genome is are user attributes.
+    """Writes `report/study.log`, a `Study` in Optuna's journal format; returns its path.
 
     Raises:
         SecateurError: the folder cannot be written.
     """
-    objectives = parse_objectives(folder.recipe.objectives) or (Objective(folder.recipe.score),)
-    parts: dict[str, list[Evaluation]] = {}
-    for _, evaluation in folder.journal.evaluations(CALIBRATION):
-        parts.setdefault(evaluation.key, []).append(evaluation)
-    names: dict[str, list[str]] = {}
-    for choice in folder.journal.choices().values():
-        names.setdefault(space.key(choice.genome), []).append(choice.name)
     path = folder.inside("report", "study.log")
     temporary: Path | None = None
     try:
@@ -45,15 +106,7 @@ def write_study(folder: RunFolder, space: Space) -> Path:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         temporary = Path(name)
-        storage = JournalStorage(JournalFileBackend(name))
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
-            storage=storage, study_name=folder.path.resolve().name, directions=["minimize"] * len(objectives)
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            study.set_metric_names([objective.name for objective in objectives])
-        study.add_trials([_trial(space, objectives, found, names.get(key, [])) for key, found in parts.items()])
+        Study.of(folder, JournalStorage(JournalFileBackend(name))).grow(folder, space)
         temporary.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
@@ -64,7 +117,9 @@ def write_study(folder: RunFolder, space: Space) -> Path:
     return path
 
 
-def _trial(space: Space, objectives: tuple[Objective, ...], parts: list[Evaluation], names: list[str]) -> FrozenTrial:
+def _trial(
+    space: Space, objectives: tuple[Objective, ...], parts: list[Evaluation], names: list[str], running: bool
+) -> FrozenTrial:
     whole = joined(parts)
     genome = parts[0].genome
     costs = space.costs(genome)
@@ -76,16 +131,29 @@ def _trial(space: Space, objectives: tuple[Objective, ...], parts: list[Evaluati
         "tokens": sum(part.tokens for part in parts),
         **costs.to_json(),
     }
+    state = TrialState.RUNNING if running else TrialState.COMPLETE
     if whole is None:
         attributes["reason"] = next(part.reason for part in parts if part.status == "failed")
+        state = TrialState.FAIL
     return create_trial(
-        state=TrialState.COMPLETE if whole is not None else TrialState.FAIL,
-        values=[objective.of(whole) for objective in objectives] if whole is not None else None,
+        state=state,
+        values=[objective.of(whole) for objective in objectives] if whole is not None and not running else None,
         params={gene.key: _value(gene, level) for gene, level in pairs},
         distributions={gene.key: _distribution(gene) for gene in space.genes},
         user_attrs=attributes,
         system_attrs={"constraints": excess} if excess else {},
+        intermediate_values=dict(_by_sequences(objectives, parts)) if whole is not None else {},
     )
+
+
+def _by_sequences(objectives: tuple[Objective, ...], parts: list[Evaluation]) -> Iterator[tuple[int, float]]:
+    """The first objective that is a score, on more and more sequences."""
+    score = next((objective for objective in objectives if not objective.is_cost), None)
+    ordered = sorted(parts, key=lambda part: part.sequences.start)
+    for count in range(1, len(ordered) + 1):
+        known = joined(ordered[:count])
+        if score is not None and known is not None:
+            yield len(known.sequences), score.of(known)
 
 
 def _value(gene: Gene, level: int) -> float | int:
