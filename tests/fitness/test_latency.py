@@ -1,15 +1,17 @@
 """Latency measured on tiny models: shapes really run, tables compose, and noise is told from a result."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from secateur.fitness.cache import cache_folder
 from secateur.fitness.model.blocks import Blocks
 from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.subnets.weights import Weights
-from secateur.fitness.timing import latency
+from secateur.fitness.timing import latency, turns
 from secateur.fitness.timing.latency import compared, measure_table, request, threads, time_model, until_settled
 from secateur.fitness.widths.preparation import WidthSettings
 from secateur.space.latency import Times, Workload
@@ -145,3 +147,33 @@ def test_dense_is_itself() -> None:
     dense = [dense_state(block) for block in shape.blocks]
     measured = time_model(model, shape, Weights(Blocks(model, shape)), dense, Workload(1, 16, 2), 1, 15)
     assert 0.5 < measured.ratios["prefill"].median < 2.0
+
+
+def test_a_measurement_that_was_stopped_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("llama")
+    shape = anatomy_of(model)
+    blocks, space = Blocks(model, shape), Space(shape, all_genes(shape))
+    monkeypatch.setattr(latency, "ROUNDS", (8, 8))
+    monkeypatch.setattr(turns, "SECONDS", 0.0)
+    done: list[int] = []
+    calls: list[None] = []
+
+    def timed(*arguments: Any) -> tuple[float, float]:
+        calls.append(None)
+        return request(*arguments)
+
+    def watch(count: int, _: int) -> None:
+        done.append(count)
+        if done.count(count) == 1 and count == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(latency, "request", timed)
+    how = space.shapes(), WORKLOAD, "float32", 1, 0.0, 60.0, watch
+    with pytest.raises(KeyboardInterrupt):
+        measure_table(blocks, Weights(blocks), *how)
+    before = len(calls)
+    table = measure_table(blocks, Weights(blocks), *how)
+    assert done == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8]
+    assert len(calls) - before == 4 * (1 + len(space.shapes())), "a turn to warm up, and the three that were left"
+    assert table.machine["repeats"] == 8
+    assert [file.name for file in (cache_folder() / "latency").iterdir() if "turns" in file.name] == []

@@ -39,6 +39,7 @@ from ..model.device import device_name, synchronise
 from ..subnets.materialise import materialised
 from ..subnets.subnet import Subnet
 from ..subnets.weights import Weights
+from .turns import Sample, Turns
 
 VERSION = 1
 DECODED = 12
@@ -47,8 +48,6 @@ ROUNDS, LEAST = (5, 60), 3
 """At least and at most so many turns over all shapes; so many when time is over before that."""
 SETTLED, PATIENCE = 0.03, 4
 """A ratio is known well enough when its 95 % interval is within so much of it; so many times the repeats are tried."""
-Sample = tuple[float, float]
-"""Seconds of a prefill and of one decoded token."""
 
 
 @torch.inference_mode()
@@ -138,7 +137,8 @@ def measure_table(
 
     A shape is put into all blocks of its kind at once, with nothing else in the model; less the time of the empty
     blocks, over their number, that is an entry. Turns are repeated until every entry's 95 % interval, over all its
-    blocks, is within `spread` of the dense model's time, or `seconds` are over.
+    blocks, is within `spread` of the dense model's time, or `seconds` are over. A measurement that was stopped goes on
+    with the turns it has.
 
     Raises:
         SecateurError: the cache cannot be written, or a file in it is damaged.
@@ -150,8 +150,10 @@ def measure_table(
     path = cache_folder() / "latency" / f"{name}.json"
     if usable(path):
         return table_from_json(read_json(path))
+    turns = Turns(path.with_suffix(".turns.json"))
     with threads(count):
-        samples = _samples(blocks, Subnet(blocks, _Contiguous(weights)), wanted, workload, spread, seconds, watch)
+        subnet = Subnet(blocks, _Contiguous(weights))
+        samples = _samples(blocks, subnet, wanted, workload, spread, seconds, turns, watch)
     dense = np.median(samples.pop(None), axis=0)
     entries = []
     for shape in wanted:
@@ -163,6 +165,7 @@ def measure_table(
     known = {**identity, "repeats": repeats, "dense": [round(1e9 * value) for value in dense.tolist()]}
     table = LatencyTable(blocks.device.type, False, workload, of, monotone(entries), known)
     write_json(path, table.to_json())
+    turns.over()
     return table
 
 
@@ -171,7 +174,7 @@ def anatomy_digest(anatomy: Anatomy) -> str:
     return digest(anatomy.family, str(anatomy.blocks), str(anatomy.outside))
 
 
-Samples = dict[Shape | None, list[Sample]]
+Samples = dict[Shape | None, tuple[Sample, ...]]
 
 
 def _samples(
@@ -181,30 +184,32 @@ def _samples(
     workload: Workload,
     spread: float,
     seconds: float,
+    turns: Turns,
     watch: Callable[[int, int], None],
 ) -> Samples:
     """Seconds of every shape, turn by turn; those of the dense model under None."""
     ids = torch.zeros((workload.batch, workload.prefill), dtype=torch.int64, device=blocks.device)
-    of, samples = kinds(blocks.anatomy), Samples()
+    of = kinds(blocks.anatomy)
     decode = min(DECODED, workload.decode)
-    started = time.perf_counter()
+    order: list[Shape | None] = [None, *wanted]
     with subnet:
-        for turn in range(-1, ROUNDS[1]):
-            order: list[Shape | None] = [None, *wanted]
+        for turn in range(len(turns.rows) - 1, ROUNDS[1]):
+            found: dict[Shape | None, Sample] = {}
             for shape in order if turn % 2 else reversed(order):
                 subnet.apply(_states(blocks.anatomy, of, shape))
                 with blocks.exchanged([] if shape is not None and shape[0] == "base" else blocks.modules):
-                    sample = request(blocks.model, ids, decode)
-                if turn >= 0:  # the first turn only warms up
-                    samples.setdefault(shape, []).append(sample)
-            watch(turn + 1, ROUNDS[1])
-            over = time.perf_counter() - started > seconds
-            if turn + 1 >= (LEAST if over else ROUNDS[0]):
+                    found[shape] = request(blocks.model, ids, decode)
+            if turn >= len(turns.rows):  # the first turn only warms up
+                turns.add([found[shape] for shape in order])
+            watch(len(turns.rows), ROUNDS[1])
+            over = turns.seconds > seconds
+            if len(turns.rows) >= (LEAST if over else ROUNDS[0]):
+                samples = turns.of(order)
                 allowed = spread * np.median(samples[None], axis=0)
                 halves = [_half_interval(_less(samples, shape, of)[0]) for shape in wanted]
                 if all((half <= allowed).all() for half in halves) or over:
                     break
-    return samples
+    return turns.of(order)
 
 
 def _states(anatomy: Anatomy, of: Sequence[int], shape: Shape | None) -> list[BlockState]:

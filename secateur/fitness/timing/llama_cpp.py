@@ -8,7 +8,8 @@ import numpy as np
 
 from ...space.errors import SecateurError
 from ...space.latency import Measured, Workload
-from .latency import Sample, until_settled
+from .latency import until_settled
+from .turns import Sample
 
 
 def load_llama_cpp() -> Any:
