@@ -7,9 +7,9 @@ from .fitness.model.registration import register_when_imported
 from .space.errors import SecateurError
 
 if TYPE_CHECKING:
-    from .api import Run, describe, resume, run
+    from .api import Plan, Progress, Run, describe, resume, run
 
-__all__ = ["Run", "SecateurError", "describe", "resume", "run"]
+__all__ = ["Plan", "Progress", "Run", "SecateurError", "describe", "resume", "run"]
 
 try:
     __version__ = version("secateur")
@@ -22,7 +22,7 @@ register_when_imported()
 
 def __getattr__(name: str) -> Any:
     """Loads the interface, and torch with it, only when it is asked for."""
-    if name in ("Run", "describe", "resume", "run"):
+    if name != "SecateurError" and name in __all__:
         from . import api
 
         return getattr(api, name)

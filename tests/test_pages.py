@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import nbformat
 import pytest
 
+from docs import notebook
 from tests.test_cli import command
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +84,23 @@ def test_what_a_page_shows_runs(page: Path, tiny: Path, tmp_path: Path) -> None:
                 assert program == "secateur", line
                 result = command(*arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
                 assert result.returncode == 0, f"{line}\n{result.stderr}"
+
+
+@pytest.mark.real
+def test_the_example_notebook_runs(tmp_path: Path) -> None:
+    """With a third of its effort: what it finds then is not what it shows, but it is of the same kinds."""
+    shown = nbformat.read(notebook.FILE, as_version=4)
+    done = notebook.executed(tmp_path, effort="10k tokens")
+
+    def kinds(cells: Any) -> list[list[str]]:
+        return [
+            [kind for one in cell.get("outputs", []) for kind in sorted(one.get("data", {"stream": ""}))]
+            for cell in cells
+        ]
+
+    assert kinds(done.cells) == kinds(shown.cells), "python -m docs.notebook writes it"
+    assert (tmp_path / "runs" / "notebook" / "report" / "index.html").is_file()
+    assert "plan" in done.cells[5].outputs[0]["data"]["text/html"]
 
 
 def test_no_page_shows_a_command_that_is_not_run() -> None:

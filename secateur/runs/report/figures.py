@@ -5,9 +5,6 @@ import warnings
 from collections.abc import Sequence
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -20,10 +17,11 @@ from .charts import DECADES
 from .profiles import kept_shares
 from .summary import Summary, joined
 
-# Names from outside are no formulas.
-matplotlib.rcParams["text.parse_math"] = False
+PLAIN = {"text.parse_math": False}
+"""How matplotlib is set while pictures are made, and not for whoever uses it besides: names are no formulas."""
 
 
+@matplotlib.rc_context(PLAIN)
 def figures(folder: RunFolder, space: Space, summary: Summary) -> dict[str, bytes]:
     """Pictures by name: the profile per layer, loss over the search, the comparison on held-out text, costs."""
     pictures = {}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from ...space.objective import Objective
 from ...space.space import Space
 from .charts import COLOURS, GREY, SYMBOLS, axis_of, beyond, clipped, styled
-from .figures import png, profile
+from .figures import PLAIN, png, profile
 from .front import FrontSummary, Point, line_of
 from .page import Chart
 
@@ -208,6 +209,7 @@ def _search(name: str) -> str:
     return "the search" if name == "found" else f"{name} search"
 
 
+@matplotlib.rc_context(PLAIN)
 def pictures(front: FrontSummary, space: Space) -> dict[str, bytes]:
     """PNG bytes by name: the front, hypervolume over the search, the profiles of the members."""
     found = {"front": _front_png(front), "hypervolume": _hypervolume_png(front)}
