@@ -128,6 +128,10 @@ def test_all_problems_are_told_at_once(tiny: Path, tmp_path: Path) -> None:
     assert told.returncode == 2
     for part in ("nosuch.json", "surrogate needs", "is too short"):
         assert part in told.stderr
+    impossible = recipe | {"budgets": {"parameters": "0.0001x"}}
+    told = command("space", write(tmp_path / "r.yaml", impossible))
+    for part in ("budget parameters", "is too short"):
+        assert part in told.stderr
 
 
 def test_what_space_accepts_search_accepts(tiny: Path, tmp_path: Path) -> None:

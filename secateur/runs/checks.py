@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 
-from ..fitness.memory import WHOLE
 from ..fitness.model.configuration import load_config
 from ..fitness.scores.own import check_own, is_own
 from ..fitness.timing.llama_cpp import load_llama_cpp
@@ -14,10 +13,10 @@ from ..space.space import Space
 from .asked.recipe import Recipe
 from .loggers.table import check_logs
 from .memory import check_needs
-from .problem import asked_problem
+from .problem import asked_problem, build_space
 from .stages.starts import from_files, peer
 from .workers import check_workers
-from .workplace import tasks_of, workplace_of
+from .workplace import tasks_of, texts_of
 
 MOST_TOKENS = 2**50
 """With which every strategy has enough."""
@@ -63,10 +62,26 @@ def check(
             check_needs(recipe, space)
     if texts:
         with _noted(problems):
-            workplace_of(recipe, space, placement=WHOLE).read_texts()
+            texts_of(recipe).read_texts()
     if problems:
         raise SecateurError("\n".join(dict.fromkeys(problems)))
     return peers
+
+
+def checked_space(recipe: Recipe, texts: bool) -> Space:
+    """The recipe's space; where there is none, what is wrong with the texts is told too, if they are here.
+
+    Raises:
+        SecateurError: see `build_space`; each problem on a line.
+    """
+    try:
+        return build_space(recipe)
+    except SecateurError as error:
+        problems = [str(error)]
+        if texts:
+            with _noted(problems):
+                texts_of(recipe).read_texts()
+        raise SecateurError("\n".join(dict.fromkeys(problems))) from error
 
 
 def affordable(recipe: Recipe, space: Space, operations: float | None) -> int | None:

@@ -14,7 +14,7 @@ from ..space.gene import features_of
 from ..space.space import Space
 from . import problem
 from .asked.recipe import Recipe, search_baselines
-from .checks import affordable, check, least_effort
+from .checks import affordable, check, checked_space, least_effort
 from .memory import held
 
 BUSY = 0.75
@@ -42,9 +42,9 @@ def describe(recipe: Recipe) -> Description:
     """
     here = speed_here(recipe.model.device, recipe.model.dtype)
     speed = here.operations if here is not None else None
-    space = problem.build_space(recipe)
-    tokens = affordable(recipe, space, speed)
     size = source_bytes(recipe.model.path)
+    space = checked_space(recipe, texts=size is not None)
+    tokens = affordable(recipe, space, speed)
     check(recipe, space, tokens, elsewhere=here is None, texts=size is not None)
     groups: dict[tuple[str, str], list[str]] = {}
     for gene in space.genes:

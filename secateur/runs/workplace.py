@@ -65,12 +65,23 @@ def workplace_of(
     `at_most`: of `training` fewer sequences will do where there are no more. `placement`: of the model, by default that
     for whoever works alone.
     """
-    # What is trained on comes last, so that the other texts are the same with it and without.
-    others = (*recipe.held_out, training or recipe.training_text)
     features, widths = features_of(space.genes), None
     if "widths" in features:
         hidden = recipe.widths.hidden if "stream" in features else None
         widths = WidthSettings(recipe.widths.order, recipe.widths.repair, hidden)
+    return replace(
+        texts_of(recipe, training, at_most),
+        pruner=recipe.pruner if "zeros" in features else None,
+        widths=widths,
+        tasks=tasks_of(recipe),
+        placement=placement or placement_of(alone(recipe), space),
+    )
+
+
+def texts_of(recipe: Recipe, training: TextSettings | None = None, at_most: bool = False) -> Workplace:
+    """The texts that a recipe means, and of its model what they depend on: enough to read them."""
+    # What is trained on comes last, so that the other texts are the same with it and without.
+    others = (*recipe.held_out, training or recipe.training_text)
     return Workplace(
         recipe.model.path,
         (
@@ -82,10 +93,6 @@ def workplace_of(
         recipe.model.device,
         recipe.model.trust_remote_code,
         recipe.seed,
-        recipe.pruner if "zeros" in features else None,
-        widths,
-        tasks_of(recipe),
-        placement or placement_of(alone(recipe), space),
     )
 
 

@@ -1,5 +1,6 @@
 """What a recipe may write shorter, and what it may leave out."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,20 @@ FULL: dict[str, Any] = {
 def test_words_stand_for_sections_and_lists(key: str, short: object, meant: object) -> None:
     extra = {"effort": "5k tokens"} if key == "strategy" else {}
     assert written_recipe({**FULL, **extra, key: short}, HERE) == written_recipe({**FULL, **extra, key: meant}, HERE)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("effort", 20, "effort: write '20 minutes', '200k tokens' or '500 evaluations', or its settings"),
+        ("model", 1, "model: write a folder, a .gguf file, a hub name or package:NAME, or its settings"),
+        ("calibration", ["a.txt"], "calibration: write a .txt, .jsonl or .parquet file"),
+        ("strategy", True, "strategy: write the name of a strategy, such as surrogate"),
+    ],
+)
+def test_what_is_no_word_is_told_what_may_stand_there(key: str, value: object, message: str) -> None:
+    with pytest.raises(SecateurError, match=re.escape(message)):
+        written_recipe({**FULL, key: value}, HERE)
 
 
 def test_six_lines_are_a_recipe() -> None:
@@ -111,7 +126,7 @@ def test_latency_is_the_models_device_unless_another_is_named() -> None:
         ({"genes": 3}, "genes: write a list, not 3"),
         ({"strategy": "surogate"}, "strategy: unknown name 'surogate'; did you mean 'surrogate'"),
         ({"genes": "mpl"}, r"genes\.0: unknown kind 'mpl'; did you mean 'mlp'"),
-        ({"model": 3}, r"model: write its settings \(key: value\), not 3"),
+        ({"model": 3}, r"model: write a folder, .*, or its settings \(key: value\), not 3"),
         ({"strategy": 3}, "strategy"),
         ({"budgets": {"parameters": [1]}}, r"budgets\.parameters: write a text or a number, not a list"),
         ({"training": {"what": "all"}}, r"training\.what: unknown 'all'; known: full, lora, norms"),

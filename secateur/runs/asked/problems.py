@@ -69,7 +69,7 @@ def _said(errors: Sequence[Mapping[str, Any]]) -> list[str]:
             words += re.findall(r"'([^']*)'|(\d+)", str(context["expected"]))
         elif kind in LIMITS:
             word, name = LIMITS[kind]
-            others.append(f"must be {word} {context[name]}, not {_shown(one['input'])}")
+            others.append(f"must be {word} {context[name]}, not {shown(one['input'])}")
         elif kind in ("too_short", "string_too_short"):
             others.append("must not be empty" if context["min_length"] == 1 else f"too short: {context['min_length']}")
         elif kind in ("too_long", "string_too_long"):
@@ -80,7 +80,7 @@ def _said(errors: Sequence[Mapping[str, Any]]) -> list[str]:
             wanted.append(WANTED[part])
         else:
             others.append(str(one["msg"]).removeprefix("Value error, "))
-    given = _shown(errors[0]["input"])
+    given = shown(errors[0]["input"])
     if words and isinstance(errors[0]["input"], str):
         others.append(f"unknown {given}; {suggest(errors[0]['input'][:40], [''.join(word) for word in words])}")
     elif words and not others:
@@ -92,7 +92,8 @@ def _said(errors: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(others))
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as messages name it."""
     if value is None:
         return "nothing"
     if isinstance(value, Mapping):

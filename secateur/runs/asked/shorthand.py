@@ -12,6 +12,7 @@ from ...search.strategies.table import STRATEGIES, load
 from ...space.budget import WHOLE
 from ...space.costs import COSTS, LATENCIES
 from ...space.errors import SecateurError
+from .problems import shown
 
 DEFAULT_STRATEGY = "surrogate"
 MINUTES = 20
@@ -35,6 +36,15 @@ EFFORT_SCHEMA: Mapping[str, Any] = {
     "pattern": f"^{EFFORT}$",
     "examples": ["20 minutes", "200k tokens"],
 }
+WORDS: Mapping[str, str] = {
+    "model": "a folder, a .gguf file, a hub name or package:NAME",
+    "calibration": "a .txt, .jsonl or .parquet file, or a dataset's name",
+    "strategy": f"the name of a strategy, such as {DEFAULT_STRATEGY}",
+    "effort": "'20 minutes', '200k tokens' or '500 evaluations'",
+    "latency": "a device, or quick",
+    "training": "lora or full",
+}
+"""What a section may be written as in a word."""
 FACTORS = {"": 1, "k": 10**3, "m": 10**6}
 
 
@@ -47,6 +57,10 @@ def spelled_out(values: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(values)
     for name, read in _READERS.items():
         if name in found:
+            if name in WORDS and not isinstance(found[name], str | Mapping) and found[name] is not None:
+                raise SecateurError(
+                    f"{name}: write {WORDS[name]}, or its settings (key: value), not {shown(found[name])}"
+                )
             found[name] = read(found[name])
     return found
 

@@ -18,7 +18,9 @@ def confirm(execution: Execution) -> None:
         folder, space, bench, watcher = execution.folder, execution.space, execution.bench, execution.watcher
         memo = memo_of(folder, space, bench, text.title, _scores(execution, text.title), watcher, execution.team)
         total = len(set(batch)) * text.sequences * text.length
-        watcher.phase(f"confirming on held-out {text.title}", total)
+        watcher.phase(
+            f"confirming on {'held-out text' if text.title == 'held-out' else f'held-out {text.title}'}", total
+        )
         memo(Batch(tuple(dict.fromkeys(batch)), range(text.sequences)))
         finalists, chain = trained_finalists(execution.folder.journal)
         if finalists:
