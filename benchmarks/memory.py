@@ -59,17 +59,22 @@ def llama(size: str) -> LlamaConfig:
     )
 
 
-def recipe_of(folder: Path, kind: str, sequences: int, length: int, generations: int, memory: str | None) -> Path:
-    """A recipe over a checkpoint, and its texts beside it."""
+def recipe_of(
+    folder: Path, kind: str, sequences: int, length: int, generations: int, memory: str | None, sweeping: bool = False
+) -> Path:
+    """A recipe over a checkpoint, and its texts beside it; `sweeping`: with as many candidates at once as there are."""
     texts(folder, sequences, length)
     schedule = {"generations": generations, "offspring": 4, "survivors": [1], "tokens": [length]}
+    strategy: dict[str, Any] = {"name": "evopress", "schedule": schedule}
+    if sweeping:
+        strategy = {"name": "knapsack", "sequences": sequences}
     values = {
         "model": {"path": str(folder / "model"), **({"memory": memory} if memory is not None else {})},
         "calibration": {"source": str(folder / "calibration.txt"), "sequences": sequences, "length": length},
         "held_out": [{"source": str(folder / "held.txt"), "sequences": 2, "length": length}],
         "genes": GENES[kind],
         "budgets": BUDGETS[kind],
-        "strategy": {"name": "evopress", "schedule": schedule},
+        "strategy": strategy,
         "baselines": [],
         "seed": 0,
     }
@@ -86,12 +91,14 @@ def measured(folder: Path, recipe: Path) -> Run:
     return run
 
 
-def cases(sizes: list[str]) -> Iterator[tuple[str, str, str | None]]:
-    """Models, what is searched, and the memory that is given: all, or about half of what the whole takes."""
+def cases(sizes: list[str], sequences: int) -> Iterator[tuple[str, str, int, str | None]]:
+    """Models, what is searched, on how many sequences, and the memory that is given: all, or about half of what the
+    whole takes. With blocks in turns hidden states of all candidates of a batch are held: there it is a sweep, on
+    little text so that it ends."""
     for size in sizes:
         for kind in GENES:
-            yield size, kind, None
-        yield size, "sparsity", f"{int(float(size) * 2_900 + 100)}MB"
+            yield size, kind, sequences, None
+        yield size, "sparsity", 2, f"{int(float(size) * 2_900 + 100)}MB"
 
 
 @app.command()
@@ -104,8 +111,8 @@ def predicted(
 ) -> None:
     """Predicted against measured peaks."""
     table = table_of(
-        f"Memory at its most ({sequences} x {length} tokens, float32)",
-        ("parameters", "search", "memory given", "predicted", "measured", "predicted / measured"),
+        "Memory at its most (float32)",
+        ("parameters", "search", "tokens", "memory given", "predicted", "measured", "predicted / measured"),
     )
     with tempfile.TemporaryDirectory() as place:
         small = Path(place) / "small"
@@ -121,17 +128,18 @@ def predicted(
             small / "model",
         )
         base = {kind: measured(small, recipe_of(small, kind, sequences, length, 1, None)).peak for kind in GENES}
-        for size, kind, memory in cases(parameters or ["0.1", "0.35", "1.0"]):
+        for size, kind, count, memory in cases(parameters or ["0.1", "0.35", "1.0"], sequences):
             folder = Path(place) / size
             if not folder.exists():
                 checkpoint(llama(size), folder / "model")
-            recipe = recipe_of(folder, kind, sequences, length, 3, memory)
+            recipe = recipe_of(folder, kind, count, length, 3, memory, sweeping=memory is not None)
             asked = read_recipe(recipe, [])
             space = build_space(asked)
             guess, found = held(asked, space)[2], measured(folder, recipe).peak - base[kind]
             table.add_row(
                 f"{space.dense_costs.parameters / 1e9:.2f} B",
-                kind,
+                kind if memory is None else f"{kind}, a sweep",
+                f"{count} x {length}",
                 memory or "all",
                 sized(guess),
                 sized(found),

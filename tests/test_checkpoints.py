@@ -475,7 +475,7 @@ def test_baselines_that_leave_what_the_found_plan_uses_are_left_out_of_the_verdi
     )
     assert result.returncode == 0, result.stderr
     assert "uniform *" in result.stdout
-    assert "Not compared: every baseline ends below a budget" in result.stdout
+    assert "Not compared, since the sides are unequal: every baseline keeps less" in result.stdout
     assert "Left out of the verdict" in (tmp_path / "run" / "report" / "index.html").read_text()
 
 

@@ -24,6 +24,7 @@ from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space, space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import MEMBER, Choice
+from secateur.runs.report.comparison import comparison
 from secateur.runs.report.front_page import table
 from secateur.search.loop import Spending, run
 from secateur.search.memo import Memo
@@ -68,7 +69,7 @@ def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = result.stdout.splitlines()[1]
     assert "plans on the front" in first
     assert "at the same latency (to 1 %, as measured) or less, held-out KL is" in first
-    assert "models timed end to end, in turns with the dense one" in result.stdout
+    assert "whole models took, timed in turns with the dense one" in result.stdout
     return folder
 
 
@@ -427,15 +428,28 @@ def test_a_member_that_breaks_its_budget_as_measured_is_none(
     with pytest.raises(SecateurError, match="No front found"):
         run.plan("knee")
     single = secateur.run(recipe | {"objectives": [], "effort": {}}, tmp_path / "single")
-    assert any("does NOT keep the budget on latency" in line for line in single.summary.latency)
+    [line] = single.summary.latency
+    assert re.fullmatch(
+        r"latency <= [0-9.]+ ms, as timed on cpu in turns .* \([0-9.]+ ms\): NOT kept by found", line
+    ), line
     monkeypatch.setattr("secateur.fitness.bench.Bench.time_whole", quick)
     kept = secateur.run(recipe | {"objectives": [], "effort": {}}, tmp_path / "kept")
-    [line] = [line for line in kept.summary.latency if line.startswith("found")]
-    assert re.search(r"latency 0\.700 ± 0\.001 of dense .*, [0-9.]+ ms; keeps latency <= [0-9.]+ ms as timed", line), (
-        line
-    )
+    [line] = kept.summary.latency
+    assert line.endswith("kept by found")
     page = (tmp_path / "kept" / "report" / "index.html").read_text()
     assert "as timed" in page
+    columns, rows = comparison(kept.summary, ["latency"], estimate=False, digits=3)
+    place = [column.name for column in columns].index("latency as timed, 95 %")
+    dense = kept.summary.dense_costs["latency"] / 1e6
+    assert [row[place] for row in rows] == [f"{0.7 * dense:.1f} ms ± {0.001 * dense:.1f}", f"{dense:.1f} ms"]
+
+    def close(*_: object) -> Measured:
+        ratios = {name: Ratio(0.805, 0.01) for name in ("prefill", "decode", "latency")}
+        return Measured("cpu", Times(80, 8), Times(100, 10), ratios, 3)
+
+    monkeypatch.setattr("secateur.fitness.bench.Bench.time_whole", close)
+    near = secateur.run(recipe | {"objectives": [], "effort": {}}, tmp_path / "near")
+    assert near.summary.latency[0].endswith("missed, by less than timings spread, by found")
 
 
 def test_what_cannot_be_timed_is_said_and_ranked_last(

@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = ("sh", "yaml", "python")
+FILES = ("json",)
+"""Languages of blocks that are files and nothing else."""
 
 
 class Block(NamedTuple):
@@ -64,7 +66,7 @@ def test_what_a_page_shows_runs(page: Path, tiny: Path, tmp_path: Path) -> None:
     shutil.copy(tiny / "held.txt", tmp_path / "held.txt")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     for block in blocks(page):
-        if block.language not in RUN:
+        if block.language not in (*RUN, *FILES):
             continue
         if block.file:
             (tmp_path / block.file).write_text(block.content)

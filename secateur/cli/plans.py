@@ -79,11 +79,12 @@ def import_(
     ] = "auto",
 ) -> None:
     """Read another tool's file as a plan, to export it, or to start a search from it."""
+    from ..plans.reading import format_of
     from ..runs.report.tables import print_plan
     from ..runs.stages.exporting import import_plan
 
     print_plan(console, import_plan(file, model, out, dtype))
-    console.print(f"wrote {out}", soft_wrap=True)
+    console.print(f"read {file} as {format_of(file)}; wrote {out}", soft_wrap=True)
 
 
 @app.command("eval", rich_help_panel="Plans")

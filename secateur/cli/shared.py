@@ -19,7 +19,11 @@ RecipeFile = Annotated[
 ]
 RunPath = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a setting: key=value, such as effort.tokens=50000.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Override a setting: key=value, such as effort.tokens=50000 or baselines=[shortgpt]; may be repeated.",
+    ),
 ]
 Workers = Annotated[list[str] | None, typer.Option("--set", help="Other workers than the recipe's: workers=4.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -25,7 +25,7 @@ CANDIDATE_ERRORS = (ArithmeticError, CandidateError)
 
 def said_of(error: BaseException) -> str:
     """A candidate's error as its evaluation's reason."""
-    return f"{type(error).__name__}: {error}"[:500]
+    return (str(error) if isinstance(error, CandidateError) else f"{type(error).__name__}: {error}")[:500]
 
 
 def is_of_memory(error: BaseException) -> bool:

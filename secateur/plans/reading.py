@@ -6,8 +6,8 @@ from pathlib import Path
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
 from ..space.state import BlockState
-from .changes import Changes, as_states
-from .formats.form import Content, content_of
+from .changes import as_states
+from .formats.form import Content, Format, content_of
 from .formats.table import FORMATS
 
 OF_CONTENT = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, OSError, re.error)
@@ -22,16 +22,25 @@ def read_states(path: Path, anatomy: Anatomy) -> tuple[BlockState, ...]:
     """
     content = content_of(path)
     try:
-        changes = _changes(content, anatomy)
+        form = _reader(content)
+        assert form.read is not None
+        changes = form.read(content, anatomy)
     except OF_CONTENT as error:
         raise SecateurError(f"{content.where}: is not what its format asks for: {error!r}") from error
     return as_states(anatomy, changes, content.where)
 
 
-def _changes(content: Content, anatomy: Anatomy) -> Changes:
-    """What the first format says that reads the file."""
+def format_of(path: Path) -> str:
+    """The name of the format that a plan file is read as; raises SecateurError as `read_states` does."""
+    return _reader(content_of(path)).name
+
+
+def _reader(content: Content) -> Format:
+    """The first format that reads the file."""
     for form in FORMATS.values():
         if form.reads is not None and form.read is not None and form.reads(content):
-            return form.read(content, anatomy)
+            return form
     known = ", ".join(name for name, form in FORMATS.items() if form.reads is not None)
-    raise SecateurError(f"{content.where}: of no known format; known: {known}")
+    raise SecateurError(
+        f"{content.where}: of no known format; known: {known}; a list of layers to drop is [2, 5] in a .json file"
+    )

@@ -72,6 +72,7 @@ def describe(recipe: Recipe) -> Description:
         _about_budgets(recipe, space),
         f"Baselines: {', '.join((*recipe.wanted_baselines(), *recipe.peers.values())) or 'none'}.",
     ]
+    lines += [f"Baseline {name} does not apply: {reason}." for name, reason in recipe.idle_baselines().items()]
     features = features_of(space.genes)
     if "widths" in features:
         widths = recipe.widths
@@ -144,7 +145,14 @@ def _about_budgets(recipe: Recipe, space: Space) -> str:
         return "Whether budgets on latency can be kept is known once it is measured" + (
             "; the others can." if space.budgets else "."
         )
-    return "Budgets can be kept." if space.budgets else "No budget: every genome is feasible."
+    if not space.budgets:
+        return "No budget: every genome is feasible."
+    told = "Budgets can be kept."
+    for budget in space.budgets:
+        if budget.cost == "linear_weights" and budget.text.lower().endswith(("x", "%")):
+            share = budget.limit / max(1, space.dense_costs.linear_weights)
+            told += f" Zeros are whole numbers of each row's weights, so that {budget.text} is {share:.4f}x here."
+    return told
 
 
 def _written(space: Space) -> list[str]:
@@ -181,8 +189,9 @@ def _timing(recipe: Recipe, space: Space, operations: float | None) -> list[str]
     models = recipe.front.members + recipe.front.points * rules if recipe.objectives else 1 + rules
     whole = 2 * models * (settings.repeats + 1) * seconds / 60
     return [
+        f"One request takes the dense model {1000 * seconds:,.1f} ms or more, as far as its operations say.",
         f"Timing: at most {settings.seconds:g} s for the table of shapes, then about {whole:.1f} minutes for up to "
-        f"{models} whole models, each in turns with the dense one."
+        f"{models} whole models, each in turns with the dense one.",
     ]
 
 
@@ -193,6 +202,8 @@ def _time(recipe: Recipe, space: Space, operations: float | None, device: str) -
         shown = f"about {tokens:,} tokens" if tokens is not None else "its length depends on what it finds"
         return [f"Search: {shown}. {device} is not on this machine, so no time can be estimated."]
     speed = operations / (2 * space.dense_costs.macs)
+    if tokens is None and recipe.effort.evaluations is not None:  # each on as much as candidates are compared on
+        tokens = recipe.effort.evaluations * recipe.goal_sequences * recipe.calibration.length
     if recipe.effort.minutes is not None:
         tokens = min(tokens or int(speed * 60 * recipe.effort.minutes), int(speed * 60 * recipe.effort.minutes))
     if tokens is None:
@@ -200,9 +211,9 @@ def _time(recipe: Recipe, space: Space, operations: float | None, device: str) -
     held_out = sum(text.sequences * text.length for text in recipe.held_out) * (len(recipe.wanted_baselines()) + 2)
     searched = sum(name in recipe.wanted_baselines() and name != recipe.strategy.name for name in search_baselines())
     total = (tokens * (1 + searched) + held_out) / speed / 60
+    others = f"; searched baselines: {searched}, with at most as many each" if searched else ""
     return [
-        f"Search: about {tokens:,} tokens; {searched} searched baselines with at most as many each; confirmation about "
-        f"{held_out:,}.",
+        f"Search: about {tokens:,} tokens{others}; confirmation about {held_out:,}.",
         f"Estimated time on {device} of this machine: at most {total:.1f} minutes at {speed:,.0f} dense "
         "tokens per second; what candidates share is computed once, and searches often end sooner. The preparation of "
         "levels and widths comes on top." + _busy(),

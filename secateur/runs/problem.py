@@ -107,7 +107,7 @@ def _check_positions(settings: LatencySettings, family: str, config: Mapping[str
     if most is not None and settings.prefill + settings.decode > most:
         raise SecateurError(
             f"latency: {settings.prefill} tokens in and {settings.decode} out are more than the model's {most} "
-            "positions"
+            "positions; lower latency.prefill or latency.decode"
         )
 
 

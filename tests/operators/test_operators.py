@@ -195,5 +195,5 @@ def test_flap_removes_the_lowest_scores_of_all(seed: int, ratio: float) -> None:
 
 
 def test_rules_without_widths_say_so() -> None:
-    with pytest.raises(SecateurError, match="no uniform width keeps the budgets"):
+    with pytest.raises(SecateurError, match="no width that all layers share"):
         uniform_width(FREE["drops"].with_budgets(parse_budgets({"parameters": "0.5x"}, FREE["drops"].dense_costs)))

@@ -18,7 +18,9 @@ def uniform_width(space: Space) -> Genome:
         genome = space.canonical(Genome(tuple(_width_level(gene, share) for gene in space.genes)))
         if space.feasible(genome):
             return genome
-    raise SecateurError("no uniform width keeps the budgets")
+    raise SecateurError(
+        "no width that all layers share, short of dropping them, is small enough; give genes narrower levels"
+    )
 
 
 def _width_level(gene: Gene, share: float) -> int:

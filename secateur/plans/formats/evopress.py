@@ -35,7 +35,7 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     lines, where = content.lines, content.where
     unknown = next((number for number, line in enumerate(lines, 1) if line not in DROPPED), None)
     if unknown is not None:
-        raise SecateurError(f"{where}, line {unknown}: '{lines[unknown - 1]}' is none of {', '.join(DROPPED)}")
+        raise SecateurError(f"{where}, line {unknown}: '{lines[unknown - 1]}' is not one of: {', '.join(DROPPED)}")
     if len(lines) != len(anatomy.blocks):
         raise SecateurError(f"{where}: has {len(lines)} lines, the model {len(anatomy.blocks)} blocks")
     return Changes({(unit, index): 0 for index, line in enumerate(lines) for unit in DROPPED[line]})

@@ -27,6 +27,14 @@ from .training import TrainingSettings
 
 OF_ALL_KINDS: Mapping[str, object] = {"layers": "all", "levels": [], "multiple_of": None, "per": "linear", "group": 1}
 """Settings that genes of every kind once had; in recipes that runs and plans keep, and in what names a recipe."""
+ABOUT: Mapping[Feature, str] = {
+    "drops": "dropped layers",
+    "widths": "narrower sublayers",
+    "zeros": "zeros",
+    "stream": "a narrower residual stream",
+    "treatments": "what is done to linears",
+}
+"""What genes can do, in words."""
 ASIDE = ("workers", "log")
 """Settings that results do not depend on, so that a run that goes on may have others."""
 TRAINING = "training"
@@ -286,6 +294,20 @@ class Recipe(Settings):
         apply = [name for name, rule in RULES.items() if rule.about in features and (rule.line or not front)]
         apply += [name for name in search_baselines(front) if STRATEGIES[name].about in features]
         return tuple(name for name in apply if self.baselines == "all" or name in self.baselines)
+
+    def idle_baselines(self) -> dict[str, str]:
+        """Rules and strategies that it names as baselines although there is nothing here for them; why."""
+        if self.baselines == "all":
+            return {}
+        wanted, front = self.wanted_baselines(), bool(self.objectives)
+        found = {}
+        for name in (name for name in self.baselines if name not in wanted and not is_plan_file(name)):
+            about = RULES[name].about if name in RULES else STRATEGIES[name].about
+            if about is not None and about not in self.features():
+                found[name] = f"it is about {ABOUT[about]}, and the recipe has no such genes"
+            else:
+                found[name] = "it has no line of sizes for a front" if front else "it is no baseline of one plan"
+        return found
 
     def digest(self) -> str:
         """Names the recipe; settings that it does not use leave the name as it was before they existed."""

@@ -16,11 +16,14 @@ from ...space.space import Space
 from ..asked.recipe import search_baselines
 from ..record.facts import CORNERS, HYPERVOLUME, UNTIMED
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION, FOUND, MEMBER
-from .summary import Difference, Row, Summary, broken_budgets, compare, joined, measured_of, summarise
+from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, MEMBER
+from .summary import Difference, Row, Summary, compare, joined, summarise
+from .timed import broken_budgets
 
 SAME = 1.01
 """Measured latencies up to so much above a reference's count as the same: what timings of one model differ by."""
+JUDGED = {"kl": "KL", "cross_entropy": "loss"}
+"""What scores of held-out text are called."""
 Curve = tuple[tuple[int, int, float], ...]
 """(genomes evaluated, tokens, hypervolume)"""
 
@@ -65,9 +68,12 @@ class Against:
 class FrontSummary:
     """Everything the report of a front shows.
 
-    `others` are all evaluated genomes, as rows of objective values; `corners` the ideal and the worst point between
-    which the hypervolume is a share; `table_errors` the table's ratio to dense over the measured one, less 1, by
-    latency, for every model that was timed.
+    Attributes:
+        judged: the score that plans are compared by on held-out text.
+        others: all evaluated genomes, as rows of objective values.
+        corners: the ideal and the worst point, between which the hypervolume is a share.
+        table_errors: the table's ratio to dense over the measured one, less 1, by latency, for every model that was
+            timed.
     """
 
     summary: Summary
@@ -78,6 +84,7 @@ class FrontSummary:
     dense: Point
     knee: str
     against: tuple[Against, ...]
+    judged: str
     others: tuple[tuple[float, ...], ...]
     corners: tuple[tuple[float, ...], tuple[float, ...]]
     hypervolume: float
@@ -107,9 +114,7 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
     sequences = range(folder.recipe.goal_sequences)
     scored = {genome: _on(parts, sequences) for genome, parts in evaluations.items()}
     points = {
-        row.name: _point(folder, space, objectives, row, scored.get(row.genome))
-        for row in summary.rows
-        if row.name != FOUND
+        row.name: _point(space, objectives, row, scored.get(row.genome)) for row in summary.rows if row.name != FOUND
     }
     untimed = _untimed(folder, space, summary)
     candidates = [point for name, point in points.items() if name.startswith(MEMBER)]
@@ -123,17 +128,19 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
     worst, ideal = tuple(corners["worst"]), tuple(corners["ideal"])
     alive = [point for point in members if not point.fault]
     known = [evaluation for evaluation in scored.values() if evaluation is not None and evaluation.status == "ok"]
-    against = _against(alive, references, objectives, summary.held_out, losses, space)
+    judged = _judged(objectives, [row for row in summary.rows if row.name != FOUND], summary.held_out)
+    against = _against(alive, references, objectives, summary.held_out, losses, space, judged)
     volume = hypervolume([_row_of(point, objectives) for point in alive], worst, ideal) if alive else 0.0
     return FrontSummary(
         summary=summary,
-        verdict=_verdict(alive, references, against, objectives, summary),
+        verdict=_verdict(alive, references, against, objectives, summary, judged),
         objectives=objectives,
         members=members,
         references=references,
         dense=points["dense"],
         knee=alive[knee([_row_of(point, objectives) for point in alive])].row.name if alive else "",
         against=against,
+        judged=judged,
         others=tuple(tuple(objective.of(one) for objective in objectives) for one in known),
         corners=(ideal, worst),
         hypervolume=volume,
@@ -174,12 +181,10 @@ def _on(parts: list[Evaluation], sequences: range) -> Evaluation | None:
     return whole if whole is not None and whole.sequences == sequences else None
 
 
-def _point(
-    folder: RunFolder, space: Space, objectives: Sequence[Objective], row: Row, scored: Evaluation | None
-) -> Point:
-    measured = measured_of(folder, space, row.genome)
+def _point(space: Space, objectives: Sequence[Objective], row: Row, scored: Evaluation | None) -> Point:
     values: dict[str, float] = {}
     errors: dict[str, float] = {}
+    measured = row.measured
     for objective in objectives:
         ratio = measured.ratios.get(objective.name) if measured is not None else None
         if ratio is not None and ratio.reliable:
@@ -210,6 +215,13 @@ def _ranked(points: list[Point], objectives: Sequence[Objective]) -> tuple[Point
     return tuple(replace(point, rank=rank) for rank, point in enumerate(judged, start=1))
 
 
+def _judged(objectives: Sequence[Objective], rows: Sequence[Row], held_out: tuple[str, ...]) -> str:
+    """The first score that is an objective, where held-out text has all been scored by it; else the one that all is."""
+    score = next((objective.score for objective in objectives if not objective.is_cost), HELD_OUT_SCORES[0])
+    known = all(score in row.scores[text] for row in rows for text in held_out if text in row.scores)
+    return score if known else HELD_OUT_SCORES[0]
+
+
 def _against(
     members: Sequence[Point],
     references: Sequence[Point],
@@ -217,6 +229,7 @@ def _against(
     held_out: tuple[str, ...],
     losses: Mapping[tuple[str, str], list[Evaluation]],
     space: Space,
+    judged: str,
 ) -> tuple[Against, ...]:
     """Each reference against the member of least calibration loss among those that cost no more.
 
@@ -238,7 +251,7 @@ def _against(
         if not cheaper or not held_out:
             continue
         best = min(cheaper, key=lambda point: point.values[score])
-        difference = compare(held(best), held(reference))
+        difference = compare(held(best), held(reference), judged)
         if difference is not None:
             found.append(Against(reference.row.name, best.row.name, difference))
     return tuple(found)
@@ -255,6 +268,7 @@ def _verdict(
     against: Sequence[Against],
     objectives: Sequence[Objective],
     summary: Summary,
+    judged: str,
 ) -> str:
     """The first line of the report."""
     if not members:
@@ -276,7 +290,10 @@ def _verdict(
         parts.append(f"better than {name} at {better} of {total} sizes, worse at {worse}{rest}")
     costs = " and ".join(objective.name for objective in objectives if objective.is_cost) or "cost"
     near = " (to 1 %, as measured)" if any(member.measured for member in members) else ""
-    return f"{count}; at the same {costs}{near} or less, held-out KL is {'; '.join(parts)} (paired 95 % intervals)."
+    label = JUDGED.get(judged, judged)
+    return (
+        f"{count}; at the same {costs}{near} or less, held-out {label} is {'; '.join(parts)} (paired 95 % intervals)."
+    )
 
 
 def _table_errors(points: Sequence[Point], dense: Point) -> dict[str, tuple[float, ...]]:

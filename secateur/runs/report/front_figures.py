@@ -81,7 +81,7 @@ def front_charts(front: FrontSummary, space: Space) -> list[Chart]:
     """The front, from every side, and the hypervolume over the search."""
     charts = [
         Chart(
-            f"Front: {across.name} and {upwards.name}",
+            f"{upwards.name} against {across.name}",
             f"front-{number}",
             _front(front, space, (across, upwards)),
             [

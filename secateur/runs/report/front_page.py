@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from ...space.budget import shown
 from ...space.space import Space
 from ..record.folder import RunFolder
-from .front import FrontSummary, Point
+from ..record.journal import FOUND
+from .front import JUDGED, FrontSummary, Point
 from .front_figures import front_charts
 from .page import Card, Chart, Grid, Page
 from .plan_page import kept, milliseconds, model_name, notes, tasks
 from .profiles import alone, profile_chart
-from .summary import broken_budgets
+from .timed import broken_budgets
 from .units import human, perplexity, share
+
+TINY = 1e-6
+"""Scores that are nothing but rounding."""
 
 
 def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[list[str]]]:
@@ -22,24 +26,30 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
     """
     costs = [objective for objective in front.objectives if objective.is_cost]
     scores = [objective for objective in front.objectives if not objective.is_cost]
-    own = own_scores(front)
+    own, by_loss = own_scores(front), front.judged == "cross_entropy"
     headings = ["rank", "plan"]
     for objective in costs:
         headings.append(f"{objective.name}\nof dense")
         if objective.is_latency:
-            headings.append("ESTIMATE" if front.estimate else "by table")
+            headings += [f"{objective.name}\nms", "ESTIMATE" if front.estimate else "by table"]
     headings += [f"{objective.name}\ncalibration" for objective in scores]
     if brief and front.summary.held_out:
-        headings += ["KL\nheld-out", *(f"{name}\nheld-out" for name in own)]
+        headings += [
+            "KL\nheld-out",
+            *(["perplexity\nheld-out"] if by_loss else []),
+            *(f"{name}\nheld-out" for name in own),
+        ]
     for text in () if brief else front.summary.held_out:
         headings += [f"{text}\nKL", "\nppl", *(f"{text}\n{name}" for name in own)]
-    headings.append("parameters\nof dense")
+    size = "parameters" not in [objective.name for objective in costs]
+    headings += ["parameters\nof dense"] if size else []
     timed = any(point.measured for point in front.members)
     if timed:
         headings += ["prefill\nms", "decode\ntokens/s"]
     rows = []
     for point in _points(front):
-        rank = f"{point.rank} {f'({point.fault})' if point.fault else ''}".rstrip() if point.rank else ""
+        fault = point.fault.partition(" ")[0] if brief else point.fault
+        rank = f"{point.rank} {f'({fault})' if fault else ''}".rstrip() if point.rank else ""
         row = [rank, point.row.name]
         for objective in costs:
             dense = max(1, front.summary.dense_costs[objective.name])
@@ -47,22 +57,42 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
             error = point.errors[objective.name] / dense
             row.append(f"{ratio} ± {error:.3f}" if error else ratio)
             if objective.is_latency:
+                row.append(f"{point.values[objective.name] / 1e6:,.2f}")
                 row.append(f"{point.table[objective.name] / dense:.3f}")
         for objective in scores:
             known = objective.name in point.values
             row.append(f"{point.values[objective.name]:.3f} ± {point.errors[objective.name]:.3f}" if known else "")
         if brief and front.summary.held_out:
-            row += [_held_out(point, front.summary.held_out, name) for name in ("kl", *own)]
+            texts = front.summary.held_out
+            row.append(_held_out(point, texts, "kl"))
+            row += [_perplexity(point, texts)] if by_loss else []
+            row += [_held_out(point, texts, name) for name in own]
         for text in () if brief else front.summary.held_out:
             found = point.row.scores.get(text)
             row += [f"{found['kl'].mean:.3f} ± {found['kl'].standard_error:.3f}" if found else ""]
             row += [perplexity(found["cross_entropy"].mean) if found else ""]
             row += [_held_out(point, (text,), name) for name in own]
-        row.append(f"{point.row.costs['parameters'] / front.summary.dense_costs['parameters']:.3f}")
+        row += [f"{point.row.costs['parameters'] / front.summary.dense_costs['parameters']:.3f}"] if size else []
         if timed:
             row += _speed(front, point)
         rows.append(row)
     return headings, rows
+
+
+def _perplexity(point: Point, texts: Sequence[str]) -> str:
+    """Over the sequences of all texts together."""
+    found = [point.row.scores[text]["cross_entropy"] for text in texts if text in point.row.scores]
+    total = sum(score.sequences for score in found)
+    return perplexity(sum(score.mean * score.sequences for score in found) / total) if len(found) == len(texts) else ""
+
+
+def random_search(front: FrontSummary) -> list[str]:
+    """A sentence for each search beside it: the hypervolume that it came to."""
+    return [
+        f"{name} search with at most the same effort came to a hypervolume of {curve[-1][2]:.4f}."
+        for name, curve in front.curves.items()
+        if name != FOUND and curve
+    ]
 
 
 def own_scores(front: FrontSummary) -> list[str]:
@@ -103,8 +133,8 @@ def table_errors(front: FrontSummary) -> list[str]:
         middle = sorted(abs(error) for error in errors)[len(errors) // 2]
         worst = max(errors, key=abs)
         lines.append(
-            f"The table's {name} of dense was off by {middle:.1%} (median) and {worst:+.1%} at most from "
-            f"{len(errors)} models timed end to end, in turns with the dense one."
+            f"The table's {name} of dense was off by {middle:.1%} (median) and {abs(worst):.1%} at most from what "
+            f"{len(errors)} whole models took, timed in turns with the dense one."
         )
     lines += [f"{name} was not timed: {reason}" for name, reason in front.untimed.items()]
     if front.unreliable:
@@ -121,7 +151,7 @@ def corner(front: FrontSummary, values: Sequence[float]) -> list[str]:
     """The values of a corner of the box as text."""
     pairs = zip(front.objectives, values, strict=True)
     return [
-        f"{o.name} {shown(o.name, round(v)) if o.is_cost else f'{v:.4g}'}"
+        f"{o.name} {shown(o.name, round(v)) if o.is_cost else f'{v if abs(v) > TINY else 0:.4g}'}"
         + (" (estimate)" if o.is_latency and front.estimate else "")
         for o, v in pairs
     ]
@@ -164,7 +194,7 @@ def front_page(folder: RunFolder, space: Space, front: FrontSummary) -> Page:
         verdict=front.verdict,
         cards=_cards(space, front),
         parts=[part for part in parts if part is not None],
-        notes=notes(front.summary, []),
+        notes=notes(front.summary, random_search(front)),
         recipe=folder.recipe.to_yaml(),
     )
 
@@ -194,7 +224,8 @@ def _against(front: FrontSummary) -> Grid | None:
         ]
         for one in front.against
     ]
-    headings = ["reference", "best member", "member minus reference, KL, paired 95 %"]
+    label = JUDGED.get(front.judged, front.judged)
+    headings = ["reference", "best member", f"member minus reference, {label}, paired 95 %"]
     return Grid("At the same cost or less, on held-out text", headings, rows)
 
 

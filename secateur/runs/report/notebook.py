@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ...plans.html import html_table
 from .front import FrontSummary
 from .front_page import table
-from .plan_page import comparison
+from .plan_page import compared
 from .summary import Summary
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def run_html(summary: Summary | FrontSummary, costs: Sequence[str]) -> str:
     """Verdict and comparison of a run; `costs`: those that are shown of one plan."""
     if isinstance(summary, FrontSummary):
         return html_table(summary.verdict, *table(summary, brief=True))
-    grid = comparison(summary, costs, estimate=False)
+    grid = compared(summary, costs, estimate=False)
     return html_table(summary.verdict, grid.headings, grid.rows)
 
 

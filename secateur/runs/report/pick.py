@@ -29,6 +29,11 @@ def pick_row(pick: str, summary: Summary, front: FrontSummary | None, dense: Cos
         return rows[front.knee]
     if pick in rows:
         return rows[pick]
+    if not summary.rows or summary.rows[0].name != FOUND:
+        raise SecateurError(
+            f"nothing is found yet, since the search has not finished: 'secateur resume RUN' goes on; there is "
+            f"{', '.join(rows) or 'no other plan either'}"
+        )
     if front is None:
         raise SecateurError(f"--pick {pick}: this run has no such plan; {suggest(pick, rows)}")
     alive = [point for point in front.members if not point.fault]

@@ -9,10 +9,12 @@ from ...space.latency import Measured
 from ...space.space import Space
 from ..record.folder import RunFolder
 from ..record.journal import FOUND
+from .comparison import as_timed, comparison
 from .curves import comparison_chart, search_chart
 from .page import Card, Chart, Grid, Page
 from .profiles import alone, profile_chart
-from .summary import Row, Summary, broken_budgets, measured_of
+from .summary import Row, Summary
+from .timed import broken_budgets
 from .units import human, perplexity, share
 
 
@@ -24,21 +26,21 @@ def plan_page(folder: RunFolder, space: Space, summary: Summary, costs: Sequence
         score = folder.recipe.score
         plans = [(row.name, kept(space, row), row.genome) for row in summary.rows if row.name != "dense"]
         parts = [
-            _budgets(folder, space, summary),
-            comparison(summary, costs, estimate),
+            _budgets(space, summary),
+            compared(summary, costs, estimate),
             comparison_chart(summary),
             profile_chart(space, plans, alone(folder, space), score),
             search_chart(folder, space),
         ]
     else:
-        parts = [comparison(summary, costs, estimate)]
+        parts = [compared(summary, costs, estimate)]
     parts.append(tasks(summary))
     parts.append(all_costs(summary, found or summary.rows[-1], estimate))
     return Page(
         title=f"{model_name(folder)}: {', '.join(f'{b.cost} {b.text}' for b in space.budgets) or 'no budget'}",
         under=f"Run {folder.path.name}; model {folder.recipe.model.path}; searched by {folder.recipe.strategy.name}.",
         verdict=summary.verdict,
-        cards=_cards(folder, space, summary, found) if found is not None else [],
+        cards=_cards(space, summary, found) if found is not None else [],
         parts=[part for part in parts if part is not None],
         notes=notes(summary, [summary.slack and f"* {summary.slack}", *summary.latency, *summary.training]),
         recipe=folder.recipe.to_yaml(),
@@ -51,39 +53,18 @@ def notes(summary: Summary, first: Sequence[str]) -> list[str]:
     lines += [f"Baseline {name} does not apply: {reason}" for name, reason in summary.skipped.items()]
     lines += [f"Some candidates failed: {reason}" for reason in summary.failures]
     lines.append(
-        f"{summary.evaluations:,} evaluations, {summary.tokens:,} tokens one at a time, {summary.layer_passes:,} layer "
-        f"passes really made, {summary.seconds / 60:.1f} minutes of evaluation."
+        f"{summary.evaluations:,} evaluations in all, {summary.tokens:,} tokens one at a time, "
+        f"{summary.layer_passes:,} layer passes "
+        f"really made, {summary.seconds / 60:.1f} minutes of evaluation."
     )
     return [line for line in lines if line]
 
 
-def comparison(summary: Summary, costs: Sequence[str], estimate: bool) -> Grid:
+def compared(summary: Summary, costs: Sequence[str], estimate: bool) -> Grid:
     """Every plan beside what was found."""
-    headings = ["plan", *(f"{labelled(cost, estimate)}\nof dense" for cost in costs), "size"]
-    for text in summary.held_out:
-        headings += [f"{text}\nKL", f"{text}\nperplexity"]
-    headings += ["found minus this\npaired 95 %", "search\ntokens", "evaluations"]
-    rows = []
-    for row in summary.rows:
-        cells = [f"{row.name}{' *' * row.slack}"]
-        cells += [f"{row.costs[cost] / max(1, summary.dense_costs[cost]):.4f}" for cost in costs]
-        cells.append(human("weight_bytes", row.costs["weight_bytes"]))
-        for text in summary.held_out:
-            scores = row.scores.get(text)
-            cells += (
-                [
-                    f"{scores['kl'].mean:.4f} ± {scores['kl'].standard_error:.4f}",
-                    perplexity(scores["cross_entropy"].mean),
-                ]
-                if scores
-                else ["", ""]
-            )
-        d = row.against
-        cells.append(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" if d else "")
-        cells += [f"{row.tokens:,}" if row.tokens else "", f"{row.evaluations:,}" if row.evaluations else ""]
-        rows.append(cells)
+    columns, rows = comparison(summary, costs, estimate, digits=4)
     bold = [number for number, row in enumerate(summary.rows) if row.name == FOUND]
-    return Grid("Found plan against baselines", headings, rows, bold)
+    return Grid("Found plan against baselines", [column.heading for column in columns], rows, bold)
 
 
 def tasks(summary: Summary) -> Grid | None:
@@ -109,7 +90,7 @@ def all_costs(summary: Summary, row: Row, estimate: bool) -> Grid:
     return Grid(f"Costs of {row.name}", ["cost", row.name, "dense", "of dense", "exactly"], rows)
 
 
-def _cards(folder: RunFolder, space: Space, summary: Summary, found: Row) -> list[Card]:
+def _cards(space: Space, summary: Summary, found: Row) -> list[Card]:
     dense = summary.dense_costs
     cards = [
         Card(
@@ -127,7 +108,7 @@ def _cards(folder: RunFolder, space: Space, summary: Summary, found: Row) -> lis
     if found.costs["linear_weights"] < dense["linear_weights"] and found.costs["parameters"] == dense["parameters"]:
         zeros = 1 - found.costs["linear_weights"] / dense["linear_weights"]
         cards[2] = Card("zeros", f"{100 * zeros:.1f} %", "of the linears' weights")
-    measured = measured_of(folder, space, found.genome)
+    measured = found.measured
     if measured is not None:
         cards.append(Card("request", *milliseconds(space, measured)))
     dense_row = summary.rows[-1]
@@ -147,12 +128,12 @@ def milliseconds(space: Space, measured: Measured) -> tuple[str, str]:
     return human("latency", own), f"{human('latency', dense)} dense, timed in turns on {measured.device}"
 
 
-def _budgets(folder: RunFolder, space: Space, summary: Summary) -> Grid | None:
+def _budgets(space: Space, summary: Summary) -> Grid | None:
     """Every budget: its limit, what was found takes of it, and whether it is kept, as measured where that was done."""
     if not space.budgets:
         return None
     found = summary.rows[0]
-    measured = measured_of(folder, space, found.genome)
+    measured = found.measured
     broken = broken_budgets(space, measured)
     rows = []
     for budget in space.budgets:
@@ -160,7 +141,10 @@ def _budgets(folder: RunFolder, space: Space, summary: Summary) -> Grid | None:
         cells = [budget.cost, budget.text, human(budget.cost, budget.limit), human(budget.cost, value)]
         cells.append(f"{100 * value / max(1, budget.limit):.1f} %")
         if budget.cost in LATENCIES:
-            cells += [as_timed(space, measured, budget.cost), "NO, as timed" if budget.cost in broken else "yes"]
+            cells += [
+                as_timed(summary.dense_costs, measured, budget.cost),
+                "NO, as timed" if budget.cost in broken else "yes",
+            ]
         else:
             cells += ["", "yes"]
         rows.append(cells)
@@ -168,15 +152,6 @@ def _budgets(folder: RunFolder, space: Space, summary: Summary) -> Grid | None:
     timed = any(row[5] for row in rows)
     kept = [index for index in range(len(headings)) if index != 5 or timed]
     return Grid("Budgets", [headings[i] for i in kept], [[row[i] for i in kept] for row in rows])
-
-
-def as_timed(space: Space, measured: Measured | None, cost: str) -> str:
-    """A latency as timed end to end, in milliseconds: the ratio to dense, on the scale of the table's dense model."""
-    ratio = measured.ratios.get(cost) if measured is not None else None
-    if ratio is None:
-        return ""
-    dense = getattr(space.dense_costs, cost)
-    return f"{human(cost, ratio.median * dense)} ± {ratio.spread * dense / 1e6:.1f}"
 
 
 def model_name(folder: RunFolder) -> str:

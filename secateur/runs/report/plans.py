@@ -4,11 +4,10 @@ from ...plans.layers import layers, residual
 from ...plans.plan import MeasuredLatency, ModelIdentity, Plan, TextIdentity, WidthIdentity
 from ...space.families.table import saved_dtype
 from ...space.gene import features_of
-from ...space.genome import Genome
 from ...space.space import Space
 from ..record.facts import CONFIG, MODEL, ORDERS, TEXTS
 from ..record.folder import RunFolder
-from .summary import Row, Summary, measured_of
+from .summary import Row, Summary
 
 
 def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Plan:
@@ -35,7 +34,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
         layers=layers(space.anatomy, states, orders),
         costs=dict(row.costs),
         dense_costs=space.costs(space.dense).to_json(),
-        latency=_measured_latency(folder, space, row.genome),
+        latency=_measured_latency(folder, row),
         latency_estimate=space.latency is not None and space.latency.estimate,
         budgets={budget.cost: budget.limit for budget in space.budgets},
         scores={text: dict(scores) for text, scores in row.scores.items()},
@@ -52,8 +51,8 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
     )
 
 
-def _measured_latency(folder: RunFolder, space: Space, genome: Genome) -> MeasuredLatency | None:
-    measured, settings = measured_of(folder, space, genome), folder.recipe.latency
+def _measured_latency(folder: RunFolder, row: Row) -> MeasuredLatency | None:
+    measured, settings = row.measured, folder.recipe.latency
     if measured is None or settings is None:
         return None
     return MeasuredLatency(

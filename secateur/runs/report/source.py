@@ -24,8 +24,11 @@ def source_notes(folder: RunFolder, space: Space) -> tuple[str, ...]:
             f"The model came with {zeros['linears']:,} zeros in its linears ({share:.1%} of their weights). They count "
             "as zeros in every row, the dense one included; ratios and relative budgets are of all places for weights."
         )
-    if space.budgets and space.feasible(space.dense):
+    loose = [str(budget) for budget in space.budgets if budget.allows(space.dense_costs)]
+    if loose and len(loose) == len(space.budgets):
         lines.append("The dense model keeps the budgets as it is: nothing had to be removed.")
+    elif loose:
+        lines.append(f"The dense model keeps {' and '.join(loose)} too: nothing had to be removed for that.")
     devices = list(folder.journal.all(DEVICE).values())
     if len(devices) > 1:
         lines.append(f"Evaluations were made on {' and '.join(devices)}, whose losses can differ in their last digits.")

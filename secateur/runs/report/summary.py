@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from scipy import stats
 
 from ...plans.plan import Score
-from ...space.budget import shown
 from ...space.evaluation import Evaluation, mean_and_error, merged
 from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
@@ -17,6 +16,7 @@ from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, UNTRAINED
 from .source import source_notes
 from .tasks import task_grid
+from .timed import latency_notes
 from .training import training_notes
 
 CONFIDENCE = 0.95
@@ -44,8 +44,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One plan of the comparison. `scores` is by text and score; `against` compares `found` with it on all held-out
-    sequences together; `slack`: it ends so far below every budget that the comparison would not be fair."""
+    """One plan of the comparison.
+
+    Attributes:
+        scores: by text and score.
+        against: compares `found` with it on all held-out sequences together.
+        slack: it ends so far below every budget that the comparison would not be fair.
+        measured: its latency end to end, where it was timed.
+    """
 
     name: str
     genome: Genome
@@ -56,6 +62,7 @@ class Row:
     seconds: float
     against: Difference | None
     slack: bool = False
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +89,12 @@ class Summary:
     @property
     def slack(self) -> str:
         """Which rows the verdict leaves out, in a sentence; empty where it counts all."""
-        names = [row.name for row in self.rows if row.slack]
-        if not names:
-            return ""
-        return f"Left out of the verdict, since they leave of a budget what the found plan uses up: {', '.join(names)}."
+        names = ", ".join(row.name for row in self.rows if row.slack)
+        return (
+            f"Left out of the verdict, since they keep less than the budgets and the found plan: {names}."
+            if names
+            else ""
+        )
 
 
 Losses = dict[tuple[str, str], list[Evaluation]]
@@ -112,7 +121,8 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         rows=tuple(rows),
         dense_costs=space.dense_costs.to_json(),
         held_out=held_out,
-        skipped={
+        skipped=folder.recipe.idle_baselines()
+        | {
             name: reason
             for name in (*folder.recipe.wanted_baselines(), *folder.recipe.peers)
             if (reason := folder.journal.of(SKIPPED, name)) is not None
@@ -122,7 +132,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         tokens=sum(e.tokens for e in every),
         layer_passes=sum(e.layer_passes for e in every),
         seconds=sum(e.seconds for e in every),
-        latency=latency_notes(folder, space, rows),
+        latency=latency_notes(space, [(row.name, row.measured) for row in rows if row.measured is not None]),
         model=_model_note(folder),
         training=training_notes(folder, space, losses, held_out),
         tasks=task_grid(folder, space, {row.name: row.genome for row in rows}),
@@ -163,6 +173,7 @@ def _row(
         choice.seconds if choice else 0.0,
         against,
         name not in (FOUND, "dense") and found is not None and _has_slack(space, genome, found),
+        measured_of(folder, space, genome),
     )
 
 
@@ -186,13 +197,15 @@ def _score(values: tuple[float, ...]) -> Score:
     return Score(mean=mean, standard_error=error, sequences=len(values))
 
 
-def compare(found: Iterable[Evaluation | None], other: Iterable[Evaluation | None]) -> Difference | None:
-    """Pairs the primary losses sequence by sequence; None when either side is incomplete or has fewer than two."""
+def compare(
+    found: Iterable[Evaluation | None], other: Iterable[Evaluation | None], score: str = HELD_OUT_SCORES[0]
+) -> Difference | None:
+    """Pairs the losses sequence by sequence; None when either side is incomplete or has fewer than two."""
     differences: list[float] = []
     for one, two in zip(found, other, strict=True):
         if one is None or two is None or one.sequences != two.sequences:
             return None
-        differences += [a - b for a, b in zip(one.primary, two.primary, strict=True)]
+        differences += [a - b for a, b in zip(one.losses[score], two.losses[score], strict=True)]
     if len(differences) < 2:
         return None
     mean = sum(differences) / len(differences)
@@ -221,7 +234,10 @@ def _verdict(rows: list[Row], held_out: tuple[str, ...], when: str) -> str:
         return "Not confirmed yet: the found plan has not been scored on held-out text."
     scored = [row for row in baselines if row.against is not None and not row.slack]
     if not scored and any(row.slack for row in baselines):
-        return "Not compared: every baseline ends below a budget that the found plan uses up."
+        return (
+            "Not compared, since the sides are unequal: every baseline keeps less than the budgets and the found plan. "
+            "Searched baselines, such as greedy and random, use budgets up."
+        )
     if not scored:
         return "Not compared: the run has no baseline that was scored on held-out text."
     best = min(scored, key=lambda row: mean_held_out(row, held_out))
@@ -241,19 +257,6 @@ def measured_of(folder: RunFolder, space: Space, genome: Genome) -> Measured | N
     return measured_from_json(values) if values is not None else None
 
 
-def broken_budgets(space: Space, measured: Measured | None) -> list[str]:
-    """Budgets on latency that a model does not keep as measured, though it does by the table."""
-    if measured is None:
-        return []
-    return [
-        budget.cost
-        for budget in space.budgets
-        if (ratio := measured.ratios.get(budget.cost)) is not None
-        and ratio.reliable
-        and (ratio.median - ratio.spread) * budget.of(space.dense_costs) > budget.limit
-    ]
-
-
 def _model_note(folder: RunFolder) -> str:
     """How well a strategy's model ranked its candidates; empty for strategies without one."""
     ranks = folder.journal.of(RANKS, FOUND) or ()
@@ -264,35 +267,3 @@ def _model_note(folder: RunFolder) -> str:
         f"The model of the loss ranked candidates with a Spearman correlation of {values[len(values) // 2]:.2f} in the "
         f"median, {float(ranks[-1][-1]):.2f} at the end; where it is poor, most candidates come from mutation."
     )
-
-
-def latency_notes(folder: RunFolder, space: Space, rows: Iterable[Row]) -> tuple[str, ...]:
-    """A line for each plan that was timed end to end, and whether it keeps its budgets on latency."""
-    notes = []
-    for row in rows:
-        measured = measured_of(folder, space, row.genome)
-        if measured is None:
-            continue
-        parts = []
-        for name, ratio in measured.ratios.items():
-            dense = getattr(space.dense_costs, name)
-            by_table = row.costs[name] / max(1, dense)
-            parts.append(
-                f"{name} {ratio.median:.3f} ± {ratio.spread:.3f} of dense ({by_table:.3f} by the table), "
-                f"{shown(name, round(ratio.median * dense))}"
-            )
-        notes.append(f"{row.name} timed on {measured.device}: {', '.join(parts)}{_kept_as_timed(space, measured)}")
-    return tuple(notes)
-
-
-def _kept_as_timed(space: Space, measured: Measured) -> str:
-    """Whether budgets on latency hold as timed, in the words that follow the times; nothing where there are none."""
-    broken = broken_budgets(space, measured)
-    if broken:
-        return f"; does NOT keep the budget on {', '.join(broken)} as measured"
-    limited = [budget for budget in space.budgets if budget.cost in measured.ratios]
-    if not limited:
-        return ""
-    if not all(measured.ratios[budget.cost].reliable for budget in limited):
-        return "; times spread too much to say whether the budget is kept"
-    return f"; keeps {', '.join(f'{one.cost} <= {shown(one.cost, one.limit)}' for one in limited)} as timed"

@@ -7,9 +7,10 @@ from rich.console import Console
 from ...plans.plan import Plan
 from ...space.budget import labelled, shown
 from .compare import Compared
+from .comparison import comparison
 from .fitting import Column, print_table
 from .front import FrontSummary
-from .front_page import corner, table, table_errors
+from .front_page import corner, random_search, table, table_errors
 from .summary import Summary
 from .units import perplexity
 
@@ -19,26 +20,7 @@ def print_summary(
 ) -> None:
     """Prints verdict and comparison; `costs` are shown relative to dense. `estimate`: latency is one."""
     console.print(summary.verdict, style="bold")
-    columns = [Column("plan", text=True)]
-    columns += [Column(f"{labelled(cost, estimate)}\nof dense", 3 * bool(place)) for place, cost in enumerate(costs)]
-    for place, text in enumerate(summary.held_out):
-        columns += [Column(f"{text}\nKL", 2 * bool(place)), Column(f"{text}\nperplexity", 4 if place else 1)]
-    columns += [Column("found minus this\n95 % interval", 2), Column("search\ntokens", 5)]
-    rows = []
-    for row in summary.rows:
-        cells = [f"{row.name}{' *' * row.slack}"]
-        cells += [f"{row.costs[cost] / max(1, summary.dense_costs[cost]):.4f}" for cost in costs]
-        for text in summary.held_out:
-            scores = row.scores.get(text)
-            if scores is None:
-                cells += ["", ""]
-                continue
-            kl = scores["kl"]
-            cells += [f"{kl.mean:.3f} ± {kl.standard_error:.3f}", perplexity(scores["cross_entropy"].mean)]
-        d = row.against
-        cells.append(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" if d else "")
-        cells.append(f"{row.tokens:,}" if row.tokens else "")
-        rows.append(cells)
+    columns, rows = comparison(summary, costs, estimate, digits=3)
     bold = [number for number, row in enumerate(summary.rows) if row.name == "found"]
     print_table(console, f"Budget: {', '.join(budgets) or 'none'}", columns, rows, bold, "secateur report RUN --json")
     if summary.slack:
@@ -59,7 +41,7 @@ def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> No
         markup=False,
         highlight=False,
     )
-    for line in table_errors(front):
+    for line in (*random_search(front), *table_errors(front)):
         console.print(line)
     _print_rest(console, front.summary, latency=False)
 
@@ -102,7 +84,7 @@ def print_plan(console: Console, plan: Plan) -> None:
         console.print(f"{label:20} {shown(name, value):>20}   {ratio:.4f} of dense")
     if plan.latency is not None:
         for name, (ratio, spread) in plan.latency.ratios.items():
-            console.print(f"{name:20} measured on {plan.latency.device}: {ratio:.4f} ± {spread:.4f} of dense")
+            console.print(f"{name:20} measured on {plan.latency.device}: {ratio:.4f} ± {spread:.4f} (95 %) of dense")
     for text, scores in plan.scores.items():
         for name, score in scores.items():
             console.print(f"{text} {name}: {score.mean:.4f} ± {score.standard_error:.4f}")
@@ -153,7 +135,7 @@ def _print_rest(console: Console, summary: Summary, latency: bool = True) -> Non
     for reason in summary.failures:
         console.print(f"some candidates failed: {reason}")
     console.print(
-        f"{summary.evaluations:,} evaluations, {summary.tokens:,} tokens one at a time, "
+        f"{summary.evaluations:,} evaluations in all, {summary.tokens:,} tokens one at a time, "
         f"{summary.layer_passes:,} layer passes really made, {summary.seconds / 60:.1f} minutes of evaluation",
         highlight=False,
     )

@@ -26,6 +26,7 @@ from ...space.families.table import anatomy, saved_dtype
 from ...space.tables import load
 from .. import problem, workplace
 from ..asked.reading import kept_recipe
+from ..asked.recipe import Recipe
 from ..record.folder import RunFolder
 from ..record.journal import FOUND
 from ..report.front import summarise_front
@@ -35,8 +36,8 @@ from ..report.summary import summarise
 
 SMALLEST = "q4_0"
 """The type of a GGUF that is proposed where a checkpoint is larger than what went in."""
-CONTEXT = 1024
-"""Tokens at which the MACs of an imported plan are counted."""
+CONTEXT: int = Recipe.model_fields["context"].default
+"""Tokens at which the MACs and the KV cache of an imported plan are counted: where recipes count them."""
 
 
 def pick_plan(folder: RunFolder, pick: str) -> Plan:

@@ -144,9 +144,9 @@ class Surrogate(Strategy):
                 return replace(options, sequences=last, first=first, path=path)
         needed = math.ceil((singles + self.lazy + 1) / BEGINNING)
         raise SecateurError(
-            f"effort: surrogate needs {needed} evaluations and {(needed + kept) * pool.tokens_per_sequence:,} tokens "
-            "for its sweep of single changes, a path, and answers to compare; raise 'effort', or lower 'anchors' or "
-            "'sequences'"
+            f"effort: surrogate needs {(needed + kept) * pool.tokens_per_sequence:,} tokens, or {needed} evaluations, "
+            "for its sweep of single changes, a path, and answers to compare; raise the effort, or lower "
+            "strategy.anchors or strategy.sequences"
         )
 
     def _limits(self, problem: Problem) -> list[tuple[str, int]]:

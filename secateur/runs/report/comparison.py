@@ -1,0 +1,66 @@
+"""The table that every report of one plan has: what was found beside the baselines and the dense model."""
+
+from collections.abc import Mapping, Sequence
+
+from ...space.budget import labelled
+from ...space.costs import LATENCIES
+from ...space.latency import Measured
+from .fitting import Column
+from .summary import Row, Summary
+from .units import human, perplexity
+
+
+def comparison(
+    summary: Summary, costs: Sequence[str], estimate: bool, digits: int
+) -> tuple[list[Column], list[list[str]]]:
+    """Columns, the least important of which a narrow terminal leaves out, and a row of cells for each plan.
+
+    `costs`: those that are shown, relative to dense; `estimate`: latency is one; `digits`: of losses.
+    """
+    timed = [name for name in costs if name in LATENCIES and any(_timed(row, name) for row in summary.rows)]
+    columns = [Column("plan", text=True)]
+    for place, cost in enumerate(costs):
+        how = " by table" if cost in timed else ""
+        columns.append(Column(f"{labelled(cost, estimate)}{how}\nof dense", 3 * bool(place)))
+        columns += [Column(f"{cost}\nas timed, 95 %", 2)] if cost in timed else []
+    columns.append(Column("size", 6))
+    for place, text in enumerate(summary.held_out):
+        columns += [Column(f"{text}\nKL", 2 * bool(place)), Column(f"{text}\nperplexity", 5 if place else 4)]
+    columns += [Column("found minus this\n95 % interval", 1), Column("search\ntokens", 7), Column("evaluations", 8)]
+    return columns, [_cells(row, summary, costs, timed, digits) for row in summary.rows]
+
+
+def _cells(row: Row, summary: Summary, costs: Sequence[str], timed: Sequence[str], digits: int) -> list[str]:
+    cells = [f"{row.name}{' *' * row.slack}"]
+    for cost in costs:
+        dense = summary.dense_costs[cost]
+        cells.append(f"{row.costs[cost] / max(1, dense):.4f}")
+        if cost in timed:
+            cells.append(
+                human(cost, dense) if row.name == "dense" else as_timed(summary.dense_costs, row.measured, cost)
+            )
+    cells.append(human("weight_bytes", row.costs["weight_bytes"]))
+    for text in summary.held_out:
+        scores = row.scores.get(text)
+        if scores is None:
+            cells += ["", ""]
+            continue
+        kl = scores["kl"]
+        cells.append(f"{kl.mean:.{digits}f} ± {kl.standard_error:.{digits}f}")
+        cells.append(perplexity(scores["cross_entropy"].mean))
+    difference = row.against
+    cells.append(f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]" if difference else "")
+    return [*cells, f"{row.tokens:,}" if row.tokens else "", f"{row.evaluations:,}" if row.evaluations else ""]
+
+
+def _timed(row: Row, cost: str) -> bool:
+    return row.measured is not None and cost in row.measured.ratios
+
+
+def as_timed(dense_costs: Mapping[str, int], measured: Measured | None, cost: str) -> str:
+    """A latency as timed end to end, in milliseconds: the ratio to dense, on the scale of the table's dense model."""
+    ratio = measured.ratios.get(cost) if measured is not None else None
+    if ratio is None:
+        return ""
+    dense = dense_costs[cost]
+    return f"{human(cost, ratio.median * dense)} ± {ratio.spread * dense / 1e6:.1f}"
