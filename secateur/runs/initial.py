@@ -3,6 +3,7 @@
 What is chosen follows from the model's configuration (which genes it can have) and from how much text there is.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,17 @@ import yaml
 from ..fitness.model.checkpoint import load_tokenizer
 from ..fitness.model.configuration import load_config
 from ..fitness.text import TextRequest, read
+from ..fitness.timing.speed import speed_here
 from ..operators.rules.table import RULES
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError, suggest
 from ..space.families.table import FAMILIES, anatomy
+from ..space.space import Space
 from .asked.reading import written_recipe
+from .asked.recipe import Recipe
 from .asked.settings import TextSettings
 from .asked.shorthand import HELD_OUT
+from .checks import least_effort
 from .describe import Description, describe
 from .problem import build_space, check_search
 
@@ -108,9 +113,26 @@ def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
         except SecateurError as error:
             refused = refused or error
             continue
-        return _commented(values, wish, shape), describe(recipe)
+        try:
+            return _commented(values, wish, shape), describe(recipe)
+        except SecateurError as error:
+            raise SecateurError(_too_few(recipe, space) or f"init: {error}") from error
     assert refused is not None
     raise SecateurError(f"init: {refused}") from refused
+
+
+def _too_few(recipe: Recipe, space: Space) -> str | None:
+    """How many minutes a search takes at least, where the recipe gives fewer; None where it does not."""
+    here, least = speed_here(recipe.model.device, recipe.model.dtype), least_effort(recipe, space)
+    if here is None or here.operations is None or least is None or recipe.effort.minutes is None:
+        return None
+    needed = math.ceil(least * 2 * space.dense_costs.macs / here.operations / 6) / 10
+    if needed <= recipe.effort.minutes:
+        return None
+    return (
+        f"--minutes {recipe.effort.minutes:g}: too few: the search needs {least:,} tokens at least, which take about "
+        f"{needed:g} minutes on {here.device} of this machine"
+    )
 
 
 def _texts(

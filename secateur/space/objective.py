@@ -94,8 +94,8 @@ def task_weights(text: str) -> dict[str, float]:
     return {name: weight / total for name, weight in weights.items()}
 
 
-def parse_objectives(names: tuple[str, ...]) -> tuple[Objective, ...]:
-    """Checks names and what they ask for together.
+def parse_objectives(names: tuple[str, ...], where: str = "objectives") -> tuple[Objective, ...]:
+    """Checks names and what they ask for together; `where`: the key that they stand at.
 
     Raises:
         SecateurError: an unknown or repeated name, or objectives that no search is needed for.
@@ -106,15 +106,15 @@ def parse_objectives(names: tuple[str, ...]) -> tuple[Objective, ...]:
         if module == "lm-eval" and task_weights(function):
             continue
         if colon and not (function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-            raise SecateurError(f"objectives: '{name}' is no function; write module:function, or lm-eval:TASK")
+            raise SecateurError(f"{where}: '{name}' is no function; write module:function, or lm-eval:TASK")
         if not colon and name not in known:
-            raise SecateurError(f"objectives: unknown '{name}'; {suggest(name, known)}, or module:function of your own")
+            raise SecateurError(f"{where}: unknown '{name}'; {suggest(name, known)}, or module:function of your own")
         if names.count(name) > 1:
             raise SecateurError(f"objectives: '{name}' stands there twice")
     objectives = tuple(Objective(name) for name in names)
     if names and all(objective.is_cost for objective in objectives):
         raise SecateurError(
-            "objectives: costs alone are least for the smallest genome, no search is needed; add a score such as kl"
+            f"{where}: costs alone are least for the smallest genome, no search is needed; add a score such as kl"
         )
     if len({objective.score for objective in objectives}) < len(objectives):
         raise SecateurError("objectives: cross_entropy and perplexity put models in the same order; keep one of them")

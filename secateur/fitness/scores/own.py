@@ -61,13 +61,13 @@ def own_function(name: str) -> OwnFunction:
         raise
     except BaseException as error:
         # The module is the user's: whatever it raises is for the user to mend.
-        raise SecateurError(f"objectives: '{name}' cannot be imported: {_named(error)}") from error
+        raise SecateurError(f"score '{name}' cannot be imported: {_named(error)}") from error
     finally:
         sys.path[:] = before
     try:
         inspect.signature(found).bind(None, None)
     except (TypeError, ValueError) as error:
-        raise SecateurError(f"objectives: '{name}' is not called as function(model, ids): {error}") from error
+        raise SecateurError(f"score '{name}' is not called as function(model, ids): {error}") from error
     score: OwnFunction = found
     return score
 
@@ -78,12 +78,12 @@ def check_picklable(name: str) -> None:
         return
     function = own_function(name)
     if name.startswith("__main__:"):
-        raise SecateurError(f"objectives: '{name}' is a script's, which workers do not run; put it into a module")
+        raise SecateurError(f"score '{name}' is a script's, which workers do not run; put it into a module")
     try:
         pickle.dumps(function)
     except Exception as error:  # the user's object may say anything to it
         raise SecateurError(
-            f"objectives: '{name}' cannot be pickled, so workers cannot be given it: {_named(error)}; write it as a "
+            f"score '{name}' cannot be pickled, so workers cannot be given it: {_named(error)}; write it as a "
             "function of a module"
         ) from error
 

@@ -20,7 +20,7 @@ from ...fitness.model.dtypes import DTYPES
 from ...fitness.subnets.materialise import smaller_weights
 from ...fitness.subnets.weights import Weights
 from ...space.anatomy import Anatomy, Block
-from ...space.errors import SecateurError, StorageError, suggest
+from ...space.errors import SecateurError, StorageError
 from ...space.layout import kept_blocks
 from ...space.state import BlockState
 from ..features import Subject
@@ -70,7 +70,10 @@ def begin(subject: Subject, options: Mapping[str, str], trusted: bool) -> Finish
     assert plan is not None
     kind = options.get("quantize")
     if kind is not None and kind not in QUANTISED:
-        raise SecateurError(f"--quantize {kind[:40]}; {suggest(kind[:40], QUANTISED)}")
+        raise SecateurError(
+            f"--quantize {kind[:40]}: write one of {', '.join(QUANTISED)}; for other types export without it, and have "
+            "llama-quantize read that"
+        )
     entries = _vocabulary(subject, options.get("vocabulary"), trusted)
 
     def finish(bench: Bench, out: Path) -> None:

@@ -18,7 +18,7 @@ from ...space.costs import LATENCIES
 from ...space.errors import SecateurError, suggest
 from ...space.gene import Feature
 from ...space.kinds.table import AnyGenes
-from ...space.objective import parse_objectives
+from ...space.objective import Objective, parse_objectives
 from ...space.scores import SCORES
 from ...space.settings import Settings
 from .machine import ModelSettings, WorkersSettings
@@ -76,8 +76,8 @@ class Recipe(Settings):
     """What decides which weights of a linear become zero, and whether the others make up for them."""
     widths: WidthsSettings = WidthsSettings()
     """How narrower sublayers are made."""
-    score: str = "kl"
-    """What a search for one plan minimises."""
+    score: str = Field(default="kl", examples=["perplexity", "my_module:function", "lm-eval:2*piqa+csqa"])
+    """What a search for one plan minimises: a score, a function of your own, or lm-eval tasks."""
     objectives: tuple[str, ...] = Field(default=(), examples=[["kl", "latency"], ["perplexity", "weight_bytes"]])
     """Scores and costs that a front is searched for; empty: one plan is."""
     reference: dict[str, str | float] = Field(default_factory=dict, examples=[{"kl": 2.0, "latency": "1x"}])
@@ -119,10 +119,12 @@ class Recipe(Settings):
             raise ValueError("held_out: an interval needs at least 2 sequences of each text")
         if len(set(titles)) != len(titles):
             raise ValueError("held_out: two texts have the same name; set 'name' on one of them")
-        if self.score not in SCORES:
-            raise ValueError(f"score: unknown '{self.score[:40]}'; {suggest(self.score[:40], SCORES)}")
+        try:
+            parse_objectives((self.score[:100],), "score")
+        except SecateurError as error:
+            raise ValueError(str(error)) from None
         features = self.features()
-        if SCORES[self.score].stream and "stream" in features:
+        if self._streams and "stream" in features:
             raise ValueError(
                 f"score: {self.score} needs residual streams of one width, and the recipe has a hidden gene; use kl"
             )
@@ -165,7 +167,7 @@ class Recipe(Settings):
         except SecateurError as error:
             raise ValueError(str(error)) from None
         if len(objectives) == 1:
-            own = objectives[0].name in SCORES
+            own = not objectives[0].is_cost
             raise ValueError(
                 "objectives: one alone is no front; add a cost"
                 + (f", or write score: {objectives[0].name}" if own else "")
@@ -230,10 +232,8 @@ class Recipe(Settings):
             return
         if self.objectives:
             raise ValueError("training: candidates for one budget are trained, a front's are not; leave it out")
-        if SCORES[self.score].stream:
-            raise ValueError(
-                f"score: {self.score} compares with the dense model's own head or stream; to train, use kl"
-            )
+        if self._streams or ":" in self.score:
+            raise ValueError(f"score: {self.score} is none that candidates are trained with; use kl or cross_entropy")
         if own_stages and self.training.selects:
             raise ValueError(f"training: {name} has its own stages; leave 'candidates', 'stages' and 'sequences' out")
         stages = len(own_stages or self.training.stages)
@@ -274,7 +274,12 @@ class Recipe(Settings):
     def scores(self) -> tuple[str, ...]:
         """What candidates are scored on; the first is what a search for one plan minimises."""
         names = tuple(one.score for one in parse_objectives(self.objectives) if not one.is_cost)
-        return names or (self.score,)
+        return names or (Objective(self.score).score,)
+
+    @property
+    def _streams(self) -> bool:
+        """Whether its score looks at the dense model's own head or stream."""
+        return self.score in SCORES and SCORES[self.score].stream
 
     @property
     def peers(self) -> dict[str, str]:
