@@ -48,7 +48,7 @@ def export(
         wanted = {"vocabulary": vocabulary, "quantize": quantize}
         options = {name: value for name, value in wanted.items() if value is not None}
         written = export_plan(plan, to, out, trusted=source.is_dir(), options=options)
-    console.print(f"wrote {written}", soft_wrap=True)
+    console.print(f"wrote {written} (plan {plan.name})", soft_wrap=True)
     if (warning := larger_than_source(plan, written, source)) is not None:
         errors.print(f"secateur: {warning}", style="yellow", soft_wrap=True)
 

@@ -1,13 +1,16 @@
 """Tables fit the terminal: columns go, least important first, and no number is cut."""
 
 import io
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from secateur.runs.report.fitting import Column, fitting, print_table
+from secateur.runs.report.tables import _rank
 from secateur.runs.stages.searching import Pace
+from secateur.space.objective import Objective
 
 COLUMNS = [Column("plan", text=True), Column("loss"), Column("second\nloss", 2), Column("tokens", 3), Column("size", 1)]
 ROW = ["found", "0.1234 ± 0.001", "0.5678 ± 0.001", "123,456,789", "0.7000"]
@@ -51,3 +54,15 @@ def test_pace_forgets_what_a_journal_answered() -> None:
         now[0] = float(second)
         rate = pace.at(10**6 + 100 * second)
     assert rate == 100.0
+
+
+def test_a_front_in_eighty_columns_keeps_costs_and_losses() -> None:
+    headings = ["rank", "plan", "latency\nof dense", "latency\nms", "by table", "kl\ncalibration", "KL\nheld-out"]
+    headings += ["mine:f\nheld-out", "parameters\nof dense", "prefill\nms", "decode\ntokens/s"]
+    front = SimpleNamespace(objectives=(Objective("kl"), Objective("latency")))
+    ranks = {heading: _rank(heading, front) for heading in headings}  # type: ignore[arg-type]
+    assert [ranks[one] for one in headings[:3]] == [0, 0, 0]
+    assert ranks["kl\ncalibration"] == ranks["KL\nheld-out"] == 0
+    assert ranks["by table"] < ranks["parameters\nof dense"] < ranks["prefill\nms"] == ranks["decode\ntokens/s"]
+    sized = SimpleNamespace(objectives=(Objective("kl"), Objective("parameters")))
+    assert _rank("parameters\nof dense", sized) == 0  # type: ignore[arg-type]

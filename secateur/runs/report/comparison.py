@@ -6,8 +6,8 @@ from ...space.budget import labelled
 from ...space.costs import LATENCIES
 from ...space.latency import Measured
 from .fitting import Column
-from .summary import Row, Summary
-from .units import human, perplexity
+from .summary import JUDGED, Row, Summary
+from .units import human, perplexity, rounded
 
 
 def comparison(
@@ -24,8 +24,13 @@ def comparison(
         columns.append(Column(f"{labelled(cost, estimate)}{how}\nof dense", 3 * bool(place)))
         columns += [Column(f"{cost}\nas timed, 95 %", 2)] if cost in timed else []
     columns.append(Column("size", 6))
+    own = summary.judged not in JUDGED
     for place, text in enumerate(summary.held_out):
-        columns += [Column(f"{text}\nKL", 2 * bool(place)), Column(f"{text}\nperplexity", 5 if place else 4)]
+        columns += [Column(f"{text}\n{summary.judged}", 2 * bool(place))] if own else []
+        columns += [
+            Column(f"{text}\nKL", 4 if own else 2 * bool(place)),
+            Column(f"{text}\nperplexity", 5 if place else 4),
+        ]
     columns += [Column("found minus this\n95 % interval", 1), Column("search\ntokens", 7), Column("evaluations", 8)]
     return columns, [_cells(row, summary, costs, timed, digits) for row in summary.rows]
 
@@ -42,11 +47,11 @@ def _cells(row: Row, summary: Summary, costs: Sequence[str], timed: Sequence[str
     cells.append(human("weight_bytes", row.costs["weight_bytes"]))
     for text in summary.held_out:
         scores = row.scores.get(text)
+        shown = ["kl"] if summary.judged in JUDGED else [summary.judged, "kl"]
         if scores is None:
-            cells += ["", ""]
+            cells += [""] * (len(shown) + 1)
             continue
-        kl = scores["kl"]
-        cells.append(f"{kl.mean:.{digits}f} ± {kl.standard_error:.{digits}f}")
+        cells += [f"{rounded(scores[one].mean, digits)} ± {scores[one].standard_error:.{digits}f}" for one in shown]
         cells.append(perplexity(scores["cross_entropy"].mean))
     difference = row.against
     cells.append(f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]" if difference else "")

@@ -16,14 +16,12 @@ from ...space.space import Space
 from ..asked.recipe import search_baselines
 from ..record.facts import CORNERS, HYPERVOLUME, UNTIMED
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, MEMBER
-from .summary import Difference, Row, Summary, compare, joined, summarise
+from ..record.journal import CALIBRATION, FOUND, MEMBER
+from .summary import JUDGED, Difference, Row, Summary, compare, joined, summarise
 from .timed import broken_budgets
 
 SAME = 1.01
 """Measured latencies up to so much above a reference's count as the same: what timings of one model differ by."""
-JUDGED = {"kl": "KL", "cross_entropy": "loss"}
-"""What scores of held-out text are called."""
 Curve = tuple[tuple[int, int, float], ...]
 """(genomes evaluated, tokens, hypervolume)"""
 
@@ -69,7 +67,6 @@ class FrontSummary:
     """Everything the report of a front shows.
 
     Attributes:
-        judged: the score that plans are compared by on held-out text.
         others: all evaluated genomes, as rows of objective values.
         corners: the ideal and the worst point, between which the hypervolume is a share.
         table_errors: the table's ratio to dense over the measured one, less 1, by latency, for every model that was
@@ -84,7 +81,6 @@ class FrontSummary:
     dense: Point
     knee: str
     against: tuple[Against, ...]
-    judged: str
     others: tuple[tuple[float, ...], ...]
     corners: tuple[tuple[float, ...], tuple[float, ...]]
     hypervolume: float
@@ -128,19 +124,17 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
     worst, ideal = tuple(corners["worst"]), tuple(corners["ideal"])
     alive = [point for point in members if not point.fault]
     known = [evaluation for evaluation in scored.values() if evaluation is not None and evaluation.status == "ok"]
-    judged = _judged(objectives, [row for row in summary.rows if row.name != FOUND], summary.held_out)
-    against = _against(alive, references, objectives, summary.held_out, losses, space, judged)
+    against = _against(alive, references, objectives, summary.held_out, losses, space, summary.judged)
     volume = hypervolume([_row_of(point, objectives) for point in alive], worst, ideal) if alive else 0.0
     return FrontSummary(
         summary=summary,
-        verdict=_verdict(alive, references, against, objectives, summary, judged),
+        verdict=_verdict(alive, references, against, objectives, summary),
         objectives=objectives,
         members=members,
         references=references,
         dense=points["dense"],
         knee=alive[knee([_row_of(point, objectives) for point in alive])].row.name if alive else "",
         against=against,
-        judged=judged,
         others=tuple(tuple(objective.of(one) for objective in objectives) for one in known),
         corners=(ideal, worst),
         hypervolume=volume,
@@ -215,13 +209,6 @@ def _ranked(points: list[Point], objectives: Sequence[Objective]) -> tuple[Point
     return tuple(replace(point, rank=rank) for rank, point in enumerate(judged, start=1))
 
 
-def _judged(objectives: Sequence[Objective], rows: Sequence[Row], held_out: tuple[str, ...]) -> str:
-    """The first score that is an objective, where held-out text has all been scored by it; else the one that all is."""
-    score = next((objective.score for objective in objectives if not objective.is_cost), HELD_OUT_SCORES[0])
-    known = all(score in row.scores[text] for row in rows for text in held_out if text in row.scores)
-    return score if known else HELD_OUT_SCORES[0]
-
-
 def _against(
     members: Sequence[Point],
     references: Sequence[Point],
@@ -268,7 +255,6 @@ def _verdict(
     against: Sequence[Against],
     objectives: Sequence[Objective],
     summary: Summary,
-    judged: str,
 ) -> str:
     """The first line of the report."""
     if not members:
@@ -290,7 +276,7 @@ def _verdict(
         parts.append(f"better than {name} at {better} of {total} sizes, worse at {worse}{rest}")
     costs = " and ".join(objective.name for objective in objectives if objective.is_cost) or "cost"
     near = " (to 1 %, as measured)" if any(member.measured for member in members) else ""
-    label = JUDGED.get(judged, judged)
+    label = JUDGED.get(summary.judged, summary.judged)
     return (
         f"{count}; at the same {costs}{near} or less, held-out {label} is {'; '.join(parts)} (paired 95 % intervals)."
     )

@@ -7,13 +7,14 @@ from ...space.budget import shown
 from ...space.space import Space
 from ..record.folder import RunFolder
 from ..record.journal import FOUND
-from .front import JUDGED, FrontSummary, Point
+from .front import FrontSummary, Point
 from .front_figures import front_charts
 from .page import Card, Chart, Grid, Page
 from .plan_page import kept, milliseconds, model_name, notes, tasks
 from .profiles import alone, profile_chart
+from .summary import JUDGED
 from .timed import broken_budgets
-from .units import human, perplexity, share
+from .units import human, perplexity, rounded, share
 
 TINY = 1e-6
 """Scores that are nothing but rounding."""
@@ -26,7 +27,7 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
     """
     costs = [objective for objective in front.objectives if objective.is_cost]
     scores = [objective for objective in front.objectives if not objective.is_cost]
-    own, by_loss = own_scores(front), front.judged == "cross_entropy"
+    own, by_loss = own_scores(front), front.summary.judged == "cross_entropy"
     headings = ["rank", "plan"]
     for objective in costs:
         headings.append(f"{objective.name}\nof dense")
@@ -61,7 +62,9 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
                 row.append(f"{point.table[objective.name] / dense:.3f}")
         for objective in scores:
             known = objective.name in point.values
-            row.append(f"{point.values[objective.name]:.3f} ± {point.errors[objective.name]:.3f}" if known else "")
+            row.append(
+                f"{rounded(point.values[objective.name], 3)} ± {point.errors[objective.name]:.3f}" if known else ""
+            )
         if brief and front.summary.held_out:
             texts = front.summary.held_out
             row.append(_held_out(point, texts, "kl"))
@@ -69,7 +72,7 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
             row += [_held_out(point, texts, name) for name in own]
         for text in () if brief else front.summary.held_out:
             found = point.row.scores.get(text)
-            row += [f"{found['kl'].mean:.3f} ± {found['kl'].standard_error:.3f}" if found else ""]
+            row += [f"{rounded(found['kl'].mean, 3)} ± {found['kl'].standard_error:.3f}" if found else ""]
             row += [perplexity(found["cross_entropy"].mean) if found else ""]
             row += [_held_out(point, (text,), name) for name in own]
         row += [f"{point.row.costs['parameters'] / front.summary.dense_costs['parameters']:.3f}"] if size else []
@@ -112,7 +115,7 @@ def _held_out(point: Point, texts: Sequence[str], score: str) -> str:
     total = sum(score.sequences for score in scores)
     mean = sum(score.mean * score.sequences for score in scores) / total
     error = math.sqrt(sum((score.standard_error * score.sequences) ** 2 for score in scores)) / total
-    return f"{mean:.3f} ± {error:.3f}"
+    return f"{rounded(mean, 3)} ± {error:.3f}"
 
 
 def _speed(front: FrontSummary, point: Point) -> list[str]:
@@ -224,7 +227,7 @@ def _against(front: FrontSummary) -> Grid | None:
         ]
         for one in front.against
     ]
-    label = JUDGED.get(front.judged, front.judged)
+    label = JUDGED.get(front.summary.judged, front.summary.judged)
     headings = ["reference", "best member", f"member minus reference, {label}, paired 95 %"]
     return Grid("At the same cost or less, on held-out text", headings, rows)
 

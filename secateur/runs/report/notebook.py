@@ -22,7 +22,8 @@ def run_html(summary: Summary | FrontSummary, costs: Sequence[str]) -> str:
 
 
 def frame_of(summary: Summary | FrontSummary) -> "DataFrame":
-    """One row for each plan: costs, and mean and standard error of every score on every text.
+    """One row for each plan: costs, mean and standard error of every score on every text, and how much lower what was
+    found is, with the 95 % interval `from` and `to`.
 
     Raises:
         ImportError: pandas is not installed.
@@ -37,6 +38,7 @@ def frame_of(summary: Summary | FrontSummary) -> "DataFrame":
             for name, score in scores.items():
                 values |= {f"{text} {name}": score.mean, f"{text} {name} error": score.standard_error}
         if row.against is not None:
-            values |= {"found minus this": row.against.mean, "low": row.against.low, "high": row.against.high}
+            difference = row.against
+            values |= {"found minus this": difference.mean, "from": difference.low, "to": difference.high}
         rows.append(values)
     return DataFrame(rows).set_index("plan")

@@ -16,10 +16,12 @@ from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, UNTRAINED
 from .source import source_notes
 from .tasks import task_grid
-from .timed import latency_notes
+from .timed import latency_notes, missed
 from .training import training_notes
 
 CONFIDENCE = 0.95
+JUDGED = {"kl": "KL", "cross_entropy": "loss"}
+"""What scores of every held-out text are called; both are in nats per token."""
 TOLERANCE = 0.002
 """Share of a budget that a baseline may leave and still count."""
 
@@ -67,7 +69,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Everything a report shows. `finished`: every choice has been confirmed on every held-out text."""
+    """Everything a report shows.
+
+    Attributes:
+        finished: every choice has been confirmed on every held-out text.
+        judged: the score that plans are compared by on held-out text.
+    """
 
     verdict: str
     rows: tuple[Row, ...]
@@ -85,6 +92,7 @@ class Summary:
     training: tuple[str, ...] = ()
     tasks: tuple[tuple[str, ...], ...] = ()
     source: tuple[str, ...] = ()
+    judged: str = HELD_OUT_SCORES[0]
 
     @property
     def slack(self) -> str:
@@ -111,13 +119,16 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
     choices = folder.journal.choices()
     found = choices.get(FOUND)
     names = [FOUND, *(name for name in choices if name != FOUND)] if found else list(choices)
+    confirmed = [one for (text, _), parts in losses.items() if text in held_out for one in parts]
+    judged = _judged(folder.recipe.scores[0], confirmed)
     rows = [
-        _row(name, choices[name].genome, folder, space, losses, held_out, found.genome if found else None)
+        _row(name, choices[name].genome, folder, space, losses, held_out, judged, found.genome if found else None)
         for name in names
     ]
-    rows.append(_row("dense", space.dense, folder, space, losses, held_out, None))
+    rows.append(_row("dense", space.dense, folder, space, losses, held_out, judged, None))
     return Summary(
-        verdict=_verdict(rows, held_out, "before its training " if folder.journal.of(SELECTION) else ""),
+        verdict=_verdict(rows, held_out, "before its training " if folder.journal.of(SELECTION) else "", judged)
+        + (missed(space, rows[0].measured) if found is not None else ""),
         rows=tuple(rows),
         dense_costs=space.dense_costs.to_json(),
         held_out=held_out,
@@ -138,7 +149,14 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         tasks=task_grid(folder, space, {row.name: row.genome for row in rows}),
         source=source_notes(folder, space),
         finished=found is not None and all(text in row.scores for row in rows for text in held_out),
+        judged=judged,
     )
+
+
+def _judged(score: str, confirmed: Iterable[Evaluation]) -> str:
+    """The score that was searched by, where held-out text has all been scored by it; else the one that all is."""
+    known = all(score in evaluation.losses for evaluation in confirmed if evaluation.losses)
+    return score if known else HELD_OUT_SCORES[0]
 
 
 def _row(
@@ -148,6 +166,7 @@ def _row(
     space: Space,
     losses: Losses,
     held_out: tuple[str, ...],
+    judged: str,
     found: Genome | None,
 ) -> Row:
     key = space.key(genome)
@@ -162,6 +181,7 @@ def _row(
         against = compare(
             [joined(losses.get((text, space.key(found)), [])) for text in held_out],
             [joined(losses.get((text, key), [])) for text in held_out],
+            judged,
         )
     return Row(
         name,
@@ -215,22 +235,22 @@ def compare(
     return Difference(mean, float(interval.low), float(interval.high), len(differences))
 
 
-def mean_held_out(row: Row, held_out: tuple[str, ...]) -> float:
-    """Mean of the score that held-out text decides by over all its sequences; infinity when it has not been scored."""
-    parts = [row.scores[text][HELD_OUT_SCORES[0]] for text in held_out if text in row.scores]
+def mean_held_out(row: Row, held_out: tuple[str, ...], score: str = HELD_OUT_SCORES[0]) -> float:
+    """Mean of a score over all sequences of held-out text; infinity when it has not been scored."""
+    parts = [row.scores[text][score] for text in held_out if text in row.scores]
     if len(parts) < len(held_out) or not parts:
         return math.inf
     return sum(p.mean * p.sequences for p in parts) / sum(p.sequences for p in parts)
 
 
-def _verdict(rows: list[Row], held_out: tuple[str, ...], when: str) -> str:
+def _verdict(rows: list[Row], held_out: tuple[str, ...], when: str, judged: str) -> str:
     """The first line of every report; `when` says of which weights."""
     if not rows or rows[0].name != FOUND:
         return "No plan found yet: the search has not finished."
     if not held_out:
         return "Not confirmed: the recipe names no held-out text, so nothing is claimed."
     baselines = [row for row in rows if row.name not in (FOUND, UNTRAINED, "dense")]
-    if not math.isfinite(mean_held_out(rows[0], held_out)):
+    if not math.isfinite(mean_held_out(rows[0], held_out, judged)):
         return "Not confirmed yet: the found plan has not been scored on held-out text."
     scored = [row for row in baselines if row.against is not None and not row.slack]
     if not scored and any(row.slack for row in baselines):
@@ -240,15 +260,17 @@ def _verdict(rows: list[Row], held_out: tuple[str, ...], when: str) -> str:
         )
     if not scored:
         return "Not compared: the run has no baseline that was scored on held-out text."
-    best = min(scored, key=lambda row: mean_held_out(row, held_out))
+    best = min(scored, key=lambda row: mean_held_out(row, held_out, judged))
     assert best.against is not None
     d = best.against
-    numbers = f"{d.mean:+.4f} nats per token, 95 % interval [{d.low:+.4f}, {d.high:+.4f}], {d.sequences} sequences"
+    unit = " nats per token" if judged in JUDGED else ""
+    numbers = f"{JUDGED.get(judged, judged)} {d.mean:+.4f}{unit}, 95 % interval [{d.low:+.4f}, {d.high:+.4f}]"
+    numbers += f", {d.sequences} sequences"
     if d.better:
-        return f"The found plan {when}beats the best baseline ({best.name}) on held-out text: KL {numbers}."
+        return f"The found plan {when}beats the best baseline ({best.name}) on held-out text: {numbers}."
     if best.genome == rows[0].genome:
         return f"The found plan is that of the best baseline ({best.name}); the search has found nothing better."
-    return f"The found plan {when}does NOT beat the best baseline ({best.name}) on held-out text: KL {numbers}."
+    return f"The found plan {when}does NOT beat the best baseline ({best.name}) on held-out text: {numbers}."
 
 
 def measured_of(folder: RunFolder, space: Space, genome: Genome) -> Measured | None:

@@ -32,7 +32,7 @@ def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> No
     """Prints verdict, members and references of a front, the knee in bold."""
     console.print(front.verdict, style="bold")
     headings, rows = table(front, brief=True)
-    columns = [Column(heading, max(0, place - 3), heading == "plan") for place, heading in enumerate(headings)]
+    columns = [Column(heading, _rank(heading, front), heading == "plan") for heading in headings]
     bold = [number for number, row in enumerate(rows) if row[1] == front.knee]
     print_table(console, f"Budget: {', '.join(budgets) or 'none'}", columns, rows, bold, "secateur report RUN --json")
     ideal, worst = (", ".join(corner(front, values)) for values in front.corners)
@@ -44,6 +44,18 @@ def print_front(console: Console, front: FrontSummary, budgets: list[str]) -> No
     for line in (*random_search(front), *table_errors(front)):
         console.print(line)
     _print_rest(console, front.summary, latency=False)
+
+
+def _rank(heading: str, front: FrontSummary) -> int:
+    """How soon a column of a front is left out where there is no room: costs and losses stay longest."""
+    words = heading.split()
+    for rank, last in enumerate((("held-out",), ("ms",), ("table", "ESTIMATE")), start=1):
+        if words[-1] in last and words[0] not in ("KL", "prefill"):
+            return rank
+    if words[0] in ("prefill", "decode"):
+        return 5
+    sized = any(objective.name == words[0] for objective in front.objectives)
+    return 4 if words == ["parameters", "of", "dense"] and not sized else 0
 
 
 def print_compared(console: Console, runs: Sequence[Compared]) -> None:

@@ -21,6 +21,20 @@ def broken_budgets(space: Space, measured: Measured | None) -> list[str]:
     ]
 
 
+def missed(space: Space, measured: Measured | None) -> str:
+    """A sentence on the budgets that a model misses as timed, however closely; nothing where it keeps them."""
+    if measured is None:
+        return ""
+    told = []
+    for budget in space.budgets:
+        ratio = measured.ratios.get(budget.cost)
+        how = _kept(space, budget, ratio) if ratio is not None else KEPT
+        if how in (BROKEN, CLOSE):
+            near = ", by less than timings spread" if how == CLOSE else ""
+            told.append(f"{budget.cost} <= {shown(budget.cost, budget.limit)}{near}")
+    return f" As timed it does NOT keep {' and '.join(told)}." if told else ""
+
+
 def latency_notes(space: Space, timed: Iterable[tuple[str, Measured]]) -> tuple[str, ...]:
     """A line for each budget on latency: which plans keep it as timed. `timed`: those that were, by name."""
     plans = list(timed)

@@ -24,6 +24,11 @@ def human(cost: str, value: int | float | None) -> str:
     return shown(cost, int(value))
 
 
+def rounded(value: float, digits: int) -> str:
+    """A number to so many digits, of which nothing is not less than nothing."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
 def share(value: float, dense: float) -> str:
     """A cost in per cent of the dense model's."""
     return f"{100 * value / max(1, dense):.1f} %"

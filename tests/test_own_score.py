@@ -1,0 +1,111 @@
+"""A search for one budget by a score of the user's own: what it finds is best by that, and is compared by it."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+import secateur
+from secateur.runs.problem import space_of
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.report.summary import Summary
+from secateur.runs.workplace import workplace_of
+from secateur.space.errors import SecateurError
+from secateur.space.genome import Genome
+from tests.tasks import task_folder
+from tests.tiny import tiny_recipe
+
+MINE = """
+def wrong(model, ids):
+    return float((model(ids).logits[0, :-1].argmax(-1) != ids[0, 1:]).float().mean())
+"""
+
+
+def recipe_of(tiny: Path, **changes: Any) -> dict[str, Any]:
+    recipe: dict[str, Any] = tiny_recipe(tiny / "model", tiny / "calibration.txt", tiny / "held.txt")
+    recipe |= {"genes": [{"kind": "attention"}, {"kind": "mlp"}], "budgets": {"sublayers": 6}}
+    return recipe | {"strategy": {"name": "exhaustive", "sequences": 2}, "baselines": ["shortgpt", "random"]} | changes
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_function_decides_what_is_found_and_how_it_is_judged(tiny: Path, tmp_path: Path) -> None:
+    run = secateur.run(recipe_of(tiny, score="mine:wrong"), tmp_path / "run")
+    summary = run.summary
+    sys.path.append(str(tmp_path))
+    import mine  # type: ignore[import-not-found]
+
+    with RunFolder.open(run.path, writing=False) as folder:
+        space = space_of(folder)
+        texts = workplace_of(folder.recipe, space).load().texts
+        scored = {one.genome: one for _, one in folder.journal.evaluations("calibration")}
+    best = min(one.loss for one in scored.values() if space.feasible(one.genome))
+    assert scored[summary.rows[0].genome].loss == best, "the best of all that keep the budget"
+    assert all(isinstance(genome, Genome) for genome in scored)
+    model = AutoModelForCausalLM.from_pretrained(run.export("hf", tmp_path / "smaller"))
+    calibration = [mine.wrong(model, ids[None]) for ids in texts["calibration"].ids[:2]]
+    assert sum(calibration) / 2 == pytest.approx(best)
+    held = [mine.wrong(model, ids[None]) for ids in texts["held"].ids]
+    assert summary.rows[0].scores["held"]["mine:wrong"].mean == pytest.approx(sum(held) / len(held))
+    assert summary.judged == "mine:wrong"
+    assert re.search(r"on held-out text: mine:wrong [+-]0\.\d+, 95 %|is that of the best baseline", summary.verdict)
+    page = (run.path / "report" / "index.html").read_text()
+    assert "held<br>mine:wrong" in page or "mine:wrong" in page
+    again = secateur.resume(run.path)
+    assert isinstance(again.summary, Summary)
+    assert again.summary.verdict == summary.verdict
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize("strategy", ["surrogate", "evopress", "greedy"])
+def test_strategies_search_by_it(tiny: Path, tmp_path: Path, strategy: str) -> None:
+    effort = {"tokens": 6000}
+    run = secateur.run(
+        recipe_of(tiny, score="mine:wrong", strategy=strategy, effort=effort, baselines=["random"]), tmp_path / "run"
+    )
+    assert run.summary.finished
+    assert run.summary.rows[0].scores["calibration"].keys() == {"mine:wrong"}
+
+
+def test_perplexity_and_tasks_are_scores_of_one_budget(tiny: Path, tmp_path: Path) -> None:
+    by_loss = secateur.run(recipe_of(tiny, score="perplexity"), tmp_path / "loss")
+    assert by_loss.summary.judged == "cross_entropy"
+    assert "calibration" in by_loss.summary.rows[0].scores
+    tasks = {"include": str(task_folder(tmp_path / "tasks")), "documents": 3}
+    calibration = {"source": str(tiny / "calibration.txt"), "sequences": 12, "length": 32, "windows_per_document": 4}
+    run = secateur.run(
+        recipe_of(tiny, score="lm-eval:guess", tasks=tasks, calibration=calibration), tmp_path / "tasks-run"
+    )
+    with RunFolder.open(run.path, writing=False) as folder:
+        scored = {one.genome: one.loss for _, one in folder.journal.evaluations("calibration")}
+        space = space_of(folder)
+    best = min(loss for genome, loss in scored.items() if space.feasible(genome))
+    assert scored[run.summary.rows[0].genome] == best
+    assert run.summary.judged == "kl", "tasks have documents of their own"
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score": "parameters"}, "score: costs alone are least for the smallest genome"),
+        ({"score": "perplexty"}, "score: unknown 'perplexty'; did you mean 'perplexity'?"),
+        ({"score": "mine:right"}, "score 'mine:right' cannot be imported"),
+        ({"score": "mine:wrong", "training": "lora"}, "score: mine:wrong is none that candidates are trained with"),
+        ({"score": "lm-eval:nosuch"}, "nosuch"),
+        ({"score": "mine:wrong", "objectives": ["kl", "parameters"]}, "score: objectives say what is scored"),
+    ],
+)
+def test_what_is_no_score_is_refused(tiny: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SecateurError, match=re.escape(message)):
+        secateur.run(recipe_of(tiny, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
