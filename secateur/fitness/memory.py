@@ -197,7 +197,9 @@ class Work:
     def parts(self, placement: Placement) -> Iterator[Part]:
         """What a run holds."""
         room, whole = placement.room, placement.blocks is None
-        here = self.outside + (sum(self.blocks) if placement.blocks is None else placement.blocks)
+        # Blocks come whole.
+        most = max(self.blocks)
+        here = self.outside + (sum(self.blocks) if placement.blocks is None else placement.blocks // most * most)
         waiting = sum(self.blocks) if not whole and placement.offload == "cpu" else 0
         yield Part("weights", here, waiting)
         yield Part("hidden states", min(room.hidden, self._hidden(whole)), room.host)
