@@ -58,7 +58,7 @@ def stock(space: Space, goal: Goal, seed: int, offspring: int) -> Steps:
         crossover=SBX(prob=0.9, eta=15, vtype=float, repair=RoundingRepair()),
         mutation=PM(eta=20, vtype=float, repair=RoundingRepair()),
     )
-    return driven(algorithm, space, goal, seed, Levels(space, goal.costs))
+    return driven(algorithm, space, Archive(goal), seed, Levels(space, goal.costs))
 
 
 def anywhere(space: Space, goal: Goal, seed: int) -> Steps:
@@ -92,9 +92,11 @@ def strategies(space: Space, goal: Goal) -> dict[str, Callable[[int], Steps]]:
         "nsga3": lambda seed: evolution("nsga3", space, goal, seed, POPULATION, levels),
         "sms-emoa": lambda seed: evolution("sms-emoa", space, goal, seed, POPULATION, levels),
         "nsga2, shares": lambda seed: evolution("nsga2", space, goal, seed, POPULATION, shares),
-        "tpe": lambda seed: sampled("tpe", space, goal, seed, 16, 4, levels),
-        "optuna-nsga2": lambda seed: sampled("optuna-nsga2", space, goal, seed, POPULATION, 4, levels),
-        "gp": lambda seed: sampled("gp", space, goal, seed, 16, 1, levels),
+        "tpe": lambda seed: sampled("tpe", space, Archive(goal), seed, 16, 4, levels, [space.dense]),
+        "optuna-nsga2": lambda seed: sampled(
+            "optuna-nsga2", space, Archive(goal), seed, POPULATION, 4, levels, [space.dense]
+        ),
+        "gp": lambda seed: sampled("gp", space, Archive(goal), seed, 16, 1, levels, [space.dense]),
         "knapsack": lambda _: knapsack_front(space, goal, 16),
         "sms-emoa, warm": warm,
     }

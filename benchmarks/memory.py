@@ -33,6 +33,8 @@ GENES: dict[str, list[dict[str, Any]]] = {
     "depth": [{"kind": "attention"}, {"kind": "mlp"}],
     "sparsity": [{"kind": "sparsity", "levels": [0.0, 0.4, 0.6], "per": "sublayer"}],
 }
+ENOUGH = "14GB"
+"""For every model to be whole; caches may take a share of what is given, so that it is not left to what is free."""
 BUDGETS = {"depth": {"block_parameters": "<= 0.75x"}, "sparsity": {"linear_weights": "<= 0.6x"}}
 SIZES = {
     "0.1": (768, 2304, 10, 12),
@@ -91,13 +93,13 @@ def measured(folder: Path, recipe: Path) -> Run:
     return run
 
 
-def cases(sizes: list[str], sequences: int) -> Iterator[tuple[str, str, int, str | None]]:
-    """Models, what is searched, on how many sequences, and the memory that is given: all, or about half of what the
+def cases(sizes: list[str], sequences: int) -> Iterator[tuple[str, str, int, str]]:
+    """Models, what is searched, on how many sequences, and the memory that is given: enough, or about half of what the
     whole takes. With blocks in turns hidden states of all candidates of a batch are held: there it is a sweep, on
     little text so that it ends."""
     for size in sizes:
         for kind in GENES:
-            yield size, kind, sequences, None
+            yield size, kind, sequences, ENOUGH
         yield size, "sparsity", 2, f"{int(float(size) * 2_900 + 100)}MB"
 
 
@@ -132,15 +134,15 @@ def predicted(
             folder = Path(place) / size
             if not folder.exists():
                 checkpoint(llama(size), folder / "model")
-            recipe = recipe_of(folder, kind, count, length, 3, memory, sweeping=memory is not None)
+            recipe = recipe_of(folder, kind, count, length, 3, memory, sweeping=memory != ENOUGH)
             asked = read_recipe(recipe, [])
             space = build_space(asked)
             guess, found = held(asked, space)[2], measured(folder, recipe).peak - base[kind]
             table.add_row(
                 f"{space.dense_costs.parameters / 1e9:.2f} B",
-                kind if memory is None else f"{kind}, a sweep",
+                kind if memory == ENOUGH else f"{kind}, a sweep",
                 f"{count} x {length}",
-                memory or "all",
+                memory,
                 sized(guess),
                 sized(found),
                 f"{guess / found:.2f}",

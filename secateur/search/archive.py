@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from ..space.errors import SecateurError
 from ..space.evaluation import Evaluation
 from ..space.front import hypervolume, ideal_point, knee, nondominated, thinned
 from ..space.genome import Genome
 from ..space.objective import Objective
+from .steps import best_of
 
 LIMIT = 400
 """Members beyond which epsilon-dominance thins the front out."""
@@ -44,12 +46,49 @@ class Goal:
 
 
 @dataclass
+class Best:
+    """The best of what was evaluated on the first `sequences` and keeps the budgets: the archive of one plan."""
+
+    sequences: int
+    evaluation: Evaluation | None = None
+    dimensions: ClassVar[int] = 1
+
+    def add(self, evaluations: Sequence[Evaluation], _dense: Genome) -> None:
+        """Takes evaluations on these sequences; those on others do not compare."""
+        wanted = range(self.sequences)
+        known = [self.evaluation] if self.evaluation is not None else []
+        self.evaluation = best_of([*known, *(one for one in evaluations if one.sequences == wanted)])
+
+    def point(self, evaluation: Evaluation) -> tuple[float, ...]:
+        """An evaluation as a point: its loss."""
+        return (evaluation.loss,)
+
+    def knee(self) -> Genome | None:
+        """The best; None when there is none."""
+        return self.evaluation.genome if self.evaluation is not None else None
+
+
+@dataclass
 class Archive:
     """Everything evaluated that can be a result, and the front of it; thinned out beyond twice `LIMIT`."""
 
     goal: Goal
     dense: Evaluation | None = None
     members: dict[Genome, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def sequences(self) -> int:
+        """On which all genomes are compared."""
+        return self.goal.sequences
+
+    @property
+    def dimensions(self) -> int:
+        """How many objectives there are."""
+        return len(self.goal.objectives)
+
+    def point(self, evaluation: Evaluation) -> tuple[float, ...]:
+        """An evaluation as a point, one value an objective."""
+        return self.goal.point(evaluation)
 
     def add(self, evaluations: Sequence[Evaluation], dense: Genome) -> None:
         """Takes evaluations on the goal's sequences that keep the budgets; those on others do not compare."""

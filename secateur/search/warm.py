@@ -49,14 +49,15 @@ def check_front_initial(names: Sequence[str], warm: Strategy | None) -> None:
     check_initial(names, warm, ("dense", "uniform", *runs_first()))
 
 
-def check_front(problem: Problem, name: str, population: int, initial: Sequence[str], warm: Strategy | None) -> None:
-    """Checks that strategy `name` can score a population, after what `initial` has run first.
+def check_population(
+    problem: Problem, name: str, population: int, sequences: int, initial: Sequence[str], warm: Strategy | None
+) -> None:
+    """Checks that strategy `name` can score a population on so many sequences, after what `initial` has run first.
 
     Raises:
         SecateurError: the effort does not reach for both, or what runs first cannot run.
     """
-    assert problem.goal is not None
-    left = problem.affordable(problem.goal.sequences)
+    left = problem.affordable(sequences)
     if left is not None and any(one in initial for one in runs_first()):
         left -= left // 2
     if left is not None and left < population:

@@ -6,7 +6,7 @@ thousands of genomes then take additions of numbers, and no state of a block is 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
@@ -54,7 +54,9 @@ class Pricing:
                     rows.append((index, block))
         self._structural = [[index for index in some if not self.free[index]] for some in touching]
         self._structure = [levels_of(some) for some in self._structural]
-        self._everything = levels_of([index for index in range(len(genes)) if not self.free[index]])
+        structural = [index for index in range(len(genes)) if not self.free[index]]
+        self._everything: Callable[[Sequence[int]], Any] = levels_of(structural)
+        self._touched = [tuple(genes[index].blocks) for index in structural]
         self._gene_of_row = np.array([index for index, _ in rows], dtype=np.intp)
         self._rows_of = [[n for n, (_, block) in enumerate(rows) if block == index] for index in range(len(touching))]
         bounds = np.searchsorted(self._gene_of_row, range(len(genes) + 1)).tolist()
@@ -66,7 +68,7 @@ class Pricing:
         self._base: Numbers = np.zeros((len(touching), WIDTH), dtype=np.int64)
         self._known: list[dict[object, tuple[Numbers, Numbers]]] = [{} for _ in touching]
         self._now: list[object] = [None] * len(touching)
-        self._entered: object = None
+        self._entered: Any = None
         self._most = np.array([len(gene.levels) - 1 for gene in genes], dtype=np.intp)
 
     def total(self, levels: Sequence[int]) -> Numbers:
@@ -105,6 +107,8 @@ class Pricing:
 
     def _of_block(self, index: int, levels: Sequence[int]) -> Numbers:
         base, taken = self._known_in(index, levels)
+        if not self._rows_of[index]:
+            return base
         genes = self._gene_of_row[self._rows_of[index]]
         found: Numbers = base + taken[np.arange(len(genes)), [levels[gene] for gene in genes]].sum(axis=0)
         return found
@@ -114,13 +118,26 @@ class Pricing:
         entered = self._everything(levels)
         if entered == self._entered:
             return
-        self._entered = None  # as long as some tables are those of before
-        for index, structure in enumerate(self._structure):
-            wanted: Any = structure(levels)
+        before, self._entered = self._entered, None  # as long as some tables are those of before
+        for index in self._differing(before, entered):
+            wanted: Any = self._structure[index](levels)
             if wanted != self._now[index]:
-                self._base[index], self._taken[self._rows_of[index]] = self._known_in(index, levels)
+                self._base[index], taken = self._known_in(index, levels)
+                if self._rows_of[index]:
+                    self._taken[self._rows_of[index]] = taken
                 self._now[index] = wanted
         self._entered = entered
+
+    def _differing(self, before: Sequence[int] | None, now: Sequence[int]) -> Iterable[int]:
+        """The blocks whose structure is another one; all where nothing is known of before."""
+        if before is None or len(self._touched) == 1:  # of a single gene there is no sequence
+            return range(len(self._structure))
+        return {
+            block
+            for own, other, blocks in zip(before, now, self._touched, strict=True)
+            if own != other
+            for block in blocks
+        }
 
     def _known_in(self, index: int, levels: Sequence[int]) -> tuple[Numbers, Numbers]:
         """A block's tables in a genome's structure: (WIDTH,), and (rows, levels, WIDTH) of its free genes."""

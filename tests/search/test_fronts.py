@@ -82,7 +82,7 @@ def test_samplers_come_near_the_true_front(name: str) -> None:
     space = drop_space(4)
     evaluator = TableEvaluator(space, interaction=0.05)
     whole = truth(space, GOAL, evaluator).hypervolume()
-    steps = sampled(name, space, GOAL, 0, 16, 4, Levels(space, GOAL.costs))  # type: ignore[arg-type]
+    steps = sampled(name, space, Archive(GOAL), 0, 16, 4, Levels(space, GOAL.costs), [space.dense])  # type: ignore[arg-type]
     assert found(space, GOAL, steps, 80, evaluator).hypervolume() > 0.9 * whole
 
 
@@ -199,7 +199,7 @@ def test_a_small_space_ends_a_search_that_has_no_end_of_its_own() -> None:
     evaluator = TableEvaluator(space)
     for steps in (
         evolution("nsga2", space, GOAL, 0, 4, Levels(space, GOAL.costs)),
-        sampled("tpe", space, GOAL, 0, 4, 2, Levels(space, GOAL.costs)),
+        sampled("tpe", space, Archive(GOAL), 0, 4, 2, Levels(space, GOAL.costs), [space.dense]),
     ):
         archive = found(space, GOAL, steps, 1000, evaluator)
         assert set(archive.members) == set(space.all())

@@ -7,13 +7,13 @@ import pytest
 
 from secateur.operators.rules.uniform_sparsity import uniform_sparsity
 from secateur.operators.sampling import ends
-from secateur.search.archive import Goal
+from secateur.search.archive import Archive, Best, Goal
 from secateur.search.encoding import Levels, Shares
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo
 from secateur.search.model.search import Options
 from secateur.search.steps import AskTell, Batch, Pool, Steps
-from secateur.search.strategies import evolution, samplers
+from secateur.search.strategies import evolution, genetic, samplers
 from secateur.search.strategies.evopress import PUBLISHED, Schedule, evopress, sized
 from secateur.search.strategies.exhaustive import exhaustive
 from secateur.search.strategies.greedy import greedy
@@ -65,7 +65,22 @@ def evolved(
 
 def sampled(name: samplers.Name, encoding: type[Levels] | type[Shares]) -> Callable[[Space, int], Steps]:
     def make(space: Space, seed: int) -> Steps:
-        return short(samplers.sampled(name, space, goal(), seed, 4, 2, encoding(space, goal().costs)), 3)
+        archive, variables = Archive(goal()), encoding(space, goal().costs)
+        return short(samplers.sampled(name, space, archive, seed, 4, 2, variables, [space.dense]), 3)
+
+    return make
+
+
+def sampled_plan(name: samplers.Name, encoding: type[Levels] | type[Shares]) -> Callable[[Space, int], Steps]:
+    def make(space: Space, seed: int) -> Steps:
+        return short(samplers.sampled(name, space, Best(2), seed, 4, 2, encoding(space, ())), 4)
+
+    return make
+
+
+def bred(name: genetic.Name, encoding: type[Levels] | type[Shares]) -> Callable[[Space, int], Steps]:
+    def make(space: Space, seed: int) -> Steps:
+        return short(genetic.genetic(name, space, 2, seed, 8, encoding(space, ())), 12)
 
     return make
 
@@ -127,6 +142,13 @@ STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
     "tpe, shares": sampled("tpe", Shares),
     "optuna-nsga2": sampled("optuna-nsga2", Levels),
     "gp": sampled("gp", Levels),
+    "ga": bred("ga", Levels),
+    "ga, shares": bred("ga", Shares),
+    "de": bred("de", Shares),
+    "tpe, a plan": sampled_plan("tpe", Levels),
+    "gp, a plan": sampled_plan("gp", Levels),
+    "cma-es": sampled_plan("cma-es", Levels),
+    "cma-es, shares": sampled_plan("cma-es", Shares),
 }
 
 

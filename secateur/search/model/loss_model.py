@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ...space.genome import Genome
 from ...space.space import Space
 from .features import FLOOR, JITTER, Array, Features, curves_of, increasing, matrix, near_pairs
-from .near import Around, Tables
+from .near import Around, Scales, Tables
 
 TERMS = ("constant", "size", "gene", "near pair", "pair", "slope", "level", "noise")
 START = (0.3, 0.1, 0.5, 0.5, 0.5, 0.1, 0.03, 0.05)
@@ -105,7 +105,10 @@ class LossModel:
 
         `deviating`: false where only the means are wanted, which takes less.
         """
-        near = Around(self._tables, np.array(genome.levels, dtype=np.intp)) if self._known is not None else None
+        near = None
+        if self._known is not None:
+            _, _, *scales = (self._scales[:-1] ** 2).tolist()
+            near = Around(self._tables, np.array(genome.levels, dtype=np.intp), Scales(*scales))
         return self._told(levels, near, deviating)
 
     def _told(
@@ -136,16 +139,17 @@ class LossModel:
         total = np.maximum(one.total, self._least)
         prior = np.log(total)
         size = (prior - self._centre) / self._spread
-        squares = one.squares / total[:, None]
-        pairs = (one.dots**2 / total[:, None] - squares) / 2
-        sizes = np.outer(size, self._size(self._known))
-        terms = (1.0, sizes, squares, one.pairs / total[:, None], pairs, one.slopes, one.curves)
+        scales = self._scales[:-1] ** 2
+        cross = one.dots**2
+        cross *= scales[4] / 2
+        cross += one.shared
+        cross /= total[:, None]
+        cross += one.free
+        cross += np.outer(scales[1] * size, self._size(self._known)) + scales[0]
         squared = one.squared / total**2
         paired = ((one.total / total) ** 2 - squared) / 2
         own = (1.0, size**2, squared, one.paired / total**2, paired, one.deep, many)
-        scales = self._scales[:-1] ** 2
-        cross = sum(scale * term for scale, term in zip(scales, terms, strict=True))
-        return np.asarray(cross), prior, np.asarray(sum(s * term for s, term in zip(scales, own, strict=True)))
+        return cross, prior, np.asarray(sum(s * term for s, term in zip(scales, own, strict=True)))
 
     def _far(self, levels: NDArray[np.intp]) -> tuple[Array, Array, Array]:
         """The same, from the features of each."""
@@ -169,7 +173,9 @@ class LossModel:
         first, second = self._near_pairs
         pairs = (np.ones(2 * len(first)), (np.concatenate([first, second]), np.concatenate([second, first])))
         near = scipy.sparse.csr_array(pairs, shape=(genes, genes))
-        return Tables(added, depths, alike, near, known.shares, levels, middle)
+        touching = np.zeros((genes, genes), dtype=bool)
+        touching[np.concatenate([first, second]), np.concatenate([second, first])] = True
+        return Tables(added, depths, alike, near, touching, known.shares, levels, middle)
 
     def joint(self, levels: NDArray[np.intp]) -> tuple[Array, Array]:
         """Mean (genomes,) as `predict`, and the covariance (genomes, genomes)."""

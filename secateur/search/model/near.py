@@ -26,6 +26,7 @@ class Tables:
         depths: (genes, levels), the level from 0 to 1; 0 for genes of two levels.
         alike: (genes, levels, levels), what two levels have in common; 0 for genes of two levels.
         near: (genes, genes), 1 where two genes are near each other; sparse.
+        touching: the same, dense.
         shares, levels: (known, genes), of the genomes that are known: unit vectors, and levels.
         middle: (genes,), of the depths.
     """
@@ -34,48 +35,56 @@ class Tables:
     depths: Array
     alike: Array
     near: Any
+    touching: NDArray[np.bool_]
     shares: Array
     levels: Levels
     middle: Array
 
 
+class Scales(NamedTuple):
+    """Variances of the terms that are added up here."""
+
+    squares: float
+    near: float
+    pairs: float
+    slopes: float
+    curves: float
+
+
 class Sums(NamedTuple):
     """Of neighbours, (neighbours,) each: of what levels add, its squares, near pairs' products, squared depths; and
-    (neighbours, known) each: of products with shares squared, with shares, of near pairs, of depths, of likeness."""
+    (neighbours, known) each, by `Scales`: what is divided by the total, products with shares, depths and likeness."""
 
     total: Array
     squared: Array
     paired: Array
     deep: Array
-    squares: Array
+    shared: Array
     dots: Array
-    pairs: Array
-    slopes: Array
-    curves: Array
+    free: Array
 
 
 class Around:
     """The sums of one genome's neighbours."""
 
-    def __init__(self, tables: Tables, genome: Levels) -> None:
-        self._tables, self._genome = tables, genome
+    def __init__(self, tables: Tables, genome: Levels, scales: Scales) -> None:
+        self._tables, self._genome, self._scales = tables, genome, scales
         places = np.arange(len(genome))
         self._added, self._depth = tables.added[places, genome], tables.depths[places, genome] - tables.middle
         self._root = np.sqrt(self._added)
         weighted = tables.shares * self._root
         self._beside, self._own_beside = (tables.near @ weighted.T).T, tables.near @ self._added
         self._depths = tables.depths[places, tables.levels] - tables.middle
-        self._alike = tables.alike[places, genome]
+        squares, near = tables.shares**2 @ self._added, (weighted * self._beside).sum(axis=1) / 2
+        alike = tables.alike[places, genome][places, tables.levels].sum(axis=1)
         self._base = Sums(
             self._added.sum(),
             (self._added**2).sum(),
             self._added @ self._own_beside / 2,
             (self._depth**2).sum(),
-            tables.shares**2 @ self._added,
+            (scales.squares - scales.pairs / 2) * squares + scales.near * near,
             weighted.sum(axis=1),
-            (weighted * self._beside).sum(axis=1) / 2,
-            self._depths @ self._depth,
-            self._alike[places, tables.levels].sum(axis=1),
+            scales.slopes * (self._depths @ self._depth) + scales.curves * alike,
         )
 
     def few(self, levels: Levels) -> NDArray[np.bool_]:
@@ -85,32 +94,43 @@ class Around:
         return found
 
     def sums(self, levels: Levels) -> Sums:
-        """Of neighbours, levels (neighbours, genes)."""
-        tables = self._tables
+        """Of neighbours, levels (neighbours, genes): what each change makes of the base, and what two make together."""
         rows, genes = np.nonzero(levels != self._genome)
+        most = self._tables.added.shape[1]
+        # Many neighbours have the same changes.
+        changes, place = np.unique(genes * most + levels[rows, genes], return_inverse=True)
+        gene, level = np.divmod(changes, most)
+        one = self._changes(gene, level)
         first = np.searchsorted(rows, np.arange(len(levels)))
-        old, new = self._genome[genes], levels[rows, genes]
+        found = Sums(*(base + of[place[first]] for base, of in zip(self._base, one, strict=True)))
+        second = np.flatnonzero(np.diff(rows, prepend=-1) == 0)
+        both = rows[second]
+        for total, of in zip(found, one, strict=True):
+            total[both] += of[place[second]]
+        # Of a neighbour's two changes the second also meets the first, where their genes are near each other.
+        a, b = place[second - 1], place[second]
+        met = np.flatnonzero(self._tables.touching[gene[a], gene[b]])
+        a, b, both = a[met], b[met], both[met]
+        found.paired[both] += one.total[a] * one.total[b]
+        found.shared[both] += self._scales.near * one.dots[a] * one.dots[b]
+        return found
+
+    def _changes(self, genes: Levels, new: Levels) -> Sums:
+        """What each of some changes adds to the base."""
+        tables, scales, old = self._tables, self._scales, self._genome[genes]
         more = tables.added[genes, new] - self._added[genes]
         deeper = tables.depths[genes, new] - tables.depths[genes, old]
         shares, known = tables.shares[:, genes].T, tables.levels[:, genes].T
         rooted = (np.sqrt(tables.added[genes, new]) - self._root[genes])[:, None] * shares
-        # Of a neighbour's two changes the second also meets the first.
-        met = np.flatnonzero(np.diff(rows, prepend=-1) == 0)
-        near = np.asarray(tables.near[genes[met], genes[met - 1]]).ravel()
-        own_met, met_pairs = np.zeros(len(rows)), np.zeros_like(rooted)
-        own_met[met] = near * more[met] * more[met - 1]
-        met_pairs[met] = near[:, None] * rooted[met] * rooted[met - 1]
-        changes = np.arange(len(genes))[:, None]
-        alike = tables.alike[genes, new][changes, known] - tables.alike[genes, old][changes, known]
-        added = Sums(
+        numbers = np.arange(len(genes))[:, None]
+        alike = tables.alike[genes, new][numbers, known] - tables.alike[genes, old][numbers, known]
+        squares = more[:, None] * shares**2
+        return Sums(
             more,
             more * (2 * self._added[genes] + more),
-            more * self._own_beside[genes] + own_met,
+            more * self._own_beside[genes],
             deeper * (2 * self._depth[genes] + deeper),
-            more[:, None] * shares**2,
+            (scales.squares - scales.pairs / 2) * squares + scales.near * rooted * self._beside[:, genes].T,
             rooted,
-            rooted * self._beside[:, genes].T + met_pairs,
-            deeper[:, None] * self._depths[:, genes].T,
-            alike,
+            scales.slopes * deeper[:, None] * self._depths[:, genes].T + scales.curves * alike,
         )
-        return Sums(*(base + np.add.reduceat(one, first, axis=0) for base, one in zip(self._base, added, strict=True)))

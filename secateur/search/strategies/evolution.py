@@ -31,20 +31,20 @@ from pymoo.operators.mutation.pm import PM
 from pymoo.problems.static import StaticProblem
 from pymoo.util.ref_dirs import get_reference_directions
 
-from ...operators.crossover import graft
+from ...operators.crossover import Settle, graft
 from ...operators.mutation import vary
 from ...operators.repair import compress
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
 from ...space.settings import Positive, Probability
 from ...space.space import Space
-from ..archive import Archive, Goal
+from ..archive import Archive, Best, Goal
 from ..encoding import Encoding, EncodingName, Levels, encoding_of
 from ..problem import Problem
-from ..race import Outcome, measured, race_front
+from ..race import Outcome, race_front
 from ..steps import Batch, Steps
 from ..strategy import Strategy
-from ..warm import check_front, check_front_initial, first, warm_front
+from ..warm import check_front_initial, check_population, first, warm_front
 from .table import AnyStrategy
 
 Name = Literal["nsga2", "nsga3", "sms-emoa"]
@@ -87,7 +87,8 @@ class Evolution(Strategy):
         return self
 
     def check(self, problem: Problem) -> None:
-        check_front(problem, self.name, self.population, self.initial, self.warm)
+        assert problem.goal is not None
+        check_population(problem, self.name, self.population, problem.goal.sequences, self.initial, self.warm)
         encoding_of(self.encoding, problem)
 
     def steps(self, problem: Problem) -> Steps:
@@ -113,18 +114,18 @@ class Evolution(Strategy):
 class SpaceProblem(Variables):  # type: ignore[misc]
     """A view of `Space` for pymoo: variables of an encoding, and a constraint per budget besides one for failures."""
 
-    def __init__(self, space: Space, goal: Goal, encoding: Encoding) -> None:
+    def __init__(self, space: Space, dimensions: int, encoding: Encoding) -> None:
         self.encoding = encoding
         super().__init__(
             n_var=len(encoding.upper),
-            n_obj=len(goal.objectives),
+            n_obj=dimensions,
             n_ieq_constr=len(space.budgets) + 1,
             xl=0.0,
             xu=encoding.upper,
         )
 
 
-class _Sampled(Sampling):  # type: ignore[misc]
+class Sampled(Sampling):  # type: ignore[misc]
     """Given genomes first, then random ones."""
 
     def __init__(self, initial: Sequence[Genome]) -> None:
@@ -137,18 +138,19 @@ class _Sampled(Sampling):  # type: ignore[misc]
         return np.array([*rows, *encoding.random(n_samples - len(rows), random_state)])
 
 
-class _Crossed(Crossover):  # type: ignore[misc]
-    """Each parent with a part of the other: two children a couple."""
+class Crossed(Crossover):  # type: ignore[misc]
+    """Each parent with a part of the other: two children a couple; `settle`: what is done about budgets."""
 
-    def __init__(self) -> None:
+    def __init__(self, settle: Settle = compress) -> None:
         super().__init__(n_parents=2, n_offsprings=2, prob=CROSSED)
+        self._settle = settle
 
     def _do(self, problem: SpaceProblem, parents: Any, random_state: np.random.Generator, **_: Any) -> Any:
         space, children = problem.encoding.space, np.empty_like(parents)
         for couple in range(parents.shape[1]):
-            first, second = (_genome(parents[row, couple]) for row in (0, 1))
+            first, second = (genome_of(parents[row, couple]) for row in (0, 1))
             for child, (one, other) in enumerate(((first, second), (second, first))):
-                children[child, couple] = graft(one, other, space, random_state, compress).levels
+                children[child, couple] = graft(one, other, space, random_state, self._settle).levels
         return children
 
 
@@ -160,18 +162,23 @@ class _Mutated(Mutation):  # type: ignore[misc]
 
     def _do(self, problem: SpaceProblem, rows: Any, random_state: np.random.Generator, **_: Any) -> Any:
         space, costs = problem.encoding.space, problem.encoding.costs
-        return np.array([vary(_genome(row), space, costs, random_state).levels for row in rows], dtype=float)
+        return np.array([vary(genome_of(row), space, costs, random_state).levels for row in rows], dtype=float)
 
 
-class _Repaired(Repair):  # type: ignore[misc]
-    """Compresses onto the budgets what breaks them."""
+class Repaired(Repair):  # type: ignore[misc]
+    """Brings onto the budgets what breaks them."""
+
+    def __init__(self, settle: Settle = compress) -> None:
+        super().__init__()
+        self._settle = settle
 
     def _do(self, problem: SpaceProblem, rows: Any, random_state: np.random.Generator, **_: Any) -> Any:
         space = problem.encoding.space
-        return np.array([compress(_genome(row), space, random_state).levels for row in rows], dtype=float)
+        return np.array([self._settle(genome_of(row), space, random_state).levels for row in rows], dtype=float)
 
 
-def _genome(row: NDArray[np.float64]) -> Genome:
+def genome_of(row: NDArray[np.float64]) -> Genome:
+    """The genome that a row of levels is."""
     return Genome(tuple(int(level) for level in row))
 
 
@@ -191,12 +198,12 @@ def evolution(
     mutation). The answer is the knee of the front. `risk`: that a race drops a child which nothing on the front
     dominates (`race.race_front`); None: every child is scored on all sequences.
     """
-    operators: dict[str, Any] = {"sampling": _Sampled((space.dense, *initial))}
+    operators: dict[str, Any] = {"sampling": Sampled((space.dense, *initial))}
     if isinstance(encoding, Levels):
-        operators |= {"crossover": _Crossed(), "mutation": _Mutated(), "repair": _Repaired()}
+        operators |= {"crossover": Crossed(), "mutation": _Mutated(), "repair": Repaired()}
     else:
         operators |= {"crossover": SBX(eta=15, prob=0.9), "mutation": PM(eta=20)}
-    return driven(algorithm(name, goal, population, operators), space, goal, seed, encoding, risk)
+    return driven(algorithm(name, goal, population, operators), space, Archive(goal), seed, encoding, risk)
 
 
 def algorithm(name: Name, goal: Goal, population: int, operators: dict[str, Any]) -> Algorithm:
@@ -216,39 +223,46 @@ def _directions(objectives: int, count: int) -> Any:
 
 
 def driven(
-    algorithm: Algorithm, space: Space, goal: Goal, seed: int, encoding: Encoding, risk: float | None = None
+    algorithm: Algorithm,
+    space: Space,
+    archive: Archive | Best,
+    seed: int,
+    encoding: Encoding,
+    risk: float | None = None,
 ) -> Steps:
-    """Asks a pymoo algorithm for vectors and tells it what their genomes are worth."""
-    problem = SpaceProblem(space, goal, encoding)
+    """Asks a pymoo algorithm for vectors and tells it what their genomes are worth; `risk`: of a front's races."""
+    problem = SpaceProblem(space, archive.dimensions, encoding)
     algorithm.setup(problem, termination=NoTermination(), seed=seed, verbose=False)
-    archive, scored, stale = Archive(goal), dict[Genome, Evaluation](), 0
+    scored, stale, sequences = dict[Genome, Evaluation](), 0, range(archive.sequences)
     seen = set[Genome]()
     while stale < STALE:
         asked = algorithm.ask()
         if asked is None or not len(asked):
             break
         genomes = tuple(encoding.decode(row) for row in asked.get("X"))
-        if risk is None:
-            told = yield Batch(genomes, range(goal.sequences), archive.knee())
-            outcomes = [measured(one, goal) for one in told]
+        if risk is None or isinstance(archive, Best):
+            told = yield Batch(genomes, sequences, archive.knee())
+            outcomes = [Outcome(one, () if one.status == "failed" else archive.point(one)) for one in told]
         else:
             front = [scored[genome] for genome in archive.front()]
-            outcomes = yield from race_front(genomes, front, goal, risk, archive.knee())
+            outcomes = yield from race_front(genomes, front, archive.goal, risk, archive.knee())
         evaluations = [outcome.evaluation for outcome in outcomes]
         archive.add(evaluations, space.dense)
-        scored |= {one.genome: one for one in evaluations if one.sequences == range(goal.sequences)}
+        scored |= {one.genome: one for one in evaluations if one.sequences == sequences}
         stale = 0 if set(genomes) - seen else stale + 1
         seen |= set(genomes)
-        values, excess = judged(outcomes, goal, space)
+        values, excess = judged(outcomes, archive.dimensions, space)
         # pymoo takes values that were found elsewhere in the shape of a problem that only looks them up.
         Evaluator().eval(StaticProblem(problem, F=values, G=excess), asked)
         algorithm.tell(infills=asked)
     return archive.knee()
 
 
-def judged(outcomes: Sequence[Outcome], goal: Goal, space: Space) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def judged(
+    outcomes: Sequence[Outcome], dimensions: int, space: Space
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(objective values, how far over each budget, 1 in the last column where the evaluation failed)."""
-    values = [list(outcome.point) or [FAILED] * len(goal.objectives) for outcome in outcomes]
+    values = [list(outcome.point) or [FAILED] * dimensions for outcome in outcomes]
     excess = [
         [*(budget.excess(outcome.evaluation.costs) for budget in space.budgets), float(not outcome.point)]
         for outcome in outcomes

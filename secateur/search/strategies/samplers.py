@@ -1,4 +1,4 @@
-"""Optuna's samplers, asked and told: TPE (Ozaki et al. 2022), NSGA-II, and Gaussian processes.
+"""Optuna's samplers, asked and told: TPE (Ozaki et al. 2022), NSGA-II, Gaussian processes, CMA-ES (Hamano et al. 2022).
 
 The distributions are the same for every trial, since dynamic ones break the samplers that look at several parameters
 together. A genome that breaks a budget is compressed and scored as that; how far it was over is told as a constraint,
@@ -7,33 +7,45 @@ so that the sampler learns where the budgets are. The study lives in memory and 
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, model_validator
 
+from ...operators.rules.table import RULES
+from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.settings import Positive
 from ...space.space import Space
-from ..archive import Archive, Goal
+from ..archive import Archive, Best
 from ..encoding import Encoding, EncodingName, Levels, encoding_of
 from ..problem import Problem
 from ..steps import Batch, Steps
 from ..strategy import Strategy
-from ..warm import check_front, check_front_initial, first, warm_front
+from ..warm import (
+    GOOD_RULES,
+    check_initial,
+    check_population,
+    check_rules,
+    first,
+    runs_first,
+    warm_front,
+    warm_start,
+)
 from .table import AnyStrategy
 
-Name = Literal["tpe", "optuna-nsga2", "gp"]
+Name = Literal["tpe", "optuna-nsga2", "gp", "cma-es"]
 EXCESS = "excess"
 STALE = 20
 """Populations without a genome that is new after which a search has seen what it can reach."""
 
 
 class Sampler(Strategy):
-    """Optuna's samplers, for a front."""
+    """Optuna's samplers, for one plan or a front."""
 
     name: Name
     population: Annotated[int, Field(ge=2)] = 16
@@ -44,9 +56,9 @@ class Sampler(Strategy):
     """On which everything is scored."""
     encoding: EncodingName = "levels"
     """One level per gene, or `shares`, real sensitivities that the exact knapsack decodes onto the budgets."""
-    initial: tuple[str, ...] = Field(default=("dense", "uniform", "knapsack"), examples=[["dense", "theirs/plan.json"]])
-    """Where it starts besides random genomes: `dense`, `uniform` in several sizes, plan files, ours or other tools',
-    and `knapsack` or `greedy`, which are run first."""
+    initial: tuple[str, ...] = Field(default=(GOOD_RULES, "knapsack"), examples=[["uniform", "theirs/plan.json"]])
+    """Where it starts besides random genomes: rules (`rules`: all good ones that apply; of a front `uniform` in several
+    sizes), plan files, ours or other tools', and `knapsack` or `greedy`, which are run first."""
     warm: AnyStrategy | None = None
     """The settings of those that are run first, which take half of the effort together."""
     ends: ClassVar[bool] = False
@@ -54,23 +66,35 @@ class Sampler(Strategy):
 
     @model_validator(mode="after")
     def _settings_fit(self) -> "Sampler":
-        check_front_initial(self.initial, self.warm)
+        check_initial(self.initial, self.warm, ("dense", GOOD_RULES, *RULES, *runs_first()))
         return self
 
     def check(self, problem: Problem) -> None:
-        check_front(problem, self.name, self.population, self.initial, self.warm)
+        if problem.goal is None:
+            check_rules(self.initial, problem.space)
+        elif others := [name for name in self.initial if name in RULES and name != "uniform"]:
+            raise SecateurError(f"strategy.initial: a front starts from uniform, and not from {others[0]}")
+        check_population(problem, self.name, self.population, self._compared(problem), self.initial, self.warm)
         encoding_of(self.encoding, problem)
 
     def steps(self, problem: Problem) -> Steps:
         space, goal, encoding = problem.space, problem.goal, encoding_of(self.encoding, problem)
-        assert goal is not None
         batch = self.batch or (1 if self.name == "gp" else 4)
 
-        def then(starts: list[Genome]) -> Steps:
-            return sampled(self.name, space, goal, problem.seed, self.population, batch, encoding, starts)
+        def then(archive: Archive | Best, starts: Sequence[Genome]) -> Steps:
+            return sampled(self.name, space, archive, problem.seed, self.population, batch, encoding, starts)
 
         before = first(problem, self.name, self.initial, self.warm)
-        return warm_front(space, goal, self.population, problem.starts, before, then)
+        if goal is None:
+            best = Best(self._compared(problem))
+            return warm_start(problem.pool, before, lambda answers, _: then(best, [*problem.starts, *answers]))
+        front = partial(then, Archive(goal))
+        return warm_front(
+            space, goal, self.population, problem.starts, before, lambda found: front([space.dense, *found])
+        )
+
+    def _compared(self, problem: Problem) -> int:
+        return problem.goal.sequences if problem.goal is not None else min(self.sequences, problem.pool.sequences)
 
     def start_names(self) -> tuple[str, ...]:
         return self.initial
@@ -85,7 +109,7 @@ class Sampler(Strategy):
 def sampled(
     name: Name,
     space: Space,
-    goal: Goal,
+    archive: Archive | Best,
     seed: int,
     population: int,
     batch: int,
@@ -94,14 +118,14 @@ def sampled(
 ) -> Steps:
     """Asks a sampler for `batch` vectors at a time; ends when nothing new turns up.
 
-    `population` is that of NSGA-II, and for the others the number of random trials before the model takes over. The
-    answer is the knee of the front.
+    `population` is that of NSGA-II and CMA-ES, and for the others the number of random trials before the model takes
+    over. The answer is the knee of the front, or the best plan.
     """
-    study = _study(name, goal, seed, population)
+    study = _study(name, archive.dimensions, seed, population)
     distributions = _distributions(encoding)
-    for genome in (space.dense, *initial):
+    for genome in initial:
         study.enqueue_trial(_parameters(distributions, encoding.encode(genome).tolist()))
-    archive, seen, stale = Archive(goal), set[Genome](), 0
+    seen, stale = set[Genome](), 0
     while stale < STALE * population:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -110,7 +134,7 @@ def sampled(
         genomes = tuple(encoding.decode(vector) for vector in vectors)
         for trial, vector in zip(trials, vectors, strict=True):
             trial.set_user_attr(EXCESS, encoding.excess(vector))
-        told = yield Batch(genomes, range(goal.sequences), archive.knee())
+        told = yield Batch(genomes, range(archive.sequences), archive.knee())
         archive.add(told, space.dense)
         stale = 0 if set(genomes) - seen else stale + batch
         seen |= set(genomes)
@@ -120,11 +144,11 @@ def sampled(
                 if evaluation.status == "failed":
                     study.tell(trial, state=TrialState.FAIL)
                 else:
-                    study.tell(trial, list(goal.point(evaluation)))
+                    study.tell(trial, list(archive.point(evaluation)))
     return archive.knee()
 
 
-def _study(name: Name, goal: Goal, seed: int, population: int) -> optuna.Study:
+def _study(name: Name, dimensions: int, seed: int, population: int) -> optuna.Study:
     def excess(trial: FrozenTrial) -> Sequence[float]:
         return [float(value) for value in trial.user_attrs.get(EXCESS, ())]
 
@@ -137,9 +161,10 @@ def _study(name: Name, goal: Goal, seed: int, population: int) -> optuna.Study:
             ),
             "optuna-nsga2": lambda: NSGAIISampler(seed=seed, population_size=population, constraints_func=excess),
             "gp": lambda: GPSampler(seed=seed, n_startup_trials=population, constraints_func=excess),
+            "cma-es": lambda: CmaEsSampler(seed=seed, popsize=population, with_margin=True),
         }
         sampler: BaseSampler = samplers[name]()
-        return optuna.create_study(directions=["minimize"] * len(goal.objectives), sampler=sampler)
+        return optuna.create_study(directions=["minimize"] * dimensions, sampler=sampler)
 
 
 def _distributions(encoding: Encoding) -> dict[str, BaseDistribution]:

@@ -45,9 +45,12 @@ STRATEGIES: dict[str, Entry] = {
     "nsga2": Entry(".evolution:Evolution", plans=False, fronts=True),
     "nsga3": Entry(".evolution:Evolution", plans=False, fronts=True),
     "sms-emoa": Entry(".evolution:Evolution", plans=False, fronts=True),
-    "tpe": Entry(".samplers:Sampler", plans=False, fronts=True),
+    "ga": Entry(".genetic:Genetic"),
+    "de": Entry(".genetic:Genetic"),
+    "cma-es": Entry(".samplers:Sampler"),
+    "tpe": Entry(".samplers:Sampler", fronts=True),
     "optuna-nsga2": Entry(".samplers:Sampler", plans=False, fronts=True),
-    "gp": Entry(".samplers:Sampler", plans=False, fronts=True),
+    "gp": Entry(".samplers:Sampler", fronts=True),
 }
 """Baselines in the order of reports."""
 
