@@ -109,3 +109,48 @@ def test_what_is_no_score_is_refused(tiny: Path, tmp_path: Path, changes: dict[s
     with pytest.raises(SecateurError, match=re.escape(message)):
         secateur.run(recipe_of(tiny, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"name": "ga", "population": 6, "sequences": 2},
+        {"name": "de", "population": 6, "sequences": 2},
+        {"name": "tpe", "population": 4, "sequences": 2, "initial": ["shortgpt"]},
+        {"name": "gp", "population": 4, "sequences": 2, "initial": []},
+        {"name": "cma-es", "population": 4, "sequences": 2, "encoding": "shares"},
+    ],
+    ids=lambda strategy: strategy["name"],
+)
+def test_libraries_drive_a_search_for_one_budget(tiny: Path, tmp_path: Path, strategy: dict[str, Any]) -> None:
+    recipe = recipe_of(tiny, strategy=strategy, effort={"evaluations": 40}, baselines=[])
+    run = secateur.run(recipe, tmp_path / "run")
+    found = run.summary.rows[0]
+    assert found.costs["sublayers"] <= 6
+    assert 0 < found.evaluations <= 40
+    again = secateur.run(recipe, tmp_path / "again")
+    assert again.summary.rows[0].genome == found.genome, "the same seed, the same answer"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes", "message"),
+    [
+        ({"name": "ga", "population": 30, "sequences": 2}, {}, "fewer than its population of 30"),
+        ({"name": "de", "encoding": "levels"}, {}, "encoding: de varies real numbers"),
+        ({"name": "cma-es"}, {"objectives": ["kl", "parameters"], "budgets": {}}, "cma-es minimises one score"),
+        ({"name": "nsga2"}, {}, "nsga2 searches for a front"),
+        ({"name": "tpe", "initial": ["owl"]}, {}, "strategy.initial: 'owl'"),
+        ({"name": "ga", "initial": ["nosuch"]}, {}, "initial: 'nosuch' is no plan file"),
+        (
+            {"name": "tpe", "initial": ["shortgpt"]},
+            {"objectives": ["kl", "parameters"], "budgets": {}},
+            "a front starts",
+        ),
+    ],
+)
+def test_what_cannot_drive_a_search_is_refused(
+    tiny: Path, strategy: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    recipe = recipe_of(tiny, strategy=strategy, effort={"evaluations": 40}, baselines=[], **changes)
+    with pytest.raises(SecateurError, match=re.escape(message)):
+        secateur.describe(recipe)

@@ -442,3 +442,23 @@ def test_multipruner_needs_its_kinds() -> None:
     space = sparse()
     with pytest.raises(SecateurError, match="multipruner: dropping sublayers and narrowing them is not enough"):
         trace(space, multipruner(space, POOL, 0, 2), TableEvaluator(space), ListJournal())
+
+
+@pytest.mark.parametrize("make", [drops, sparse])
+@pytest.mark.parametrize("name", ["ga", "ga, shares", "de", "tpe", "cma-es, shares"])
+def test_libraries_reach_the_optimum_of_an_enumerated_space(name: str, make: Callable[[], Space]) -> None:
+    space = make()
+    levels, shares = Levels(space, ()), Shares(space, ())
+    ways: dict[str, Callable[[int], Steps]] = {
+        "ga": lambda seed: genetic.genetic("ga", space, 2, seed, 12, levels),
+        "ga, shares": lambda seed: genetic.genetic("ga", space, 2, seed, 12, shares),
+        "de": lambda seed: genetic.genetic("de", space, 2, seed, 12, shares),
+        "tpe": lambda seed: samplers.sampled("tpe", space, Best(2), seed, 12, 2, levels),
+        "cma-es, shares": lambda seed: samplers.sampled("cma-es", space, Best(2), seed, 8, 2, shares),
+    }
+    for seed in range(2):
+        evaluator = TableEvaluator(space, interaction=0.1, seed=seed)
+        memo, spending = Memo(space, evaluator, ListJournal()), Spending(POOL.tokens_per_sequence)
+        answer = run(AskTell(ways[name](seed)), memo, spending, Allowance(evaluations=120), lambda step: None)
+        assert answer is not None
+        assert evaluator.loss(answer) <= 1.1 * best_by_force(space, evaluator)[0]
