@@ -65,6 +65,18 @@ def test_a_function_decides_what_is_found_and_how_it_is_judged(tiny: Path, tmp_p
     assert again.summary.verdict == summary.verdict
 
 
+def test_a_plan_that_is_nearly_a_rules_is_told_as_such(tiny: Path, tmp_path: Path) -> None:
+    """ShortGPT drops whole blocks: of eight sublayers six are left, and what is found may be one exchange away."""
+    run = secateur.run(recipe_of(tiny), tmp_path / "run")
+    found, rule = run.summary.rows[0].genome, run.summary.rows[1].genome
+    assert run.summary.rows[1].name == "shortgpt"
+    changes = len(found.changed(rule))
+    assert changes == 2
+    wanted = "The found plan is shortgpt's but for 2 of 7 genes."
+    assert run.summary.kin == wanted
+    assert wanted in (run.path / "report" / "index.html").read_text().replace("&#39;", "'").replace("&#x27;", "'")
+
+
 @pytest.mark.usefixtures("mine")
 @pytest.mark.parametrize("strategy", ["surrogate", "evopress", "greedy"])
 def test_strategies_search_by_it(tiny: Path, tmp_path: Path, strategy: str) -> None:

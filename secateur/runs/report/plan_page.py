@@ -49,7 +49,7 @@ def plan_page(folder: RunFolder, space: Space, summary: Summary, costs: Sequence
 
 def notes(summary: Summary, first: Sequence[str]) -> list[str]:
     """What is said below: of this report, then of every one."""
-    lines = [*first, summary.model, *summary.source]
+    lines = [summary.kin, *first, summary.model, *summary.source]
     lines += [f"Baseline {name} does not apply: {reason}" for name, reason in summary.skipped.items()]
     lines += [f"Some candidates failed: {reason}" for reason in summary.failures]
     lines.append(

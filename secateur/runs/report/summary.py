@@ -1,7 +1,7 @@
 """What a run says, as plain values: computed from recipe, journal and space alone."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import stats
@@ -11,6 +11,7 @@ from ...space.evaluation import Evaluation, mean_and_error, merged
 from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
+from ..asked.recipe import search_baselines
 from ..record.facts import MEASURED, RANKS, SELECTION, SKIPPED
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, UNTRAINED
@@ -22,6 +23,8 @@ from .training import training_notes
 CONFIDENCE = 0.95
 JUDGED = {"kl": "KL", "cross_entropy": "loss"}
 """What scores of every held-out text are called; both are in nats per token."""
+KIN = 3
+"""Genes by which a plan may differ from a published rule's and still be called its kin."""
 TOLERANCE = 0.002
 """Share of a budget that a baseline may leave and still count."""
 
@@ -74,6 +77,7 @@ class Summary:
     Attributes:
         finished: every choice has been confirmed on every held-out text.
         judged: the score that plans are compared by on held-out text.
+        kin: that what was found is a published rule's plan but for a few genes; empty where it is not.
     """
 
     verdict: str
@@ -93,6 +97,7 @@ class Summary:
     tasks: tuple[tuple[str, ...], ...] = ()
     source: tuple[str, ...] = ()
     judged: str = HELD_OUT_SCORES[0]
+    kin: str = ""
 
     @property
     def slack(self) -> str:
@@ -150,7 +155,20 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         source=source_notes(folder, space),
         finished=found is not None and all(text in row.scores for row in rows for text in held_out),
         judged=judged,
+        kin=_kin(rows, {UNTRAINED, "dense", *search_baselines(), *folder.recipe.peers}, len(space.genes)),
     )
+
+
+def _kin(rows: Sequence[Row], others: Collection[str], genes: int) -> str:
+    """What is said of a found plan that is nearly that of a published rule; `others`: rows that are of none."""
+    if not rows or rows[0].name != FOUND:
+        return ""
+    rules = [row for row in rows[1:] if row.name not in others and row.genome != rows[0].genome]
+    changes = {row.name: len(rows[0].genome.changed(row.genome)) for row in rules}
+    nearest = min(changes, key=lambda name: changes[name], default="")
+    if not nearest or not 0 < changes[nearest] <= KIN:
+        return ""
+    return f"The found plan is {nearest}'s but for {changes[nearest]} of {genes} genes."
 
 
 def _judged(score: str, confirmed: Iterable[Evaluation]) -> str:
