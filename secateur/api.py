@@ -1,6 +1,6 @@
 """What Python users call, and the command line with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,8 +114,8 @@ def run(
     *,
     model: Any = None,
     tokenizer: Any = None,
-    text: Sequence[str] | None = None,
-    held_out: Sequence[str] | None = None,
+    text: Iterable[str] | None = None,
+    held_out: Iterable[str] | None = None,
 ) -> Run:
     """Carries out a recipe (a YAML file, the name of one that ships with us, or plain values) in the new folder `out`.
 

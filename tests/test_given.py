@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -84,6 +85,18 @@ def test_objects_that_do_not_fit_leave_nothing(
     with pytest.raises(SecateurError, match=message):
         secateur.run(recipe_of(tiny) | recipe, tmp_path / "run", **(objects | changes))
     assert not (tmp_path / "run").exists()
+
+
+def test_documents_may_be_any_series_and_a_run_may_move(tiny: Path, tmp_path: Path, objects: dict[str, Any]) -> None:
+    documents, held_out = objects["text"], pandas.Series(objects["held_out"])
+    lists = secateur.run(recipe_of(tiny), tmp_path / "lists", **objects)
+    other = objects | {"text": (one for one in documents), "held_out": held_out}
+    series = secateur.run(recipe_of(tiny), tmp_path / "series", **other)
+    assert series.summary.rows[0].scores == lists.summary.rows[0].scores
+    (tmp_path / "series").rename(tmp_path / "moved")
+    moved = secateur.resume(tmp_path / "moved")
+    assert moved.summary.verdict == lists.summary.verdict
+    moved.export("hf", tmp_path / "smaller")
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tiny: Path, tmp_path: Path, objects: dict[str, Any]) -> None:

@@ -125,6 +125,7 @@ def test_a_run_that_was_stopped_is_one_run_in_its_trackers(tiny: Path, tmp_path:
         (["tensorbord"], "log.0.to: unknown 'tensorbord'; did you mean 'tensorboard'?"),
         ([{"to": "tensorboard", "address": "x"}], "address: tensorboard has none"),
         ([{"to": "mlflow", "address": "nosuch://x"}], "log: mlflow"),
+        (["mlflow", {"to": "mlflow", "address": "sqlite:///b.db"}], "log: a tracker stands there twice"),
         ("wandb", "log: wandb: nobody is logged in: wandb login, or set WANDB_MODE=offline"),
         ("tensorboard", "log: tensorboard is not installed; pip install 'secateur[tensorboard]'"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 import secateur
+from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.report.summary import Summary
@@ -103,6 +104,29 @@ def test_perplexity_and_tasks_are_scores_of_one_budget(tiny: Path, tmp_path: Pat
     best = min(loss for genome, loss in scored.items() if space.feasible(genome))
     assert scored[run.summary.rows[0].genome] == best
     assert run.summary.judged == "kl", "tasks have documents of their own"
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_function_that_fails_on_held_out_text_costs_only_its_own_column(tiny: Path, tmp_path: Path) -> None:
+    held = {"source": str(tiny / "held.txt"), "sequences": 4, "length": 24, "windows_per_document": 4, "name": "held"}
+    (tmp_path / "picky.py").write_text(
+        MINE + "\n\ndef picky(model, ids):\n    assert ids.shape[1] == 32\n    return wrong(model, ids)\n"
+    )
+    recipe = recipe_of(tiny, score="picky:picky", held_out=[held])
+    recipe["calibration"]["length"] = 32
+    summary = secateur.run(recipe, tmp_path / "run").summary
+    assert summary.finished
+    assert summary.judged == "kl"
+    assert summary.rows[0].scores["held"].keys() == {"kl", "cross_entropy"}
+    assert any("AssertionError" in reason for reason in summary.failures)
+
+
+def test_what_a_task_is_asked_is_part_of_the_recipe(tiny: Path) -> None:
+    few, many = (
+        make_recipe(recipe_of(tiny, strategy={"name": "greedy"}, score="lm-eval:guess", tasks={"documents": count}))
+        for count in (8, 64)
+    )
+    assert few.digest() != many.digest()
 
 
 @pytest.mark.usefixtures("mine")

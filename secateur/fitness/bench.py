@@ -14,6 +14,7 @@ import transformers
 from ..space.anatomy import HIDDEN, Anatomy
 from ..space.genome import Genome
 from ..space.latency import LatencyTable, Measured, Workload
+from ..space.objective import is_own
 from ..space.scores import SCORES
 from ..space.space import Space
 from ..space.treatments import Treatment
@@ -24,7 +25,7 @@ from .model.configuration import CHANCE
 from .model.device import device_name, synchronise
 from .model.shelf import Shelf
 from .room import ROOM, Room
-from .scores.own import is_own, own_score, source_digest
+from .scores.own import own_score, source_digest
 from .scores.tasks import NO_TASKS, TaskRequest
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet

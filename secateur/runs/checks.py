@@ -4,11 +4,12 @@ import contextlib
 from collections.abc import Iterator, Mapping
 
 from ..fitness.model.configuration import load_config
-from ..fitness.scores.own import check_own, is_own
+from ..fitness.scores.own import check_own
 from ..fitness.timing.llama_cpp import load_llama_cpp
 from ..plans.formats.gguf import check_space
 from ..space.errors import SecateurError
 from ..space.genome import Genome
+from ..space.objective import is_own
 from ..space.space import Space
 from .asked.recipe import Recipe
 from .loggers.table import check_logs

@@ -112,7 +112,7 @@ def describe(recipe: Recipe) -> Description:
 
 def _smaller(space: Space) -> str:
     """What makes it smaller, where there is something."""
-    if space.anatomy.family not in ARCHITECTURES:
+    if space.anatomy.family not in ARCHITECTURES or "stream" in features_of(space.genes):
         return ""
     dense = space.dense_costs
     small = quantised_bytes(dense.parameters, dense.block_parameters, "q4_0")

@@ -3,7 +3,7 @@ stopped can be gone on with, and workers can open it."""
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +35,8 @@ class Objects:
 
     model: Any = None
     tokenizer: Any = None
-    text: Sequence[str] | None = None
-    held_out: Sequence[str] | None = None
+    text: Iterable[str] | None = None
+    held_out: Iterable[str] | None = None
 
 
 def read(recipe: Asked) -> Recipe:
@@ -53,7 +53,7 @@ def beginning(recipe: Asked, path: Path, objects: Objects) -> Iterator[Recipe]:
     Raises:
         SecateurError: recipe and objects do not fit together, or `path` is taken.
     """
-    if objects == Objects():
+    if all(one is None for one in (objects.model, objects.tokenizer, objects.text, objects.held_out)):
         yield read(recipe)
         return
     check_free(path)
@@ -107,7 +107,8 @@ def _section(values: Mapping[str, Any], key: str, name: str, path: str) -> dict[
     return {**section, name: path}
 
 
-def _write(path: Path, name: str, documents: Sequence[str]) -> None:
-    if isinstance(documents, str) or not documents or not all(isinstance(one, str) for one in documents):
+def _write(path: Path, name: str, documents: Iterable[str]) -> None:
+    texts = [] if isinstance(documents, str) else list(documents)
+    if not texts or not all(isinstance(one, str) for one in texts):
         raise SecateurError(f"{name}: give documents, as a list of texts")
-    write_text(path, "".join(json.dumps({"text": one}) + "\n" for one in documents))
+    write_text(path, "".join(json.dumps({"text": one}) + "\n" for one in texts))

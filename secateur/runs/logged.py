@@ -84,26 +84,28 @@ def logged(folder: RunFolder, watcher: Watcher, results: Results) -> Iterator[Wa
     try:
         _begin(logging, folder)
         yield logging
+        values, files = results()
     except BaseException as error:
         logging.end("stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed", {}, ())
         raise
-    logging.end("finished", *results())
+    logging.end("finished", values, files)
 
 
 def _begin(logging: Logging, folder: RunFolder) -> None:
     recipe = folder.recipe
     for settings in recipe.log:
+        place = " ".join(filter(None, (settings.to, settings.project, settings.address)))
         subject = Subject(
             folder.path.resolve().name,
             folder.path,
             recipe.model_dump(mode="json"),
             settings.project,
             settings.address,
-            folder.journal.of(LOGGED, settings.to),
+            folder.journal.of(LOGGED, place),
         )
-        with border(f"log: {settings.to}"):
+        with border(f"log: {settings.to} (--set log=[] goes on without)"):
             logger: Logger = module_of(settings.to).begin(subject)
-        folder.journal.note(LOGGED, logger.known, settings.to)
+        folder.journal.note(LOGGED, logger.known, place)
         logging.add(settings.to, logger)
 
 

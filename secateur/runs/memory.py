@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from ..fitness.memory import Part, Placement, Work, free, shown
 from ..fitness.model.device import CPU, find_device
 from ..fitness.model.dtypes import DTYPES
-from ..fitness.scores.own import is_own
 from ..fitness.zeros.level_store import needs_text
 from ..fitness.zeros.nested import NESTED
 from ..fitness.zeros.updating import UPDATING
 from ..space.budget import parse_bytes
 from ..space.errors import SecateurError
 from ..space.gene import features_of
+from ..space.objective import is_own
 from ..space.scores import SCORES
 from ..space.space import Space
 from .asked.recipe import Recipe

@@ -24,7 +24,7 @@ from .logged import logged, results
 from .memory import check_needs
 from .problem import build_space, check_genomes, counting_of, goal_of
 from .record.facts import CONFIG, COUNTING, MODEL, ORDER, ORDERS, SOURCE_BYTES, TEXTS, WHOLE, OrdersFact, TextFact
-from .record.folder import RunFolder, check_free
+from .record.folder import GIVEN, RunFolder, check_free
 from .record.journal import CALIBRATION
 from .stages.comparing import baseline, compare_file
 from .stages.confirming import confirm
@@ -140,7 +140,9 @@ def _search(folder: RunFolder, space: Space, bench: Bench, team: Team | None, wa
 
 def text_fact(text: Sequences) -> TextFact:
     """What a journal notes of a text."""
-    found: TextFact = {"source": text.name, "digest": text.digest, "sequences": len(text), "length": text.length}
+    path = Path(text.name)
+    source = f"{GIVEN}/{path.name}" if path.parent.name == GIVEN else text.name  # a run may be moved
+    found: TextFact = {"source": source, "digest": text.digest, "sequences": len(text), "length": text.length}
     if text.prefix:
         found["prefix"] = list(text.prefix)
     return found

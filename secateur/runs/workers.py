@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ..fitness.model.device import CPU, find_device, threads_here
-from ..fitness.scores.own import check_picklable, is_own
+from ..fitness.scores.own import check_picklable
 from ..fitness.workers.backends import Crew, connected
 from ..fitness.workers.device import devices
 from ..fitness.workers.hand import Papers, Place, worker
 from ..fitness.workers.team import Team
 from ..fitness.workplace import Workplace
 from ..space.errors import SecateurError
+from ..space.objective import is_own
 from ..space.space import Space
 from .asked.recipe import TRAINING, Recipe
 from .memory import placement_of, smallest_placement

@@ -187,9 +187,10 @@ def memo_of(
     scores: tuple[str, ...],
     watcher: Watcher,
     team: Team | None = None,
+    filed: str = "",
 ) -> Memo:
     """Answers batches on one of the texts, by `team` if there is one; those of trained genomes too, where the recipe
-    says how to train."""
+    says how to train. `filed`: under what answers are kept, by default the text's name."""
     shared, training = bench.provenance(title, scores), folder.recipe.training
     trainer = trainer_of(training, folder.recipe.seed, space, bench) if training is not None else None
     answers = Answers(bench, space, trainer, lambda tokens: watcher.advance(TRAINING_PASSES * tokens))
@@ -208,7 +209,7 @@ def memo_of(
             return Spread(team, space, question, title, scores, bench.texts[title].length)
         return answers.to(question, title, scores)
 
-    return Memo(space, asker(LOSSES), TextJournal(folder.journal, title, provenance, watcher), asker)
+    return Memo(space, asker(LOSSES), TextJournal(folder.journal, filed or title, provenance, watcher), asker)
 
 
 def trainer_of(wanted: TrainingSettings, seed: int, space: Space, bench: Bench, folder: Path | None = None) -> Trainer:

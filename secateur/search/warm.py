@@ -1,6 +1,6 @@
 """Where a search starts: rules, plan files, and other strategies that run first, with a part of what it may spend."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,10 +8,11 @@ from pathlib import Path
 from ..operators.rules.table import RULES
 from ..operators.sampling import ends, limited
 from ..space.errors import SecateurError, suggest
+from ..space.evaluation import Evaluation
 from ..space.front import thinned
 from ..space.genome import Genome
 from ..space.space import Space
-from .archive import Archive, Goal
+from .archive import Archive, Best, Goal
 from .loop import Allowance, Spending
 from .problem import Problem
 from .steps import Batch, Pool, Steps, noted
@@ -122,6 +123,13 @@ def warm_start(pool: Pool, first: Sequence[Callable[[], Steps]], then: Callable[
         if answer is not None:
             answers.append(answer)
     return (yield from then(answers, spending.tokens))
+
+
+def score_first(best: Best, space: Space, genomes: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:
+    """Scores what a search for one plan starts from, whatever becomes of it in the encoding of the search."""
+    starts = tuple(genome for genome in dict.fromkeys(map(space.canonical, genomes)) if space.feasible(genome))
+    if starts:
+        best.add((yield Batch(starts, range(best.sequences))), space.dense)
 
 
 def warm_front(

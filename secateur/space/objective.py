@@ -76,8 +76,13 @@ class Objective:
         return 2 * value if value > ROUNDING else 1.0
 
 
-def task_weights(text: str) -> dict[str, float]:
-    """Weight of each task of a mixture such as `2*piqa+csqa`; they add up to 1.
+def is_own(name: str) -> bool:
+    """Whether a score is a function of the user's own or an lm-eval task, and none of ours."""
+    return ":" in name
+
+
+def task_weights(text: str, where: str = "objectives") -> dict[str, float]:
+    """Weight of each task of a mixture such as `2*piqa+csqa`; they add up to 1. `where`: the key it stands at.
 
     Raises:
         SecateurError: this is no such text, or a task stands there twice.
@@ -87,7 +92,7 @@ def task_weights(text: str) -> dict[str, float]:
         match = re.fullmatch(r"\s*(?:(\d+(?:\.\d*)?)\s*\*\s*)?([\w.-]+)\s*", part)
         if match is None or float(match[1] or 1) <= 0 or match[2] in weights:
             raise SecateurError(
-                f"objectives: 'lm-eval:{text}' is no task; write lm-eval:TASK, or lm-eval:2*TASK+OTHER, each task once"
+                f"{where}: 'lm-eval:{text[:100]}' is no task; write lm-eval:TASK, or lm-eval:2*TASK+OTHER, each once"
             )
         weights[match[2]] = float(match[1] or 1)
     total = sum(weights.values())
@@ -103,12 +108,13 @@ def parse_objectives(names: tuple[str, ...], where: str = "objectives") -> tuple
     known = (*SCORES, *EXPONENTIALS, *COSTS)
     for name in names:
         module, colon, function = name.partition(":")
-        if module == "lm-eval" and task_weights(function):
+        if module == "lm-eval" and task_weights(function, where):
             continue
         if colon and not (function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-            raise SecateurError(f"{where}: '{name}' is no function; write module:function, or lm-eval:TASK")
+            raise SecateurError(f"{where}: '{name[:100]}' is no function; write module:function, or lm-eval:TASK")
         if not colon and name not in known:
-            raise SecateurError(f"{where}: unknown '{name}'; {suggest(name, known)}, or module:function of your own")
+            shown = name[:40]
+            raise SecateurError(f"{where}: unknown '{shown}'; {suggest(shown, known)}, or module:function of your own")
         if names.count(name) > 1:
             raise SecateurError(f"objectives: '{name}' stands there twice")
     objectives = tuple(Objective(name) for name in names)

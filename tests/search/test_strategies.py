@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from secateur.operators.rules.uniform_sparsity import uniform_sparsity
-from secateur.operators.sampling import ends
+from secateur.operators.sampling import ends, on_budget
 from secateur.search.archive import Archive, Best, Goal
 from secateur.search.encoding import Levels, Shares
 from secateur.search.loop import Allowance, Spending, Step, run
@@ -30,7 +31,7 @@ from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
 from secateur.space.space import Space
 from tests.genes import hidden_gene, sparsity_genes, structured_genes
-from tests.tiny import LEVELS, ListJournal, TableEvaluator, anatomy_for, best_by_force, drop_space
+from tests.tiny import LEVELS, ListJournal, TableEvaluator, anatomy_for, best_by_force, drop_space, mixed_genes
 
 POOL = Pool(8, 16)
 SCHEDULE = Schedule(generations=12, offspring=8, survivors=(3, 1), tokens=(16, 64), first=4)
@@ -462,3 +463,24 @@ def test_libraries_reach_the_optimum_of_an_enumerated_space(name: str, make: Cal
         answer = run(AskTell(ways[name](seed)), memo, spending, Allowance(evaluations=120), lambda step: None)
         assert answer is not None
         assert evaluator.loss(answer) <= 1.1 * best_by_force(space, evaluator)[0]
+
+
+@pytest.mark.parametrize("encoding", [Levels, Shares])
+@pytest.mark.parametrize("name", ["ga", "de", "cma-es", "tpe"])
+def test_no_search_for_one_plan_is_worse_than_where_it_starts(name: str, encoding: type[Levels] | type[Shares]) -> None:
+    """Real shares stand for genomes only nearly, and populations may be smaller than the starts are many."""
+    shape = anatomy_for(num_hidden_layers=4)
+    space = Space(shape, mixed_genes(shape))
+    space = space.with_budgets(parse_budgets({"linear_weights": "0.6x"}, space.dense_costs))
+    evaluator = TableEvaluator(space, interaction=0.1, seed=3)
+    rng = np.random.default_rng(0)
+    starts = sorted((on_budget(space, rng) for _ in range(60)), key=evaluator.loss, reverse=True)[-6:]
+    variables = encoding(space, ())
+    if name in ("ga", "de"):
+        steps = genetic.genetic(name, space, 2, 0, 4, variables, starts)  # type: ignore[arg-type]
+    else:
+        steps = samplers.sampled(name, space, Best(2), 0, 4, 2, variables, starts)  # type: ignore[arg-type]
+    memo, spending = Memo(space, evaluator, ListJournal()), Spending(POOL.tokens_per_sequence)
+    answer = run(AskTell(steps), memo, spending, Allowance(evaluations=20), lambda step: None)
+    assert answer is not None
+    assert evaluator.loss(answer) <= evaluator.loss(starts[-1])

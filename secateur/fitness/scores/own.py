@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ...space.errors import SecateurError, Stopped, said
+from ...space.objective import is_own
 from ..cache import digest
 from ..faults import CandidateError, is_of_device, is_of_memory
 from .tasks import TaskRequest, TaskScore, check_task, definitions
@@ -25,11 +26,6 @@ OwnFunction = Callable[[Any, torch.Tensor], float]
 OwnScore = Callable[[range], list[float]]
 """One loss for each sequence, of whatever subnet is applied to the live model."""
 LM_EVAL = "lm-eval"
-
-
-def is_own(name: str) -> bool:
-    """Whether an objective is a function of the user's own or an lm-eval task, and no built-in score."""
-    return ":" in name
 
 
 def is_function(name: str) -> bool:

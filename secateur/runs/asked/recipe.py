@@ -117,10 +117,13 @@ class Recipe(Settings):
             raise ValueError("held_out: 'calibration' is the name of the calibration text; set 'name' to another")
         if any(text.sequences < 2 for text in self.held_out):
             raise ValueError("held_out: an interval needs at least 2 sequences of each text")
+        trackers = [one.to for one in self.log]
+        if len(set(trackers)) != len(trackers):
+            raise ValueError("log: a tracker stands there twice")
         if len(set(titles)) != len(titles):
             raise ValueError("held_out: two texts have the same name; set 'name' on one of them")
         try:
-            parse_objectives((self.score[:100],), "score")
+            parse_objectives((self.score,), "score")
         except SecateurError as error:
             raise ValueError(str(error)) from None
         features = self.features()
@@ -317,7 +320,7 @@ class Recipe(Settings):
     def digest(self) -> str:
         """Names the recipe; settings that it does not use leave the name as it was before they existed."""
         values = self.model_dump(mode="json", exclude={*ASIDE})
-        unused = {"tasks"} if not any(name.startswith("lm-eval:") for name in self.objectives) else set()
+        unused = {"tasks"} if not any(name.startswith("lm-eval:") for name in self.scores) else set()
         for name, plain in (("code", False), ("timeout", None)):
             if values["tasks"][name] == plain:
                 del values["tasks"][name]

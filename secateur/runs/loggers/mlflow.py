@@ -71,10 +71,12 @@ class _Logger:
             self._client.log_batch(self.known, metrics=metrics[first : first + MANY])
 
     def end(self, ending: Ending, values: Mapping[str, float], files: Sequence[Path]) -> None:
-        self.measure(self._tokens, values)
-        for file in files:
-            self._client.log_artifact(self.known, str(file), file.parent.name)
-        self._client.set_terminated(self.known, STATUS[ending])
+        try:
+            self.measure(self._tokens, values)
+            for file in files:
+                self._client.log_artifact(self.known, str(file), file.parent.name)
+        finally:
+            self._client.set_terminated(self.known, STATUS[ending])
 
 
 def _named(name: str) -> str:

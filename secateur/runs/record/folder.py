@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,8 @@ OWN = ("recipe.yaml", ".lock", *(f"journal.sqlite{suffix}" for suffix in ("", "-
 """The files of a run that are written, or say what is."""
 
 
+MOMENT = 0.05
+"""Seconds after which a lock is tried again."""
 GIVEN = "secateur-given"
 """The folder of a run with the objects that it was begun with."""
 
@@ -121,7 +124,7 @@ class RunFolder:
             if lock is not None:
                 os.close(lock)
             raise
-        return cls(path, recipe, journal, lock)
+        return cls(path, _with_given(recipe, path), journal, lock)
 
     def check_begun(self) -> None:
         """Raises SecateurError where nothing has been evaluated yet."""
@@ -169,14 +172,30 @@ def _check_recipe(journal: Journal, recipe: Recipe, file: Path) -> None:
         journal.note(RECIPE, recipe.digest(), what=f"{file}")
 
 
+def _with_given(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe of a run that was begun with objects, which are in its folder, wherever that is now."""
+
+    def here(name: str) -> str:
+        own = path.absolute() / GIVEN / Path(name).name
+        return str(own) if Path(name).parent.name == GIVEN and not Path(name).exists() and own.exists() else name
+
+    texts = [text.model_copy(update={"source": here(text.source)}) for text in (recipe.calibration, *recipe.held_out)]
+    model = recipe.model.model_copy(update={"path": here(recipe.model.path)})
+    return recipe.model_copy(update={"model": model, "calibration": texts[0], "held_out": tuple(texts[1:])})
+
+
 def _locked(path: Path) -> int:
     try:
         handle = os.open(path / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         raise SecateurError(f"{path}: cannot be written: {error}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise SecateurError(f"{path}: another process is working on this run") from None
+    for last in (False, True):  # who only asks whether it is taken holds it for a moment
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if last:
+                os.close(handle)
+                raise SecateurError(f"{path}: another process is working on this run") from None
+            time.sleep(MOMENT)
     return handle

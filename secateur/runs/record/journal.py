@@ -13,6 +13,7 @@ from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
 from ...space.losses import LOSSES
+from ...space.objective import is_own
 from ...space.question import Question, Record, Status, Told
 from .database import Database
 from .facts import Fact, check_fact
@@ -22,6 +23,8 @@ CALIBRATION, FOUND = "calibration", "found"
 """The name of the calibration text, and of the choice that the search asked for has made."""
 HELD_OUT_SCORES = ("kl", "cross_entropy")
 """What every subnet is scored by on text that is held out."""
+OWN_SCORES = ", own scores"
+"""What follows the name of a text where evaluations on it are filed that have the user's own scores alone."""
 MEMBER = "front-"
 """How the names of a front's members begin."""
 UNTRAINED = "untrained"
@@ -152,7 +155,8 @@ class Journal:
             except (TypeError, ValueError, LookupError, OverflowError, RecursionError) as error:
                 raise self._database.damaged(f"an answer on '{str(filed)[:80]}' is none") from error
             searched = str(filed).split(", ")[0] == CALIBRATION
-            if isinstance(answer, Evaluation) and not searched and not _has_scores(answer):
+            own = str(filed).endswith(OWN_SCORES)
+            if isinstance(answer, Evaluation) and not searched and not own and not _has_scores(answer):
                 raise self._database.damaged(f"an evaluation on '{str(filed)[:80]}' lacks scores")
             yield str(filed), answer
 
@@ -205,6 +209,11 @@ class Journal:
             except (TypeError, ValueError, OverflowError) as error:
                 raise self._database.damaged(f"a step of '{search}' is none") from error
         return found
+
+
+def filed_under(text: str, score: str) -> str:
+    """Where evaluations on a held-out text have a score."""
+    return text + OWN_SCORES if is_own(score) else text
 
 
 def difference(noted: Any, now: Any) -> str:

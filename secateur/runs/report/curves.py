@@ -8,7 +8,7 @@ from ..record.journal import FOUND
 from .charts import COLOURS, GREY, SYMBOLS, axis_of, beyond, clipped, styled
 from .figures import incumbents
 from .page import Chart
-from .summary import Summary
+from .summary import JUDGED, Summary
 
 
 def search_chart(folder: RunFolder, space: Space) -> Chart | None:
@@ -33,7 +33,7 @@ def search_chart(folder: RunFolder, space: Space) -> Chart | None:
         )
     styled(figure)
     figure.update_xaxes(title_text="tokens forwarded, one candidate at a time", rangemode="tozero")
-    figure.update_yaxes(title_text=f"{folder.recipe.score} of the best so far, calibration text", **axis)
+    figure.update_yaxes(title_text=f"{folder.recipe.scores[0]} of the best so far, calibration text", **axis)
     note = (
         "At equal tokens, searches are directly comparable. Every point is the loss on all the text it was scored on. "
         "What is far above the best search stands at the border."
@@ -42,22 +42,28 @@ def search_chart(folder: RunFolder, space: Space) -> Chart | None:
 
 
 def comparison_chart(summary: Summary) -> Chart | None:
-    """KL on held-out texts with 95 % intervals, what was found and every baseline; None where something is missing."""
+    """The score that decides on held-out texts with 95 % intervals, what was found and every baseline.
+
+    None where something is missing.
+    """
     rows = [row for row in summary.rows if row.name != "dense"]
-    if not summary.held_out or not all(text in row.scores for row in rows for text in summary.held_out):
+    if not summary.held_out or not all(
+        summary.judged in row.scores.get(text, ()) for row in rows for text in summary.held_out
+    ):
         return None
     figure = go.Figure()
-    every = [row.scores[text]["kl"] for row in rows for text in summary.held_out]
+    judged, label = summary.judged, JUDGED.get(summary.judged, summary.judged)
+    every = [row.scores[text][judged] for row in rows for text in summary.held_out]
     ends = [score.mean + sign * 1.96 * score.standard_error for score in every for sign in (-1, 0, 1)]
     axis = axis_of([end for end in ends if end > 0] or ends)
     for number, text in enumerate(summary.held_out):
-        scores = [row.scores[text]["kl"] for row in rows]
+        scores = [row.scores[text][judged] for row in rows]
         figure.add_scatter(
             x=[score.mean for score in scores],
             y=[row.name for row in rows],
             error_x={"type": "data", "array": [1.96 * one.standard_error for one in scores], "color": GREY},
             text=[
-                f"{row.name}, {text}: KL {score.mean:.4f} ± {score.standard_error:.4f}"
+                f"{row.name}, {text}: {label} {score.mean:.4f} ± {score.standard_error:.4f}"
                 for row, score in zip(rows, scores, strict=True)
             ],
             hoverinfo="text",
@@ -70,6 +76,6 @@ def comparison_chart(summary: Summary) -> Chart | None:
             },
         )
     styled(figure, height=140 + 30 * len(rows))
-    figure.update_xaxes(title_text="KL to the dense model (95 % interval)", **axis)
+    figure.update_xaxes(title_text=f"{label}{' to the dense model' if judged == 'kl' else ''} (95 % interval)", **axis)
     figure.update_yaxes(autorange="reversed")
     return Chart("On held-out text", "comparison", figure)

@@ -15,7 +15,7 @@ from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND
 from .charts import DECADES
 from .profiles import kept_shares
-from .summary import Summary, joined
+from .summary import JUDGED, Summary, joined
 
 PLAIN = {"text.parse_math": False}
 """How matplotlib is set while pictures are made, and not for whoever uses it besides: names are no formulas."""
@@ -31,7 +31,9 @@ def figures(folder: RunFolder, space: Space, summary: Summary) -> dict[str, byte
         search = progress(folder, space)
         if search is not None:
             pictures["search"] = search
-        if all(text in row.scores for row in summary.rows for text in summary.held_out) and summary.held_out:
+        if summary.held_out and all(
+            summary.judged in row.scores.get(text, ()) for row in summary.rows for text in summary.held_out
+        ):
             pictures["comparison"] = comparison(summary)
     return pictures
 
@@ -99,24 +101,24 @@ def progress(folder: RunFolder, space: Space) -> bytes | None:
         by_evaluations.step(evaluations, values, where="post", marker=".", label=name)
     by_tokens.set_xlabel("tokens, one candidate at a time")
     by_evaluations.set_xlabel("distinct genomes evaluated")
-    by_tokens.set_ylabel(f"calibration {folder.recipe.score} of the incumbent\n(all sequences it was scored on)")
+    by_tokens.set_ylabel(f"calibration {folder.recipe.scores[0]} of the incumbent\n(all sequences it was scored on)")
     by_evaluations.legend(fontsize=8)
     return png(figure)
 
 
 def comparison(summary: Summary) -> bytes:
-    """KL to the dense model on each held-out text with 95 % intervals, found plan against baselines."""
+    """The score that decides on each held-out text with 95 % intervals, found plan against baselines."""
     rows = [row for row in summary.rows if row.name != "dense"]
     figure = Figure(figsize=(10, 1.0 + 0.36 * len(rows)), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(summary.held_out) + 1, sharey=True))
     places = range(len(rows))
     for axis, text in zip(axes, summary.held_out, strict=False):
         for place, row in zip(places, rows, strict=True):
-            score = row.scores[text]["kl"]
+            score = row.scores[text][summary.judged]
             colour = "tab:red" if row.name == FOUND else "tab:gray"
             axis.errorbar(score.mean, place, xerr=1.96 * score.standard_error, fmt="o", color=colour, capsize=3)
-        axis.set_xlabel(f"KL on {text}")
-        means = [row.scores[text]["kl"].mean for row in rows]
+        axis.set_xlabel(f"{JUDGED.get(summary.judged, summary.judged)} on {text}")
+        means = [row.scores[text][summary.judged].mean for row in rows]
         if min(means) > 0 and max(means) / min(means) >= DECADES:
             axis.set_xscale("log")
         else:

@@ -16,7 +16,7 @@ from ...space.space import Space
 from ..asked.recipe import search_baselines
 from ..record.facts import CORNERS, HYPERVOLUME, UNTIMED
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION, FOUND, MEMBER
+from ..record.journal import CALIBRATION, FOUND, MEMBER, filed_under
 from .summary import JUDGED, Difference, Row, Summary, compare, joined, summarise
 from .timed import broken_budgets
 
@@ -230,7 +230,8 @@ def _against(
         return member.values[cost] <= slack * reference.values[cost]
 
     def held(point: Point) -> list[Evaluation | None]:
-        return [joined(losses.get((text, space.key(point.row.genome)), [])) for text in held_out]
+        key = space.key(point.row.genome)
+        return [joined(losses.get((filed_under(text, judged), key), [])) for text in held_out]
 
     found = []
     for reference in references:

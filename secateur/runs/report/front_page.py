@@ -49,7 +49,7 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
         headings += ["prefill\nms", "decode\ntokens/s"]
     rows = []
     for point in _points(front):
-        fault = point.fault.partition(" ")[0] if brief else point.fault
+        fault = point.fault.removesuffix(" as measured") if brief else point.fault
         rank = f"{point.rank} {f'({fault})' if fault else ''}".rstrip() if point.rank else ""
         row = [rank, point.row.name]
         for objective in costs:

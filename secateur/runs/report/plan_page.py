@@ -23,7 +23,7 @@ def plan_page(folder: RunFolder, space: Space, summary: Summary, costs: Sequence
     found = next((row for row in summary.rows if row.name == FOUND), None)
     parts: list[Chart | Grid | None] = []
     if found is not None:
-        score = folder.recipe.score
+        score = folder.recipe.scores[0]
         plans = [(row.name, kept(space, row), row.genome) for row in summary.rows if row.name != "dense"]
         parts = [
             _budgets(space, summary),

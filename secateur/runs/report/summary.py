@@ -14,7 +14,7 @@ from ...space.space import Space
 from ..asked.recipe import search_baselines
 from ..record.facts import MEASURED, RANKS, SELECTION, SKIPPED
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, UNTRAINED
+from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, OWN_SCORES, UNTRAINED, filed_under
 from .source import source_notes
 from .tasks import task_grid
 from .timed import latency_notes, missed
@@ -124,8 +124,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
     choices = folder.journal.choices()
     found = choices.get(FOUND)
     names = [FOUND, *(name for name in choices if name != FOUND)] if found else list(choices)
-    confirmed = [one for (text, _), parts in losses.items() if text in held_out for one in parts]
-    judged = _judged(folder.recipe.scores[0], confirmed)
+    judged = _judged(folder.recipe.scores[0], held_out, losses)
     rows = [
         _row(name, choices[name].genome, folder, space, losses, held_out, judged, found.genome if found else None)
         for name in names
@@ -153,7 +152,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         training=training_notes(folder, space, losses, held_out),
         tasks=task_grid(folder, space, {row.name: row.genome for row in rows}),
         source=source_notes(folder, space),
-        finished=found is not None and all(text in row.scores for row in rows for text in held_out),
+        finished=found is not None and all("kl" in row.scores.get(text, ()) for row in rows for text in held_out),
         judged=judged,
         kin=_kin(rows, {UNTRAINED, "dense", *search_baselines(), *folder.recipe.peers}, len(space.genes)),
     )
@@ -171,10 +170,14 @@ def _kin(rows: Sequence[Row], others: Collection[str], genes: int) -> str:
     return f"The found plan is {nearest}'s but for {changes[nearest]} of {genes} genes."
 
 
-def _judged(score: str, confirmed: Iterable[Evaluation]) -> str:
+def _judged(score: str, held_out: tuple[str, ...], losses: Losses) -> str:
     """The score that was searched by, where held-out text has all been scored by it; else the one that all is."""
-    known = all(score in evaluation.losses for evaluation in confirmed if evaluation.losses)
-    return score if known else HELD_OUT_SCORES[0]
+    for text in held_out:
+        keys = [key for filed, key in losses if filed == text]
+        parts = [part for key in keys for part in losses.get((filed_under(text, score), key), [])]
+        if len(parts) < len(keys) or any(score not in part.losses for part in parts):
+            return HELD_OUT_SCORES[0]
+    return score if held_out else HELD_OUT_SCORES[0]
 
 
 def _row(
@@ -189,16 +192,18 @@ def _row(
 ) -> Row:
     key = space.key(genome)
     choice = folder.journal.choices().get(name)
-    scores = {}
+    scores: dict[str, dict[str, Score]] = {}
     for text in (CALIBRATION, *held_out):
-        evaluation = joined(losses.get((text, key), []))
-        if evaluation is not None:
-            scores[text] = {score: _score(values) for score, values in evaluation.losses.items()}
+        for filed in (text, text + OWN_SCORES):
+            evaluation = joined(losses.get((filed, key), []))
+            if evaluation is not None:
+                found_scores = {score: _score(values) for score, values in evaluation.losses.items()}
+                scores[text] = scores.get(text, {}) | found_scores
     against = None
     if found is not None and name != FOUND:
         against = compare(
-            [joined(losses.get((text, space.key(found)), [])) for text in held_out],
-            [joined(losses.get((text, key), [])) for text in held_out],
+            [joined(losses.get((filed_under(text, judged), space.key(found)), [])) for text in held_out],
+            [joined(losses.get((filed_under(text, judged), key), [])) for text in held_out],
             judged,
         )
     return Row(
@@ -255,7 +260,7 @@ def compare(
 
 def mean_held_out(row: Row, held_out: tuple[str, ...], score: str = HELD_OUT_SCORES[0]) -> float:
     """Mean of a score over all sequences of held-out text; infinity when it has not been scored."""
-    parts = [row.scores[text][score] for text in held_out if text in row.scores]
+    parts = [row.scores[text][score] for text in held_out if score in row.scores.get(text, ())]
     if len(parts) < len(held_out) or not parts:
         return math.inf
     return sum(p.mean * p.sequences for p in parts) / sum(p.sequences for p in parts)

@@ -14,7 +14,7 @@ Grid = tuple[tuple[str, ...], ...]
 
 def task_grid(folder: RunFolder, space: Space, genomes: Mapping[str, Genome]) -> Grid:
     """One row for each plan (and each training of it) with tasks, one column for each task, setting and metric."""
-    names = [name.partition(":")[2] for name in folder.recipe.objectives if name.startswith("lm-eval:")]
+    names = [name.partition(":")[2] for name in folder.recipe.scores if name.startswith("lm-eval:")]
     searched = {task for name in names for task in task_weights(name)}
     cells: dict[tuple[str, str], str] = {}
     plans: dict[str, None] = {}

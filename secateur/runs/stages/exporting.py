@@ -130,9 +130,9 @@ def larger_than_source(plan: Plan, written: Path, source: Path) -> str | None:
         f"stored in fewer bits than {plan.model.dtype}"
     )
     quantised, costs = FORMATS["gguf"], plan.costs
-    if refusal(quantised, subject_of(plan)) is not None:
-        return f"{told}: quantise it as that one was, or leave model.saved_dtype at auto"
     small = quantised_bytes(costs["parameters"], costs["block_parameters"], SMALLEST)
+    if small >= size or refusal(quantised, subject_of(plan)) is not None:
+        return f"{told}: quantise it as that one was, or leave model.saved_dtype at auto"
     pick = "" if plan.name == FOUND or source.is_file() else f" --pick {plan.name}"
     return (
         f"{told}; in about {small:,} bytes: secateur export {shlex.quote(str(source))}{pick} --to gguf "

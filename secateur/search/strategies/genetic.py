@@ -26,7 +26,7 @@ from ..encoding import Encoding, EncodingName, Levels, encoding_of
 from ..problem import Problem
 from ..steps import Steps
 from ..strategy import Strategy
-from ..warm import GOOD_RULES, check_initial, check_population, check_rules, first, runs_first, warm_start
+from ..warm import GOOD_RULES, check_initial, check_population, check_rules, first, runs_first, score_first, warm_start
 from .evolution import OFFSPRING, Crossed, Repaired, Sampled, SpaceProblem, driven, genome_of
 from .table import AnyStrategy
 
@@ -71,7 +71,7 @@ class Genetic(Strategy):
         sequences = min(self.sequences, problem.pool.sequences)
 
         def then(answers: list[Genome], _spent: int) -> Steps:
-            starts = [*problem.starts, *answers]
+            starts = [*answers, *problem.starts]
             return genetic(self.name, space, sequences, problem.seed, self.population, encoding, starts)
 
         return warm_start(problem.pool, first(problem, self.name, self.initial, self.warm), then)
@@ -115,7 +115,9 @@ def genetic(
     The answer is the best genome that keeps the budgets. Integer levels are varied by our operators, real shares by
     differential evolution (DE/best/1/bin) or, of `ga`, by pymoo's own operators.
     """
-    return driven(_algorithm(name, population, encoding, initial), space, Best(sequences), seed, encoding)
+    best = Best(sequences)
+    yield from score_first(best, space, initial)
+    return (yield from driven(_algorithm(name, population, encoding, initial), space, best, seed, encoding))
 
 
 def _algorithm(name: Name, population: int, encoding: Encoding, initial: Sequence[Genome]) -> Algorithm:

@@ -33,6 +33,7 @@ from ..warm import (
     check_rules,
     first,
     runs_first,
+    score_first,
     warm_front,
     warm_start,
 )
@@ -71,6 +72,8 @@ class Sampler(Strategy):
 
     def check(self, problem: Problem) -> None:
         if problem.goal is None:
+            if "dense" in self.initial:
+                raise SecateurError("strategy.initial: 'dense' is where a front starts; one plan has budgets to keep")
             check_rules(self.initial, problem.space)
         elif others := [name for name in self.initial if name in RULES and name != "uniform"]:
             raise SecateurError(f"strategy.initial: a front starts from uniform, and not from {others[0]}")
@@ -87,7 +90,7 @@ class Sampler(Strategy):
         before = first(problem, self.name, self.initial, self.warm)
         if goal is None:
             best = Best(self._compared(problem))
-            return warm_start(problem.pool, before, lambda answers, _: then(best, [*problem.starts, *answers]))
+            return warm_start(problem.pool, before, lambda answers, _: then(best, [*answers, *problem.starts]))
         front = partial(then, Archive(goal))
         return warm_front(
             space, goal, self.population, problem.starts, before, lambda found: front([space.dense, *found])
@@ -121,6 +124,8 @@ def sampled(
     `population` is that of NSGA-II and CMA-ES, and for the others the number of random trials before the model takes
     over. The answer is the knee of the front, or the best plan.
     """
+    if isinstance(archive, Best):
+        yield from score_first(archive, space, initial)
     study = _study(name, archive.dimensions, seed, population)
     distributions = _distributions(encoding)
     for genome in initial:
