@@ -17,7 +17,8 @@ from secateur.runs.asked.recipe import Recipe
 from secateur.runs.problem import build_space, space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import FOUND
-from secateur.runs.report.summary import Difference, compare, joined, summarise
+from secateur.runs.report.difference import Difference, compare, joined
+from secateur.runs.report.summary import summarise
 from secateur.runs.workplace import workplace_of
 from secateur.space.evaluation import Evaluation, mean_and_error, merged
 

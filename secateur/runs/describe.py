@@ -13,7 +13,8 @@ from ..space.budget import labelled, shown
 from ..space.gene import features_of
 from ..space.space import Space
 from . import problem
-from .asked.recipe import Recipe, search_baselines
+from .asked.baselines import search_baselines
+from .asked.recipe import Recipe
 from .checks import affordable, check, checked_space, least_effort
 from .memory import held
 

@@ -15,7 +15,8 @@ from ..fitness.workplace import Workplace
 from ..space.errors import SecateurError
 from ..space.objective import is_own
 from ..space.space import Space
-from .asked.recipe import TRAINING, Recipe
+from .asked.recipe import Recipe
+from .asked.settings import TRAINING
 from .memory import placement_of, smallest_placement
 from .record.facts import THREADS
 from .record.folder import RunFolder

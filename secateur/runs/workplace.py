@@ -25,8 +25,8 @@ from ..space.losses import LOSSES, TRAINING_PASSES, Losses
 from ..space.question import Priced, Question, Told
 from ..space.space import Space
 from .asked.machine import WorkersSettings
-from .asked.recipe import TRAINING, Recipe
-from .asked.settings import TextSettings
+from .asked.recipe import Recipe
+from .asked.settings import TRAINING, TextSettings
 from .asked.training import TrainingSettings
 from .memory import placement_of
 from .problem import counting_of

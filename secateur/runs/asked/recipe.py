@@ -18,37 +18,27 @@ from ...space.costs import LATENCIES
 from ...space.errors import SecateurError, suggest
 from ...space.gene import Feature
 from ...space.kinds.table import AnyGenes
-from ...space.objective import Objective, parse_objectives
+from ...space.objective import Objective, is_own, parse_objectives
 from ...space.scores import SCORES
 from ...space.settings import Settings
+from .baselines import baselines, search_baselines, why_idle
 from .machine import ModelSettings, WorkersSettings
-from .settings import Effort, FrontSettings, LatencySettings, LogSettings, TasksSettings, TextSettings, WidthsSettings
+from .settings import (
+    TRAINING,
+    Effort,
+    FrontSettings,
+    LatencySettings,
+    LogSettings,
+    TasksSettings,
+    TextSettings,
+    WidthsSettings,
+)
 from .training import TrainingSettings
 
 OF_ALL_KINDS: Mapping[str, object] = {"layers": "all", "levels": [], "multiple_of": None, "per": "linear", "group": 1}
 """Settings that genes of every kind once had; in recipes that runs and plans keep, and in what names a recipe."""
-ABOUT: Mapping[Feature, str] = {
-    "drops": "dropped layers",
-    "widths": "narrower sublayers",
-    "zeros": "zeros",
-    "stream": "a narrower residual stream",
-    "treatments": "what is done to linears",
-}
-"""What genes can do, in words."""
 ASIDE = ("workers", "log")
 """Settings that results do not depend on, so that a run that goes on may have others."""
-TRAINING = "training"
-"""The name of the text that candidates are trained on."""
-
-
-def search_baselines(front: bool = False) -> list[str]:
-    """The strategies that are baselines of others; of those that search for a `front`."""
-    return [name for name, entry in STRATEGIES.items() if (entry.front_baseline if front else entry.baseline)]
-
-
-def baselines() -> list[str]:
-    """Everything but files that a recipe may name as a baseline, in the order of reports."""
-    return [*RULES, *search_baselines()]
 
 
 class Recipe(Settings):
@@ -127,7 +117,7 @@ class Recipe(Settings):
         except SecateurError as error:
             raise ValueError(str(error)) from None
         features = self.features()
-        if self._streams and "stream" in features:
+        if self.streams and "stream" in features:
             raise ValueError(
                 f"score: {self.score} needs residual streams of one width, and the recipe has a hidden gene; use kl"
             )
@@ -235,7 +225,7 @@ class Recipe(Settings):
             return
         if self.objectives:
             raise ValueError("training: candidates for one budget are trained, a front's are not; leave it out")
-        if self._streams or ":" in self.score:
+        if self.streams or is_own(self.score):
             raise ValueError(f"score: {self.score} is none that candidates are trained with; use kl or cross_entropy")
         if own_stages and self.training.selects:
             raise ValueError(f"training: {name} has its own stages; leave 'candidates', 'stages' and 'sequences' out")
@@ -280,7 +270,7 @@ class Recipe(Settings):
         return names or (Objective(self.score).score,)
 
     @property
-    def _streams(self) -> bool:
+    def streams(self) -> bool:
         """Whether its score looks at the dense model's own head or stream."""
         return self.score in SCORES and SCORES[self.score].stream
 
@@ -305,17 +295,9 @@ class Recipe(Settings):
 
     def idle_baselines(self) -> dict[str, str]:
         """Rules and strategies that it names as baselines although there is nothing here for them; why."""
-        if self.baselines == "all":
-            return {}
-        wanted, front = self.wanted_baselines(), bool(self.objectives)
-        found = {}
-        for name in (name for name in self.baselines if name not in wanted and not is_plan_file(name)):
-            about = RULES[name].about if name in RULES else STRATEGIES[name].about
-            if about is not None and about not in self.features():
-                found[name] = f"it is about {ABOUT[about]}, and the recipe has no such genes"
-            else:
-                found[name] = "it has no line of sizes for a front" if front else "it is no baseline of one plan"
-        return found
+        named = () if self.baselines == "all" else self.baselines
+        idle = [name for name in named if name not in self.wanted_baselines() and not is_plan_file(name)]
+        return {name: why_idle(name, self.features(), bool(self.objectives)) for name in idle}
 
     def digest(self) -> str:
         """Names the recipe; settings that it does not use leave the name as it was before they existed."""

@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 
 from ...space.settings import Positive, Settings
 
+TRAINING = "training"
+"""The name of the text that candidates are trained on."""
+
 
 class TextSettings(Settings):
     """Which text, and how much of it. A text alone is its `source`."""

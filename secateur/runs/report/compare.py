@@ -14,9 +14,10 @@ from ..record.facts import MODEL, TEXTS
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND
 from .charts import styled
+from .difference import Difference, compare, joined
 from .front import FrontSummary, Point, summarise_front
 from .page import Chart, Page, rendered
-from .summary import Difference, Row, compare, joined, mean_held_out, summarise
+from .summary import Row, mean_held_out, summarise
 
 
 @dataclass(frozen=True, slots=True)

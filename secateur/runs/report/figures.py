@@ -14,8 +14,9 @@ from ...space.space import Space
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND
 from .charts import DECADES
+from .difference import joined
 from .profiles import kept_shares
-from .summary import JUDGED, Summary, joined
+from .summary import JUDGED, Summary
 
 PLAIN = {"text.parse_math": False}
 """How matplotlib is set while pictures are made, and not for whoever uses it besides: names are no formulas."""

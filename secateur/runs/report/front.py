@@ -13,11 +13,12 @@ from ...space.genome import Genome
 from ...space.latency import Measured
 from ...space.objective import Objective, parse_objectives
 from ...space.space import Space
-from ..asked.recipe import search_baselines
+from ..asked.baselines import search_baselines
 from ..record.facts import CORNERS, HYPERVOLUME, UNTIMED
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, MEMBER, filed_under
-from .summary import JUDGED, Difference, Row, Summary, compare, joined, summarise
+from .difference import Difference, compare, joined
+from .summary import JUDGED, Row, Summary, summarise
 from .timed import broken_budgets
 
 SAME = 1.01

@@ -15,8 +15,8 @@ from ...space.space import Space
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION
 from .charts import styled
+from .difference import joined
 from .page import Chart
-from .summary import joined
 from .units import human
 
 Added = Mapping[tuple[int, int], float]

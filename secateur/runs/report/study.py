@@ -21,7 +21,7 @@ from ...space.objective import Objective, parse_objectives
 from ...space.space import Space
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND
-from .summary import joined
+from .difference import joined
 
 LATELY = 12
 """Genomes that were scored last, which a search that goes on may score on more text."""

@@ -1,50 +1,30 @@
 """What a run says, as plain values: computed from recipe, journal and space alone."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy import stats
-
 from ...plans.plan import Score
-from ...space.evaluation import Evaluation, mean_and_error, merged
+from ...space.evaluation import Evaluation, mean_and_error
 from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
-from ..asked.recipe import search_baselines
+from ..asked.baselines import search_baselines
 from ..record.facts import MEASURED, RANKS, SELECTION, SKIPPED
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, OWN_SCORES, UNTRAINED, filed_under
+from .difference import Difference, compare, joined
 from .source import source_notes
 from .tasks import task_grid
 from .timed import latency_notes, missed
 from .training import training_notes
 
-CONFIDENCE = 0.95
 JUDGED = {"kl": "KL", "cross_entropy": "loss"}
 """What scores of every held-out text are called; both are in nats per token."""
 KIN = 3
 """Genes by which a plan may differ from a published rule's and still be called its kin."""
 TOLERANCE = 0.002
 """Share of a budget that a baseline may leave and still count."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A paired difference of per-sequence losses, found minus other, with its confidence interval; negative is better.
-
-    The interval is that of the paired t-test.
-    """
-
-    mean: float
-    low: float
-    high: float
-    sequences: int
-
-    @property
-    def better(self) -> bool:
-        """Found has the lower loss, outside the interval."""
-        return self.high < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,34 +208,9 @@ def _has_slack(space: Space, genome: Genome, found: Genome) -> bool:
     )
 
 
-def joined(parts: list[Evaluation]) -> Evaluation | None:
-    """All that is known of one subnet on one text; None when nothing is, or when it failed."""
-    if not parts or any(part.status == "failed" for part in parts):
-        return None
-    return merged(sorted(parts, key=lambda part: part.sequences.start))
-
-
 def _score(values: tuple[float, ...]) -> Score:
     mean, error = mean_and_error(values)
     return Score(mean=mean, standard_error=error, sequences=len(values))
-
-
-def compare(
-    found: Iterable[Evaluation | None], other: Iterable[Evaluation | None], score: str = HELD_OUT_SCORES[0]
-) -> Difference | None:
-    """Pairs the losses sequence by sequence; None when either side is incomplete or has fewer than two."""
-    differences: list[float] = []
-    for one, two in zip(found, other, strict=True):
-        if one is None or two is None or one.sequences != two.sequences:
-            return None
-        differences += [a - b for a, b in zip(one.losses[score], two.losses[score], strict=True)]
-    if len(differences) < 2:
-        return None
-    mean = sum(differences) / len(differences)
-    if max(differences) == min(differences):
-        return Difference(mean, mean, mean, len(differences))
-    interval = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
-    return Difference(mean, float(interval.low), float(interval.high), len(differences))
 
 
 def mean_held_out(row: Row, held_out: tuple[str, ...], score: str = HELD_OUT_SCORES[0]) -> float:

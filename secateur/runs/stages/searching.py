@@ -28,7 +28,6 @@ from .trained import note_training
 
 WINDOW = 6
 """Batches over which tokens a second are counted."""
-NOBODY: Mapping[str, Sequence[Genome]] = {}
 OF_FRONTS = ("moocore",)
 """Libraries whose versions decide what is on a front."""
 
@@ -66,17 +65,32 @@ class Pace:
         return (last - first) / (now - before) if now > before else 0.0
 
 
+def in_words(values: Mapping[str, float]) -> str:
+    """What a search has come to (see `watcher.Progress.values`), in a few words."""
+    words = []
+    if "loss" in values:
+        beside = f" (rules {values['baseline']:.4f})" if "baseline" in values else ""
+        words.append(f"best {values['loss']:.4f} on {values['sequences']:.0f} sequences{beside}")
+    if "front" in values:
+        words.append(f"{values['front']:.0f} on the front, hypervolume {values['hypervolume']:.4f}")
+    if "rank_correlation" in values:
+        words.append(f"rank correlation {values['rank_correlation']:.2f}")
+    if "tokens_per_second" in values:
+        words.append(f"{values['tokens_per_second']:,.0f} tokens/s")
+    return ", ".join(words)
+
+
 def search_as(
     execution: Execution,
     name: str,
     title: str,
     steps: Steps,
     allowance: Allowance,
-    beside: Mapping[str, Sequence[Genome]] = NOBODY,
+    beside: Sequence[Genome] = (),
 ) -> Archive | None:
     """Runs a strategy as `name` and notes its choice; for a front, the knee. Returns what a front was made from.
 
-    `beside`: genomes whose best loss is shown beside the best so far while it lasts, by what they are called.
+    `beside`: genomes by rules, whose best loss is shown beside the best so far while it lasts.
     """
     pace, journal = Pace(), execution.folder.journal
     spending = Spending(execution.pool.tokens_per_sequence)
@@ -99,34 +113,26 @@ def search_as(
                 seconds += evaluation.seconds
         known.update((one.genome, (one.loss, len(one.sequences))) for one in step.evaluations)
         incumbent = step.incumbent
-        notes: list[str] = []
         values: dict[str, float] = {}
-        if incumbent in known:
-            best, compared = known[incumbent]
-            values |= {"loss": best, "sequences": compared}
-            notes.append(f"best {best:.4f} on {compared} sequences")
-            for whose, genomes in beside.items():
-                losses = [known[one][0] for one in genomes if one in known and known[one][1] == compared]
-                if losses:
-                    notes[0] += f" ({whose} {min(losses):.4f})"
-                    values["baseline"] = min(losses)
         if archive is not None:
             archive.add(step.evaluations, execution.space.dense)
             incumbent, front = archive.knee(), len(archive.front())
             curve.append((step.spending.evaluations, step.spending.tokens, archive.hypervolume()))
-            notes = [f"{front} on the front, hypervolume {curve[-1][2]:.4f}"]
             values = {"front": front, "hypervolume": curve[-1][2]}
+        elif incumbent in known:
+            best, compared = known[incumbent]
+            values = {"loss": best, "sequences": compared}
+            if losses := [known[one][0] for one in beside if one in known and known[one][1] == compared]:
+                values["baseline"] = min(losses)
         if step.correlation is not None:
             ranks.append((step.spending.evaluations, step.spending.tokens, step.correlation))
-            notes.append(f"rank correlation {step.correlation:.2f}")
             values["rank_correlation"] = step.correlation
         if rate := pace.at(step.spending.tokens):
-            notes.append(f"{rate:,.0f} tokens/s")
             values["tokens_per_second"] = rate
         if values and step.spending.tokens not in measured:  # what is replayed has been measured
             execution.watcher.measured(name, step.spending.tokens, values)
         journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, incumbent))
-        execution.watcher.at(step.spending.tokens, ", ".join(notes))
+        execution.watcher.at(step.spending.tokens, in_words(values))
 
     incumbent = run(AskTell(steps), execution.memo, spending, allowance, watch)
     if archive is not None:
@@ -200,7 +206,7 @@ def search_found(execution: Execution) -> None:
     if selection is not None:
         steps, allowance = selection.steps(steps, allowance), Allowance(tokens)
     title = f"searching with {recipe.strategy.name}"
-    archive = search_as(execution, FOUND, title, steps, allowance, {"rules": starts})
+    archive = search_as(execution, FOUND, title, steps, allowance, starts)
     if archive is not None:
         choose_members(execution, archive)
     if recipe.training is not None:

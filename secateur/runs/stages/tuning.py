@@ -22,8 +22,8 @@ from ...space.question import Chain
 from ...space.space import Space
 from .. import problem, workplace
 from ..asked.reading import training_settings
-from ..asked.recipe import TRAINING, Recipe
-from ..asked.settings import TextSettings
+from ..asked.recipe import Recipe
+from ..asked.settings import TRAINING, TextSettings
 from ..memory import check_whole
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, HELD_OUT_SCORES
