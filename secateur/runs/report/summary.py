@@ -172,13 +172,14 @@ def _row(
 ) -> Row:
     key = space.key(genome)
     choice = folder.journal.choices().get(name)
-    scores: dict[str, dict[str, Score]] = {}
+    scores = {}
     for text in (CALIBRATION, *held_out):
-        for filed in (text, text + OWN_SCORES):
-            evaluation = joined(losses.get((filed, key), []))
-            if evaluation is not None:
-                found_scores = {score: _score(values) for score, values in evaluation.losses.items()}
-                scores[text] = scores.get(text, {}) | found_scores
+        evaluation = joined(losses.get((text, key), []))
+        if evaluation is None:
+            continue
+        own = joined(losses.get((text + OWN_SCORES, key), []))
+        values_by_score = dict(evaluation.losses) | dict(own.losses if own is not None else {})
+        scores[text] = {score: _score(values) for score, values in values_by_score.items()}
     against = None
     if found is not None and name != FOUND:
         against = compare(
