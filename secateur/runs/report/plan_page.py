@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...space.budget import labelled, shown
-from ...space.costs import LATENCIES
 from ...space.latency import Measured
 from ...space.space import Space
 from ..record.folder import RunFolder
@@ -14,7 +13,7 @@ from .curves import comparison_chart, search_chart
 from .page import Card, Chart, Grid, Page
 from .profiles import alone, profile_chart
 from .summary import Row, Summary
-from .timed import broken_budgets
+from .timed import BROKEN, CLOSE, KEPT, standing
 from .units import human, perplexity, share
 
 
@@ -45,6 +44,10 @@ def plan_page(folder: RunFolder, space: Space, summary: Summary, costs: Sequence
         notes=notes(summary, [summary.slack and f"* {summary.slack}", *summary.latency, *summary.training]),
         recipe=folder.recipe.to_yaml(),
     )
+
+
+SAID = {BROKEN: "NO, as timed", CLOSE: "no, by less than timings spread"}
+"""Of a budget that was timed, where it is not kept."""
 
 
 def notes(summary: Summary, first: Sequence[str]) -> list[str]:
@@ -133,20 +136,14 @@ def _budgets(space: Space, summary: Summary) -> Grid | None:
     if not space.budgets:
         return None
     found = summary.rows[0]
-    measured = found.measured
-    broken = broken_budgets(space, measured)
+    ratios = found.measured.ratios if found.measured is not None else {}
     rows = []
     for budget in space.budgets:
         value = found.costs[budget.cost]
         cells = [budget.cost, budget.text, human(budget.cost, budget.limit), human(budget.cost, value)]
         cells.append(f"{100 * value / max(1, budget.limit):.1f} %")
-        if budget.cost in LATENCIES:
-            cells += [
-                as_timed(summary.dense_costs, measured, budget.cost),
-                "NO, as timed" if budget.cost in broken else "yes",
-            ]
-        else:
-            cells += ["", "yes"]
+        how = standing(space, budget, ratios[budget.cost]) if budget.cost in ratios else KEPT
+        cells += [as_timed(summary.dense_costs, found.measured, budget.cost), SAID.get(how, "yes")]
         rows.append(cells)
     headings = ["budget", "asked", "limit", "found", "of the limit", "as timed", "kept"]
     timed = any(row[5] for row in rows)

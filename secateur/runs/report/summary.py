@@ -134,7 +134,9 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         source=source_notes(folder, space),
         finished=found is not None and all("kl" in row.scores.get(text, ()) for row in rows for text in held_out),
         judged=judged,
-        kin=_kin(rows, {UNTRAINED, "dense", *search_baselines(), *folder.recipe.peers}, len(space.genes)),
+        kin=""
+        if folder.recipe.objectives
+        else _kin(rows, {UNTRAINED, "dense", *search_baselines(), *folder.recipe.peers}, len(space.genes)),
     )
 
 

@@ -17,7 +17,7 @@ def broken_budgets(space: Space, measured: Measured | None) -> list[str]:
     return [
         budget.cost
         for budget in space.budgets
-        if (ratio := measured.ratios.get(budget.cost)) is not None and _kept(space, budget, ratio) == BROKEN
+        if (ratio := measured.ratios.get(budget.cost)) is not None and standing(space, budget, ratio) == BROKEN
     ]
 
 
@@ -28,7 +28,7 @@ def missed(space: Space, measured: Measured | None) -> str:
     told = []
     for budget in space.budgets:
         ratio = measured.ratios.get(budget.cost)
-        how = _kept(space, budget, ratio) if ratio is not None else KEPT
+        how = standing(space, budget, ratio) if ratio is not None else KEPT
         if how in (BROKEN, CLOSE):
             near = ", by less than timings spread" if how == CLOSE else ""
             told.append(f"{budget.cost} <= {shown(budget.cost, budget.limit)}{near}")
@@ -44,7 +44,7 @@ def latency_notes(space: Space, timed: Iterable[tuple[str, Measured]]) -> tuple[
         for name, measured in plans:
             ratio = measured.ratios.get(budget.cost)
             if budget.cost in LATENCIES and ratio is not None:
-                groups.setdefault(_kept(space, budget, ratio), []).append(name)
+                groups.setdefault(standing(space, budget, ratio), []).append(name)
         if groups:
             limit, dense = (shown(budget.cost, value) for value in (budget.limit, budget.of(space.dense_costs)))
             told = [f"{how} {', '.join(groups[how])}" for how in (BROKEN, KEPT, CLOSE, UNKNOWN) if how in groups]
@@ -57,7 +57,8 @@ def latency_notes(space: Space, timed: Iterable[tuple[str, Measured]]) -> tuple[
     return tuple(lines)
 
 
-def _kept(space: Space, budget: Budget, ratio: Ratio) -> str:
+def standing(space: Space, budget: Budget, ratio: Ratio) -> str:
+    """`KEPT`, or what else a timed ratio to dense says of a budget."""
     dense = budget.of(space.dense_costs)
     if not ratio.reliable:
         return UNKNOWN
