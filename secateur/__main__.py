@@ -30,6 +30,9 @@ def main() -> None:
             status = _flushed(_status(errors), errors)
     except Stopped as stop:  # on the way out
         status = stop.status
+    if wish() is not None:
+        # All is put away. What libraries do at the end of a process may wait for workers that were ended, for ever.
+        os._exit(status)
     sys.exit(status)
 
 

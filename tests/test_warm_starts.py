@@ -80,6 +80,6 @@ def test_what_a_refusal_asks_for_is_enough(tiny: Path, lazy: int) -> None:
 
     with pytest.raises(SecateurError, match="effort: surrogate needs") as refusal:
         steps({"evaluations": 2})
-    evaluations, tokens = re.findall(r"[\d,]+(?= evaluations| tokens)", str(refusal.value))
+    tokens, evaluations = re.findall(r"[\d,]+(?= evaluations| tokens)", str(refusal.value))
     assert steps({"evaluations": int(evaluations)})
     assert steps({"tokens": int(tokens.replace(",", ""))})

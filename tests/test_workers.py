@@ -442,4 +442,4 @@ def test_tasks_are_put_by_all_of_them(tiny: Path, tmp_path: Path) -> None:
     assert found[0] == found[1]
     wrong = forked("eval", tmp_path / "run", *how, "--set", "seed=3", environment=environment)
     assert wrong.returncode == 2
-    assert "only workers are set anew" in wrong.stderr
+    assert "only workers and log are set anew" in wrong.stderr

@@ -92,7 +92,8 @@ def task_weights(text: str, where: str = "objectives") -> dict[str, float]:
         match = re.fullmatch(r"\s*(?:(\d+(?:\.\d*)?)\s*\*\s*)?([\w.-]+)\s*", part)
         if match is None or float(match[1] or 1) <= 0 or match[2] in weights:
             raise SecateurError(
-                f"{where}: 'lm-eval:{text[:100]}' is no task; write lm-eval:TASK, or lm-eval:2*TASK+OTHER, each once"
+                f"{where}: 'lm-eval:{text[:100]}' is no task; write lm-eval:TASK, or lm-eval:2*TASK+OTHER, each task "
+                "once"
             )
         weights[match[2]] = float(match[1] or 1)
     total = sum(weights.values())

@@ -226,7 +226,7 @@ class Recipe(Settings):
         if self.objectives:
             raise ValueError("training: candidates for one budget are trained, a front's are not; leave it out")
         if self.streams or is_own(self.score):
-            raise ValueError(f"score: {self.score} is none that candidates are trained with; use kl or cross_entropy")
+            raise ValueError(f"score: {self.score} is none that candidates are trained with; to train, use kl")
         if own_stages and self.training.selects:
             raise ValueError(f"training: {name} has its own stages; leave 'candidates', 'stages' and 'sequences' out")
         stages = len(own_stages or self.training.stages)
