@@ -93,8 +93,7 @@ class Run:
         Of `gguf`, `vocabulary`: a GGUF of the dense model that has it, or "none", by default that of the model;
         `quantize`: the type of its matrices, such as "q4_0", by default the model's dtype.
         """
-        wanted = {"vocabulary": vocabulary, "quantize": quantize}
-        options = {name: value for name, value in wanted.items() if value is not None}
+        options = {"vocabulary": vocabulary, "quantize": quantize}
         return export_plan(self.plan(pick), to, Path(out), trusted=True, options=options)
 
 

@@ -16,6 +16,12 @@ from tests.test_cli import command, refused, write
 from tests.tiny import tiny_recipe
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """MLflow puts artifacts where a program was started."""
+    monkeypatch.chdir(tmp_path)
+
+
 def recipe_of(tiny: Path, **changes: Any) -> dict[str, Any]:
     changes = {"strategy": "surrogate", "effort": "12k tokens", "baselines": ["random"], **changes}
     return tiny_recipe(tiny / "model", tiny / "calibration.txt", tiny / "held.txt") | changes

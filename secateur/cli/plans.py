@@ -45,8 +45,7 @@ def export(
     if to is None or out is None:
         raise SecateurError("export: say --to FORMAT and --out FOLDER, or --list to see the formats")
     with goes_on("nothing was written; export again"):
-        wanted = {"vocabulary": vocabulary, "quantize": quantize}
-        options = {name: value for name, value in wanted.items() if value is not None}
+        options = {"vocabulary": vocabulary, "quantize": quantize}
         written = export_plan(plan, to, out, trusted=source.is_dir(), options=options)
     console.print(f"wrote {written} (plan {plan.name})", soft_wrap=True)
     if (warning := larger_than_source(plan, written, source)) is not None:

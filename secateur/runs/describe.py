@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..fitness.memory import shown as sized
 from ..fitness.model.configuration import source_bytes
 from ..fitness.timing.speed import speed_here
-from ..plans.formats.gguf import ARCHITECTURES, quantised_bytes
+from ..plans.formats.gguf import ARCHITECTURES, SMALLEST, quantised_bytes
 from ..search.loop import Allowance
 from ..space.budget import labelled, shown
 from ..space.gene import features_of
@@ -116,8 +116,8 @@ def _smaller(space: Space) -> str:
     if space.anatomy.family not in ARCHITECTURES or "stream" in features_of(space.genes):
         return ""
     dense = space.dense_costs
-    small = quantised_bytes(dense.parameters, dense.block_parameters, "q4_0")
-    return f", unless it is quantised: export --to gguf --quantize q4_0 writes the dense model in about {small:,}"
+    small = quantised_bytes(dense.parameters, dense.block_parameters, SMALLEST)
+    return f", unless it is quantised: export --to gguf --quantize {SMALLEST} writes the dense model in about {small:,}"
 
 
 def _memory(recipe: Recipe, space: Space, elsewhere: bool) -> tuple[tuple[tuple[str, str, str, str], ...], list[str]]:

@@ -21,6 +21,8 @@ ROTARY = ("default", "linear", "llama3")
 """Kinds of rotary embedding that divide each frequency by a number of its own; llama.cpp reads those from a tensor."""
 QUANTISED: Mapping[str, float] = {"q8_0": 8.5, "q5_1": 6.0, "q5_0": 5.5, "q4_1": 5.0, "q4_0": 4.5}
 """Types that matrices may be written in, and bits a weight; rows are of whole groups of `GROUP` weights."""
+SMALLEST = "q4_0"
+"""The one that is proposed where a checkpoint is larger than what went in."""
 GROUP = 32
 OUTSIDE_TYPE = "q8_0"
 """Of embedding and head, which llama.cpp's own presets keep finer than the rest, too."""

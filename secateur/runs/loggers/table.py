@@ -1,14 +1,10 @@
-"""All trackers by the names that recipes have for them."""
+"""Trackers by the names that recipes have for them: each is an extra of that name, and a module here."""
 
 import importlib
-from collections.abc import Mapping
 from types import ModuleType
 
 from ...space.errors import SecateurError, border
 from ..asked.settings import LogSettings
-
-PACKAGES: Mapping[str, str] = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
-"""The extra by which each is installed; a module of the same name here writes to it."""
 
 
 def module_of(name: str) -> ModuleType:
@@ -25,6 +21,6 @@ def check_logs(wanted: tuple[LogSettings, ...]) -> None:
         except SecateurError as error:
             if isinstance(error.__cause__, ImportError):
                 raise SecateurError(
-                    f"log: {settings.to} is not installed; pip install 'secateur[{PACKAGES[settings.to]}]'"
+                    f"log: {settings.to} is not installed; pip install 'secateur[{settings.to}]'"
                 ) from error
             raise

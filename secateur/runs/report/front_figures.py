@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...space.objective import Objective
+from ...space.objective import Objective, is_own
 from ...space.space import Space
 from .charts import COLOURS, GREY, SYMBOLS, axis_of, beyond, clipped, styled
 from .figures import PLAIN, png, profile
@@ -71,7 +71,7 @@ def _hover(front: FrontSummary, space: Space, point: Point) -> str:
     for text in front.summary.held_out:
         if text in point.row.scores:
             scores = point.row.scores[text]
-            for name in ("kl", *(name for name in scores if ":" in name)):
+            for name in ("kl", *filter(is_own, scores)):
                 label = "KL" if name == "kl" else name
                 lines.append(f"held-out {text}: {label} {scores[name].mean:.4f} ± {scores[name].standard_error:.4f}")
     return "<br>".join([*lines, profile_text(space, point)])

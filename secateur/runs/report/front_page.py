@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from ...space.budget import shown
+from ...space.objective import is_own
 from ...space.space import Space
 from ..record.folder import RunFolder
 from ..record.journal import FOUND
@@ -103,7 +104,7 @@ def own_scores(front: FrontSummary) -> list[str]:
     scored = {
         name for point in _points(front) for text in front.summary.held_out for name in point.row.scores.get(text, ())
     }
-    return [one.score for one in front.objectives if ":" in one.name and one.score in scored]
+    return [one.score for one in front.objectives if is_own(one.name) and one.score in scored]
 
 
 def _held_out(point: Point, texts: Sequence[str], score: str) -> str:

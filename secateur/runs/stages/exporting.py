@@ -16,7 +16,7 @@ from ...plans import formats
 from ...plans.checkpoint.begin import Begin
 from ...plans.features import Subject
 from ...plans.formats.form import Format
-from ...plans.formats.gguf import quantised_bytes
+from ...plans.formats.gguf import SMALLEST, quantised_bytes
 from ...plans.formats.table import FORMATS, check, files, refusal
 from ...plans.layers import layers, residual
 from ...plans.plan import Plan, bare_plan, read_plan
@@ -34,8 +34,6 @@ from ..report.pick import pick_row
 from ..report.plans import make_plan
 from ..report.summary import summarise
 
-SMALLEST = "q4_0"
-"""The type of a GGUF that is proposed where a checkpoint is larger than what went in."""
 CONTEXT: int = Recipe.model_fields["context"].default
 """Tokens at which the MACs and the KV cache of an imported plan are counted: where recipes count them."""
 
@@ -76,7 +74,7 @@ def carriers(plan: Plan) -> list[tuple[Format, str | None]]:
 
 
 def export_plan(
-    plan: Plan, to: str, out: Path, trusted: bool = False, options: Mapping[str, str] = MappingProxyType({})
+    plan: Plan, to: str, out: Path, trusted: bool = False, options: Mapping[str, str | None] = MappingProxyType({})
 ) -> Path:
     """Writes a plan as `to` into the new folder `out`; returns what was written, the file where it is one.
 
@@ -91,7 +89,8 @@ def export_plan(
     if out.exists():
         raise SecateurError(f"{out} exists; --out names another folder")
     form = FORMATS[to]
-    for name, value in options.items():
+    said = {name: value for name, value in options.items() if value is not None}
+    for name, value in said.items():
         if name not in form.options:
             own = [other.name for other in FORMATS.values() if name in other.options]
             raise SecateurError(f"--{name} {value}: is for --to {' or '.join(own)}")
@@ -99,7 +98,7 @@ def export_plan(
     if form.weights:
         check(form, subject)
         begin = cast(Begin, load(form.weights, formats.__name__))
-        finish = begin(subject, options, trusted and _remote(plan))
+        finish = begin(subject, said, trusted and _remote(plan))
         finish(_bench(subject, plan, trusted), out)
         return out
     contents = files(form, subject)
