@@ -61,15 +61,17 @@ def llama(size: str) -> LlamaConfig:
     )
 
 
-def recipe_of(
-    folder: Path, kind: str, sequences: int, length: int, generations: int, memory: str | None, sweeping: bool = False
-) -> Path:
-    """A recipe over a checkpoint, and its texts beside it; `sweeping`: with as many candidates at once as there are."""
-    texts(folder, sequences, length)
+def evopress(generations: int, length: int) -> dict[str, Any]:
+    """A strategy of four candidates at a time."""
     schedule = {"generations": generations, "offspring": 4, "survivors": [1], "tokens": [length]}
-    strategy: dict[str, Any] = {"name": "evopress", "schedule": schedule}
-    if sweeping:
-        strategy = {"name": "knapsack", "sequences": sequences}
+    return {"name": "evopress", "schedule": schedule}
+
+
+def recipe_of(
+    folder: Path, kind: str, sequences: int, length: int, memory: str | None, strategy: dict[str, Any]
+) -> Path:
+    """A recipe over a checkpoint, and its texts beside it."""
+    texts(folder, sequences, length)
     values = {
         "model": {"path": str(folder / "model"), **({"memory": memory} if memory is not None else {})},
         "calibration": {"source": str(folder / "calibration.txt"), "sequences": sequences, "length": length},
@@ -77,10 +79,11 @@ def recipe_of(
         "genes": GENES[kind],
         "budgets": BUDGETS[kind],
         "strategy": strategy,
+        "effort": {"tokens": 160 * length},
         "baselines": [],
         "seed": 0,
     }
-    path = folder / f"{kind}-{memory}.yaml"
+    path = folder / f"{kind}-{strategy['name']}-{memory}.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
 
@@ -93,14 +96,17 @@ def measured(folder: Path, recipe: Path) -> Run:
     return run
 
 
-def cases(sizes: list[str], sequences: int) -> Iterator[tuple[str, str, int, str]]:
-    """Models, what is searched, on how many sequences, and the memory that is given: enough, or about half of what the
-    whole takes. With blocks in turns hidden states of all candidates of a batch are held: there it is a sweep, on
-    little text so that it ends."""
+def cases(sizes: list[str], sequences: int, length: int) -> Iterator[tuple[str, str, int, str, dict[str, Any]]]:
+    """Models, what is searched, on how many sequences, the memory that is given, and the strategy.
+
+    Memory: enough, or about half of what the whole takes. With blocks in turns hidden states of all candidates of a
+    batch are held: there it is a sweep, on little text so that it ends. The surrogate passes backwards besides.
+    """
     for size in sizes:
         for kind in GENES:
-            yield size, kind, sequences, ENOUGH
-        yield size, "sparsity", 2, f"{int(float(size) * 2_900 + 100)}MB"
+            yield size, kind, sequences, ENOUGH, evopress(3, length)
+        yield size, "sparsity", sequences, ENOUGH, {"name": "surrogate", "first": 1, "anchors": 1, "path": 1}
+        yield size, "sparsity", 2, f"{int(float(size) * 2_900 + 100)}MB", {"name": "knapsack", "sequences": 2}
 
 
 @app.command()
@@ -114,7 +120,7 @@ def predicted(
     """Predicted against measured peaks."""
     table = table_of(
         "Memory at its most (float32)",
-        ("parameters", "search", "tokens", "memory given", "predicted", "measured", "predicted / measured"),
+        ("parameters", "search", "strategy", "tokens", "memory given", "predicted", "measured", "predicted / measured"),
     )
     with tempfile.TemporaryDirectory() as place:
         small = Path(place) / "small"
@@ -129,18 +135,20 @@ def predicted(
             ),
             small / "model",
         )
-        base = {kind: measured(small, recipe_of(small, kind, sequences, length, 1, None)).peak for kind in GENES}
-        for size, kind, count, memory in cases(parameters or ["0.1", "0.35", "1.0"], sequences):
+        least = evopress(1, length)
+        base = {kind: measured(small, recipe_of(small, kind, sequences, length, None, least)).peak for kind in GENES}
+        for size, kind, count, memory, strategy in cases(parameters or ["0.1", "0.35", "1.0"], sequences, length):
             folder = Path(place) / size
             if not folder.exists():
                 checkpoint(llama(size), folder / "model")
-            recipe = recipe_of(folder, kind, count, length, 3, memory, sweeping=memory != ENOUGH)
+            recipe = recipe_of(folder, kind, count, length, memory, strategy)
             asked = read_recipe(recipe, [])
             space = build_space(asked)
             guess, found = held(asked, space)[2], measured(folder, recipe).peak - base[kind]
             table.add_row(
                 f"{space.dense_costs.parameters / 1e9:.2f} B",
-                kind if memory == ENOUGH else f"{kind}, a sweep",
+                kind,
+                strategy["name"],
                 f"{count} x {length}",
                 memory,
                 sized(guess),
@@ -167,7 +175,7 @@ def limited(
         rows, figure = [], plt.figure(figsize=(9, 4), layout="constrained")
         axes = figure.add_subplot()
         for kind in GENES:
-            recipe = recipe_of(folder, kind, sequences, length, generations, memory)
+            recipe = recipe_of(folder, kind, sequences, length, memory, evopress(generations, length))
             out, cache = folder / f"run-{kind}", folder / "cache"
             for arguments in (
                 ["search", str(recipe), "--out", str(out)],

@@ -67,7 +67,7 @@ def choices() -> str:
         "families": FAMILIES,
         "genes": KINDS,
         "costs (budgets, objectives)": COSTS,
-        "scores (objectives)": [*SCORES, "lm-eval:TASK", "module:function"],
+        "scores (objectives, budgets)": [*SCORES, "lm-eval:TASK", "module:function"],
         "pruners": PRUNERS,
         "orders of heads and channels": _words(type(orders), "order"),
         "repairs": _words(type(orders), "repair"),

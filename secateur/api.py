@@ -73,7 +73,7 @@ class Run:
         """In a notebook: verdict and comparison."""
         with RunFolder.open(self.path, writing=False) as folder:
             space, found = summary_of(folder)
-            return run_html(found, shown_costs(space))
+            return run_html(found, shown_costs(folder, space))
 
     def plan(self, pick: str = "found") -> Plan:
         """The plan that `pick` means: "found", a baseline's name; for a front "knee", a rank, "latency<=0.6x"."""

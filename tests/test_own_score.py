@@ -133,7 +133,7 @@ def test_what_a_task_is_asked_is_part_of_the_recipe(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"score": "parameters"}, "score: costs alone are least for the smallest genome"),
+        ({"score": "parameters"}, "score: parameters alone is least for the smallest plan"),
         ({"score": "perplexty"}, "score: unknown 'perplexty'; did you mean 'perplexity'?"),
         ({"score": "mine:right"}, "score 'mine:right' cannot be imported"),
         ({"score": "mine:wrong", "training": "lora"}, "score: mine:wrong is none that candidates are trained with"),

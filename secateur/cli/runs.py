@@ -151,10 +151,10 @@ def print_report(folder: Any) -> None:
     from ..runs.report.write import estimated, shown_costs, write_report
 
     space, summary = summary_of(folder)
-    budgets = [str(budget) for budget in space.budgets]
+    budgets = [*map(str, space.budgets), *map(str, folder.recipe.limits)]
     if isinstance(summary, FrontSummary):
         print_front(console, summary, budgets)
     else:
-        print_summary(console, summary, budgets, shown_costs(space), estimated(space))
+        print_summary(console, summary, budgets, shown_costs(folder, space), estimated(space))
     write_report(folder, space, summary)
     console.print(f"report: {folder.path / 'report' / 'index.html'}", soft_wrap=True)

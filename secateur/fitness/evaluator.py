@@ -52,6 +52,7 @@ class SubnetEvaluator:
         self._own = own
         self.layer_passes = 0
         self._room, blocks = room, teacher.blocks
+        self._apart = not own and not room.stays(blocks.size)
         first = next(blocks.model.parameters())
         self._stream = teacher.text.length * space.anatomy.hidden_size * first.element_size()
         held = 2 if blocks.shelf is not None else len(blocks.modules) + 1
@@ -93,7 +94,7 @@ class SubnetEvaluator:
                 self.subnet.apply(states)
                 with pointed(self.teacher.blocks.model, tensors):
                     for part in aligned(sequences, self._at_once):
-                        found, reason = self._losses(states, _Path(), part)
+                        found, reason = self._losses(states, _Path(), part, apart=False)
                         if reason:
                             losses = {}
                             break
@@ -170,15 +171,15 @@ class SubnetEvaluator:
         with self.subnet:
             for genome, states in neighbours(self.space, genomes):
                 before = self.layer_passes
-                losses, reason = self._losses(states, path, sequences)
+                losses, reason = self._losses(states, path, sequences, self._apart)
                 now = time.perf_counter()
                 yield self._evaluation(genome, sequences, losses, reason, self.layer_passes - before, now - started)
                 started = time.perf_counter()
 
     def _losses(
-        self, states: tuple[BlockState, ...], path: "_Path", sequences: range
+        self, states: tuple[BlockState, ...], path: "_Path", sequences: range, apart: bool
     ) -> tuple[dict[str, tuple[float, ...]], str]:
-        """Per-sequence losses, or none and the reason.
+        """Per-sequence losses, or none and the reason; `apart`: each block is dense again once it has been passed.
 
         Raises:
             DeviceError: there is no room for a quarter of the batch, or the device has failed.
@@ -186,7 +187,7 @@ class SubnetEvaluator:
         while True:
             before = self.layer_passes
             try:
-                return self._scored(states, path, sequences)
+                return self._scored(states, path, sequences, apart)
             except CANDIDATE_ERRORS as error:
                 return {}, said_of(error)
             except (MemoryError, RuntimeError) as error:
@@ -195,7 +196,7 @@ class SubnetEvaluator:
             path.forget()
 
     def _scored(
-        self, states: tuple[BlockState, ...], path: "_Path", sequences: range
+        self, states: tuple[BlockState, ...], path: "_Path", sequences: range, apart: bool
     ) -> tuple[dict[str, tuple[float, ...]], str]:
         batches = aligned(sequences, self._batches.size)
         self.subnet.set_hidden(states[0].hidden)
@@ -208,6 +209,8 @@ class SubnetEvaluator:
             if not states[depth].removed:
                 self.layer_passes += len(sequences)
             path.push(states[depth], hidden)
+            if apart:
+                self.subnet.dense_block(depth)
         return self._scores_of(path.top(), batches, sequences)
 
     def _scores_of(

@@ -32,6 +32,10 @@ CANDIDATES = 64
 """That are evaluated side by side, in the largest batches."""
 M_MMAP_THRESHOLD = -3
 """Of glibc's `mallopt`: what is larger is mapped by itself, and the size no longer changes with what is freed."""
+UNUSED = 0.4
+"""Of weights that come and go, what the C library holds besides, since tensors of other sizes come between."""
+LOGITS_COPIES = 5
+"""Of a batch's logits, where a loss is passed backwards from."""
 CONTROL = Path("/sys/fs/cgroup")
 
 
@@ -77,6 +81,8 @@ class Work:
         gram: inputs' products with each other are wanted.
         widths: how many narrower widths are repaired.
         variants: in how many forms other than its own a linear can be wanted, each of which is assembled.
+        applied: candidates are carried out as a whole, all blocks at once: they are trained, timed, or run by others.
+        backward: some are passed backwards through: trained, or asked for slopes; they are applied then.
         accelerator: the device is not the host.
     """
 
@@ -91,12 +97,14 @@ class Work:
     gram: bool = False
     widths: int = 0
     variants: int = 0
+    applied: bool = False
+    backward: bool = False
     accelerator: bool = False
 
     @property
     def blocks(self) -> list[int]:
         """Bytes of each dense block."""
-        return [self.item * _parameters(block) for block in self.anatomy.blocks]
+        return [self.item * block.parameters for block in self.anatomy.blocks]
 
     @property
     def outside(self) -> int:
@@ -174,9 +182,22 @@ class Work:
         return FLOAT * weights if self.item != FLOAT else 0
 
     def candidate(self) -> int:
-        """Weights that a candidate's block is assembled to, and the mask of one linear."""
-        most = max(linear.outputs * linear.inputs for block in self.anatomy.blocks for linear in block.linears)
-        return max(self.blocks) + 2 * most if self.variants else 0
+        """Weights that a candidate's block is assembled to, or all its blocks, and the mask of one linear."""
+        blocks = sum(self.blocks) if self.applied else max(self.blocks)
+        return blocks + 2 * self._most if self.variants else 0
+
+    @property
+    def _most(self) -> int:
+        """Weights of the largest linear."""
+        return max(linear.outputs * linear.inputs for block in self.anatomy.blocks for linear in block.linears)
+
+    def returning(self) -> int:
+        """What a pass backwards keeps of all blocks, and what is made of one linear there."""
+        if not self.backward:
+            return 0
+        length = max(length for _, length in self.texts)
+        logits = LOGITS_COPIES * FLOAT * self._batch * length * self.anatomy.vocabulary
+        return len(self.anatomy.blocks) * self.passing() + 4 * FLOAT * self._most + logits
 
     def levels(self) -> int:
         """On disk: what is prepared."""
@@ -206,9 +227,12 @@ class Work:
         yield Part("statistics", self.preparing())
         yield Part("teacher", self.answers if self.accelerator else self.teaching(whole), 0, self.answers)
         assembled = min(room.assembled, self.variants * sum(self.blocks))
+        # What is applied is held besides, unless there is room for that within.
+        beside = self.applied and not room.stays(sum(self.blocks))
+        assembled = assembled + self.candidate() if beside else max(assembled, self.candidate())
         if whole and not self.accelerator:
-            assembled += assembled // 10  # what an allocator cannot use between tensors of different sizes
-        yield Part("levels", max(assembled, self.candidate()), 0, self.levels())
+            assembled = int(assembled * (1 + UNUSED))
+        yield Part("levels", assembled, 0, self.levels())
         yield Part("logits", self.logits())
 
     def _hidden(self, whole: bool) -> int:
@@ -220,7 +244,8 @@ class Work:
         """Bytes on the device in the stage that takes most."""
         parts = {part.name: part.device for part in self.parts(placement)}
         answers = self.answers if self.accelerator else 0
-        evaluating = parts["hidden states"] + self.passing() + parts["levels"] + parts["logits"]
+        passing = max(self.passing(), self.returning())
+        evaluating = parts["hidden states"] + passing + parts["levels"] + parts["logits"]
         return parts["weights"] + answers + max(self.preparing(), self.teaching(placement.blocks is None), evaluating)
 
     def fits(self, memory: int) -> bool:
@@ -266,10 +291,6 @@ class Work:
         }
         name, (size, remedy) = max(stages.items(), key=lambda item: item[1][0])
         return f"; {name} alone take {shown(size)}: {remedy} would take less"
-
-
-def _parameters(block: Block) -> int:
-    return sum(math.prod(tensor.shape) for sublayer in block.sublayers for tensor in sublayer.parameters())
 
 
 def batch_size(length: int, accelerator: bool) -> int:

@@ -17,6 +17,10 @@ class Room:
     host: int = 0
     assembled: int = 2**30
 
+    def stays(self, blocks: int) -> bool:
+        """Whether a candidate may stay applied as a whole, of which all blocks take as many bytes, beside a cache."""
+        return self.assembled >= 2 * blocks
+
 
 ROOM = Room()
 """Where nobody has said how much memory there is."""

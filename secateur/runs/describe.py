@@ -11,6 +11,7 @@ from ..plans.formats.gguf import ARCHITECTURES, SMALLEST, quantised_bytes
 from ..search.loop import Allowance
 from ..space.budget import labelled, shown
 from ..space.gene import features_of
+from ..space.limits import of_costs
 from ..space.space import Space
 from . import problem
 from .asked.baselines import search_baselines
@@ -142,13 +143,18 @@ def _sized(size: int) -> str:
 
 
 def _about_budgets(recipe: Recipe, space: Space) -> str:
-    if len(space.budgets) < len(recipe.budgets):
+    if len(space.budgets) < len(of_costs(recipe.budgets)):
         return "Whether budgets on latency can be kept is known once it is measured" + (
             "; the others can." if space.budgets else "."
         )
+    scores = f" {' and '.join(map(str, recipe.limits))}: known once it is scored." if recipe.limits else ""
+    if recipe.smallest:
+        scores += (
+            f" The answer is the plan of least {recipe.score} that keeps {'it' if len(recipe.limits) == 1 else 'them'}."
+        )
     if not space.budgets:
-        return "No budget: every genome is feasible."
-    told = "Budgets can be kept."
+        return scores.strip() or "No budget: every genome is feasible."
+    told = f"Budgets{' on costs' if scores else ''} can be kept.{scores}"
     for budget in space.budgets:
         if budget.cost == "linear_weights" and budget.text.lower().endswith(("x", "%")):
             share = budget.limit / max(1, space.dense_costs.linear_weights)

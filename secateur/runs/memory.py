@@ -95,6 +95,7 @@ def work_of(recipe: Recipe, space: Space) -> Work:
     zeros, narrower = "zeros" in features, "widths" in features
     levels = {level for gene in space.genes for level in gene.treatments if level and level.name == "zeros"}
     order_looks, order_pairs = widths.order not in ("magnitude", "taylor"), widths.order in ("output-error", "obs")
+    backward = recipe.training is not None or (zeros and not recipe.objectives and recipe.strategy.descends())
     return Work(
         space.anatomy,
         DTYPES[recipe.model.dtype].itemsize,
@@ -110,6 +111,8 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         widths=_widths(space) if narrower and widths.repair is not None else 0,
         variants=max((len(set(filter(None, gene.treatments))) for gene in space.genes), default=0)
         + (_widths(space) if narrower else 0),
+        applied=backward or any(where != "widths.order" for where, _, _ in _whole(recipe, space)),
+        backward=backward,
         accelerator=_is_accelerator(recipe.model.device),
     )
 

@@ -21,7 +21,8 @@ from ..space.genome import Genome
 from ..space.kinds.settings import Wishes
 from ..space.kinds.table import KINDS
 from ..space.latency import LatencyTable, Peak, Workload, roofline, table_from_json
-from ..space.objective import parse_objectives
+from ..space.limits import of_costs
+from ..space.objective import Objective, parse_objectives
 from ..space.question import questions_of
 from ..space.space import Space
 from .asked.recipe import Recipe
@@ -87,7 +88,7 @@ def build_space(
         if table is not None:
             space = space.with_latency(table)
     rounded = (partial(weights_left, space.anatomy),) if counting > 1 else ()
-    space = space.with_budgets(parse_budgets(recipe.budgets, space.dense_costs, *rounded))
+    space = space.with_budgets(parse_budgets(of_costs(recipe.budgets), space.dense_costs, *rounded))
     _reference(recipe, space)
     _check_objectives(recipe, space)
     needs_text(recipe.pruner)
@@ -114,12 +115,13 @@ def _check_positions(settings: LatencySettings, family: str, config: Mapping[str
 def _check_objectives(recipe: Recipe, space: Space) -> None:
     """Raises SecateurError for a cost that no genome of the space changes: there would be no front."""
     dense, least = space.dense_costs.to_json(), space.costs(space.smallest).to_json()
-    for objective in parse_objectives(recipe.objectives):
+    objectives = (Objective(recipe.score),) if recipe.smallest else parse_objectives(recipe.objectives)
+    for objective in objectives:
         if objective.name in dense and dense[objective.name] == least[objective.name]:
             changing = [name for name in dense if dense[name] != least[name]]
             raise SecateurError(
-                f"objectives: {objective.name} is the same for every genome of this space; choose from "
-                f"{', '.join(changing)}"
+                f"{'score' if recipe.smallest else 'objectives'}: {objective.name} is the same for every genome of "
+                f"this space; choose from {', '.join(changing)}"
             )
 
 
@@ -156,6 +158,7 @@ def problem_of(
         goal_of(recipe, space),
         tuple(starts),
         questions=questions_of(space, recipe.scores[0], whole),
+        limited=len(recipe.limits) > recipe.smallest,
         length=text.length if text is not None else None,
         timed=recipe.effort.minutes is not None,
     )
@@ -213,11 +216,18 @@ def trained_selection(recipe: Recipe, space: Space, tokens: int | None) -> Train
 
 
 def goal_of(recipe: Recipe, space: Space) -> Goal | None:
-    """What a search for a front minimises; None where the recipe asks for one plan.
+    """What a search for a front minimises; None where the recipe asks for the plan of the least score.
+
+    The smallest plan that keeps a score is the end of a front whose other end is not looked for.
 
     Raises:
         SecateurError: a reference that cannot be read.
     """
+    if recipe.smallest:
+        limit = recipe.limits[0]
+        # Further out nothing keeps it; a value relative to the dense model is known when that has been scored.
+        reference = () if limit.relative else ((limit.objective.name, limit.most),)
+        return Goal((limit.objective, Objective(recipe.score)), recipe.goal_sequences, reference, smallest=True)
     if not recipe.objectives:
         return None
     return Goal(parse_objectives(recipe.objectives), recipe.goal_sequences, _reference(recipe, space))

@@ -19,12 +19,14 @@ LIMIT = 400
 class Goal:
     """What a search for a front minimises; `reference` has the worst value of interest by objective, where one is set.
 
-    All genomes are compared on the first `sequences` of the pool.
+    All genomes are compared on the first `sequences` of the pool. `smallest`: the answer is not the knee, but what is
+    least in the first cost.
     """
 
     objectives: tuple[Objective, ...]
     sequences: int
     reference: tuple[tuple[str, float], ...] = ()
+    smallest: bool = False
 
     @property
     def costs(self) -> tuple[str, ...]:
@@ -47,7 +49,10 @@ class Goal:
 
 @dataclass
 class Best:
-    """The best of what was evaluated on the first `sequences` and keeps the budgets: the archive of one plan."""
+    """The best of what was evaluated on the first `sequences` and keeps the budgets: the archive of one plan.
+
+    As long as nothing keeps the budgets on scores, what is nearest.
+    """
 
     sequences: int
     evaluation: Evaluation | None = None
@@ -91,14 +96,14 @@ class Archive:
         return self.goal.point(evaluation)
 
     def add(self, evaluations: Sequence[Evaluation], dense: Genome) -> None:
-        """Takes evaluations on the goal's sequences that keep the budgets; those on others do not compare."""
+        """Takes evaluations on the goal's sequences that keep all budgets; those on others do not compare."""
         wanted = range(self.goal.sequences)
         for evaluation in evaluations:
             if evaluation.sequences != wanted or evaluation.status == "failed":
                 continue
             if evaluation.genome == dense:
                 self.dense = evaluation
-            if evaluation.status == "ok":
+            if evaluation.status == "ok" and evaluation.keeps:
                 self.members.setdefault(evaluation.genome, self.goal.point(evaluation))
         if len(self.members) > 2 * LIMIT:
             self.members = {genome: self.members[genome] for genome in self._front(self.members)}
@@ -121,9 +126,14 @@ class Archive:
         return self._front(members)
 
     def knee(self) -> Genome | None:
-        """The member that gives up least of everything; None when there is none."""
+        """The member that gives up least of everything, or the smallest one; None when there is none."""
         front = self.front()
-        return front[knee([self.members[genome] for genome in front])] if front else None
+        if not front:
+            return None
+        if self.goal.smallest:
+            cost = [objective.is_cost for objective in self.goal.objectives].index(True)
+            return min(front, key=lambda genome: self.members[genome][cost])
+        return front[knee([self.members[genome] for genome in front])]
 
     def hypervolume(self) -> float:
         """Share of the box between dense scores at no cost and the reference that the front dominates.

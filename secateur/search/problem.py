@@ -23,6 +23,7 @@ class Problem:
         goal: what a search for a front minimises; None where one plan is asked for, of the least first score.
         starts: genomes to start from, besides what a strategy makes itself.
         questions: names of what else can be asked of its subnets (`space.question.QUESTIONS`).
+        limited: there are budgets on scores other than the one that is minimised.
         length: tokens of each sequence that candidates are trained on; None where nothing says how to train.
         timed: the allowance's tokens become known when the run begins, by the speed of the machine.
     """
@@ -34,6 +35,7 @@ class Problem:
     goal: Goal | None = None
     starts: tuple[Genome, ...] = ()
     questions: frozenset[str] = frozenset()
+    limited: bool = False
     length: int | None = None
     timed: bool = False
 

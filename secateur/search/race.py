@@ -86,9 +86,9 @@ def race(
         champion = results.get(incumbent) if incumbent is not None else None
         left = [genome for genome in left if genome in results]
         if champion is not None:
-            known, share = champion.primary, spent(risk, look)
-            left = [genome for genome in left if not worse(results[genome].primary, known, share)]
-        left.sort(key=lambda genome: results[genome].loss)
+            known, share = champion.compared, spent(risk, look)
+            left = [genome for genome in left if not worse(results[genome].compared, known, share)]
+        left.sort(key=lambda genome: results[genome].rank)
         if halve:
             del left[max(1, -(-len(challengers) // 2**look)) :]
         if not left:

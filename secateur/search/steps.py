@@ -160,6 +160,9 @@ class AskTell:
 
 
 def best_of(evaluations: Sequence[Evaluation]) -> Evaluation | None:
-    """The evaluation with the lowest loss among those that can be a result; the earliest of equals."""
+    """The evaluation with the lowest loss among those that can be a result; the earliest of equals.
+
+    Where none keeps the budgets on scores, the one that is nearest.
+    """
     results = [evaluation for evaluation in evaluations if evaluation.status == "ok"]
-    return min(results, key=lambda evaluation: evaluation.loss) if results else None
+    return min(results, key=lambda evaluation: evaluation.rank) if results else None

@@ -67,6 +67,10 @@ class Strategy(Settings):
         """The settings of a strategy that it runs first, where the recipe has some."""
         return None
 
+    def descends(self) -> bool:
+        """Whether it asks for slopes, for which models are passed backwards, where there are some."""
+        return False
+
     def trained(self) -> tuple[int, ...]:
         """What its candidates have been trained on by the end of each of its stages, in tokens; empty: they are not."""
         return ()

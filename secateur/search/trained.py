@@ -96,14 +96,14 @@ class TrainedSelection:
         ranked = sorted(
             (one for one in known.values() if one.status == "ok" and self.space.feasible(one.genome)),
             # Longest first: what was scored on little text may have had easy text.
-            key=lambda one: (-len(one.primary), one.loss),
+            key=lambda one: (-len(one.primary), one.rank),
         )
         entrants = [self.untrained] if self.untrained is not None else []
         entrants = list(dict.fromkeys([*entrants, *(one.genome for one in ranked)]))[: self.count]
         if not entrants:
             return None
         told = yield Batch(tuple(entrants), self.used, self.untrained)
-        ordered = sorted((one for one in told if one.status == "ok"), key=lambda one: one.loss)
+        ordered = sorted((one for one in told if one.status == "ok"), key=lambda one: one.rank)
         before = {one.genome: one.loss for one in ordered}
         if not before:
             return None
@@ -120,7 +120,7 @@ class TrainedSelection:
                 break
             winner = best_of(results)
             best = winner.genome if winner is not None else best
-            left = [one.genome for one in sorted(results, key=lambda one: one.loss)[: stage.survivors]]
+            left = [one.genome for one in sorted(results, key=lambda one: one.rank)[: stage.survivors]]
         self.comparisons = [Comparison(genome, before[genome], tuple(after[genome])) for genome in before]
         return best
 

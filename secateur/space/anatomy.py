@@ -161,6 +161,11 @@ class Block:
         """In module order."""
         return tuple(linear for sublayer in self.sublayers for linear in sublayer.linears)
 
+    @cached_property
+    def parameters(self) -> int:
+        """How many it has, where it is dense."""
+        return sum(math.prod(tensor.shape) for sublayer in self.sublayers for tensor in sublayer.parameters())
+
     @property
     def shape(self) -> Hashable:
         """Equal for blocks that differ in their index alone."""

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from .costs import COSTS, LATENCIES, Costs
 from .errors import SecateurError, suggest
+from .scores import EXPONENTIALS, SCORES
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -66,7 +67,8 @@ def parse_budgets(
     budgets = []
     for cost, raw in texts.items():
         if cost not in COSTS:
-            raise SecateurError(f"budgets: unknown cost '{cost}'; {suggest(cost, COSTS)}")
+            known = (*COSTS, *SCORES, *EXPONENTIALS)
+            raise SecateurError(f"budgets: unknown cost '{cost[:40]}'; {suggest(cost[:40], known)}")
         limit = parse_limit(cost, raw, dense, f"budgets.{cost}")
         if limit is not None and cost == "linear_weights" and _text(raw).strip().lower().endswith(("x", "%")):
             limit = max(limit, rounded(1 - limit / max(1, dense.linear_weights)) or 0)

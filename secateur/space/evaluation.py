@@ -9,6 +9,9 @@ from .costs import Costs
 from .genome import Genome
 from .question import Question, Status, Told
 
+FAR = 1e101
+"""More than any loss: what is over a budget on a score comes after all that is not."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
@@ -27,6 +30,8 @@ class Evaluation:
         seconds: wall-clock; work shared through a prefix is charged to the candidate that came first.
         score: the name of the one that search minimises; needs not be said where there is one alone.
         also: answers to what else was asked of the genome, on the same sequences, by the names of the questions.
+        excess: how far budgets on scores are exceeded, at most 0 where they are kept (see `limits.excess`); None where
+            there are none. A journal does not keep it.
     """
 
     genome: Genome
@@ -41,6 +46,7 @@ class Evaluation:
     seconds: float = 0.0
     score: str = ""
     also: Mapping[str, Any] = field(default_factory=dict)
+    excess: float | None = None
 
     @property
     def primary(self) -> tuple[float, ...]:
@@ -57,6 +63,24 @@ class Evaluation:
         """Mean of the primary score over sequences; infinity when failed."""
         values = self.primary
         return sum(values) / len(values) if values and self.status != "failed" else math.inf
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps all budgets on scores."""
+        return self.excess is None or self.excess <= 0
+
+    @property
+    def compared(self) -> tuple[float, ...]:
+        """What candidates are compared by: the primary losses, or, over a budget on a score, how far over."""
+        values = self.primary
+        if self.excess is None or self.excess <= 0:
+            return values
+        return (FAR * (1 + min(self.excess, FAR)),) * len(values)
+
+    @property
+    def rank(self) -> float:
+        """Mean of `compared`; infinity when failed."""
+        return self.loss if self.keeps or not self.primary or self.status == "failed" else self.compared[0]
 
     def answer(self, question: Question[Told]) -> Told:
         """What was answered to a question that was asked beside losses."""

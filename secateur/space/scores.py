@@ -12,6 +12,7 @@ class Entry:
         where: "module:object" in `fitness/scores`, relative to it where it begins with a dot.
         about: what it says, for users.
         nats: it is counted in nats per token.
+        distance: it is one to the dense model, so that it is 0 for that.
         slopes: how it changes around a subnet can be told from one pass backwards, and candidates can be trained on it.
         stream: it compares with the dense model's own head or stream, so that residual streams have to have one width
             and weights may not be trained.
@@ -20,6 +21,7 @@ class Entry:
     where: str
     about: str
     nats: bool = False
+    distance: bool = False
     slopes: bool = False
     stream: bool = False
 
@@ -29,9 +31,16 @@ SCORES: dict[str, Entry] = {
         ".kl:KL",
         "KL to the dense model over its top tokens and one bucket for all others; never above the full KL",
         nats=True,
+        distance=True,
         slopes=True,
     ),
-    "kl_full": Entry(".kl_full:KL_FULL", "KL to the dense model over the whole vocabulary", nats=True, stream=True),
+    "kl_full": Entry(
+        ".kl_full:KL_FULL",
+        "KL to the dense model over the whole vocabulary",
+        nats=True,
+        distance=True,
+        stream=True,
+    ),
     "cross_entropy": Entry(
         ".cross_entropy:CROSS_ENTROPY",
         "negative log-likelihood of the next token; its exponential is the perplexity",
@@ -41,6 +50,7 @@ SCORES: dict[str, Entry] = {
     "hidden_error": Entry(
         ".hidden_error:HIDDEN_ERROR",
         "squared error of the last hidden state relative to the dense one",
+        distance=True,
         stream=True,
     ),
 }

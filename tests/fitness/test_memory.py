@@ -13,6 +13,7 @@ from secateur.fitness.model.checkpoint import anatomy_of, load_model, open_model
 from secateur.fitness.model.examined import NOWHERE, examine
 from secateur.fitness.model.shelf import Shelf, held
 from secateur.fitness.room import Room
+from secateur.fitness.subnets.subnet import Subnet
 from secateur.fitness.widths.preparation import WidthSettings
 from secateur.fitness.workplace import Loaded
 from secateur.operators.sampling import uniform
@@ -129,6 +130,36 @@ def test_a_block_comes_once_for_a_population(folder: Path) -> None:
     answers(ready, space, genomes)
     assert bench.shelf.brought - before == dict.fromkeys(range(4), 1)
     assert not any(parameter.is_meta for parameter in ready.blocks.dense(2).values())
+
+
+def test_one_block_of_a_candidate_is_assembled_where_there_is_no_room_for_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a whole model: what a candidate has of its own would take as much again; the answers are the same."""
+    settings = WidthSettings("output-error", None)
+    bench = loaded(saved(folder, "llama"), settings, "wanda", None)
+    space = space_of(bench, settings)
+    ready, genomes = bench.prepared(space), population(space, 12)
+    most, run = 0, Subnet.run
+
+    def counted(subnet: Subnet, index: int, hidden: torch.Tensor) -> torch.Tensor:
+        nonlocal most
+        applied = sum(
+            parameter.data_ptr() != dense.data_ptr()
+            for block, module in enumerate(subnet.weights.blocks.modules)
+            for name, dense in subnet.weights.dense(block).items()
+            for parameter in [dict(module.named_parameters()).get(name, dense)]
+            if block != index
+        )
+        most = max(most, applied)
+        return run(subnet, index, hidden)
+
+    monkeypatch.setattr(Subnet, "run", counted)
+    together, passes = answers(ready, space, genomes)
+    assert most > 0
+    most, ready.room = 0, Room(assembled=0)
+    assert answers(ready, space, genomes) == (together, passes)
+    assert most == 0
 
 
 def test_candidates_that_do_not_fit_side_by_side_go_in_turns(folder: Path) -> None:

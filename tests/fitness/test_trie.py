@@ -318,8 +318,8 @@ def test_a_candidate_that_failed_is_left_out_of_later_turns(
     monkeypatch.setattr(evaluate, "_at_once", 2)
     passed = evaluate._losses
 
-    def failing(states: Any, path: Any, sequences: range) -> Any:
-        return ({}, "on purpose") if states == SPACE.states(SPACE.smallest) else passed(states, path, sequences)
+    def failing(states: Any, path: Any, sequences: range, apart: bool) -> Any:
+        return ({}, "on purpose") if states == SPACE.states(SPACE.smallest) else passed(states, path, sequences, apart)
 
     monkeypatch.setattr(evaluate, "_losses", failing)
     told = list(evaluate([SPACE.smallest, SPACE.dense], range(6)))

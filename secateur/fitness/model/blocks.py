@@ -88,6 +88,11 @@ class Blocks:
         """Where the model is."""
         return next(self.model.parameters()).device
 
+    @property
+    def size(self) -> int:
+        """Bytes of all dense blocks."""
+        return sum(block.parameters for block in self.anatomy.blocks) * next(self.model.parameters()).element_size()
+
     def dense(self, index: int) -> Mapping[str, torch.Tensor]:
         """The parameters of a block, by their names in it, as they were when first asked for: the model has to be dense
         then. Those of a shelf are not to be kept."""

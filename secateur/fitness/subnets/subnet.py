@@ -63,6 +63,10 @@ class Subnet:
             self._carry_out(index, state)
         self.states[index] = state
 
+    def dense_block(self, index: int) -> None:
+        """Makes one block dense again."""
+        self.set_block(index, self._dense[index])
+
     def _came(self, index: int) -> None:
         state, self.states[index] = self.states[index], self._dense[index]
         try:

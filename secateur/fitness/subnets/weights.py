@@ -59,7 +59,9 @@ class Weights:
         self._outside = {t.name: blocks.model.get_parameter(t.name).data for t in self.anatomy.outside}
         self._narrower: tuple[int, dict[str, torch.Tensor]] | None = None
         self._repaired = Resident(blocks.device, room.assembled)
-        self._assembled = Recent(room.assembled)
+        # What is applied is held even where the cache has let it go.
+        held = blocks.size if room.stays(blocks.size) else 0
+        self._assembled = Recent(room.assembled - held)
 
     def dense(self, index: int) -> Mapping[str, torch.Tensor]:
         """The parameters of the dense block, by their name in it."""

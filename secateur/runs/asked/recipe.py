@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,10 +14,11 @@ from ...files import is_name
 from ...operators.rules.table import RULES
 from ...search.strategies.table import STRATEGIES, AnyStrategy
 from ...search.warm import is_plan_file
-from ...space.costs import LATENCIES
+from ...space.costs import COSTS, LATENCIES
 from ...space.errors import SecateurError, suggest
 from ...space.gene import Feature
 from ...space.kinds.table import AnyGenes
+from ...space.limits import Limit, of_costs, parse_limits
 from ...space.objective import Objective, is_own, parse_objectives
 from ...space.scores import SCORES
 from ...space.settings import Settings
@@ -53,9 +54,11 @@ class Recipe(Settings):
     genes: Annotated[tuple[AnyGenes, ...], Field(min_length=1)]
     """What may be done to which layers."""
     budgets: dict[str, str | int | float] = Field(
-        default_factory=dict, examples=[{"linear_weights": "<= 0.6x", "kv_bytes": "90%", "latency": "<= 40ms"}]
+        default_factory=dict,
+        examples=[{"linear_weights": "<= 0.6x", "kv_bytes": "90%", "latency": "<= 40ms", "perplexity": "<= 1.5x"}],
     )
-    """The most that a plan may cost, each cost in shares of dense or in numbers."""
+    """The most that a plan may cost, each cost in shares of dense or in numbers; and the most that scores may come to
+    on the calibration text, where something else is minimised."""
     target: str | None = Field(default=None, examples=["llama.cpp", "mergekit"])
     """A format or a program; nothing is searched that could not go there."""
     context: Annotated[int, Field(ge=1, le=2**31)] = 2048
@@ -67,7 +70,8 @@ class Recipe(Settings):
     widths: WidthsSettings = WidthsSettings()
     """How narrower sublayers are made."""
     score: str = Field(default="kl", examples=["perplexity", "my_module:function", "lm-eval:2*piqa+csqa"])
-    """What a search for one plan minimises: a score, a function of your own, or lm-eval tasks."""
+    """What a search for one plan minimises: a score, a function of your own, or lm-eval tasks; or a cost, where a
+    budget says which score has to be kept: the smallest plan that does."""
     objectives: tuple[str, ...] = Field(default=(), examples=[["kl", "latency"], ["perplexity", "weight_bytes"]])
     """Scores and costs that a front is searched for; empty: one plan is."""
     reference: dict[str, str | float] = Field(default_factory=dict, examples=[{"kl": 2.0, "latency": "1x"}])
@@ -113,13 +117,16 @@ class Recipe(Settings):
         if len(set(titles)) != len(titles):
             raise ValueError("held_out: two texts have the same name; set 'name' on one of them")
         try:
-            parse_objectives((self.score,), "score")
+            parse_limits(self.budgets)
+            if not self.smallest:
+                parse_objectives((self.score,), "score")
         except SecateurError as error:
             raise ValueError(str(error)) from None
+        self._check_limits()
         features = self.features()
-        if self.streams and "stream" in features:
+        if "stream" in features and (streams := self._streams(self.scores)) and not self.objectives:
             raise ValueError(
-                f"score: {self.score} needs residual streams of one width, and the recipe has a hidden gene; use kl"
+                f"score: {streams[0]} needs residual streams of one width, and the recipe has a hidden gene; use kl"
             )
         rotated = "stream" in features and self.widths.hidden == "pca"
         if self.pruner in ("sparsegpt", "admm") and "zeros" in features and rotated:
@@ -153,6 +160,26 @@ class Recipe(Settings):
         if len(files) > len(self.peers):
             raise ValueError("baselines: two files have the same name but for their folder or ending; rename one")
 
+    def _check_limits(self) -> None:
+        """Raises ValueError for budgets on scores that leave nothing to be searched."""
+        if self.smallest and not self.limits:
+            raise ValueError(
+                f"score: {self.score} alone is least for the smallest plan; say what has to be kept, such as "
+                "budgets: {kl: <= 0.3}"
+            )
+        minimised = [one.name for one in parse_objectives(self.objectives)] or [self.score]
+        for limit in self.limits:
+            if limit.objective.name in minimised and not self.objectives:
+                raise ValueError(
+                    f"budgets: {limit.objective.name} is what the search minimises; limit another score, or write "
+                    "score: parameters for the smallest plan that keeps it"
+                )
+        if self.limits and not self.smallest and not self.objectives and not of_costs(self.budgets):
+            raise ValueError(
+                f"budgets: with scores alone the dense model has the least {self.score}; limit a cost too, or write "
+                "score: parameters for the smallest plan that keeps them"
+            )
+
     def _check_objectives(self) -> None:
         """Raises ValueError for objectives that are none, or that the strategy cannot search for."""
         try:
@@ -167,9 +194,10 @@ class Recipe(Settings):
             )
         if objectives and self.score != type(self).model_fields["score"].default:
             raise ValueError("score: objectives say what is scored; leave it out")
-        if len(objectives) > 1 and not any(objective.is_cost for objective in objectives) and not self.budgets:
+        costs = any(objective.is_cost for objective in objectives) or of_costs(self.budgets)
+        if len(objectives) > 1 and not costs:
             raise ValueError("objectives: the dense model is best in all of these; add a cost such as parameters")
-        streams = [name for name in self.objectives if name in SCORES and SCORES[name].stream]
+        streams = self._streams(self.scores) if objectives else []
         if "stream" in self.features() and streams:
             raise ValueError(f"objectives: {' and '.join(streams)} need residual streams of one width; use kl")
         unknown = sorted(set(self.reference) - set(self.objectives))
@@ -181,14 +209,19 @@ class Recipe(Settings):
         if objectives and not entry.fronts:
             others = ", ".join(name for name, other in STRATEGIES.items() if other.fronts)
             raise ValueError(f"objectives: {self.strategy.name} minimises one score; for a front use one of {others}")
-        if not objectives and not entry.plans:
+        if self.smallest and not entry.fronts:
+            others = ", ".join(name for name, other in STRATEGIES.items() if other.fronts)
+            raise ValueError(
+                f"score: {self.score} is a cost, and {self.strategy.name} minimises scores; take one of {others}"
+            )
+        if not objectives and not self.smallest and not entry.plans:
             raise ValueError(
                 f"strategy: {self.strategy.name} searches for a front; write objectives: [kl, parameters] or the like"
             )
 
     def _check_latency(self) -> None:
         """Raises ValueError for a latency that nothing measures, or that is measured for nothing."""
-        wanted = [name for name in (*self.objectives, *self.budgets) if name in LATENCIES]
+        wanted = [name for name in (*self.objectives, *self.budgets, self.score) if name in LATENCIES]
         if wanted and self.latency is None:
             raise ValueError(
                 f"latency: '{wanted[0]}' is wanted, but no device is named; write latency: {{device: cpu}}, or "
@@ -225,8 +258,10 @@ class Recipe(Settings):
             return
         if self.objectives:
             raise ValueError("training: candidates for one budget are trained, a front's are not; leave it out")
-        if self.streams or is_own(self.score):
-            raise ValueError(f"score: {self.score} is none that candidates are trained with; to train, use kl")
+        if self.smallest:
+            raise ValueError(f"score: {self.score} is a cost, for which candidates are not trained; leave training out")
+        if untrained := [*self._streams(self.scores), *filter(is_own, self.scores)]:
+            raise ValueError(f"score: {untrained[0]} is none that candidates are trained with; to train, use kl")
         if own_stages and self.training.selects:
             raise ValueError(f"training: {name} has its own stages; leave 'candidates', 'stages' and 'sequences' out")
         stages = len(own_stages or self.training.stages)
@@ -266,13 +301,25 @@ class Recipe(Settings):
     @property
     def scores(self) -> tuple[str, ...]:
         """What candidates are scored on; the first is what a search for one plan minimises."""
-        names = tuple(one.score for one in parse_objectives(self.objectives) if not one.is_cost)
-        return names or (Objective(self.score).score,)
+        names = [one.score for one in parse_objectives(self.objectives) if not one.is_cost]
+        if not names and not self.smallest:
+            names = [Objective(self.score).score]
+        return tuple(dict.fromkeys([*names, *(limit.objective.score for limit in self.limits)]))
 
     @property
-    def streams(self) -> bool:
-        """Whether its score looks at the dense model's own head or stream."""
-        return self.score in SCORES and SCORES[self.score].stream
+    def limits(self) -> tuple[Limit, ...]:
+        """Its budgets on scores."""
+        return parse_limits(self.budgets)
+
+    @property
+    def smallest(self) -> bool:
+        """Whether it asks for the plan that costs least and keeps its scores."""
+        return self.score in COSTS
+
+    @staticmethod
+    def _streams(scores: Iterable[str]) -> list[str]:
+        """Those that look at the dense model's own head or stream."""
+        return [name for name in scores if name in SCORES and SCORES[name].stream]
 
     @property
     def peers(self) -> dict[str, str]:
@@ -290,7 +337,7 @@ class Recipe(Settings):
         # A front is compared with lines of the same rule in several sizes, and with random search.
         front = bool(self.objectives)
         apply = [name for name, rule in RULES.items() if rule.about in features and (rule.line or not front)]
-        apply += [name for name in search_baselines(front) if STRATEGIES[name].about in features]
+        apply += [name for name in search_baselines(front or self.smallest) if STRATEGIES[name].about in features]
         return tuple(name for name in apply if self.baselines == "all" or name in self.baselines)
 
     def idle_baselines(self) -> dict[str, str]:

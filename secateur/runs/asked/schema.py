@@ -8,6 +8,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from ...search.strategies.table import STRATEGIES, load
 from ...space.costs import COSTS
 from ...space.kinds.table import KINDS
+from ...space.scores import EXPONENTIALS, SCORES
 from ...space.settings import Settings
 from .recipe import Recipe
 from .settings import LogSettings
@@ -44,7 +45,7 @@ def schema() -> Schema:
         "calibration": [{"$ref": "#/$defs/Text"}],
         "held_out": _one_or_more({"$ref": "#/$defs/Text"}),
         "genes": _one_or_more({"$ref": "#/$defs/Gene"}, 1),
-        "budgets": [_of_costs(properties["budgets"]), TEXT, {"type": "array", "items": TEXT}],
+        "budgets": [_by_name(properties["budgets"]), TEXT, {"type": "array", "items": TEXT}],
         "objectives": _one_or_more(TEXT),
         "strategy": [{"$ref": "#/$defs/Strategy"}],
         "effort": [dict(EFFORT_SCHEMA), {"$ref": "#/$defs/Effort"}],
@@ -128,10 +129,11 @@ def _one_or_more(one: Schema, least: int = 0) -> list[Schema]:
     return [one, {"type": "array", "items": one, **({"minItems": least} if least else {})}]
 
 
-def _of_costs(budgets: Schema) -> Schema:
-    """The section `budgets`, by the names of costs."""
+def _by_name(budgets: Schema) -> Schema:
+    """The section `budgets`, by the names of costs and scores, and of one's own, which have a colon."""
     return {
         "type": "object",
-        "properties": dict.fromkeys(COSTS, budgets["additionalProperties"]),
+        "properties": dict.fromkeys((*COSTS, *SCORES, *EXPONENTIALS), budgets["additionalProperties"]),
+        "patternProperties": {":": budgets["additionalProperties"]},
         "additionalProperties": False,
     }

@@ -12,6 +12,7 @@ from ...search.strategies.table import STRATEGIES, load
 from ...space.budget import WHOLE
 from ...space.costs import COSTS, LATENCIES
 from ...space.errors import SecateurError
+from ...space.limits import is_score
 from .problems import shown
 
 DEFAULT_STRATEGY = "surrogate"
@@ -68,6 +69,12 @@ def spelled_out(values: Mapping[str, Any]) -> dict[str, Any]:
 def completed(values: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe, spelled out, with genes, a strategy, an effort and a text to confirm on where it names none."""
     found = dict(values)
+    wanted, limited = found.get("objectives"), found.get("budgets")
+    if isinstance(wanted, list | tuple) and len(wanted) == 1 and wanted[0] in COSTS and isinstance(limited, Mapping):
+        # Of one cost there is no front: it is the smallest plan that keeps the scores that budgets name.
+        if any(isinstance(name, str) and is_score(name) for name in limited) and "score" not in found:
+            found["score"] = wanted[0]
+            del found["objectives"]
     if "genes" not in found:
         found["genes"] = DEFAULT_GENES[_treatment(found)]
     if "effort" not in found and not _ends(found.get("strategy")):
@@ -186,9 +193,8 @@ def _treatment(values: Mapping[str, Any]) -> str:
 def _named(values: Mapping[str, Any]) -> list[str]:
     """Costs and scores that are limited, or wanted."""
     parts = (values.get(key) for key in ("budgets", "objectives"))
-    return [
-        name for part in parts if isinstance(part, Mapping | list | tuple) for name in part if isinstance(name, str)
-    ]
+    names = [name for part in parts if isinstance(part, Mapping | list | tuple) for name in part]
+    return [name for name in [*names, values.get("score")] if isinstance(name, str)]
 
 
 def _ends(strategy: Any) -> bool:

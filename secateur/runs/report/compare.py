@@ -17,7 +17,8 @@ from .charts import styled
 from .difference import Difference, compare, joined
 from .front import FrontSummary, Point, summarise_front
 from .page import Chart, Page, rendered
-from .summary import Row, mean_held_out, summarise
+from .rows import Row, mean_held_out
+from .summary import summarise
 
 
 @dataclass(frozen=True, slots=True)

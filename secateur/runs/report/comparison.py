@@ -6,7 +6,8 @@ from ...space.budget import labelled
 from ...space.costs import LATENCIES
 from ...space.latency import Measured
 from .fitting import Column
-from .summary import JUDGED, Row, Summary
+from .rows import JUDGED, Row
+from .summary import Summary
 from .units import human, perplexity, rounded
 
 
@@ -36,7 +37,7 @@ def comparison(
 
 
 def _cells(row: Row, summary: Summary, costs: Sequence[str], timed: Sequence[str], digits: int) -> list[str]:
-    cells = [f"{row.name}{' *' * row.slack}"]
+    cells = [f"{row.name}{' *' * (row.slack or row.broken)}"]
     for cost in costs:
         dense = summary.dense_costs[cost]
         cells.append(f"{row.costs[cost] / max(1, dense):.4f}")

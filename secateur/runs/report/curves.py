@@ -8,7 +8,8 @@ from ..record.journal import FOUND
 from .charts import COLOURS, GREY, SYMBOLS, axis_of, beyond, clipped, styled
 from .figures import incumbents
 from .page import Chart
-from .summary import JUDGED, Summary
+from .rows import JUDGED
+from .summary import Summary
 
 
 def search_chart(folder: RunFolder, space: Space) -> Chart | None:

@@ -16,7 +16,8 @@ from ..record.journal import CALIBRATION, FOUND
 from .charts import DECADES
 from .difference import joined
 from .profiles import kept_shares
-from .summary import JUDGED, Summary
+from .rows import JUDGED
+from .summary import Summary
 
 PLAIN = {"text.parse_math": False}
 """How matplotlib is set while pictures are made, and not for whoever uses it besides: names are no formulas."""

@@ -18,7 +18,8 @@ from ..record.facts import CORNERS, HYPERVOLUME, UNTIMED
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, MEMBER, filed_under
 from .difference import Difference, compare, joined
-from .summary import JUDGED, Row, Summary, summarise
+from .rows import JUDGED, Row
+from .summary import Summary, summarise
 from .timed import broken_budgets
 
 SAME = 1.01

@@ -11,9 +11,9 @@ from ..record.journal import FOUND
 from .front import FrontSummary, Point
 from .front_figures import front_charts
 from .page import Card, Chart, Grid, Page
-from .plan_page import kept, milliseconds, model_name, notes, tasks
+from .plan_page import budgets_of, kept, milliseconds, model_name, notes, tasks
 from .profiles import alone, profile_chart
-from .summary import JUDGED
+from .rows import JUDGED
 from .timed import broken_budgets
 from .units import human, perplexity, rounded, share
 
@@ -163,7 +163,7 @@ def corner(front: FrontSummary, values: Sequence[float]) -> list[str]:
 
 def front_page(folder: RunFolder, space: Space, front: FrontSummary) -> Page:
     """What is shown of a run for a front."""
-    budgets = [f"{budget.cost} {budget.text}" for budget in space.budgets]
+    budgets = budgets_of(folder, space)
     names = [objective.name for objective in front.objectives]
     headings, rows = table(front)
     if space.budgets:

@@ -7,7 +7,8 @@ from ...space.costs import Costs
 from ...space.errors import SecateurError, suggest
 from ..record.journal import FOUND
 from .front import FrontSummary, Point
-from .summary import Row, Summary
+from .rows import Row
+from .summary import Summary
 
 LIMIT = re.compile(r"\s*([\w:.-]+)\s*<=?\s*(.+?)\s*")
 

@@ -12,7 +12,8 @@ from .comparison import as_timed, comparison
 from .curves import comparison_chart, search_chart
 from .page import Card, Chart, Grid, Page
 from .profiles import alone, profile_chart
-from .summary import Row, Summary
+from .rows import Row
+from .summary import Summary
 from .timed import BROKEN, CLOSE, KEPT, standing
 from .units import human, perplexity, share
 
@@ -36,7 +37,7 @@ def plan_page(folder: RunFolder, space: Space, summary: Summary, costs: Sequence
     parts.append(tasks(summary))
     parts.append(all_costs(summary, found or summary.rows[-1], estimate))
     return Page(
-        title=f"{model_name(folder)}: {', '.join(f'{b.cost} {b.text}' for b in space.budgets) or 'no budget'}",
+        title=f"{model_name(folder)}: {', '.join(budgets_of(folder, space)) or 'no budget'}",
         under=f"Run {folder.path.name}; model {folder.recipe.model.path}; searched by {folder.recipe.strategy.name}.",
         verdict=summary.verdict,
         cards=_cards(space, summary, found) if found is not None else [],
@@ -46,13 +47,19 @@ def plan_page(folder: RunFolder, space: Space, summary: Summary, costs: Sequence
     )
 
 
+def budgets_of(folder: RunFolder, space: Space) -> list[str]:
+    """What was asked for, in short."""
+    asked = [f"least {folder.recipe.score}"] if folder.recipe.smallest else []
+    return [*asked, *(f"{budget.cost} {budget.text}" for budget in space.budgets), *map(str, folder.recipe.limits)]
+
+
 SAID = {BROKEN: "NO, as timed", CLOSE: "no, by less than timings spread"}
 """Of a budget that was timed, where it is not kept."""
 
 
 def notes(summary: Summary, first: Sequence[str]) -> list[str]:
     """What is said below: of this report, then of every one."""
-    lines = [summary.kin, *first, summary.model, *summary.source]
+    lines = [*summary.limits, summary.kin, *first, summary.model, *summary.source]
     lines += [f"Baseline {name} does not apply: {reason}" for name, reason in summary.skipped.items()]
     lines += [f"Some candidates failed: {reason}" for reason in summary.failures]
     lines.append(

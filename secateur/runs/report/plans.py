@@ -7,7 +7,8 @@ from ...space.gene import features_of
 from ...space.space import Space
 from ..record.facts import CONFIG, MODEL, ORDERS, TEXTS
 from ..record.folder import RunFolder
-from .summary import Row, Summary
+from .rows import Row
+from .summary import Summary
 
 
 def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Plan:

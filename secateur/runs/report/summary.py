@@ -1,8 +1,7 @@
 """What a run says, as plain values: computed from recipe, journal and space alone."""
 
-import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from ...plans.plan import Score
 from ...space.evaluation import Evaluation, mean_and_error
@@ -13,41 +12,17 @@ from ..asked.baselines import search_baselines
 from ..record.facts import MEASURED, RANKS, SELECTION, SKIPPED
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, OWN_SCORES, UNTRAINED, filed_under
-from .difference import Difference, compare, joined
+from .difference import compare, joined
+from .limits import limit_lines
+from .rows import Row
 from .source import source_notes
 from .tasks import task_grid
 from .timed import latency_notes, missed
 from .training import training_notes
+from .verdict import kin, smallest, verdict, with_broken
 
-JUDGED = {"kl": "KL", "cross_entropy": "loss"}
-"""What scores of every held-out text are called; both are in nats per token."""
-KIN = 3
-"""Genes by which a plan may differ from a published rule's and still be called its kin."""
 TOLERANCE = 0.002
 """Share of a budget that a baseline may leave and still count."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One plan of the comparison.
-
-    Attributes:
-        scores: by text and score.
-        against: compares `found` with it on all held-out sequences together.
-        slack: it ends so far below every budget that the comparison would not be fair.
-        measured: its latency end to end, where it was timed.
-    """
-
-    name: str
-    genome: Genome
-    costs: Mapping[str, int]
-    scores: Mapping[str, Mapping[str, Score]]
-    tokens: int
-    evaluations: int
-    seconds: float
-    against: Difference | None
-    slack: bool = False
-    measured: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +32,7 @@ class Summary:
     Attributes:
         finished: every choice has been confirmed on every held-out text.
         judged: the score that plans are compared by on held-out text.
+        limits: which plans keep the budgets on scores, a line for each.
         kin: that what was found is a published rule's plan but for a few genes; empty where it is not.
     """
 
@@ -77,17 +53,18 @@ class Summary:
     tasks: tuple[tuple[str, ...], ...] = ()
     source: tuple[str, ...] = ()
     judged: str = HELD_OUT_SCORES[0]
+    limits: tuple[str, ...] = ()
     kin: str = ""
 
     @property
     def slack(self) -> str:
         """Which rows the verdict leaves out, in a sentence; empty where it counts all."""
-        names = ", ".join(row.name for row in self.rows if row.slack)
-        return (
-            f"Left out of the verdict, since they keep less than the budgets and the found plan: {names}."
-            if names
-            else ""
-        )
+        reasons = {
+            "keep less than the budgets and the found plan": [row.name for row in self.rows if row.slack],
+            "do not keep the budgets on scores there": [row.name for row in self.rows if row.broken and not row.slack],
+        }
+        told = [f"{why}: {', '.join(names)}" for why, names in reasons.items() if names]
+        return f"Left out of the verdict, since they {'; or '.join(told)}." if told else ""
 
 
 Losses = dict[tuple[str, str], list[Evaluation]]
@@ -110,9 +87,15 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         for name in names
     ]
     rows.append(_row("dense", space.dense, folder, space, losses, held_out, judged, None))
+    rows = with_broken(folder.recipe, rows, held_out)
+    if folder.recipe.smallest:
+        # Of other sizes: their losses are not compared.
+        rows = [replace(row, against=None, broken=False) for row in rows]
+        told = smallest(folder.recipe, rows, held_out)
+    else:
+        told = verdict(rows, held_out, "before its training " if folder.journal.of(SELECTION) else "", judged)
     return Summary(
-        verdict=_verdict(rows, held_out, "before its training " if folder.journal.of(SELECTION) else "", judged)
-        + (missed(space, rows[0].measured) if found is not None else ""),
+        verdict=told + (missed(space, rows[0].measured) if found is not None else ""),
         rows=tuple(rows),
         dense_costs=space.dense_costs.to_json(),
         held_out=held_out,
@@ -134,22 +117,13 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         source=source_notes(folder, space),
         finished=found is not None and all("kl" in row.scores.get(text, ()) for row in rows for text in held_out),
         judged=judged,
+        limits=limit_lines(
+            folder.recipe.limits, [(row.name, row.scores) for row in rows if row.name != "dense"], rows[-1].scores
+        ),
         kin=""
         if folder.recipe.objectives
-        else _kin(rows, {UNTRAINED, "dense", *search_baselines(), *folder.recipe.peers}, len(space.genes)),
+        else kin(rows, {UNTRAINED, "dense", *search_baselines(), *folder.recipe.peers}, len(space.genes)),
     )
-
-
-def _kin(rows: Sequence[Row], others: Collection[str], genes: int) -> str:
-    """What is said of a found plan that is nearly that of a published rule; `others`: rows that are of none."""
-    if not rows or rows[0].name != FOUND:
-        return ""
-    rules = [row for row in rows[1:] if row.name not in others and row.genome != rows[0].genome]
-    changes = {row.name: len(rows[0].genome.changed(row.genome)) for row in rules}
-    nearest = min(changes, key=lambda name: changes[name], default="")
-    if not nearest or not 0 < changes[nearest] <= KIN:
-        return ""
-    return f"The found plan is {nearest}'s but for {changes[nearest]} of {genes} genes."
 
 
 def _judged(score: str, held_out: tuple[str, ...], losses: Losses) -> str:
@@ -198,8 +172,8 @@ def _row(
         choice.evaluations if choice else 0,
         choice.seconds if choice else 0.0,
         against,
-        name not in (FOUND, "dense") and found is not None and _has_slack(space, genome, found),
-        measured_of(folder, space, genome),
+        slack=name not in (FOUND, "dense") and found is not None and _has_slack(space, genome, found),
+        measured=measured_of(folder, space, genome),
     )
 
 
@@ -214,44 +188,6 @@ def _has_slack(space: Space, genome: Genome, found: Genome) -> bool:
 def _score(values: tuple[float, ...]) -> Score:
     mean, error = mean_and_error(values)
     return Score(mean=mean, standard_error=error, sequences=len(values))
-
-
-def mean_held_out(row: Row, held_out: tuple[str, ...], score: str = HELD_OUT_SCORES[0]) -> float:
-    """Mean of a score over all sequences of held-out text; infinity when it has not been scored."""
-    parts = [row.scores[text][score] for text in held_out if score in row.scores.get(text, ())]
-    if len(parts) < len(held_out) or not parts:
-        return math.inf
-    return sum(p.mean * p.sequences for p in parts) / sum(p.sequences for p in parts)
-
-
-def _verdict(rows: list[Row], held_out: tuple[str, ...], when: str, judged: str) -> str:
-    """The first line of every report; `when` says of which weights."""
-    if not rows or rows[0].name != FOUND:
-        return "No plan found yet: the search has not finished."
-    if not held_out:
-        return "Not confirmed: the recipe names no held-out text, so nothing is claimed."
-    baselines = [row for row in rows if row.name not in (FOUND, UNTRAINED, "dense")]
-    if not math.isfinite(mean_held_out(rows[0], held_out, judged)):
-        return "Not confirmed yet: the found plan has not been scored on held-out text."
-    scored = [row for row in baselines if row.against is not None and not row.slack]
-    if not scored and any(row.slack for row in baselines):
-        return (
-            "Not compared, since the sides are unequal: every baseline keeps less than the budgets and the found plan. "
-            "Searched baselines, such as greedy and random, use budgets up."
-        )
-    if not scored:
-        return "Not compared: the run has no baseline that was scored on held-out text."
-    best = min(scored, key=lambda row: mean_held_out(row, held_out, judged))
-    assert best.against is not None
-    d = best.against
-    unit = " nats per token" if judged in JUDGED else ""
-    numbers = f"{JUDGED.get(judged, judged)} {d.mean:+.4f}{unit}, 95 % interval [{d.low:+.4f}, {d.high:+.4f}]"
-    numbers += f", {d.sequences} sequences"
-    if d.better:
-        return f"The found plan {when}beats the best baseline ({best.name}) on held-out text: {numbers}."
-    if best.genome == rows[0].genome:
-        return f"The found plan is that of the best baseline ({best.name}); the search has found nothing better."
-    return f"The found plan {when}does NOT beat the best baseline ({best.name}) on held-out text: {numbers}."
 
 
 def measured_of(folder: RunFolder, space: Space, genome: Genome) -> Measured | None:

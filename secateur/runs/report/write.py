@@ -14,9 +14,11 @@ from .plans import make_plan
 from .summary import Summary
 
 
-def shown_costs(space: Space) -> tuple[str, ...]:
-    """The costs that tables show: those that are budgeted."""
-    return tuple(dict.fromkeys(budget.cost for budget in space.budgets)) or ("parameters",)
+def shown_costs(folder: RunFolder, space: Space) -> tuple[str, ...]:
+    """The costs that tables show: those that are minimised or budgeted."""
+    score = folder.recipe.score
+    wanted = [*([score] if folder.recipe.smallest else []), *(budget.cost for budget in space.budgets)]
+    return tuple(dict.fromkeys(wanted)) or ("parameters",)
 
 
 def estimated(space: Space) -> bool:
@@ -35,7 +37,7 @@ def write_report(folder: RunFolder, space: Space, summary: Summary | FrontSummar
         return
     for name, content in figures(folder, space, summary).items():
         write_bytes(folder.inside("report", f"{name}.png"), content)
-    page = plan_page(folder, space, summary, shown_costs(space), estimated(space))
+    page = plan_page(folder, space, summary, shown_costs(folder, space), estimated(space))
     write_text(folder.inside("report", "index.html"), rendered(page))
     _write_plans(folder, space, summary)
 

@@ -2,12 +2,15 @@
 
 import time
 
+from ...operators.sampling import ends, limited
 from ...search.archive import Goal
+from ...search.limited import Limited
 from ...search.loop import Allowance
 from ...search.steps import Batch
 from ...search.strategies.table import STRATEGIES, load
 from ...search.strategy import Swept
 from ...space.errors import DeviceError, SecateurError, StorageError
+from ...space.genome import Genome
 from ..problem import problem_of
 from ..record.facts import SKIPPED, WHOLE
 from ..record.journal import FOUND, MEMBER, Choice
@@ -15,6 +18,8 @@ from .searching import Execution, search_as
 from .starts import by_rule, line, peer
 from .trained import trained_tokens
 
+HALVED = 256
+"""Of all that can go, the part that a rule's size is not looked at more closely than."""
 FIDELITY = 2
 """Sequences on which searches that serve as baselines score, where the recipe's strategy does not say."""
 
@@ -27,18 +32,52 @@ def baseline(execution: Execution, name: str) -> None:
     try:
         if name in STRATEGIES:
             _search_baseline(execution, name)
-        elif execution.goal is not None:
+        elif execution.goal is not None and not execution.goal.smallest:
             _baseline_line(execution, execution.goal, name)
         elif name not in journal.choices():
             execution.watcher.phase(f"baseline {name}", None)
             started = time.perf_counter()
-            genome = by_rule(name, execution.space, execution.bench, execution.recipe.seed)
+            genome = _by_rule(execution, name)
             journal.choose(Choice(name, genome, 0, 0, time.perf_counter() - started))
     except (StorageError, DeviceError):
         raise
     except SecateurError as error:
         journal.note(SKIPPED, str(error), name)
         execution.watcher.say(f"baseline {name} does not apply: {error}")
+
+
+def _by_rule(execution: Execution, name: str) -> Genome:
+    """A rule's genome on the budgets; where the smallest plan is asked for, its smallest that keeps the scores on all
+    of the calibration text, found by halving.
+
+    Raises:
+        SecateurError: it keeps no budgets.
+    """
+    space, bench, seed, goal = execution.space, execution.bench, execution.recipe.seed, execution.goal
+    if goal is None:
+        return by_rule(name, space, bench, seed)
+    judged = Limited(execution.memo, space.dense, execution.recipe.limits)
+    [cost] = goal.costs
+    low, high = ends(space, cost)
+    found, reason = None, SecateurError(f"{name}: none of its sizes keeps the budgets")
+    fine = max(1, (high - low) // HALVED)
+    while high - low >= fine:
+        middle = (low + high) // 2
+        try:
+            genome = by_rule(name, limited(space, cost, middle), bench, seed)
+            [told] = judged(Batch((genome,), range(execution.pool.sequences)))
+        except (StorageError, DeviceError):
+            raise
+        except SecateurError as error:
+            low, reason = middle + 1, error
+            continue
+        if told.status != "failed" and told.keeps:
+            found, high = genome, min(middle, getattr(space.costs(genome), cost)) - 1
+        else:
+            low = middle + 1
+    if found is None:
+        raise reason
+    return found
 
 
 def compare_file(execution: Execution, title: str, path: str) -> None:

@@ -10,6 +10,7 @@ from ...fitness.bench import Bench
 from ...fitness.workers import calls
 from ...fitness.workers.team import Team
 from ...search.archive import Archive, Goal
+from ...search.limited import Limited, settled
 from ...search.loop import Allowance, Spending, Step, run
 from ...search.memo import Memo
 from ...search.steps import AskTell, Batch, Pool, Steps
@@ -71,7 +72,9 @@ def in_words(values: Mapping[str, float]) -> str:
     if "loss" in values:
         beside = f" (rules {values['baseline']:.4f})" if "baseline" in values else ""
         words.append(f"best {values['loss']:.4f} on {values['sequences']:.0f} sequences{beside}")
-    if "front" in values:
+    if "of dense" in values:
+        words.append(f"smallest {values['of dense']:.3f} of dense")
+    elif "front" in values:
         words.append(f"{values['front']:.0f} on the front, hypervolume {values['hypervolume']:.4f}")
     if "rank_correlation" in values:
         words.append(f"rank correlation {values['rank_correlation']:.2f}")
@@ -99,6 +102,9 @@ def search_as(
     archive = archive_of(execution, execution.goal) if execution.goal is not None else None
     curve: list[tuple[int, int, float]] = []
     known: dict[Genome, tuple[float, int]] = {}
+    over: dict[Genome, float] = {}
+    goal, limits, dense = execution.goal, execution.recipe.limits, execution.space.dense
+    judged = Limited(execution.memo, dense, limits)
     timed: set[tuple[Genome, range, tuple[float, ...]]] = set()
     ranks: list[tuple[int, int, float]] = []
     measured = {turn.tokens for turn in journal.turns(name)}
@@ -112,6 +118,7 @@ def search_as(
                 timed.add(told)
                 seconds += evaluation.seconds
         known.update((one.genome, (one.loss, len(one.sequences))) for one in step.evaluations)
+        over.update((one.genome, one.excess) for one in step.evaluations if one.excess is not None)
         incumbent = step.incumbent
         values: dict[str, float] = {}
         if archive is not None:
@@ -119,6 +126,10 @@ def search_as(
             incumbent, front = archive.knee(), len(archive.front())
             curve.append((step.spending.evaluations, step.spending.tokens, archive.hypervolume()))
             values = {"front": front, "hypervolume": curve[-1][2]}
+            if goal is not None and goal.smallest and incumbent is not None:
+                values["of dense"] = share_of(execution.space, incumbent, goal.costs[0])
+        elif incumbent is not None and over.get(incumbent, 0.0) > 0:
+            incumbent = None
         elif incumbent in known:
             best, compared = known[incumbent]
             values = {"loss": best, "sequences": compared}
@@ -134,10 +145,19 @@ def search_as(
         journal.turn(Turn(name, step.spending.tokens, step.spending.evaluations, incumbent))
         execution.watcher.at(step.spending.tokens, in_words(values))
 
-    incumbent = run(AskTell(steps), execution.memo, spending, allowance, watch)
-    if archive is not None:
+    incumbent = run(AskTell(steps), judged, spending, allowance, watch)
+    if archive is not None and archive.goal.smallest:
+        execution.watcher.phase("on all of the calibration text", None)
+        incumbent = settled(archive, execution.space, execution.pool, judged)
+    elif archive is not None:
         incumbent = archive.knee()
         journal.note(HYPERVOLUME, curve, name)
+    elif incumbent is not None and over.get(incumbent, 0.0) > 0:
+        raise SecateurError(
+            f"{title}: ended after {spending.tokens:,} tokens, and nothing it came to keeps "
+            f"{' and '.join(map(str, limits))} (the nearest is {100 * over[incumbent]:.0f} % of the way from dense "
+            "beyond); raise that, or the budgets on costs, or let it search for longer"
+        )
     if ranks:
         journal.note(RANKS, ranks, name)
     if incumbent is None:
@@ -153,6 +173,12 @@ def search_as(
     return archive
 
 
+def share_of(space: Space, genome: Genome, cost: str) -> float:
+    """A cost of a genome, relative to the dense model's."""
+    value, dense = (getattr(costs, cost) for costs in (space.costs(genome), space.dense_costs))
+    return float(value) / max(1, int(dense))
+
+
 def archive_of(execution: Execution, goal: Goal) -> Archive:
     """An empty archive that knows the dense model, to which all is relative; its evaluation is not the search's.
 
@@ -166,6 +192,11 @@ def archive_of(execution: Execution, goal: Goal) -> Archive:
     archive.add([evaluation], dense)
     worst, ideal = goal.worst(evaluation), goal.ideal(evaluation)
     for objective, high, low in zip(goal.objectives, worst, ideal, strict=True):
+        if high <= low and goal.smallest:
+            limit = execution.recipe.limits[0]
+            raise SecateurError(
+                f"budgets.{limit.objective.name}: {high:g}, but the dense model has {low:g}; write more"
+            )
         if high <= low:
             raise SecateurError(f"reference.{objective.name}: {high:g} is not above {low:g}, the best there can be")
     journal = execution.folder.journal
@@ -207,7 +238,7 @@ def search_found(execution: Execution) -> None:
         steps, allowance = selection.steps(steps, allowance), Allowance(tokens)
     title = f"searching with {recipe.strategy.name}"
     archive = search_as(execution, FOUND, title, steps, allowance, starts)
-    if archive is not None:
+    if archive is not None and not archive.goal.smallest:
         choose_members(execution, archive)
     if recipe.training is not None:
         note_training(recipe, journal, execution.memo, selection)

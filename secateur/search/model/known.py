@@ -16,9 +16,14 @@ NEAR = 0.3
 
 @dataclass
 class Known:
-    """All losses so far, by genome, on the longest prefix of the text each was scored on; and what has failed."""
+    """All losses so far, by genome, on the longest prefix of the text each was scored on; and what has failed.
+
+    `over`: how far each is over the budgets on scores, in shares of the way from dense to the limit, at most 0 where it
+    keeps them; nothing where there are none.
+    """
 
     losses: dict[Genome, tuple[float, ...]] = field(default_factory=dict)
+    over: dict[Genome, float] = field(default_factory=dict)
     failed: set[Genome] = field(default_factory=set)
 
     def add(self, told: Sequence[Evaluation]) -> None:
@@ -27,11 +32,26 @@ class Known:
                 self.failed.add(one.genome)
             elif len(one.primary) > len(self.losses.get(one.genome, ())):
                 self.losses[one.genome] = one.primary
+                if one.excess is not None:
+                    self.over[one.genome] = one.excess
 
     def excess(self, genome: Genome, dense: Genome, sequences: int | None = None) -> float:
         """Mean loss over that of the dense model, on all sequences that were scored or the first ones."""
         row = self.losses[genome][:sequences]
         return float(np.mean(np.subtract(row, self._base(dense, len(row)))))
+
+    def beyond(self, genome: Genome) -> float:
+        """How far it is over the budgets on scores; 0 where it keeps them, or there are none."""
+        return max(0.0, self.over.get(genome, 0.0))
+
+    def limited(self, dense: Genome) -> tuple[list[Genome], list[float], list[int]]:
+        """Genomes other than the dense one, how much of the way from dense to the limits each goes, and on how many
+        sequences that was measured; the nearest to the limits where there are many."""
+        genomes = [genome for genome in self.over if genome != dense]
+        ways = [1 + self.over[genome] for genome in genomes]
+        order = np.argsort(np.abs(_log(ways)), kind="stable")[:MOST]
+        chosen = sorted(order.tolist())
+        return [genomes[i] for i in chosen], [ways[i] for i in chosen], [len(self.losses[genomes[i]]) for i in chosen]
 
     def rows(self, dense: Genome, around: Sequence[Genome] = ()) -> tuple[list[Genome], list[float], list[int]]:
         """Genomes other than the dense one, what each loses to it, and on how many sequences that was measured.

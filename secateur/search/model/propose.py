@@ -26,17 +26,23 @@ RANDOM_MOVES = 6
 PAIRS = 1500
 MANY = 8
 """Times `PAIRS`, more than which are not all looked at."""
+STEEP = 10.0
+"""Of the logarithm of the loss, for each unit of that of the way to the budgets on scores, beyond these."""
 KEPT = 16
 """Neighbours of each step that may become candidates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A candidate, the expected improvement of the logarithm of the loss, and what the model predicts for that."""
+    """A candidate, the expected improvement of the logarithm of the loss, and what the model predicts for that.
+
+    `likely`: the probability that it keeps the budgets on scores, by which its improvement was multiplied.
+    """
 
     genome: Genome
     improvement: float
     predicted: float
+    likely: float = 1.0
 
 
 def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
@@ -53,11 +59,15 @@ def propose(
     best: float,
     seen: frozenset[Genome] | set[Genome],
     rng: np.random.Generator,
+    limit: LossModel | None = None,
 ) -> list[Proposal]:
     """Every unseen genome that local search from `starts` came by, the most promising first.
 
     Each start descends along the lower confidence bound of the model by switches of two genes and by random exchanges
-    in cost units, until no neighbour is lower or `STEPS` steps are made. `best`: the logarithm of the loss to beat.
+    in cost units, until no neighbour is lower or `STEPS` steps are made. `best`: the logarithm of the loss to beat;
+    infinity: nothing keeps the budgets on scores yet. `limit`: the model of how much of the way to these a genome goes;
+    what promises most is then what promises to be better and to keep them (constrained expected improvement: Schonlau
+    et al. 1998; Gardner et al. 2014).
     """
     visited: dict[Genome, None] = {}
     for start in dict.fromkeys(starts):
@@ -71,6 +81,8 @@ def propose(
                 break
             mean, deviation = model.around(current, around, deviating=bold > 0)
             bound = mean - bold * deviation
+            if limit is not None:
+                bound = bound + STEEP * np.maximum(0.0, limit.around(current, around, deviating=False)[0])
             order = np.argsort(bound, kind="stable")[:KEPT]
             kept = [(float(bound[index]), _legal(space, around[index])) for index in order.tolist()]
             # Changes in one block do not add up exactly.
@@ -83,9 +95,14 @@ def propose(
     if not genomes:
         return []
     mean, deviation = model.predict(matrix(genomes))
-    gains = expected_improvement(mean, deviation, best)
+    gains = expected_improvement(mean, deviation, best) if best < np.inf else np.ones(len(genomes))
+    likely = np.ones(len(genomes))
+    if limit is not None:
+        way, spread = limit.predict(matrix(genomes))
+        likely = scipy.special.ndtr(-way / spread)
+        gains = gains * likely
     order = np.argsort(-gains, kind="stable")
-    return [Proposal(genomes[i], float(gains[i]), float(mean[i])) for i in order.tolist()]
+    return [Proposal(genomes[i], float(gains[i]), float(mean[i]), float(likely[i])) for i in order.tolist()]
 
 
 def spread_out(proposals: Sequence[Proposal], model: LossModel, best: float, count: int) -> list[Proposal]:
@@ -93,11 +110,13 @@ def spread_out(proposals: Sequence[Proposal], model: LossModel, best: float, cou
     some = list(proposals[: 16 * count])
     if not some:
         return []
+    likely = np.array([proposal.likely for proposal in some])
     mean, covariance = model.joint(matrix([proposal.genome for proposal in some]))
     noise = model.scales["noise"] ** 2
     chosen: list[int] = []
     while len(chosen) < min(count, len(some)):
-        gains = expected_improvement(mean, np.sqrt(np.maximum(np.diag(covariance), 1e-10)), best)
+        deviation = np.sqrt(np.maximum(np.diag(covariance), 1e-10))
+        gains = likely * (expected_improvement(mean, deviation, best) if best < np.inf else 1.0)
         gains[chosen] = -1.0
         pick = int(np.argmax(gains))
         chosen.append(pick)

@@ -39,6 +39,8 @@ FINALISTS = 8
 AT_ONCE = 2
 """Targets, of many, that a round looks for candidates for."""
 TRIES = 20
+SHORT = 1e-3
+"""Of the way to a limit, the least that is looked at."""
 OFFSET = 1e-3
 """Mean loss of the dense model, nats per token, from which a score is taken to have a zero of its own."""
 
@@ -59,6 +61,7 @@ class Options:
         tolerance: quiet is when no candidate promises to lower a loss by this share, `PATIENCE` times in a row.
         slopes: go downhill by slopes, which the evaluator then has to have.
         settled: sequences that answers are compared on before the rounds begin, where there are slopes and `growing`.
+        limited: budgets on scores are learned too, since they are on others than the one that is minimised.
         growing: compare on twice the sequences when it is quiet, as long as there are more; else the search ends.
         sweeping, modelling, racing: parts that can be left out, to see what they are worth.
     """
@@ -74,6 +77,7 @@ class Options:
     tolerance: float = 1e-3
     slopes: bool = False
     settled: int = 64
+    limited: bool = False
     growing: bool = True
     sweeping: bool = True
     modelling: bool = True
@@ -92,7 +96,9 @@ class Search:
         last = min(options.sequences, pool.sequences)
         self.counts = looks(min(options.first, last), last) if options.racing else (last,)
         self.known = Known()
-        self.model = LossModel(space, by_share(space))
+        self._added: Sequence[Sequence[float]] = by_share(space)
+        self.model = LossModel(space, self._added)
+        self.limit: LossModel | None = None
         self.incumbents: list[Genome | None] = [None] * len(targets)
         self.ranking = Ranking()
         self.asked: Counter[Genome] = Counter()
@@ -115,7 +121,7 @@ class Search:
         if self.options.sweeping:
             table = yield from self._noted(sweep(self.space, used, self.options.anchors))
             yield from self._score_dense()
-            self.model = LossModel(self.space, table.added)
+            self.model, self._added = LossModel(self.space, table.added), table.added
             most = self.options.path or PATH * len(self.space.genes)
             points = yield from self._noted(walk_through(self.targets, table, used, self.options.lazy, most))
             for target, own, point in zip(self.targets, starts, points, strict=True):
@@ -146,6 +152,8 @@ class Search:
             genomes, losses, sequences = self.known.rows(self.space.dense, incumbents)
             if genomes:
                 self.model.fit(genomes, losses, sequences, told=len(self.known.losses))
+            if self.options.limited:
+                self._learn_limits()
         before = list(self.incumbents)
         chosen = self._candidates()
         promised = max((proposal.improvement for _, proposal in chosen), default=0.0)
@@ -166,6 +174,24 @@ class Search:
         rounds = max(1, math.ceil(len(self.targets) / AT_ONCE))
         if not chosen or self.stale >= STALE * rounds or self.quiet >= PATIENCE * rounds:
             yield from self._grow()
+
+    def aim(self, targets: Sequence[Space]) -> None:
+        """Goes on with other targets, from the best that is known for each."""
+        self.targets = list(targets)
+        self.incumbents = [next(iter(self._best(target)), None) for target in targets]
+        self.quiet = self.stale = 0
+        self.finished = all(incumbent is None for incumbent in self.incumbents)
+
+    def _learn_limits(self) -> None:
+        """Fits the model of how much of the way from dense to the budgets on scores a genome goes."""
+        genomes, ways, sequences = self.known.limited(self.space.dense)
+        if not genomes:
+            return
+        if self.limit is None:
+            # What levels add to the loss, on the scale of the way.
+            scale = float(np.median(np.log(np.maximum(ways, SHORT)) - self.model.features(matrix(genomes)).prior))
+            self.limit = LossModel(self.space, [[value * math.exp(scale) for value in row] for row in self._added])
+        self.limit.fit(genomes, ways, sequences, told=len(self.known.over))
 
     def _grow(self) -> Generator[Batch, list[Evaluation], None]:
         """The best of every target on twice the text; the end where there is no more."""
@@ -212,7 +238,7 @@ class Search:
         found = dict(zip(genomes, losses, strict=True))
         if self.space.dense in self.known.losses:
             found[self.space.dense] = 0.0
-        best = sorted(found, key=lambda genome: found[genome])
+        best = sorted(found, key=lambda genome: (self.known.beyond(genome), found[genome]))
         return [genome for genome in best if genome not in self.known.failed and target.feasible(genome)]
 
     def _finalists(self, index: int) -> list[Genome]:
@@ -273,9 +299,9 @@ class Search:
             starts.insert(1, tighten(jump, target, self.rng))
         finished = {genome for genome, row in self.known.losses.items() if len(row) >= self.counts[-1]}
         often = {genome for genome, times in self.asked.items() if times >= AGAIN}
-        best = self._expected(index)
+        best = self._expected(index) if not self.known.beyond(incumbent) else math.inf
         seen = finished | often | self.known.failed | {incumbent}
-        found = propose(target, self.model, starts, best, seen, self.rng)
+        found = propose(target, self.model, starts, best, seen, self.rng, self.limit)
         return spread_out(found, self.model, best, count)
 
     def _race(self, index: int, challengers: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:

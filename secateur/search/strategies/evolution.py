@@ -112,14 +112,17 @@ class Evolution(Strategy):
 
 
 class SpaceProblem(Variables):  # type: ignore[misc]
-    """A view of `Space` for pymoo: variables of an encoding, and a constraint per budget besides one for failures."""
+    """A view of `Space` for pymoo: variables of an encoding, and constraints.
+
+    One for each budget on a cost, one for all those on scores, and one for failures.
+    """
 
     def __init__(self, space: Space, dimensions: int, encoding: Encoding) -> None:
         self.encoding = encoding
         super().__init__(
             n_var=len(encoding.upper),
             n_obj=dimensions,
-            n_ieq_constr=len(space.budgets) + 1,
+            n_ieq_constr=len(space.budgets) + 2,
             xl=0.0,
             xu=encoding.upper,
         )
@@ -261,10 +264,17 @@ def driven(
 def judged(
     outcomes: Sequence[Outcome], dimensions: int, space: Space
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(objective values, how far over each budget, 1 in the last column where the evaluation failed)."""
+    """(objective values, how far over each budget, 1 in the last column where the evaluation failed).
+
+    Of budgets on scores it is how far over the one that is exceeded most, in the last column but one.
+    """
     values = [list(outcome.point) or [FAILED] * dimensions for outcome in outcomes]
     excess = [
-        [*(budget.excess(outcome.evaluation.costs) for budget in space.budgets), float(not outcome.point)]
+        [
+            *(budget.excess(outcome.evaluation.costs) for budget in space.budgets),
+            outcome.evaluation.excess or 0.0,
+            float(not outcome.point),
+        ]
         for outcome in outcomes
     ]
     return np.array(values), np.array(excess)

@@ -275,5 +275,5 @@ def _children(
 
 def _selected(told: Sequence[Evaluation], survivors: int) -> tuple[Genome, ...]:
     results = [evaluation for evaluation in told if evaluation.status == "ok"]
-    ranked = sorted(range(len(results)), key=lambda index: (results[index].loss, index))
+    ranked = sorted(range(len(results)), key=lambda index: (results[index].rank, index))
     return tuple(results[index].genome for index in ranked[:survivors])

@@ -137,9 +137,10 @@ def sampled(
             trials = [study.ask(fixed_distributions=distributions) for _ in range(batch)]
         vectors = [[trial.params[key] for key in distributions] for trial in trials]
         genomes = tuple(encoding.decode(vector) for vector in vectors)
-        for trial, vector in zip(trials, vectors, strict=True):
-            trial.set_user_attr(EXCESS, encoding.excess(vector))
         told = yield Batch(genomes, range(archive.sequences), archive.knee())
+        for trial, vector, evaluation in zip(trials, vectors, told, strict=True):
+            over = [] if evaluation.excess is None else [evaluation.excess]
+            trial.set_user_attr(EXCESS, [*encoding.excess(vector), *over])
         archive.add(told, space.dense)
         stale = 0 if set(genomes) - seen else stale + batch
         seen |= set(genomes)
@@ -149,7 +150,9 @@ def sampled(
                 if evaluation.status == "failed":
                     study.tell(trial, state=TrialState.FAIL)
                 else:
-                    study.tell(trial, list(archive.point(evaluation)))
+                    # CMA-ES knows no constraints.
+                    ranked = name == "cma-es" and not evaluation.keeps
+                    study.tell(trial, [evaluation.rank] if ranked else list(archive.point(evaluation)))
     return archive.knee()
 
 

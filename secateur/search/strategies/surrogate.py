@@ -34,6 +34,7 @@ from ...space.slopes import SLOPES
 from ...space.space import Space
 from ..archive import Archive, Goal
 from ..model.search import PATH, Options, Search
+from ..model.smallest import surrogate_smallest
 from ..problem import Problem
 from ..steps import Pool, Steps, noted
 from ..strategy import Strategy, Swept
@@ -98,6 +99,9 @@ class Surrogate(Strategy):
     def steps(self, problem: Problem) -> Steps:
         space, pool, seed, limits = problem.space, problem.pool, problem.seed, self._limits(problem)
         options = self._options(problem, limits)
+        if problem.goal is not None and problem.goal.smallest:
+            options = replace(options, sequences=problem.goal.sequences, growing=False)
+            return surrogate_smallest(space, problem.goal, pool, seed, options, problem.starts)
         if problem.goal is None:
             options = replace(options, slopes=self.slopes and SLOPES.name in problem.questions)
             return surrogate(space, pool, seed, [space], options, problem.starts)
@@ -111,6 +115,9 @@ class Surrogate(Strategy):
 
     def swept(self) -> Swept:
         return Swept(min(self.sequences, self.first), self.anchors)
+
+    def descends(self) -> bool:
+        return self.slopes
 
     def _options(self, problem: Problem, limits: Sequence[tuple[str, int]]) -> Options:
         """With sweep and path on as much text as leaves something to search with.
@@ -128,6 +135,7 @@ class Surrogate(Strategy):
             risk=self.risk,
             mutated=self.mutated,
             tolerance=self.tolerance,
+            limited=problem.limited,
         )
         singles = 1 + sum(min(anchors, len(gene.levels) - 1) for gene in space.genes)
         last = min(self.sequences, pool.sequences)

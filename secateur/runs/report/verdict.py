@@ -1,0 +1,105 @@
+"""What a run comes to, in words: the first lines of every report of one plan."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from ...space.limits import Limit
+from ..asked.recipe import Recipe
+from ..record.journal import FOUND, UNTRAINED
+from .limits import most_of, value_of
+from .rows import JUDGED, Row, mean_held_out
+
+KIN = 3
+"""Genes by which a plan may differ from a published rule's and still be called its kin."""
+
+
+def verdict(rows: list[Row], held_out: tuple[str, ...], when: str, judged: str) -> str:
+    """The first line of every report; `when` says of which weights."""
+    if not rows or rows[0].name != FOUND:
+        return "No plan found yet: the search has not finished."
+    if not held_out:
+        return "Not confirmed: the recipe names no held-out text, so nothing is claimed."
+    baselines = [row for row in rows if row.name not in (FOUND, UNTRAINED, "dense")]
+    if not math.isfinite(mean_held_out(rows[0], held_out, judged)):
+        return "Not confirmed yet: the found plan has not been scored on held-out text."
+    scored = [row for row in baselines if row.against is not None and not row.slack and not row.broken]
+    if not scored and any(row.broken for row in baselines):
+        return "Not compared: no baseline keeps the budgets and, on held-out text, the budgets on scores."
+    if not scored and any(row.slack for row in baselines):
+        return (
+            "Not compared, since the sides are unequal: every baseline keeps less than the budgets and the found plan. "
+            "Searched baselines, such as greedy and random, use budgets up."
+        )
+    if not scored:
+        return "Not compared: the run has no baseline that was scored on held-out text."
+    best = min(scored, key=lambda row: mean_held_out(row, held_out, judged))
+    assert best.against is not None
+    d = best.against
+    unit = " nats per token" if judged in JUDGED else ""
+    numbers = f"{JUDGED.get(judged, judged)} {d.mean:+.4f}{unit}, 95 % interval [{d.low:+.4f}, {d.high:+.4f}]"
+    numbers += f", {d.sequences} sequences"
+    if d.better:
+        return f"The found plan {when}beats the best baseline ({best.name}) on held-out text: {numbers}."
+    if best.genome == rows[0].genome:
+        return f"The found plan is that of the best baseline ({best.name}); the search has found nothing better."
+    return f"The found plan {when}does NOT beat the best baseline ({best.name}) on held-out text: {numbers}."
+
+
+def smallest(recipe: Recipe, rows: Sequence[Row], held_out: Sequence[str]) -> str:
+    """The first line where the smallest plan was asked for that keeps a score."""
+    if not rows or rows[0].name != FOUND:
+        return "No plan found yet: the search has not finished."
+    found, cost = rows[0], recipe.score
+    kept = " and ".join(map(str, recipe.limits))
+    others = [row for row in rows if row.name not in (FOUND, "dense", *recipe.peers)]
+    if found.costs[cost] >= rows[-1].costs[cost]:
+        return f"No plan that is smaller than the dense model was found to keep {kept} on the calibration text."
+
+    def share(row: Row) -> str:
+        return f"{row.costs[cost] / max(1, rows[-1].costs[cost]):.4f} of the dense model's {cost}"
+
+    told = f"The smallest plan found that keeps {kept} on the calibration text takes {share(found)}"
+    if others:
+        best = min(others, key=lambda row: row.costs[cost])
+        told += f"; the smallest of the baselines that do ({best.name}) {share(best)}"
+    broken = [
+        f"{limit.objective.name} {value_of(limit, found.scores[text]):.4g} on {text}"
+        for limit in recipe.limits
+        for text in held_out
+        if _breaks(limit, text, found, rows[-1])
+    ]
+    if broken:
+        told += f". On held-out text it does NOT keep them all: {', '.join(broken)}"
+    elif held_out:
+        told += "; it keeps them on held-out text too"
+    return f"{told}."
+
+
+def kin(rows: Sequence[Row], others: Collection[str], genes: int) -> str:
+    """What is said of a found plan that is nearly that of a published rule; `others`: rows that are of none."""
+    if not rows or rows[0].name != FOUND:
+        return ""
+    rules = [row for row in rows[1:] if row.name not in others and row.genome != rows[0].genome]
+    changes = {row.name: len(rows[0].genome.changed(row.genome)) for row in rules}
+    nearest = min(changes, key=lambda name: changes[name], default="")
+    if not nearest or not 0 < changes[nearest] <= KIN:
+        return ""
+    return f"The found plan is {nearest}'s but for {changes[nearest]} of {genes} genes."
+
+
+def with_broken(recipe: Recipe, rows: list[Row], held_out: Sequence[str]) -> list[Row]:
+    """With marks where budgets on scores are not kept on held-out text that the found plan keeps there."""
+    if not recipe.limits or rows[0].name != FOUND:
+        return rows
+    kept = [
+        (limit, text) for limit in recipe.limits for text in held_out if not _breaks(limit, text, rows[0], rows[-1])
+    ]
+    others = [replace(row, broken=any(_breaks(*one, row, rows[-1]) for one in kept)) for row in rows[1:-1]]
+    return [rows[0], *others, rows[-1]]
+
+
+def _breaks(limit: Limit, text: str, row: Row, dense: Row) -> bool:
+    """Whether a plan is over a budget on a score on a text, as far as both are known there."""
+    value, most = value_of(limit, row.scores.get(text, {})), most_of(limit, dense.scores.get(text, {}))
+    return value is not None and most is not None and value > most
