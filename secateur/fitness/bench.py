@@ -14,6 +14,7 @@ import transformers
 from ..space.anatomy import HIDDEN, Anatomy
 from ..space.genome import Genome
 from ..space.latency import LatencyTable, Measured, Workload
+from ..space.names import PREPARE
 from ..space.objective import is_own
 from ..space.scores import SCORES
 from ..space.space import Space
@@ -108,7 +109,7 @@ class Bench:
         if self.widths is not None and self.widths.repair is not None:
             narrower = {block: widths for block, widths in narrower_sublayers(space).items() if block in chosen}
             told = partial(watch, f"preparing repairs ({self.widths.repair})")
-            prepare_repairs(self.blocks, (self.widths.repair,), narrower, self.calibration, self.width_folder, told)
+            prepare_repairs(self.blocks, (self.widths.repair,), narrower, self.preparing, self.width_folder, told)
         self._prepare_levels(space, watch, chosen)
 
     def _prepare_levels(self, space: Space, watch: Callable[[str, int, int], None], layers: set[int]) -> None:
@@ -123,7 +124,7 @@ class Bench:
         rotation = self.basis.rotation if self.basis is not None else None
         narrower, whole = self.widths is not None, self.prepared_digest
         ground = Ground(
-            self.blocks, whole, self.calibration, self.pruner, self.has_zeros, narrower, rotation, self.room.assembled
+            self.blocks, whole, self.preparing, self.pruner, self.has_zeros, narrower, rotation, self.room.assembled
         )
         for name, levels in wanted.items():
             if name not in self.compressors:
@@ -135,7 +136,7 @@ class Bench:
     def width_folder(self) -> Path:
         """Where importance orders and repaired widths are kept."""
         assert self.widths is not None
-        return width_folder(self.digest, self.widths, self.calibration)
+        return width_folder(self.digest, self.widths, self.preparing)
 
     @cached_property
     def has_zeros(self) -> bool:
@@ -155,8 +156,13 @@ class Bench:
 
     @property
     def calibration(self) -> Sequences:
-        """The calibration text."""
+        """The text that candidates are scored on."""
         return next(iter(self.texts.values()))
+
+    @property
+    def preparing(self) -> Sequences:
+        """The text that levels, orders and repairs are made from: the one for that, or calibration's."""
+        return self.texts.get(PREPARE) or next(iter(self.texts.values()))
 
     def own_zeros(self) -> OwnZeros | None:
         """The zeros that the model has by itself, once everything is prepared.
@@ -180,7 +186,7 @@ class Bench:
     def fluctuations(self, sequences: int) -> dict[str, list[list[float]]]:
         """FLAP's standardised scores of each block's units by dimension; see `widths.fluctuations`."""
         found: dict[str, list[list[float]]] = {}
-        for row in fluctuations(self.blocks, self.calibration, sequences):
+        for row in fluctuations(self.blocks, self.preparing, sequences):
             for dimension, scores in row.items():
                 found.setdefault(dimension, []).append(scores.tolist())
         return found
@@ -217,7 +223,7 @@ class Bench:
     def importance(self, sequences: int, outliers: bool) -> Importance:
         """Statistics of the dense model on the calibration text, measured once."""
         if (sequences, outliers) not in self._importance:
-            self._importance[sequences, outliers] = importance(self.blocks, self.calibration, sequences, outliers)
+            self._importance[sequences, outliers] = importance(self.blocks, self.preparing, sequences, outliers)
         return self._importance[sequences, outliers]
 
     def latency_table(
@@ -250,7 +256,7 @@ class Bench:
     def tokens_per_second(self, sequences: int = 3) -> float:
         """Speed of one dense evaluation on this machine, measured on a few calibration sequences."""
         times = []
-        for row in self.calibration.ids[:sequences]:
+        for row in self.preparing.ids[:sequences]:
             synchronise(self.blocks.device)
             started = perf_counter()
             hidden = self.blocks.embed(row[None])
@@ -259,4 +265,4 @@ class Bench:
             self.blocks.logits(hidden)
             synchronise(self.blocks.device)
             times.append(perf_counter() - started)
-        return self.calibration.length / sorted(times)[len(times) // 2]
+        return self.preparing.length / sorted(times)[len(times) // 2]

@@ -74,8 +74,9 @@ class Work:
     Attributes:
         item: bytes of a weight as it is computed with.
         texts: (sequences, length) of each text; the first is for calibration.
+        prepare: of the one that levels, orders and repairs are made from.
         dense_hidden: scores look at the dense model's last hidden states.
-        text: levels, orders or repairs look at the calibration text.
+        text: levels, orders or repairs look at the text for that.
         rows, matrix: planes of zeros are made whose weights compete within their row; within their matrix.
         updates: levels have weights of their own, of which there are this many.
         gram: inputs' products with each other are wanted.
@@ -89,6 +90,7 @@ class Work:
     anatomy: Anatomy
     item: int
     texts: tuple[tuple[int, int], ...]
+    prepare: tuple[int, int]
     dense_hidden: bool = False
     text: bool = False
     rows: bool = False
@@ -152,12 +154,12 @@ class Work:
 
     def preparing(self) -> int:
         """While levels, orders and repairs of a block are made."""
-        sequences, length = self.texts[0]
+        sequences, length = self.prepare
         hidden = 2 * sequences * length * self.anatomy.hidden_size * self.item if self.text else 0
         return hidden + max(self._preparing(block) for block in self.anatomy.blocks)
 
     def _preparing(self, block: Block) -> int:
-        length = self.texts[0][1]
+        length = self.prepare[1]
         most = max(linear.outputs * linear.inputs for linear in block.linears)
         widest = max(linear.inputs for linear in block.linears)
         weights = sum(linear.outputs * linear.inputs for linear in block.linears)

@@ -23,7 +23,9 @@ MASKED_SHARE = 0.15
 class TextRequest:
     """A text to be read and packed; the fields are those of a recipe's text settings.
 
-    `at_most`: fewer sequences will do where there are no more.
+    Attributes:
+        at_most: fewer sequences will do where there are no more.
+        parts: texts that are mixed to make this one; of each, how many sequences, by weight.
     """
 
     title: str
@@ -37,6 +39,7 @@ class TextRequest:
     at_most: bool = False
     config: str | None = None
     prefix: bool = True
+    parts: tuple[tuple["TextRequest", int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Sequences:
             a causal model, which predicts each next token.
         positions: (sequences, scored) int64, ascending: where a causal model is scored; None: everywhere.
         prefix: the tokens that every sequence begins with because the tokenizer begins every text with them.
+        parts: of a mixture, the names of the texts that its sequences are of, one for each.
         digest: names the tokens, and where they are scored.
     """
 
@@ -59,6 +63,7 @@ class Sequences:
     targets: torch.Tensor | None = None
     positions: torch.Tensor | None = None
     prefix: tuple[int, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
@@ -89,6 +94,8 @@ def read(request: TextRequest, tokenizer: Any, shape: Anatomy, seed: int, withou
     Raises:
         SecateurError: it is missing, too short, or has tokens that the model does not have.
     """
+    if request.parts:
+        return _mixed(request, tokenizer, shape, seed, without)
     if request.source.endswith(".npy"):
         path, rows = Path(request.source), shape.vocabulary
         return from_token_file(path, request.sequences, request.length, rows, seed, without, request.at_most)
@@ -113,6 +120,23 @@ def read(request: TextRequest, tokenizer: Any, shape: Anatomy, seed: int, withou
             f"{shape.vocabulary} rows; tokens were added to the tokenizer that the model does not have"
         )
     return text
+
+
+def _mixed(request: TextRequest, tokenizer: Any, shape: Anatomy, seed: int, without: frozenset[str]) -> Sequences:
+    """Several texts as one, in which each is spread evenly: every beginning of it has all of them, by their counts."""
+    texts: list[Sequences] = []
+    for part, count in request.parts:
+        own = replace(part, sequences=count, length=request.length, prefix=request.prefix, at_most=request.at_most)
+        texts.append(read(own, tokenizer, shape, seed, without.union(*(text.documents for text in texts))))
+    places = [((row + 0.5) / len(text), number, row) for number, text in enumerate(texts) for row in range(len(text))]
+    order = [(number, row) for _, number, row in sorted(places)]
+    return Sequences(
+        request.source,
+        torch.stack([texts[number].ids[row] for number, row in order]),
+        frozenset[str]().union(*(text.documents for text in texts)),
+        prefix=max((text.prefix for text in texts), key=len),
+        parts=tuple(request.parts[number][0].title for number, _ in order),
+    )
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import torch
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError
 from ..space.families.table import FAMILIES, anatomy, saved_dtype
+from ..space.names import PREPARE
 from ..space.space import Space
 from .bench import Bench
 from .memory import WHOLE, Placement, give_back
@@ -108,7 +109,7 @@ class Workplace:
             examined.zeros,
             self.placement.room,
         )
-        _check_pass(loaded.blocks, loaded.calibration, path, dtype)
+        _check_pass(loaded.blocks, loaded.preparing, path, dtype)
         return loaded
 
     def read_texts(self) -> tuple[Any, dict[str, Sequences], str]:
@@ -174,8 +175,13 @@ class Loaded:
 
     @property
     def calibration(self) -> Sequences:
-        """The calibration text."""
+        """The text that candidates are scored on."""
         return next(iter(self.texts.values()))
+
+    @property
+    def preparing(self) -> Sequences:
+        """The text that levels, orders and repairs are made from: the one for that, or calibration's."""
+        return self.texts.get(PREPARE) or next(iter(self.texts.values()))
 
     def prepared(self, space: Space, watch: Watch = unwatched) -> Bench:
         """Makes ready what every level of the space needs; once, since it changes the model in place.
@@ -213,14 +219,14 @@ class Loaded:
         """The basis of the residual stream, where that is narrowed; in the cache afterwards."""
         if self.widths is None or self.widths.hidden is None:
             return None
-        folder = width_folder(self.digest, self.widths, self.calibration)
-        return find_basis(self.blocks, self.widths.hidden, self.calibration, folder)
+        folder = width_folder(self.digest, self.widths, self.preparing)
+        return find_basis(self.blocks, self.widths.hidden, self.preparing, folder)
 
     def measure_orders(self, layers: Collection[int]) -> None:
         """Has the order of heads and channels of some layers in the cache, of a model that is not yet in order."""
         assert self.widths is not None
-        folder = width_folder(self.digest, self.widths, self.calibration)
-        measure_orders(self.blocks, self.widths.order, self.calibration, folder, layers, lambda done, total: None)
+        folder = width_folder(self.digest, self.widths, self.preparing)
+        measure_orders(self.blocks, self.widths.order, self.preparing, folder, layers, lambda done, total: None)
 
     def _ordered(
         self, blocks: Blocks, space: Space, watch: Callable[[int, int], None]
@@ -228,10 +234,10 @@ class Loaded:
         """Measures, then permutes the model in place; no orders where no widths are searched."""
         if self.widths is None:
             return [], None
-        folder = width_folder(self.digest, self.widths, self.calibration)
+        folder = width_folder(self.digest, self.widths, self.preparing)
         basis = self.measure_basis()
         if any(narrower_sublayers(space).values()):
-            orders = find_orders(blocks, self.widths.order, self.calibration, folder, watch)
+            orders = find_orders(blocks, self.widths.order, self.preparing, folder, watch)
         else:
             orders = [same_order(block) for block in self.anatomy.blocks]
         permute_model(blocks, orders, basis.order if basis is not None else None)

@@ -51,13 +51,15 @@ class ModelIdentity(Value):
 
 
 class TextIdentity(Value):
-    """Which text was scored on; `digest` names its tokens, `prefix` are those that every sequence begins with."""
+    """Which text was scored on; `digest` names its tokens, `prefix` are those that every sequence begins with, `parts`
+    the names of the texts that the sequences of a mixture are of."""
 
     source: str
     digest: str
     sequences: int
     length: int
     prefix: tuple[int, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 class Score(Value):

@@ -91,7 +91,9 @@ def _whole(recipe: Recipe, space: Space) -> Iterator[tuple[str, str, str]]:
 def work_of(recipe: Recipe, space: Space) -> Work:
     """What is to be done, in numbers."""
     features, widths = features_of(space.genes), recipe.widths
-    texts = [recipe.calibration, *recipe.held_out, *([recipe.training_text] if recipe.training_text else [])]
+    others = (*recipe.held_out, recipe.prepare, recipe.training_text)
+    texts = [recipe.calibration, *(text for text in others if text is not None)]
+    prepare = recipe.prepare or recipe.calibration
     zeros, narrower = "zeros" in features, "widths" in features
     levels = {level for gene in space.genes for level in gene.treatments if level and level.name == "zeros"}
     order_looks, order_pairs = widths.order not in ("magnitude", "taylor"), widths.order in ("output-error", "obs")
@@ -100,6 +102,7 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         space.anatomy,
         DTYPES[recipe.model.dtype].itemsize,
         tuple((text.sequences, text.length) for text in texts),
+        (prepare.sequences, prepare.length),
         dense_hidden=any(SCORES[name].stream for name in recipe.scores if name in SCORES),
         text=(zeros and needs_text(recipe.pruner)) or (narrower and (order_looks or widths.repair is not None)),
         rows=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "row",

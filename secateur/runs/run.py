@@ -145,6 +145,8 @@ def text_fact(text: Sequences) -> TextFact:
     found: TextFact = {"source": source, "digest": text.digest, "sequences": len(text), "length": text.length}
     if text.prefix:
         found["prefix"] = list(text.prefix)
+    if text.parts:
+        found["parts"] = list(text.parts)
     return found
 
 

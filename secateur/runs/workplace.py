@@ -1,6 +1,6 @@
 """The model of a run with its texts, and what answers a search: the journal where it can, the model where it must."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ..search.memo import Asker, Memo
 from ..space.errors import SecateurError
 from ..space.gene import features_of
 from ..space.losses import LOSSES, TRAINING_PASSES, Losses
+from ..space.names import PREPARE
 from ..space.question import Priced, Question, Told
 from ..space.space import Space
 from .asked.machine import WorkersSettings
@@ -81,7 +82,8 @@ def workplace_of(
 def texts_of(recipe: Recipe, training: TextSettings | None = None, at_most: bool = False) -> Workplace:
     """The texts that a recipe means, and of its model what they depend on: enough to read them."""
     # What is trained on comes last, so that the other texts are the same with it and without.
-    others = (*recipe.held_out, training or recipe.training_text)
+    prepare = recipe.prepare and recipe.prepare.model_copy(update={"name": PREPARE})
+    others = (*recipe.held_out, prepare, training or recipe.training_text)
     return Workplace(
         recipe.model.path,
         (
@@ -131,6 +133,12 @@ def tasks_of(recipe: Recipe) -> TaskRequest:
 
 
 def _request(text: TextSettings, title: str, at_most: bool = False) -> TextRequest:
+    counts = apportioned(text.sequences, [part.weight for part in text.mixture])
+    parts = [
+        TextRequest(part.title, part.source, part.field, part.split, count, text.length, part.windows_per_document)
+        for part, count in zip(text.mixture, counts, strict=True)
+    ]
+    configured = [replace(one, config=part.config) for one, part in zip(parts, text.mixture, strict=True)]
     return TextRequest(
         title,
         text.source,
@@ -143,7 +151,21 @@ def _request(text: TextSettings, title: str, at_most: bool = False) -> TextReque
         at_most,
         text.config,
         text.prefix,
+        tuple(zip(configured, counts, strict=True)),
     )
+
+
+def apportioned(total: int, weights: Sequence[float]) -> list[int]:
+    """How many of `total` each weight has, one at least, by largest remainders; nothing where there are no weights."""
+    if not weights:
+        return []
+    left = total - len(weights)
+    exact = [left * weight / sum(weights) for weight in weights]
+    counts = [1 + int(share) for share in exact]
+    rest = sorted(range(len(weights)), key=lambda place: (int(exact[place]) - exact[place], place))
+    for place in rest[: total - sum(counts)]:
+        counts[place] += 1
+    return counts
 
 
 class TextJournal:

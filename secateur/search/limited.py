@@ -37,18 +37,27 @@ class Limited:
         return replace(one, excess=excess(self._limits, one, dense))
 
 
-def settled(archive: Archive, space: Space, pool: Pool, evaluate: Evaluate) -> Genome | None:
+def settled(
+    archive: Archive, space: Space, pool: Pool, evaluate: Evaluate, whole: Sequence[Genome] = ()
+) -> Genome | None:
     """The smallest of a front that keeps the budgets on scores on the whole text, found by halving: the larger a
     member, the less it loses. None where none does.
 
     Members were compared on a part of the text, which may have been an easy one. This comes on top of what the search
-    may spend: as many evaluations as the front has to be halved.
+    may spend: as many evaluations as the front has to be halved. `whole`: what is known to keep them there.
     """
     [cost] = archive.goal.costs
-    members = sorted(archive.front(), key=lambda genome: (getattr(space.costs(genome), cost), archive.members[genome]))
+
+    def size(genome: Genome) -> int:
+        return int(getattr(space.costs(genome), cost))
+
+    found = min(whole, key=size, default=None)
+    members = sorted(archive.front(), key=lambda genome: (size(genome), archive.members[genome]))
     if archive.goal.sequences >= pool.sequences:
         return members[0] if members else None
-    low, high, found = 0, len(members) - 1, None
+    if found is not None:
+        members = [genome for genome in members if size(genome) < size(found)]
+    low, high = 0, len(members) - 1
     while low <= high:
         middle = (low + high) // 2
         [told] = evaluate(Batch((members[middle],), range(pool.sequences)))

@@ -1,10 +1,12 @@
-"""Names of what genomes make of blocks: equal for equal states, in every space and process."""
+"""Names: of what genomes make of blocks, equal for equal states, in every space and process; and of a text."""
 
 import json
 
 from .anatomy import Block
 from .state import BlockState
 
+PREPARE = "prepare"
+"""The text that levels, orders and repairs are made from, where that is one of its own."""
 FIRST_DIMENSIONS = ("groups", "queries", "channels", "hidden")
 """Those whose places in a name are fixed."""
 

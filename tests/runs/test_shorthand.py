@@ -61,7 +61,7 @@ def test_words_stand_for_sections_and_lists(key: str, short: object, meant: obje
     [
         ("effort", 20, "effort: write '20 minutes', '200k tokens' or '500 evaluations', or its settings"),
         ("model", 1, "model: write a folder, a .gguf file, a hub name or package:NAME, or its settings"),
-        ("calibration", ["a.txt"], "calibration: write a .txt, .jsonl or .parquet file"),
+        ("calibration", 3, "calibration: write a .txt, .jsonl or .parquet file"),
         ("strategy", True, "strategy: write the name of a strategy, such as surrogate"),
     ],
 )

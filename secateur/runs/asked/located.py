@@ -17,9 +17,9 @@ def located(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     model = changed.get("model")
     if isinstance(model, Mapping):
         changed["model"] = {**model, "path": _one(model.get("path"), folder, (".gguf",))}
-    for name in ("calibration", "training"):
+    for name in ("calibration", "prepare", "training"):
         if isinstance(changed.get(name), Mapping):
-            changed[name] = _text(changed[name], folder) if name == "calibration" else _inside(changed[name], folder)
+            changed[name] = _inside(changed[name], folder) if name == "training" else _text(changed[name], folder)
     if isinstance(changed.get("held_out"), list | tuple):
         changed["held_out"] = [_text(text, folder) for text in changed["held_out"]]
     tasks = changed.get("tasks")
@@ -37,7 +37,11 @@ def _inside(training: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _text(text: Any, folder: Path) -> Any:
-    return {**text, "source": _one(text.get("source"), folder, TEXTS)} if isinstance(text, Mapping) else text
+    if not isinstance(text, Mapping):
+        return text
+    parts = text.get("mixture")
+    mixed = {"mixture": [_text(part, folder) for part in parts]} if isinstance(parts, list | tuple) and parts else {}
+    return {**text, **mixed} if mixed else {**text, "source": _one(text.get("source"), folder, TEXTS)}
 
 
 def _plans(names: Any, folder: Path) -> Any:

@@ -19,6 +19,7 @@ from ...space.errors import SecateurError, suggest
 from ...space.gene import Feature
 from ...space.kinds.table import AnyGenes
 from ...space.limits import Limit, of_costs, parse_limits
+from ...space.names import PREPARE
 from ...space.objective import Objective, is_own, parse_objectives
 from ...space.scores import SCORES
 from ...space.settings import Settings
@@ -48,7 +49,10 @@ class Recipe(Settings):
     model: ModelSettings
     """Which model, in which numbers, on which device."""
     calibration: TextSettings
-    """The text that candidates are scored on, and that statistics are taken of."""
+    """The text that candidates are scored on, and that statistics are taken of; or several, which are mixed by weight:
+    `[{source: a, weight: 2}, {source: b}]`."""
+    prepare: TextSettings | None = None
+    """Another text, or mixture, that levels, importance orders and repairs are made from; null: that of calibration."""
     held_out: tuple[TextSettings, ...] = ()
     """Texts that the search never sees, on which what it found is confirmed beside the baselines."""
     genes: Annotated[tuple[AnyGenes, ...], Field(min_length=1)]
@@ -107,6 +111,10 @@ class Recipe(Settings):
         titles = [text.title for text in self.held_out]
         if TRAINING in titles:
             raise ValueError("held_out: 'training' is the name of the text that is trained on; set 'name' to another")
+        if PREPARE in titles and self.prepare is not None:
+            raise ValueError(
+                "held_out: 'prepare' is the name of the text that levels are made from; set another 'name'"
+            )
         if "calibration" in titles:
             raise ValueError("held_out: 'calibration' is the name of the calibration text; set 'name' to another")
         if any(text.sequences < 2 for text in self.held_out):
@@ -354,12 +362,13 @@ class Recipe(Settings):
             if values["tasks"][name] == plain:
                 del values["tasks"][name]
         unused |= {"latency"} if self.latency is None else set()
+        unused |= {"prepare"} if self.prepare is None else set()
         unused |= {"training"} if self.training is None else set()
         unused |= {"target"} if self.target is None else set()
         unused |= {"objectives", "reference", "front"} if not self.objectives else set()
         values = {name: value for name, value in values.items() if name not in unused}
         values["genes"] = [{**OF_ALL_KINDS, **gene} for gene in values["genes"]]
-        texts = [values["calibration"], *values["held_out"]]
+        texts = [values["calibration"], *values["held_out"], *([values["prepare"]] if self.prepare is not None else [])]
         stages = values["training"]["stages"] if self.training is not None else []
         new = [(values["strategy"], "race"), *((text, "positions") for text in texts), *((s, "steps") for s in stages)]
         new += [(values["strategy"], "warm")] if self.strategy.trained() else []
@@ -371,6 +380,8 @@ class Recipe(Settings):
         for text in texts:
             if not text["prefix"]:
                 del text["prefix"]
+            if not text.get("mixture"):
+                text.pop("mixture", None)
         if self.model.saved_dtype == self.model.dtype:
             del values["model"]["saved_dtype"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

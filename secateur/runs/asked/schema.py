@@ -42,7 +42,8 @@ def schema() -> Schema:
     properties: dict[str, Schema] = whole["properties"]
     shorter: Mapping[str, list[Schema]] = {
         "model": [TEXT, {"$ref": "#/$defs/ModelSettings"}],
-        "calibration": [{"$ref": "#/$defs/Text"}],
+        "calibration": _one_or_more({"$ref": "#/$defs/Text"}, 1),
+        "prepare": [*_one_or_more({"$ref": "#/$defs/Text"}, 1), {"type": "null"}],
         "held_out": _one_or_more({"$ref": "#/$defs/Text"}),
         "genes": _one_or_more({"$ref": "#/$defs/Gene"}, 1),
         "budgets": [_by_name(properties["budgets"]), TEXT, {"type": "array", "items": TEXT}],

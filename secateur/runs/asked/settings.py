@@ -1,7 +1,8 @@
 """The settings of a recipe, section by section: frozen values that refuse what does not fit them."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,11 +12,40 @@ TRAINING = "training"
 """The name of the text that candidates are trained on."""
 
 
+MIXTURE = "a mixture"
+
+
+class PartSettings(Settings):
+    """One of several texts that are mixed."""
+
+    source: str = Field(examples=["my.txt", "package:quac"])
+    """As that of a text alone."""
+    weight: Annotated[float, Field(gt=0, le=10**6)] = 1.0
+    """Its share of the sequences, relative to those of the others."""
+    field: str = "text"
+    """Of a record, where the text stands."""
+    split: str = "train"
+    """Of a dataset."""
+    config: str | None = None
+    """Which one of a dataset that has several."""
+    windows_per_document: Positive = 1
+    """Sequences that one document may give, so that they are nearly independent."""
+    name: Annotated[str, Field(max_length=200)] = ""
+    """In reports; empty: the last part of the source."""
+
+    @property
+    def title(self) -> str:
+        """`name`, or the last part of the source."""
+        return self.name or Path(self.source.split(":")[-1]).stem
+
+
 class TextSettings(Settings):
-    """Which text, and how much of it. A text alone is its `source`."""
+    """Which text, and how much of it. A text alone is its `source`; a list of texts is their `mixture`."""
 
     source: str = Field(examples=["my.txt", "data/my.jsonl", "package:quac", "Salesforce/wikitext"])
     """A .txt, .jsonl, .parquet or .npy file, `package:NAME`, or a dataset's name."""
+    mixture: tuple[PartSettings, ...] = Field(default=(), examples=[[{"source": "my.txt"}, {"source": "package:quac"}]])
+    """In place of `source`: texts that are mixed by weight, evenly, so that every part of the whole has all of them."""
     field: str = "text"
     """Of a record, where the text stands."""
     split: str = "train"
@@ -34,6 +64,28 @@ class TextSettings(Settings):
     """At how many positions of each sequence it is scored, spread evenly at random; null: at all."""
     name: Annotated[str, Field(max_length=200)] = ""
     """In reports; empty: the last part of the source."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_mixture(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("mixture"):
+            if values.get("source", MIXTURE) != MIXTURE:
+                raise ValueError("mixture: the texts that are mixed have sources of their own; leave 'source' out")
+            return {**values, "source": MIXTURE}
+        return values
+
+    @model_validator(mode="after")
+    def _parts_differ(self) -> "TextSettings":
+        titles = [part.title for part in self.mixture]
+        if len(titles) == 1:
+            raise ValueError("mixture: one text is no mixture; write it as the source")
+        if len(set(titles)) != len(titles):
+            raise ValueError("mixture: two texts have the same name; set 'name' on one of them")
+        if self.source == MIXTURE and not self.mixture:
+            raise ValueError("mixture: names no texts")
+        if self.sequences < len(titles):
+            raise ValueError(f"sequences: {self.sequences} are fewer than the {len(titles)} texts that are mixed")
+        return self
 
     @model_validator(mode="after")
     def _positions_exist(self) -> "TextSettings":

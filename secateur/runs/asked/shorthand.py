@@ -20,6 +20,10 @@ MINUTES = 20
 """Of a search whose recipe limits it by nothing."""
 LONGEST = 60
 """Characters of a phrase."""
+OF_ALL = ("length", "positions", "prefix")
+"""What texts that are mixed have to agree on."""
+SEQUENCES = 32
+"""Of a text that does not say how many."""
 HELD_OUT = 16
 """Sequences at most that are kept from the search where a recipe names no text to confirm on."""
 ONLY_ZEROS = frozenset({"linear_weights", "nonzero_parameters"})
@@ -40,6 +44,7 @@ EFFORT_SCHEMA: Mapping[str, Any] = {
 WORDS: Mapping[str, str] = {
     "model": "a folder, a .gguf file, a hub name or package:NAME",
     "calibration": "a .txt, .jsonl or .parquet file, or a dataset's name",
+    "prepare": "a .txt, .jsonl or .parquet file, or a dataset's name",
     "strategy": f"the name of a strategy, such as {DEFAULT_STRATEGY}",
     "effort": "'20 minutes', '200k tokens' or '500 evaluations'",
     "latency": "a device, or quick",
@@ -58,7 +63,8 @@ def spelled_out(values: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(values)
     for name, read in _READERS.items():
         if name in found:
-            if name in WORDS and not isinstance(found[name], str | Mapping) and found[name] is not None:
+            lists = (list, tuple) if name in ("calibration", "prepare") else ()
+            if name in WORDS and not isinstance(found[name], (str, Mapping, *lists)) and found[name] is not None:
                 raise SecateurError(
                     f"{name}: write {WORDS[name]}, or its settings (key: value), not {shown(found[name])}"
                 )
@@ -85,14 +91,53 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
     if "held_out" not in found and isinstance(text, Mapping):
         count = text.get("sequences", HELD_OUT)
         count = max(2, min(HELD_OUT, count)) if isinstance(count, int) else HELD_OUT
-        kept = {key: value for key, value in text.items() if key not in ("positions", "name")}
+        kept = {key: value for key, value in text.items() if key not in ("positions", "name", "mixture")}
         found["held_out"] = [{**kept, "sequences": count, "name": "held-out"}]
+        if parts := [part for part in text.get("mixture") or () if isinstance(part, Mapping)]:
+            # Each by itself: what holds for one need not hold for another.
+            found["held_out"] = [
+                {**kept, "sequences": count, **{key: value for key, value in part.items() if key != "weight"}}
+                for part in parts
+            ]
     return found
 
 
 def _section(key: str) -> Callable[[Any], Any]:
     """A word is its value of `key`."""
     return lambda value: {key: value} if isinstance(value, str) else value
+
+
+def _text(value: Any) -> Any:
+    """A word is a source; a list of texts is a mixture of them."""
+    found = _section("source")(value)
+    if isinstance(found, Mapping) and isinstance(found.get("mixture"), list | tuple):
+        return {**found, "mixture": [_section("source")(part) for part in found["mixture"]]}
+    if not isinstance(found, list | tuple):
+        return found
+    parts = [_section("source")(part) for part in found]
+    if len(parts) == 1 or not all(isinstance(part, Mapping) for part in parts):
+        return parts[0] if len(parts) == 1 else found
+    return _mixed([dict(part) for part in parts])
+
+
+def _mixed(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """A list of texts as one: as many sequences as they have together, by weight, or else as many of each as it says.
+
+    Raises:
+        SecateurError: they differ in what they have to agree on.
+    """
+    whole: dict[str, Any] = {}
+    for key in OF_ALL:
+        said = [part.pop(key) for part in parts if key in part]
+        if any(value != said[0] for value in said):
+            raise SecateurError(f"calibration: texts that are mixed have one '{key}', not {shown(said)}")
+        whole |= {key: said[0]} if said else {}
+    counts = [part.pop("sequences", SEQUENCES) for part in parts]
+    if not all(isinstance(count, int) for count in counts):
+        raise SecateurError(f"calibration: 'sequences' are numbers, not {shown(counts)}")
+    if not any("weight" in part for part in parts):
+        parts = [{**part, "weight": count} for part, count in zip(parts, counts, strict=True)]
+    return {"mixture": parts, "sequences": sum(counts), **whole}
 
 
 def _list_of(one: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -205,7 +250,8 @@ def _ends(strategy: Any) -> bool:
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "model": _section("path"),
-    "calibration": _section("source"),
+    "calibration": _text,
+    "prepare": _text,
     "held_out": _list_of(_section("source")),
     "genes": _list_of(_section("kind")),
     "budgets": _budgets,

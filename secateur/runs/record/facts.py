@@ -13,13 +13,15 @@ _closed = with_config(ConfigDict(extra="forbid"))
 
 @_closed
 class TextFact(TypedDict):
-    """A text: where it came from, its digest, and how much of it there is, in sequences and tokens."""
+    """A text: where it came from, its digest, and how much of it there is, in sequences and tokens; of a mixture, the
+    name of the text that each sequence is of."""
 
     source: str
     digest: str
     sequences: int
     length: int
     prefix: NotRequired[list[int]]
+    parts: NotRequired[list[str]]
 
 
 @_closed

@@ -14,7 +14,7 @@ def limit_lines(limits: Sequence[Limit], plans: Sequence[tuple[str, Scores]], de
     """A line for each budget on a score: on each text, what each plan comes to and whether that keeps it."""
     lines = []
     for limit in limits:
-        texts = dict.fromkeys(text for _, scores in plans for text in scores)
+        texts = dict.fromkeys(text for _, scores in plans for text in scores if not text.startswith(f"{CALIBRATION}:"))
         told = []
         for text in texts:
             groups: dict[bool, list[str]] = {}

@@ -9,18 +9,20 @@ from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
 from ...space.space import Space
 from ..asked.baselines import search_baselines
-from ..record.facts import MEASURED, RANKS, SELECTION, SKIPPED
+from ..record.facts import MEASURED, RANKS, SELECTION, SKIPPED, TEXTS
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, OWN_SCORES, UNTRAINED, filed_under
 from .difference import compare, joined
 from .limits import limit_lines
-from .rows import Row
+from .rows import JUDGED, Row
 from .source import source_notes
 from .tasks import task_grid
 from .timed import latency_notes, missed
 from .training import training_notes
 from .verdict import kin, smallest, verdict, with_broken
 
+PART = "calibration: "
+"""Before the name of each text of a mixture that is scored on."""
 TOLERANCE = 0.002
 """Share of a budget that a baseline may leave and still count."""
 
@@ -32,6 +34,7 @@ class Summary:
     Attributes:
         finished: every choice has been confirmed on every held-out text.
         judged: the score that plans are compared by on held-out text.
+        mixture: what was found comes to on each of the texts that calibration mixes; empty where it is one text.
         limits: which plans keep the budgets on scores, a line for each.
         kin: that what was found is a published rule's plan but for a few genes; empty where it is not.
     """
@@ -53,6 +56,7 @@ class Summary:
     tasks: tuple[tuple[str, ...], ...] = ()
     source: tuple[str, ...] = ()
     judged: str = HELD_OUT_SCORES[0]
+    mixture: str = ""
     limits: tuple[str, ...] = ()
     kin: str = ""
 
@@ -117,6 +121,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         source=source_notes(folder, space),
         finished=found is not None and all("kl" in row.scores.get(text, ()) for row in rows for text in held_out),
         judged=judged,
+        mixture=_mixture(rows[0], judged),
         limits=limit_lines(
             folder.recipe.limits, [(row.name, row.scores) for row in rows if row.name != "dense"], rows[-1].scores
         ),
@@ -156,6 +161,8 @@ def _row(
         own = joined(losses.get((text + OWN_SCORES, key), []))
         values_by_score = dict(evaluation.losses) | dict(own.losses if own is not None else {})
         scores[text] = {score: _score(values) for score, values in values_by_score.items()}
+        if text == CALIBRATION:
+            scores |= _by_part(folder, evaluation)
     against = None
     if found is not None and name != FOUND:
         against = compare(
@@ -175,6 +182,31 @@ def _row(
         slack=name not in (FOUND, "dense") and found is not None and _has_slack(space, genome, found),
         measured=measured_of(folder, space, genome),
     )
+
+
+def _by_part(folder: RunFolder, evaluation: Evaluation) -> dict[str, dict[str, Score]]:
+    """Of a mixture, the scores on each of its texts, as far as it was scored on them."""
+    noted = folder.journal.of(TEXTS)
+    parts = noted[CALIBRATION].get("parts", []) if noted is not None else []
+    named = parts[evaluation.sequences.start : evaluation.sequences.stop]
+    return {
+        PART + part: {
+            score: _score(tuple(value for value, name in zip(values, named, strict=True) if name == part))
+            for score, values in evaluation.losses.items()
+        }
+        for part in dict.fromkeys(named)
+    }
+
+
+def _mixture(row: Row, judged: str) -> str:
+    """What a plan comes to on each text of a mixture; empty where calibration is none."""
+    told = [
+        f"{name.removeprefix(PART)} {scores[judged].mean:.4f} ({scores[judged].sequences} sequences)"
+        for name, scores in row.scores.items()
+        if name.startswith(PART) and judged in scores
+    ]
+    called = JUDGED.get(judged, judged)
+    return f"On the calibration text {row.name} comes to a {called} of {', '.join(told)}." if told else ""
 
 
 def _has_slack(space: Space, genome: Genome, found: Genome) -> bool:

@@ -137,7 +137,7 @@ def print_tuned(
 def _print_rest(console: Console, summary: Summary, latency: bool = True) -> None:
     for line in summary.latency if latency else ():
         console.print(line)
-    for line in (*summary.limits, summary.kin, summary.model, *summary.training, *summary.source):
+    for line in (*summary.limits, summary.mixture, summary.kin, summary.model, *summary.training, *summary.source):
         if line:
             console.print(line)
     if summary.tasks:

@@ -103,6 +103,7 @@ def search_as(
     curve: list[tuple[int, int, float]] = []
     known: dict[Genome, tuple[float, int]] = {}
     over: dict[Genome, float] = {}
+    kept: list[Genome] = []
     goal, limits, dense = execution.goal, execution.recipe.limits, execution.space.dense
     judged = Limited(execution.memo, dense, limits)
     timed: set[tuple[Genome, range, tuple[float, ...]]] = set()
@@ -118,6 +119,8 @@ def search_as(
                 timed.add(told)
                 seconds += evaluation.seconds
         known.update((one.genome, (one.loss, len(one.sequences))) for one in step.evaluations)
+        whole = [one for one in step.evaluations if one.sequences == range(execution.pool.sequences)]
+        kept.extend(one.genome for one in whole if one.status == "ok" and one.excess is not None and one.keeps)
         over.update((one.genome, one.excess) for one in step.evaluations if one.excess is not None)
         incumbent = step.incumbent
         values: dict[str, float] = {}
@@ -148,7 +151,7 @@ def search_as(
     incumbent = run(AskTell(steps), judged, spending, allowance, watch)
     if archive is not None and archive.goal.smallest:
         execution.watcher.phase("on all of the calibration text", None)
-        incumbent = settled(archive, execution.space, execution.pool, judged)
+        incumbent = settled(archive, execution.space, execution.pool, judged, kept)
     elif archive is not None:
         incumbent = archive.knee()
         journal.note(HYPERVOLUME, curve, name)

@@ -31,7 +31,7 @@ class Measured:
     """What rules want to know of the dense model of a bench, on the first sequences of its calibration text."""
 
     def __init__(self, bench: Bench) -> None:
-        self._bench, self._sequences = bench, min(STATISTICS_SEQUENCES, len(bench.calibration))
+        self._bench, self._sequences = bench, min(STATISTICS_SEQUENCES, len(bench.preparing))
 
     def influence(self) -> Sequence[float]:
         return self._bench.importance(self._sequences, outliers=False).influence

@@ -115,9 +115,12 @@ class Search:
     # -- the beginning ---------------------------------------------------------------------------------------------
 
     def begin(self, initial: Sequence[Genome]) -> Generator[Batch, list[Evaluation], None]:
-        """Sweep and path, then a first incumbent for every target."""
+        """What is given races first, so that there is an answer from the beginning; then come sweep and path."""
         used = range(self.counts[0])
-        starts: list[list[Genome]] = [list(initial) for _ in self.targets]
+        numbered = list(enumerate(self.targets))
+        given = [self._race(index, self._keeping(target, initial)) for index, target in numbered]
+        yield from side_by_side(given)
+        starts: list[list[Genome]] = [[] for _ in self.targets]
         if self.options.sweeping:
             table = yield from self._noted(sweep(self.space, used, self.options.anchors))
             yield from self._score_dense()
@@ -132,16 +135,18 @@ class Search:
         else:
             for target, own in zip(self.targets, starts, strict=True):
                 own += [on_budget(target, self.rng) for _ in range(self.options.batch)]
-        races = []
-        for index, target in enumerate(self.targets):
-            keeping = [tighten(genome, target, self.rng) for genome in starts[index] if target.feasible(genome)]
-            races.append(self._settle(index, tuple(dict.fromkeys(keeping))))
+        races = [self._settle(index, self._keeping(target, starts[index])) for index, target in numbered]
         yield from side_by_side(races)
         if self.options.slopes:
             while self.options.growing and self.counts[-1] < min(self.options.settled, self.pool.sequences):
                 yield from self._grow()
         # Whatever was tried has failed.
         self.finished = all(incumbent is None for incumbent in self.incumbents)
+
+    def _keeping(self, target: Space, genomes: Sequence[Genome]) -> tuple[Genome, ...]:
+        """Those that keep a target's budgets, without room for a denser gene."""
+        keeping = [tighten(genome, target, self.rng) for genome in genomes if target.feasible(genome)]
+        return tuple(dict.fromkeys(keeping))
 
     # -- rounds ----------------------------------------------------------------------------------------------------
 

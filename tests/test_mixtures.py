@@ -1,0 +1,162 @@
+"""Calibration on several texts at once, and levels made from another: counts by weight, evenly spread, disjoint."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import secateur
+from secateur.fitness.bench import Bench
+from secateur.runs.asked.reading import written_recipe
+from secateur.runs.problem import build_space
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.workplace import apportioned, workplace_of
+from secateur.space.errors import SecateurError
+from tests.program import forked
+from tests.tiny import WORDS, tiny_recipe
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> dict[str, Path]:
+    """Three texts of which each has words of its own."""
+    found = {}
+    for number, name in enumerate(("first", "second", "third")):
+        words = WORDS[20 * number : 20 * number + 20]
+        chosen = random.Random(number)
+        documents = [" ".join(chosen.choices(words, k=24)) for _ in range(40)]
+        found[name] = tmp_path / f"{name}.jsonl"
+        found[name].write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
+    return found
+
+
+def recipe_of(tiny: Path, calibration: Any, **changes: Any) -> dict[str, Any]:
+    recipe: dict[str, Any] = tiny_recipe(tiny / "model", tiny / "calibration.txt", tiny / "held.txt")
+    recipe |= {"calibration": calibration, "baselines": ["uniform"], "seed": 3}
+    recipe |= {"genes": [{"kind": "sparsity", "levels": [0.0, 0.5, 0.8], "per": "sublayer"}]}
+    recipe |= {"budgets": {"linear_weights": "<= 0.6x"}, "strategy": {"name": "random", "sequences": 4}}
+    return recipe | {"effort": {"evaluations": 12}} | changes
+
+
+def bench_of(recipe: dict[str, Any]) -> Bench:
+    asked = written_recipe(recipe, Path.cwd())
+    space = build_space(asked)
+    return workplace_of(asked, space).load().prepared(space)
+
+
+def test_a_mixture_has_each_text_by_weight_and_all_of_them_from_the_beginning(
+    tiny: Path, texts: dict[str, Path]
+) -> None:
+    mixed = [
+        {"source": str(texts["first"]), "weight": 2, "sequences": 8, "length": 16},
+        {"source": str(texts["second"]), "sequences": 4},
+    ]
+    text = bench_of(recipe_of(tiny, mixed)).calibration
+    assert len(text) == 12
+    assert text.parts.count("first") == 8
+    for count in range(3, 13, 3):
+        assert text.parts[:count].count("second") == count // 3
+    alone = bench_of(recipe_of(tiny, {"source": str(texts["first"]), "sequences": 8, "length": 16})).calibration
+    own = torch.stack([row for row, name in zip(text.ids, text.parts, strict=True) if name == "first"])
+    assert torch.equal(own, alone.ids), "what a text gives does not depend on the others"
+
+
+def test_levels_are_made_from_the_sum_of_the_statistics(tiny: Path, texts: dict[str, Path]) -> None:
+    """As from one file of the same sequences."""
+    parts = [{"source": str(texts[name]), "sequences": 6, "length": 16} for name in ("first", "second")]
+    mixed = bench_of(recipe_of(tiny, parts))
+    singles = [bench_of(recipe_of(tiny, part)) for part in parts]
+    rows = [bench.importance(6, outliers=False).influence for bench in singles]
+    both = mixed.importance(12, outliers=False).influence
+    assert both == pytest.approx([sum(pair) / 2 for pair in zip(*rows, strict=True)], rel=1e-4)
+
+
+@given(st.integers(1, 200), st.lists(st.floats(0.01, 100), min_size=1, max_size=6))
+def test_counts_add_up_and_are_near_the_weights(total: int, weights: list[float]) -> None:
+    total = max(total, len(weights))
+    counts = apportioned(total, weights)
+    assert sum(counts) == total
+    assert min(counts) >= 1
+    exact = [(total - len(weights)) * weight / sum(weights) for weight in weights]
+    assert all(abs(count - 1 - share) <= 1 for count, share in zip(counts, exact, strict=True))
+
+
+@pytest.mark.usefixtures("texts")
+def test_a_run_says_what_was_found_is_worth_on_each_text(tiny: Path, tmp_path: Path) -> None:
+    """From a recipe file that names its texts from where it stands; held-out text is taken of each of them."""
+    mixed = [{"source": "first.jsonl", "weight": 3, "sequences": 6}, {"source": "second.jsonl", "sequences": 6}]
+    recipe = recipe_of(tiny, mixed)
+    recipe["calibration"][0]["length"] = 16
+    del recipe["held_out"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    run = secateur.run(tmp_path / "recipe.yaml", tmp_path / "run")
+    found = run.summary.rows[0]
+    assert run.summary.held_out == ("first", "second")
+    by_text = {name: one["kl"] for name, one in found.scores.items() if name.startswith("calibration: ")}
+    assert {name: one.sequences for name, one in by_text.items()} == {"calibration: first": 3, "calibration: second": 1}
+    whole = sum(one.mean * one.sequences for one in by_text.values()) / 4
+    assert found.scores["calibration"]["kl"].mean == pytest.approx(whole)
+    assert "On the calibration text found comes to a KL of first 0." in run.summary.mixture
+    assert run.plan().scores["calibration: first"]["kl"].sequences == 3
+    with RunFolder.open(run.path, writing=False) as folder:
+        kept = folder.recipe
+    assert [part.title for part in kept.calibration.mixture] == ["first", "second"]
+    assert secateur.resume(run.path).summary.verdict == run.summary.verdict
+
+
+def test_levels_from_a_text_of_their_own(tiny: Path, texts: dict[str, Path], tmp_path: Path) -> None:
+    """The masks are those of the other text, the losses are on the calibration text, and no document is in both."""
+    length = {"sequences": 8, "length": 16}
+    first, second = ({"source": str(texts[name]), **length} for name in ("first", "second"))
+    plain, other = bench_of(recipe_of(tiny, first)), bench_of(recipe_of(tiny, second))
+    apart = bench_of(recipe_of(tiny, first, prepare=second))
+    assert torch.equal(apart.calibration.ids, plain.calibration.ids)
+    assert torch.equal(apart.preparing.ids, other.calibration.ids)
+
+    space = build_space(written_recipe(recipe_of(tiny, first), Path.cwd()))
+    level = next(level for level in space.genes[0].treatments if level)
+
+    def masks(bench: Bench) -> list[torch.Tensor]:
+        compressor = bench.compressors["zeros"]
+        return [
+            compressor.weight((block, 0), bench.blocks.dense(block)["self_attn.q_proj.weight"], level, None)
+            for block in range(3)
+        ]
+
+    assert all(torch.equal(a, b) for a, b in zip(masks(apart), masks(other), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(masks(apart), masks(plain), strict=True))
+    same = bench_of(recipe_of(tiny, first, prepare=first))
+    assert not same.calibration.documents & same.preparing.documents
+    run = secateur.run(recipe_of(tiny, first, prepare=second), tmp_path / "run")
+    assert run.export("hf", tmp_path / "smaller").exists()
+
+
+@pytest.mark.parametrize(
+    ("calibration", "said"),
+    [
+        (
+            [{"source": "a.txt", "length": 16}, {"source": "b.txt", "length": 32}],
+            "texts that are mixed have one 'length'",
+        ),
+        ([{"source": "a.txt"}, {"source": "x/a.txt"}], "two texts have the same name"),
+        ([{"source": "a.txt", "weight": 0}, {"source": "b.txt"}], "weight: must be more than 0"),
+        ({"mixture": [{"source": "a.txt"}]}, "one text is no mixture"),
+        ({"source": "c.txt", "mixture": [{"source": "a.txt"}, {"source": "b.txt"}]}, "leave 'source' out"),
+        ({"mixture": [{"source": "a.txt"}, {"source": "b.txt"}], "sequences": 1}, "1 are fewer than the 2 texts"),
+        ([{"source": "a.txt"}, 3], "calibration"),
+        ([], "calibration"),
+    ],
+)
+def test_what_cannot_be_mixed(tiny: Path, tmp_path: Path, calibration: Any, said: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe_of(tiny, calibration)))
+    ended = forked("space", path)
+    assert ended.returncode == 2
+    assert said in " ".join(ended.stderr.split())
+    with pytest.raises(SecateurError):
+        written_recipe(recipe_of(tiny, calibration), Path.cwd())
