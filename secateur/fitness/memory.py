@@ -231,9 +231,10 @@ class Work:
         assembled = min(room.assembled, self.variants * sum(self.blocks))
         # What is applied is held besides, unless there is room for that within.
         beside = self.applied and not room.stays(sum(self.blocks))
-        assembled = assembled + self.candidate() if beside else max(assembled, self.candidate())
+        assembled = assembled if beside else max(assembled, self.candidate())
         if whole and not self.accelerator:
             assembled = int(assembled * (1 + UNUSED))
+        assembled += self.candidate() if beside else 0
         yield Part("levels", assembled, 0, self.levels())
         yield Part("logits", self.logits())
 

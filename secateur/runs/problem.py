@@ -12,6 +12,7 @@ from ..search.loop import Allowance
 from ..search.problem import Problem
 from ..search.steps import Pool
 from ..search.trained import Stage, TrainedSelection, whole
+from ..search.validated import Validated
 from ..space.budget import parse_budgets, parse_limit
 from ..space.costs import Additions, Costs, weights_left
 from ..space.errors import SecateurError
@@ -139,6 +140,11 @@ def estimated(settings: LatencySettings, space: Space) -> LatencyTable:
     return roofline(space.anatomy, space.shapes(), workload_of(settings), peak, name)
 
 
+def pool_of(recipe: Recipe) -> Pool:
+    """The calibration text as searches see it."""
+    return Pool(recipe.searched, recipe.calibration.length)
+
+
 def problem_of(
     recipe: Recipe, space: Space, allowance: Allowance, starts: Sequence[Genome] = (), whole: bool = True
 ) -> Problem:
@@ -152,7 +158,7 @@ def problem_of(
     text = recipe.training_text
     return Problem(
         space,
-        Pool(recipe.calibration.sequences, recipe.calibration.length),
+        pool_of(recipe),
         recipe.seed,
         allowance,
         goal_of(recipe, space),
@@ -175,7 +181,7 @@ def check_search(recipe: Recipe, space: Space) -> None:
 
 def asked_problem(
     recipe: Recipe, space: Space, tokens: int | None, starts: Sequence[Genome] = (), whole: bool = True
-) -> tuple[Problem, TrainedSelection | None]:
+) -> tuple[Problem, TrainedSelection | Validated | None]:
     """What the recipe's strategy is given, checked, and the selection that follows; `tokens` are for both together.
 
     `whole`: the whole model is on its device.
@@ -183,11 +189,28 @@ def asked_problem(
     Raises:
         SecateurError: the search cannot run on its space and text, or with what the selection leaves.
     """
-    selection = trained_selection(recipe, space, tokens)
+    selection = trained_selection(recipe, space, tokens) or validated_selection(recipe, space, tokens)
     left = tokens - selection.cost() if selection is not None and tokens is not None else tokens
     problem = problem_of(recipe, space, Allowance(left, recipe.effort.evaluations), starts, whole)
     recipe.strategy.check(problem)
     return problem, selection
+
+
+def validated_selection(recipe: Recipe, space: Space, tokens: int | None) -> Validated | None:
+    """What chooses among the best of a search on text that is kept from it; None where none is.
+
+    Raises:
+        SecateurError: `tokens`, what search and choice may spend together, does not even reach for the choice.
+    """
+    if recipe.validation is None:
+        return None
+    selection = Validated(space, pool_of(recipe), recipe.validated, recipe.validation.finalists)
+    if tokens is not None and tokens <= selection.cost():
+        raise SecateurError(
+            f"effort: {tokens:,} tokens, of which validating {recipe.validation.finalists} finalists takes "
+            f"{selection.cost():,}; raise 'effort', or lower validation.finalists or validation.share"
+        )
+    return selection
 
 
 def trained_selection(recipe: Recipe, space: Space, tokens: int | None) -> TrainedSelection | None:

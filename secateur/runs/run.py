@@ -15,14 +15,13 @@ from ..fitness.workers.hand import papers_of
 from ..fitness.workers.spread import prepared
 from ..fitness.workers.team import Team
 from ..fitness.workplace import Loaded
-from ..search.steps import Pool
 from ..space.errors import SecateurError
 from ..space.space import Space
 from .asked.recipe import Recipe
 from .checks import affordable, check
 from .logged import logged, results
 from .memory import check_needs
-from .problem import build_space, check_genomes, counting_of, goal_of
+from .problem import build_space, check_genomes, counting_of, goal_of, pool_of
 from .record.facts import CONFIG, COUNTING, MODEL, ORDER, ORDERS, SOURCE_BYTES, TEXTS, WHOLE, OrdersFact, TextFact
 from .record.folder import GIVEN, RunFolder, check_free
 from .record.journal import CALIBRATION
@@ -126,8 +125,7 @@ def _search(folder: RunFolder, space: Space, bench: Bench, team: Team | None, wa
     if space.budgets and space.feasible(space.dense):
         watcher.say("the dense model keeps the budgets as it is: lower them to have anything removed")
     memo = memo_of(folder, space, bench, CALIBRATION, recipe.scores, watcher, team)
-    pool = Pool(recipe.calibration.sequences, recipe.calibration.length)
-    execution = Execution(folder, space, bench, watcher, memo, pool, goal_of(recipe, space), team)
+    execution = Execution(folder, space, bench, watcher, memo, pool_of(recipe), goal_of(recipe, space), team)
     note_libraries(execution)
     search_found(execution)
     for name in recipe.wanted_baselines():

@@ -5,7 +5,7 @@ The best subnet before training is not always the best after it (DarwinLM, Tang 
 goes on from where its training ended.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -92,14 +92,9 @@ class TrainedSelection:
     def steps(self, search: Steps, allowance: Allowance) -> Steps:
         """The search, as far as its own allowance goes, then the selection; answers with who is best after training."""
         known: dict[Genome, Evaluation] = {}
-        self.untrained = yield from _within(search, allowance, self.pool, known)
-        ranked = sorted(
-            (one for one in known.values() if one.status == "ok" and self.space.feasible(one.genome)),
-            # Longest first: what was scored on little text may have had easy text.
-            key=lambda one: (-len(one.primary), one.rank),
-        )
+        self.untrained = yield from within(search, allowance, self.pool, known)
         entrants = [self.untrained] if self.untrained is not None else []
-        entrants = list(dict.fromkeys([*entrants, *(one.genome for one in ranked)]))[: self.count]
+        entrants = list(dict.fromkeys([*entrants, *ranked_by(known.values(), self.space)]))[: self.count]
         if not entrants:
             return None
         told = yield Batch(tuple(entrants), self.used, self.untrained)
@@ -125,7 +120,13 @@ class TrainedSelection:
         return best
 
 
-def _within(
+def ranked_by(known: Iterable[Evaluation], space: Space) -> list[Genome]:
+    """What can be a result, best first; longest before that: what was scored on little text may have had easy text."""
+    results = [one for one in known if one.status == "ok" and space.feasible(one.genome)]
+    return [one.genome for one in sorted(results, key=lambda one: (-len(one.primary), one.rank))]
+
+
+def within(
     steps: Steps, allowance: Allowance, pool: Pool, known: dict[Genome, Evaluation]
 ) -> Generator[Batch, list[Evaluation], Genome | None]:
     """A search until its end, or until its next batch would exceed `allowance`; keeps the longest evaluations."""

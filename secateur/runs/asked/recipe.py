@@ -33,6 +33,7 @@ from .settings import (
     LogSettings,
     TasksSettings,
     TextSettings,
+    ValidationSettings,
     WidthsSettings,
 )
 from .training import TrainingSettings
@@ -55,6 +56,8 @@ class Recipe(Settings):
     """Another text, or mixture, that levels, importance orders and repairs are made from; null: that of calibration."""
     held_out: tuple[TextSettings, ...] = ()
     """Texts that the search never sees, on which what it found is confirmed beside the baselines."""
+    validation: ValidationSettings | None = None
+    """What is kept from the search to choose its answer on; null: nothing."""
     genes: Annotated[tuple[AnyGenes, ...], Field(min_length=1)]
     """What may be done to which layers."""
     budgets: dict[str, str | int | float] = Field(
@@ -131,6 +134,7 @@ class Recipe(Settings):
         except SecateurError as error:
             raise ValueError(str(error)) from None
         self._check_limits()
+        self._check_validation()
         features = self.features()
         if "stream" in features and (streams := self._streams(self.scores)) and not self.objectives:
             raise ValueError(
@@ -167,6 +171,21 @@ class Recipe(Settings):
         files = [name for name in self.baselines if is_plan_file(name)]
         if len(files) > len(self.peers):
             raise ValueError("baselines: two files have the same name but for their folder or ending; rename one")
+
+    def _check_validation(self) -> None:
+        """Raises ValueError where there is nothing to be chosen on text that is kept, or too little of that."""
+        if self.validation is None:
+            return
+        for section, there in (("objectives", bool(self.objectives)), ("training", self.training is not None)):
+            if there:
+                raise ValueError(f"validation: is for the answer of a search for one plan; leave it or {section} out")
+        if self.smallest:
+            raise ValueError("validation: the smallest plan is chosen on all of the calibration text; leave it out")
+        if self.validated < 2 or self.searched < 1:
+            raise ValueError(
+                f"validation: {self.validation.share:g} of {self.calibration.sequences} sequences are too few; raise "
+                "calibration.sequences"
+            )
 
     def _check_limits(self) -> None:
         """Raises ValueError for budgets on scores that leave nothing to be searched."""
@@ -302,6 +321,16 @@ class Recipe(Settings):
         return tuple(stage.tokens or (stage.steps or 0) * step for stage in self.training.stages)
 
     @property
+    def validated(self) -> int:
+        """Calibration sequences that are kept from the search."""
+        return round(self.validation.share * self.calibration.sequences) if self.validation is not None else 0
+
+    @property
+    def searched(self) -> int:
+        """Calibration sequences that the search sees."""
+        return self.calibration.sequences - self.validated
+
+    @property
     def goal_sequences(self) -> int:
         """On how many calibration sequences all genomes of a front are compared."""
         return min(self.strategy.compared() or 1, self.calibration.sequences)
@@ -362,7 +391,7 @@ class Recipe(Settings):
             if values["tasks"][name] == plain:
                 del values["tasks"][name]
         unused |= {"latency"} if self.latency is None else set()
-        unused |= {"prepare"} if self.prepare is None else set()
+        unused |= {name for name in ("prepare", "validation") if getattr(self, name) is None}
         unused |= {"training"} if self.training is None else set()
         unused |= {"target"} if self.target is None else set()
         unused |= {"objectives", "reference", "front"} if not self.objectives else set()

@@ -46,6 +46,11 @@ def schema() -> Schema:
         "prepare": [*_one_or_more({"$ref": "#/$defs/Text"}, 1), {"type": "null"}],
         "held_out": _one_or_more({"$ref": "#/$defs/Text"}),
         "genes": _one_or_more({"$ref": "#/$defs/Gene"}, 1),
+        "validation": [
+            {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5},
+            {"$ref": "#/$defs/ValidationSettings"},
+            {"type": "null"},
+        ],
         "budgets": [_by_name(properties["budgets"]), TEXT, {"type": "array", "items": TEXT}],
         "objectives": _one_or_more(TEXT),
         "strategy": [{"$ref": "#/$defs/Strategy"}],

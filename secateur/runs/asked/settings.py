@@ -186,6 +186,16 @@ class TasksSettings(Settings):
     null: as long as it takes."""
 
 
+class ValidationSettings(Settings):
+    """A share of the calibration text on which the answer is chosen, and that the search does not see. A number alone
+    is the `share`."""
+
+    share: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    """Of the sequences, that are kept from the search."""
+    finalists: Annotated[int, Field(ge=2, le=1000)] = 4
+    """The best so many of the search are scored on them; of those within one standard error the cheapest is taken."""
+
+
 class FrontSettings(Settings):
     """What becomes of a front."""
 

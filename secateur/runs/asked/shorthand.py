@@ -252,6 +252,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "model": _section("path"),
     "calibration": _text,
     "prepare": _text,
+    "validation": lambda value: {"share": value} if isinstance(value, float) else value,
     "held_out": _list_of(_section("source")),
     "genes": _list_of(_section("kind")),
     "budgets": _budgets,

@@ -118,6 +118,17 @@ class SelectionFact(TypedDict):
     candidates: list[CandidateFact]
 
 
+@_closed
+class ValidationFact(TypedDict):
+    """Who were the finalists of a search, which were as good as the best of them, and whom it would have answered with
+    itself; from which sequence of the calibration text on they were compared."""
+
+    first: int
+    finalists: list[list[int]]
+    good: list[list[int]]
+    searched: list[int]
+
+
 Shape = TypeVar("Shape", covariant=True)
 
 
@@ -170,6 +181,7 @@ LIBRARIES = Fact("libraries", dict[str, str], "the version of what searches")
 TIMED_ON = Fact("timed on", Values, "the machine that models are timed on")
 CORNERS = Fact("corners", CornersFact, "the reference of the hypervolume")
 SELECTION = Fact("selection by training", SelectionFact, "what training changed")
+VALIDATION = Fact("validation", ValidationFact, "who was chosen on the text that was kept from the search")
 DEVICE = Fact("evaluated on", str, "a device", several=True)
 """By its name, every device that evaluations were made on."""
 PROVENANCE = Fact("provenance", Values, "what '{about}' evaluations were made with", several=True)
@@ -209,6 +221,7 @@ FACTS: tuple[Fact[Any], ...] = (
         TIMED_ON,
         CORNERS,
         SELECTION,
+        VALIDATION,
         PROVENANCE,
         DEVICE,
         INITIAL,

@@ -59,7 +59,7 @@ SAID = {BROKEN: "NO, as timed", CLOSE: "no, by less than timings spread"}
 
 def notes(summary: Summary, first: Sequence[str]) -> list[str]:
     """What is said below: of this report, then of every one."""
-    lines = [*summary.limits, summary.mixture, summary.kin, *first, summary.model, *summary.source]
+    lines = [*summary.told, *first, *summary.source]
     lines += [f"Baseline {name} does not apply: {reason}" for name, reason in summary.skipped.items()]
     lines += [f"Some candidates failed: {reason}" for reason in summary.failures]
     lines.append(

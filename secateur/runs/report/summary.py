@@ -1,6 +1,6 @@
 """What a run says, as plain values: computed from recipe, journal and space alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...plans.plan import Score
@@ -19,6 +19,7 @@ from .source import source_notes
 from .tasks import task_grid
 from .timed import latency_notes, missed
 from .training import training_notes
+from .validation import validation_note
 from .verdict import kin, smallest, verdict, with_broken
 
 PART = "calibration: "
@@ -34,6 +35,7 @@ class Summary:
     Attributes:
         finished: every choice has been confirmed on every held-out text.
         judged: the score that plans are compared by on held-out text.
+        validation: what was found comes to on text that was kept from its search; empty where none was.
         mixture: what was found comes to on each of the texts that calibration mixes; empty where it is one text.
         limits: which plans keep the budgets on scores, a line for each.
         kin: that what was found is a published rule's plan but for a few genes; empty where it is not.
@@ -56,9 +58,15 @@ class Summary:
     tasks: tuple[tuple[str, ...], ...] = ()
     source: tuple[str, ...] = ()
     judged: str = HELD_OUT_SCORES[0]
+    validation: str = ""
     mixture: str = ""
     limits: tuple[str, ...] = ()
     kin: str = ""
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What is to be said of the found plan besides the verdict, a line each."""
+        return tuple(filter(None, (*self.limits, self.validation, self.mixture, self.kin, self.model)))
 
     @property
     def slack(self) -> str:
@@ -121,6 +129,9 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         source=source_notes(folder, space),
         finished=found is not None and all("kl" in row.scores.get(text, ()) for row in rows for text in held_out),
         judged=judged,
+        validation=validation_note(folder, losses.get((CALIBRATION, space.key(found.genome)), []), judged)
+        if found is not None
+        else "",
         mixture=_mixture(rows[0], judged),
         limits=limit_lines(
             folder.recipe.limits, [(row.name, row.scores) for row in rows if row.name != "dense"], rows[-1].scores
@@ -162,7 +173,7 @@ def _row(
         values_by_score = dict(evaluation.losses) | dict(own.losses if own is not None else {})
         scores[text] = {score: _score(values) for score, values in values_by_score.items()}
         if text == CALIBRATION:
-            scores |= _by_part(folder, evaluation)
+            scores |= _by_part(folder, losses[text, key])
     against = None
     if found is not None and name != FOUND:
         against = compare(
@@ -184,17 +195,17 @@ def _row(
     )
 
 
-def _by_part(folder: RunFolder, evaluation: Evaluation) -> dict[str, dict[str, Score]]:
+def _by_part(folder: RunFolder, evaluations: Sequence[Evaluation]) -> dict[str, dict[str, Score]]:
     """Of a mixture, the scores on each of its texts, as far as it was scored on them."""
     noted = folder.journal.of(TEXTS)
     parts = noted[CALIBRATION].get("parts", []) if noted is not None else []
-    named = parts[evaluation.sequences.start : evaluation.sequences.stop]
+    found: dict[str, dict[str, list[float]]] = {}
+    for one in evaluations if parts else ():
+        for score, values in one.losses.items():
+            for sequence, value in zip(one.sequences, values, strict=True):
+                found.setdefault(PART + parts[sequence], {}).setdefault(score, []).append(value)
     return {
-        PART + part: {
-            score: _score(tuple(value for value, name in zip(values, named, strict=True) if name == part))
-            for score, values in evaluation.losses.items()
-        }
-        for part in dict.fromkeys(named)
+        part: {score: _score(tuple(values)) for score, values in by_score.items()} for part, by_score in found.items()
     }
 
 

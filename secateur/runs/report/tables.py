@@ -137,9 +137,8 @@ def print_tuned(
 def _print_rest(console: Console, summary: Summary, latency: bool = True) -> None:
     for line in summary.latency if latency else ():
         console.print(line)
-    for line in (*summary.limits, summary.mixture, summary.kin, summary.model, *summary.training, *summary.source):
-        if line:
-            console.print(line)
+    for line in (*summary.told, *summary.training, *summary.source):
+        console.print(line)
     if summary.tasks:
         print_tasks(console, summary.tasks)
     for name, reason in summary.skipped.items():

@@ -11,7 +11,7 @@ from ...search.strategies.table import STRATEGIES, load
 from ...search.strategy import Swept
 from ...space.errors import DeviceError, SecateurError, StorageError
 from ...space.genome import Genome
-from ..problem import problem_of
+from ..problem import problem_of, validated_selection
 from ..record.facts import SKIPPED, WHOLE
 from ..record.journal import FOUND, MEMBER, Choice
 from .searching import Execution, search_as
@@ -120,8 +120,12 @@ def _search_baseline(execution: Execution, name: str) -> None:
         if goal is not None:
             compared, sweep = goal.sequences, sweep._replace(sequences=goal.sequences)
         strategy = load(name).beside(name, compared, sweep)
-    allowed = Allowance(tokens, recipe.effort.evaluations)
+    selection = validated_selection(recipe, execution.space, tokens)
+    left = tokens - selection.cost() if selection is not None else tokens
+    allowed = Allowance(left, recipe.effort.evaluations)
     problem = problem_of(recipe, execution.space, allowed, whole=execution.folder.journal.of(WHOLE) != 0)
     strategy.check(problem)
-    evaluations = found.evaluations if goal is not None else None
-    search_as(execution, name, f"baseline {name}", strategy.steps(problem), Allowance(tokens, evaluations))
+    steps, evaluations = strategy.steps(problem), found.evaluations if goal is not None else None
+    if selection is not None:
+        steps = selection.steps(steps, allowed)
+    search_as(execution, name, f"baseline {name}", steps, Allowance(tokens, evaluations))

@@ -14,15 +14,26 @@ from ...search.limited import Limited, settled
 from ...search.loop import Allowance, Spending, Step, run
 from ...search.memo import Memo
 from ...search.steps import AskTell, Batch, Pool, Steps
+from ...search.validated import Validated, as_good
 from ...space.errors import SecateurError
 from ...space.front import knee, thinned
 from ...space.genome import Genome
 from ...space.space import Space
 from ..asked.recipe import Recipe
 from ..problem import asked_problem
-from ..record.facts import CORNERS, HYPERVOLUME, LIBRARIES, RANKS, TOKENS, WHOLE, CornersFact
+from ..record.facts import (
+    CORNERS,
+    HYPERVOLUME,
+    LIBRARIES,
+    RANKS,
+    TOKENS,
+    VALIDATION,
+    WHOLE,
+    CornersFact,
+    ValidationFact,
+)
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION, FOUND, MEMBER, Choice, Turn
+from ..record.journal import CALIBRATION, FOUND, MEMBER, Choice, Journal, Turn
 from ..watcher import Watcher
 from .starts import from_files, starting
 from .trained import note_training
@@ -244,7 +255,22 @@ def search_found(execution: Execution) -> None:
     if archive is not None and not archive.goal.smallest:
         choose_members(execution, archive)
     if recipe.training is not None:
+        assert not isinstance(selection, Validated)
         note_training(recipe, journal, execution.memo, selection)
+    if isinstance(selection, Validated):
+        note_validation(journal, selection)
+
+
+def note_validation(journal: Journal, selection: Validated) -> None:
+    """Notes who were the finalists of the search, and which were as good as the best of them."""
+    good = [list(one.genome.levels) for one in as_good(selection.told)]
+    values: ValidationFact = {
+        "first": selection.used.start,
+        "finalists": [list(one.genome.levels) for one in selection.told],
+        "good": good,
+        "searched": list(selection.searched.levels) if selection.searched is not None else [],
+    }
+    journal.note(VALIDATION, values)
 
 
 def _speed(execution: Execution) -> float:

@@ -1,10 +1,10 @@
 """Our own strategy: a sweep, a lazy greedy path through all budgets, then candidates from a model of the loss, raced.
 
 1. What it is given to start from, such as plans by published rules, is raced, so that there is an answer from the
-   beginning. Every single change is scored on little text (`sweep`), and a greedy walk goes from the dense model through
-   all budgets, trying again only what looks best (`greedy.walk_through`). Every point on it is a first answer to its
-   budget. Where there are so many levels that each of its steps would make several changes, the sweep alone gives the
-   first answers: such a walk takes more than the search needs to get as far.
+   beginning. Every single change is scored on little text (`sweep`), and a greedy walk goes from the dense model
+   through all budgets, trying again only what looks best (`greedy.walk_through`). Every point on it is a first answer
+   to its budget. Where there are so many levels that each of its steps would make several changes, the sweep alone
+   gives the first answers: such a walk takes more than the search needs to get as far.
    Where the evaluator has slopes, of one answer to one budget, it then goes downhill (`downhill`) by them, on ever more
    text: one pass backwards says of every level of every gene what scoring each would take hundreds of evaluations for.
 2. `LossModel` is fitted on all evaluations so far, of every budget.
