@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -21,16 +21,19 @@ class LinearSettings(GeneSettings):
     """Genes that decide what is done to linears."""
 
     levels: Levels = ()
-    """What may be done, besides nothing."""
+    """What may be done, besides nothing: a list, or a text where the kind knows one."""
     per: Literal["linear", "sublayer", "block", "group"] = "linear"
     """What has one level together."""
     group: Positive = 1
     """Blocks of a group, where it is `per: group`."""
 
+    texts: ClassVar[bool] = False
+    """Whether levels may be a text."""
+
     @model_validator(mode="after")
     def _levels_fit(self) -> "LinearSettings":
         name = type(self).model_fields["kind"].default
-        if not self.levels or isinstance(self.levels, str):
+        if not self.levels or (isinstance(self.levels, str) and not self.texts):
             raise ValueError(f"{name} genes need a list of 'levels', such as {self.example()}")
         if any(isinstance(level, tuple) for level in self.levels):
             raise ValueError(f"{name} genes take one list of 'levels'; give layers that differ genes of their own")
@@ -52,12 +55,14 @@ class LinearKind:
         name: as in `Kind`.
         feature: of its genes.
         read: a level of a recipe; a ValueError says what is wrong with it.
+        sized: of levels that are a text, those of a gene of so many weights, where the largest has so many.
     """
 
     name: str
     settings: type[GeneSettings]
     feature: Feature
     read: Callable[[float | int | str], Treatment]
+    sized: Callable[[str, int, int], Sequence[Treatment]] | None = None
     dimension: str = ""
     free: bool = True
     everywhere: bool = False
@@ -66,8 +71,23 @@ class LinearKind:
     def genes(self, anatomy: Anatomy, asked: GeneSettings, wishes: Wishes) -> tuple[Gene, ...]:
         """Genes over the linears of the layers; see `made` for what it raises."""
         assert isinstance(asked, LinearSettings)
+        layers = parse_layers(asked.layers, len(anatomy.blocks))
+        if isinstance(asked.levels, str):
+            return self._made_by_size(anatomy, asked.levels, layers, asked.per, asked.group)
         levels = [read_with(self.read, one, self.name) for one in asked.levels if not isinstance(one, tuple)]
-        return self.made(anatomy, levels, parse_layers(asked.layers, len(anatomy.blocks)), asked.per, asked.group)
+        return self.made(anatomy, levels, layers, asked.per, asked.group)
+
+    def _made_by_size(
+        self, anatomy: Anatomy, text: str, layers: Sequence[int], per: str, group: int
+    ) -> tuple[Gene, ...]:
+        """Genes whose levels depend on how many weights they have."""
+        assert self.sized is not None
+        sites = list(_sites(anatomy, tuple(layers), per, group))
+        sizes = [sum(anatomy.blocks[block].linears[place].weights for block, place in members) for _, members in sites]
+        return tuple(
+            Gene(self, site, (DENSE, *(level for level in self.sized(text, size, max(sizes)) if level)), members)
+            for (site, members), size in zip(sites, sizes, strict=True)
+        )
 
     def made(
         self, anatomy: Anatomy, levels: Sequence[Treatment], layers: Sequence[int], per: str, group: int = 1
