@@ -7,9 +7,9 @@ from .fitness.model.registration import register_when_imported
 from .space.errors import SecateurError
 
 if TYPE_CHECKING:
-    from .api import Plan, Progress, Run, describe, resume, run
+    from .api import Drawn, Plan, Progress, Run, describe, draw, resume, run
 
-__all__ = ["Plan", "Progress", "Run", "SecateurError", "describe", "resume", "run"]
+__all__ = ["Drawn", "Plan", "Progress", "Run", "SecateurError", "describe", "draw", "resume", "run"]
 
 try:
     __version__ = version("secateur")

@@ -11,11 +11,14 @@ from .plans.plan import Plan
 from .runs import problem
 from .runs.describe import Description
 from .runs.describe import describe as describe_recipe
+from .runs.draws import begin_draws, drawn, is_drawn, opened, recipe_of
 from .runs.given import Asked, Objects, beginning, read
-from .runs.record.folder import RunFolder
+from .runs.record.folder import RunFolder, begun_with
 from .runs.report.compare import Compared, compare_runs, comparison_page
+from .runs.report.draws import Drawn, draws_page, summarise_draws
 from .runs.report.front import FrontSummary, summarise_front
 from .runs.report.notebook import frame_of, run_html
+from .runs.report.page import rendered
 from .runs.report.study import write_study
 from .runs.report.summary import Summary, summarise
 from .runs.report.write import shown_costs, write_report
@@ -31,11 +34,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Compared",
     "Description",
+    "Drawn",
     "Plan",
     "Progress",
     "Run",
     "compare_all",
     "describe",
+    "draw",
     "resume",
     "run",
     "study_of",
@@ -131,6 +136,8 @@ def run(
         SecateurError: anything in the recipe that does not fit, or `out` is taken.
     """
     with beginning(recipe, Path(out), Objects(model, tokenizer, text, held_out)) as wanted:
+        if wanted.seeds is not None:
+            raise SecateurError("seeds: a run is of one draw; secateur.draw carries out several")
         folder, loaded = start(wanted, Path(out))
     with folder:
         execute(folder, Calling(watch) if watch is not None else None, loaded)
@@ -174,6 +181,38 @@ def compare_all(paths: Sequence[Path], out: Path | None = None) -> list[Compared
         if out is not None:
             write_text(out, comparison_page(runs))
     return compared
+
+
+def draws_of(path: Path) -> Drawn:
+    """What several draws of a recipe's texts come to together; writes their page into the folder.
+
+    Raises:
+        SecateurError: the folder has none.
+    """
+    if not is_drawn(path):
+        raise SecateurError(f"{path}: has no draws; a recipe with 'seeds' makes some")
+    wanted = recipe_of(path)
+    with opened(path) as draws:
+        found = summarise_draws(draws, len(wanted.draws))
+        if draws:
+            write_text(path / "index.html", rendered(draws_page(draws[0][1], found)))
+    return found
+
+
+def draw(recipe: Asked, out: str | Path, watch: Callable[[Progress], None] | None = None) -> Drawn:
+    """Carries out a recipe with `seeds` in the folder `out`, a run for each draw; goes on where it was stopped.
+
+    Raises:
+        SecateurError: anything in the recipe that does not fit, or `out` is taken.
+    """
+    wanted, path = read(recipe), Path(out)
+    begin_draws(wanted, path)
+    for _, folder, one in drawn(wanted, path):
+        if begun_with(folder, one):
+            resume(folder, watch=watch)
+        else:
+            run(one, folder, watch)
+    return draws_of(path)
 
 
 def study_of(path: Path) -> Path:

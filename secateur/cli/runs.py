@@ -25,10 +25,18 @@ def search(
     A folder that was begun with the same recipe is gone on with.
     """
     wanted = read(recipe, settings)
+    path = out or _own_folder(recipe.stem, wanted)
+    if wanted.seeds is None:
+        _search(wanted, path)
+    else:
+        _search_draws(wanted, path)
+
+
+def _search(wanted: Any, path: Path) -> None:
+    """One run, from its beginning or from where it is."""
     from ..runs.record.folder import RunFolder, begun_with
     from ..runs.run import start
 
-    path = out or _own_folder(recipe.stem, wanted)
     if begun_with(path, wanted):
         console.print(f"run {path} was begun before: going on with it", soft_wrap=True)
         try:
@@ -47,8 +55,12 @@ def search(
 @app.command(rich_help_panel="Runs")
 def resume(run: RunPath, settings: Workers = None) -> None:
     """Continue a run from wherever it was stopped; nothing that was evaluated is evaluated again."""
+    from ..runs.draws import is_drawn, recipe_of
     from ..runs.record.folder import RunFolder
 
+    if is_drawn(run):
+        _search_draws(recipe_of(run), run, settings or [])
+        return
     with RunFolder.open(run, settings=settings or []) as folder:
         _carry_out(folder)
 
@@ -60,10 +72,16 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the report again from the journal and print its tables; needs no model."""
+    from ..runs.draws import is_drawn
     from ..runs.record.folder import RunFolder
     from ..runs.report.tables import print_plan
     from ..runs.stages.exporting import pick_plan
 
+    if is_drawn(run):
+        if pick is not None:
+            raise SecateurError(f"--pick {pick}: {run} has several draws; name one of its folders, such as draw-0")
+        _report_draws(run, as_json)
+        return
     with RunFolder.open(run, writing=False) as folder, goes_on("report again"):
         if as_json:
             from ..api import summary_of
@@ -76,6 +94,32 @@ def report(
                 errors.print(f"secateur: the pages are as they were: {error}", style="yellow", soft_wrap=True)
         else:
             print_plan(console, pick_plan(folder, pick))
+
+
+def _search_draws(wanted: Any, path: Path, settings: list[str] | None = None) -> None:
+    """A run for each draw of the texts, one after another, then what they come to together."""
+    from ..runs.asked.reading import with_others
+    from ..runs.draws import begin_draws, drawn
+
+    if begin_draws(wanted, path):
+        console.print(f"{path} was begun before: going on with it", soft_wrap=True)
+    draws = drawn(wanted, path)
+    for number, (seed, folder, recipe) in enumerate(draws, start=1):
+        console.print(f"draw {number} of {len(draws)}: seed {seed}")
+        _search(with_others(recipe, settings or []), folder)
+    _report_draws(path)
+
+
+def _report_draws(path: Path, as_json: bool = False) -> None:
+    from ..api import draws_of
+    from ..runs.report.tables import print_draws
+
+    found = draws_of(path)
+    if as_json:
+        print_json(found)
+        return
+    print_draws(console, found)
+    console.print(f"report: {path / 'index.html'}", soft_wrap=True)
 
 
 @app.command(rich_help_panel="Runs")
@@ -124,11 +168,12 @@ def dashboard(
 
 def _own_folder(name: str, recipe: Any) -> Path:
     """`runs-local/NAME-N`: the last that was begun with that recipe; else the first that is free."""
+    from ..runs.draws import drawn_with
     from ..runs.record.folder import begun_with
 
     number, found = 1, None
     while (path := Path("runs-local") / f"{name}-{number}").exists():
-        if begun_with(path, recipe, differing=True):
+        if begun_with(path, recipe, differing=True) or drawn_with(path, recipe):
             found = path
         number += 1
     return found or path

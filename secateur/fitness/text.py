@@ -26,6 +26,7 @@ class TextRequest:
     Attributes:
         at_most: fewer sequences will do where there are no more.
         parts: texts that are mixed to make this one; of each, how many sequences, by weight.
+        seed: of the choice of its documents, which come before those of texts without one; None: that of them all.
     """
 
     title: str
@@ -40,6 +41,7 @@ class TextRequest:
     config: str | None = None
     prefix: bool = True
     parts: tuple[tuple["TextRequest", int], ...] = ()
+    seed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -124,14 +124,17 @@ class Workplace:
         tokenizer = load_tokenizer(self.path, self.trust_remote_code)
         used: frozenset[str] = frozenset()
         texts: dict[str, Sequences] = {}
-        for request in self.texts:
-            text = read(request, tokenizer, shape, self.seed, used)
+        # Those with a seed of their own are the same whatever the others are.
+        for request in sorted(self.texts, key=lambda one: one.seed is None):
+            seed = self.seed if request.seed is None else request.seed
+            text = read(request, tokenizer, shape, seed, used)
             used |= text.documents
             if not shape.causal:
-                text = masked(text, tokenizer, self.seed)
+                text = masked(text, tokenizer, seed)
             if request.positions is not None:
-                text = thinned(text, request.positions, self.seed)
+                text = thinned(text, request.positions, seed)
             texts[request.title] = text
+        texts = {request.title: texts[request.title] for request in self.texts}
         positions = FAMILIES[shape.family].positions(config)
         for title, text in texts.items():
             if positions is not None and text.length > positions:

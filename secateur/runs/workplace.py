@@ -83,11 +83,13 @@ def texts_of(recipe: Recipe, training: TextSettings | None = None, at_most: bool
     """The texts that a recipe means, and of its model what they depend on: enough to read them."""
     # What is trained on comes last, so that the other texts are the same with it and without.
     prepare = recipe.prepare and recipe.prepare.model_copy(update={"name": PREPARE})
-    others = (*recipe.held_out, prepare, training or recipe.training_text)
+    others = (prepare, training or recipe.training_text)
+    held_out = [replace(_request(text, text.title), seed=recipe.held_out_seed) for text in recipe.held_out]
     return Workplace(
         recipe.model.path,
         (
             _request(recipe.calibration, CALIBRATION),
+            *held_out,
             *(_request(text, text.title, at_most and text is training) for text in others if text is not None),
         ),
         recipe.model.dtype,

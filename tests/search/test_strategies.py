@@ -17,6 +17,7 @@ from secateur.search.steps import AskTell, Batch, Pool, Steps
 from secateur.search.strategies import evolution, genetic, samplers
 from secateur.search.strategies.evopress import PUBLISHED, Schedule, evopress, sized
 from secateur.search.strategies.exhaustive import exhaustive
+from secateur.search.strategies.gates import Gates, gates
 from secateur.search.strategies.greedy import greedy
 from secateur.search.strategies.knapsack import knapsack, knapsack_front
 from secateur.search.strategies.multipruner import multipruner
@@ -147,6 +148,7 @@ STRATEGIES: dict[str, Callable[[Space, int], Steps]] = {
     "ga, shares": bred("ga", Shares),
     "de": bred("de", Shares),
     "tpe, a plan": sampled_plan("tpe", Levels),
+    "gates": lambda space, seed: short(gates(space, POOL, seed, Gates(sequences=2, samples=4, every=2)), 30),
     "gp, a plan": sampled_plan("gp", Levels),
     "cma-es": sampled_plan("cma-es", Levels),
     "cma-es, shares": sampled_plan("cma-es", Shares),
@@ -287,6 +289,19 @@ def test_evopress_reaches_the_optimum_of_an_enumerated_space(make: Callable[[], 
         _, answer = trace(space, evopress(space, POOL, seed, schedule, "costs"), evaluator, ListJournal())
         assert answer is not None
         assert evaluator.loss(answer) == pytest.approx(best_by_force(space, evaluator)[0])
+
+
+@pytest.mark.parametrize("make", [drops, sparse])
+@pytest.mark.parametrize("seed", range(3))
+def test_gates_come_near_the_optimum_of_an_enumerated_space(make: Callable[[], Space], seed: int) -> None:
+    """By scores of samples alone: their last solutions are among the best twentieth of all that keeps the budget."""
+    space = make()
+    evaluator = TableEvaluator(space, interaction=0.05, seed=seed)
+    steps = short(gates(space, POOL, seed, Gates(sequences=1, samples=8)), 200)
+    _, answer = trace(space, steps, evaluator, ListJournal())
+    assert answer is not None
+    feasible = sorted(evaluator.loss(genome) for genome in space.all() if space.feasible(genome))
+    assert evaluator.loss(answer) <= feasible[len(feasible) // 20]
 
 
 def test_evopress_works_as_published() -> None:

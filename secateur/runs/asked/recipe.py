@@ -44,6 +44,9 @@ ASIDE = ("workers", "log")
 """Settings that results do not depend on, so that a run that goes on may have others."""
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
 class Recipe(Settings):
     """Everything that determines a run."""
 
@@ -97,8 +100,14 @@ class Recipe(Settings):
     """What the search may spend."""
     baselines: tuple[str, ...] | Literal["all"] = Field(default="all", examples=[["uniform", "theirs/plan.json"], []])
     """What is compared with it: rules, strategies and plan files; `all`: every rule and strategy that applies."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of everything random."""
+    seed: Seed = 0
+    """Of everything random, and of the choice of texts' documents."""
+    seeds: Annotated[int, Field(ge=2, le=100)] | Annotated[tuple[Seed, ...], Field(min_length=2)] | None = Field(
+        default=None, examples=[3, [0, 7, 11]]
+    )
+    """Searches on several draws of the texts, in a run each: how many from `seed` on, or their seeds; null: one."""
+    held_out_seed: Seed | None = None
+    """Of the choice of held-out documents, that come before the others then; null: `seed`, and they come after."""
     workers: WorkersSettings = WorkersSettings(count=1)
     """Who evaluates; results do not depend on it."""
     log: tuple[LogSettings, ...] = Field(default=(), examples=[["tensorboard"]])
@@ -135,6 +144,12 @@ class Recipe(Settings):
             raise ValueError(str(error)) from None
         self._check_limits()
         self._check_validation()
+        if self.seeds is not None and (self.objectives or len(set(self.draws)) < len(self.draws)):
+            raise ValueError(
+                "seeds: several draws are of a search for one plan; leave it or objectives out"
+                if self.objectives
+                else "seeds: a seed stands there twice"
+            )
         features = self.features()
         if "stream" in features and (streams := self._streams(self.scores)) and not self.objectives:
             raise ValueError(
@@ -321,6 +336,13 @@ class Recipe(Settings):
         return tuple(stage.tokens or (stage.steps or 0) * step for stage in self.training.stages)
 
     @property
+    def draws(self) -> tuple[int, ...]:
+        """The seeds that it is carried out with."""
+        if self.seeds is None:
+            return (self.seed,)
+        return self.seeds if isinstance(self.seeds, tuple) else tuple(range(self.seed, self.seed + self.seeds))
+
+    @property
     def validated(self) -> int:
         """Calibration sequences that are kept from the search."""
         return round(self.validation.share * self.calibration.sequences) if self.validation is not None else 0
@@ -391,7 +413,7 @@ class Recipe(Settings):
             if values["tasks"][name] == plain:
                 del values["tasks"][name]
         unused |= {"latency"} if self.latency is None else set()
-        unused |= {name for name in ("prepare", "validation") if getattr(self, name) is None}
+        unused |= {name for name in ("prepare", "validation", "seeds", "held_out_seed") if getattr(self, name) is None}
         unused |= {"training"} if self.training is None else set()
         unused |= {"target"} if self.target is None else set()
         unused |= {"objectives", "reference", "front"} if not self.objectives else set()

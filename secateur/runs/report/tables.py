@@ -8,6 +8,7 @@ from ...plans.plan import Plan
 from ...space.budget import labelled, shown
 from .compare import Compared
 from .comparison import comparison
+from .draws import Drawn, columns_and_rows
 from .fitting import Column, print_table
 from .front import FrontSummary
 from .front_page import corner, random_search, table, table_errors
@@ -85,6 +86,13 @@ def print_compared(console: Console, runs: Sequence[Compared]) -> None:
             cells.append(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" if d else "")
         rows.append(cells)
     print_table(console, "", columns, rows)
+
+
+def print_draws(console: Console, drawn: Drawn) -> None:
+    """Prints what several draws come to together."""
+    console.print(drawn.verdict, style="bold")
+    columns, rows = columns_and_rows(drawn)
+    print_table(console, f"{len(drawn.seeds)} draws of the text", columns, rows, [0])
 
 
 def print_plan(console: Console, plan: Plan) -> None:

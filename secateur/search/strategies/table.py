@@ -45,6 +45,7 @@ STRATEGIES: dict[str, Entry] = {
     "nsga2": Entry(".evolution:Evolution", plans=False, fronts=True),
     "nsga3": Entry(".evolution:Evolution", plans=False, fronts=True),
     "sms-emoa": Entry(".evolution:Evolution", plans=False, fronts=True),
+    "gates": Entry(".gates:Gates"),
     "ga": Entry(".genetic:Genetic"),
     "de": Entry(".genetic:Genetic"),
     "cma-es": Entry(".samplers:Sampler"),
