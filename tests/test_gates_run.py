@@ -27,7 +27,8 @@ def test_a_search_by_gates(
     found = run.summary.rows[0]
     assert found.name == "found"
     [cost] = budgets
-    assert found.costs[cost] <= float(budgets[cost].strip("<= x")) * run.summary.rows[-1].costs[cost]
+    share = float(budgets[cost].strip("<= x"))  # of zeros, whole numbers of each row's weights
+    assert found.costs[cost] <= 1.01 * share * run.summary.rows[-1].costs[cost]
     with sqlite3.connect(tmp_path / "run" / "journal.sqlite") as journal:
         asked = {question for (question,) in journal.execute("SELECT DISTINCT question FROM answers")}
     assert ("slopes" in asked) == sloping
