@@ -1,8 +1,9 @@
 """One change at a time: what each level of each gene costs in loss on its own."""
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -28,13 +29,19 @@ class Table:
         return self.dense + sum(row[level] for row, level in zip(self.added, genome.levels, strict=True))
 
 
-def sweep(space: Space, sequences: range, anchors: int | None = None) -> Generator[Batch, list[Evaluation], Table]:
+def sweep(
+    space: Space,
+    sequences: range,
+    anchors: int | None = None,
+    priced: Mapping[int, Sequence[float]] = MappingProxyType({}),
+) -> Generator[Batch, list[Evaluation], Table]:
     """Scores the dense model and every single change; the levels between `anchors` are interpolated.
 
     `anchors`: how many levels of a gene to score (None: all), spread evenly with the last one always included.
-    A level that failed counts as infinitely bad. Monotone: a deeper level never gets a smaller loss than a denser one.
+    `priced`: rows of genes of which is known what their levels add, and that are not scored. A level that failed counts
+    as infinitely bad. Monotone: a deeper level never gets a smaller loss than a denser one.
     """
-    chosen = [_anchor_levels(gene, anchors) for gene in space.genes]
+    chosen = [() if index in priced else _anchor_levels(gene, anchors) for index, gene in enumerate(space.genes)]
     singles = [(i, level) for i, levels in enumerate(chosen) for level in levels]
     genomes = (space.dense, *(space.canonical(space.dense.with_level(i, level)) for i, level in singles))
     told = yield Batch(genomes, sequences)
@@ -42,7 +49,8 @@ def sweep(space: Space, sequences: range, anchors: int | None = None) -> Generat
     scored: list[dict[int, float]] = [{0: 0.0} for _ in space.genes]
     for (i, level), evaluation in zip(singles, told[1:], strict=True):
         scored[i][level] = evaluation.loss - dense
-    return Table(dense, tuple(_filled(gene, row) for gene, row in zip(space.genes, scored, strict=True)))
+    rows = [_filled(gene, row) for gene, row in zip(space.genes, scored, strict=True)]
+    return Table(dense, tuple(tuple(priced.get(index, row)) for index, row in enumerate(rows)))
 
 
 def affordable_anchors(problem: Problem, name: str, sweep: Swept, solutions: int = 1) -> int | None:

@@ -19,6 +19,23 @@ CAUTIONS = (0.5, 1.0, 2.0, 4.0)
 one may go has to be tried."""
 
 
+def prices(slopes: Slopes) -> dict[int, list[float]]:
+    """What each level adds to that of least loss, by slopes around a genome, of the genes of which they tell; 0 for the
+    first level, rising, and beyond what they reach as steep as before."""
+    rows = {}
+    for gene, row in enumerate(slopes.added() if not slopes.reason else ()):
+        known = [level for level, value in enumerate(row) if np.isfinite(value)]
+        if len(known) < 2:
+            continue
+        values = np.array([row[level] for level in known])
+        first, last = (values[1] - values[0], values[-1] - values[-2])
+        filled = np.interp(range(len(row)), known, values)
+        filled[: known[0]] = values[0] - first * np.arange(known[0], 0, -1)
+        filled[known[-1] + 1 :] = values[-1] + last * np.arange(1, len(row) - known[-1])
+        rows[gene] = np.maximum.accumulate(filled - filled[0]).tolist()
+    return rows
+
+
 def downhill(space: Space, slopes: Slopes) -> list[Genome]:
     """Where to go from a genome within the budgets: the exact knapsack on its slopes, for every reach and caution.
 

@@ -20,7 +20,7 @@ from ..race import looks, race
 from ..steps import Batch, Pool, Result, Steps, noted, side_by_side
 from ..sweep import sweep
 from ..walk import walk_through
-from .downhill import downhill
+from .downhill import downhill, prices
 from .features import matrix
 from .knapsack import solve
 from .known import Known
@@ -60,6 +60,7 @@ class Options:
         mutated: share of a batch that mutation makes without asking the model.
         tolerance: quiet is when no candidate promises to lower a loss by this share, `PATIENCE` times in a row.
         slopes: go downhill by slopes, which the evaluator then has to have.
+        pricing: slopes take the place of the sweep, as far as they tell of levels.
         settled: sequences that answers are compared on before the rounds begin, where there are slopes and `growing`.
         limited: budgets on scores are learned too, since they are on others than the one that is minimised.
         growing: compare on twice the sequences when it is quiet, as long as there are more; else the search ends.
@@ -76,6 +77,7 @@ class Options:
     mutated: float = 0.17
     tolerance: float = 1e-3
     slopes: bool = False
+    pricing: bool = True
     settled: int = 64
     limited: bool = False
     growing: bool = True
@@ -122,7 +124,8 @@ class Search:
         yield from side_by_side(given)
         starts: list[list[Genome]] = [[] for _ in self.targets]
         if self.options.sweeping:
-            table = yield from self._noted(sweep(self.space, used, self.options.anchors))
+            priced = yield from self._priced()
+            table = yield from self._noted(sweep(self.space, used, self.options.anchors, priced))
             yield from self._score_dense()
             self.model, self._added = LossModel(self.space, table.added), table.added
             most = self.options.path or PATH * len(self.space.genes)
@@ -142,6 +145,18 @@ class Search:
                 yield from self._grow()
         # Whatever was tried has failed.
         self.finished = all(incumbent is None for incumbent in self.incumbents)
+
+    def _priced(self) -> Generator[Batch, list[Evaluation], dict[int, list[float]]]:
+        """What levels add by the slopes around a first answer, of the genes that these tell of: they need no sweep."""
+        if not (self.options.slopes and self.options.pricing):
+            return {}
+        if self.incumbents[0] is None:
+            some = [on_budget(self.targets[0], self.rng) for _ in range(self.options.batch)]
+            yield from self._race(0, self._keeping(self.targets[0], some))
+        if (incumbent := self.incumbents[0]) is None:
+            return {}
+        [told] = yield from self._noted(_ask(Batch((incumbent,), range(self.counts[-1]), also=(SLOPES,))))
+        return {} if told.status == "failed" else prices(told.answer(SLOPES))
 
     def _keeping(self, target: Space, genomes: Sequence[Genome]) -> tuple[Genome, ...]:
         """Those that keep a target's budgets, without room for a denser gene."""
