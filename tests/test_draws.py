@@ -95,3 +95,12 @@ def test_draws_that_make_no_sense(tiny: Path, tmp_path: Path, changes: dict[str,
     assert ended.returncode == 2
     assert said in " ".join(ended.stderr.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_space_says_how_many_draws_there_will_be(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    text = {"source": str(tiny / "calibration.txt"), "sequences": 8, "length": 16}
+    path.write_text(yaml.safe_dump(recipe_of(tiny, seeds=[2, 9], validation=0.25, calibration=text)))
+    words = " ".join(forked("space", path).stdout.split())
+    assert "Draws: 2 of the texts (seeds 2, 9), a run each" in words
+    assert "Calibration: 6 sequences for the search, 2 to choose its answer on." in words

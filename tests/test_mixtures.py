@@ -97,10 +97,18 @@ def test_a_run_says_what_was_found_is_worth_on_each_text(tiny: Path, tmp_path: P
     run = secateur.run(tmp_path / "recipe.yaml", tmp_path / "run")
     found = run.summary.rows[0]
     assert run.summary.held_out == ("first", "second")
-    by_text = {name: one["kl"] for name, one in found.scores.items() if name.startswith("calibration: ")}
-    assert {name: one.sequences for name, one in by_text.items()} == {"calibration: first": 3, "calibration: second": 1}
-    whole = sum(one.mean * one.sequences for one in by_text.values()) / 4
+    by_part = {name: one["kl"] for name, one in found.scores.items() if name.startswith("calibration: ")}
+    assert {name: one.sequences for name, one in by_part.items()} == {"calibration: first": 3, "calibration: second": 1}
+    whole = sum(one.mean * one.sequences for one in by_part.values()) / 4
     assert found.scores["calibration"]["kl"].mean == pytest.approx(whole)
+    if not run.summary.rows[1].slack:
+        assert run.summary.domains.startswith("Found minus uniform, text by text (95 %): first ")
+        by_text = run.summary.rows[1].by_text
+        pooled = sum(one.mean * one.sequences for one in by_text.values()) / sum(
+            one.sequences for one in by_text.values()
+        )
+        assert run.summary.rows[1].against is not None
+        assert pooled == pytest.approx(run.summary.rows[1].against.mean)
     assert "On the calibration text found comes to a KL of first 0." in run.summary.mixture
     assert run.plan().scores["calibration: first"]["kl"].sequences == 3
     with RunFolder.open(run.path, writing=False) as folder:

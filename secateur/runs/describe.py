@@ -86,6 +86,17 @@ def describe(recipe: Recipe) -> Description:
         lines.append(f"Latency of one request, {problem.workload_of(recipe.latency)}: {how}.")
     if recipe.objectives:
         lines.append(f"Objectives: {', '.join(recipe.objectives)}; the answer is a front.")
+    if recipe.validated:
+        lines.append(
+            f"Calibration: {recipe.searched} sequences for the search, {recipe.validated} to choose its answer on."
+        )
+    if recipe.calibration.mixture:
+        lines.append(f"Calibration mixes {', '.join(part.title for part in recipe.calibration.mixture)}.")
+    if recipe.seeds is not None:
+        lines.append(
+            f"Draws: {len(recipe.draws)} of the texts (seeds {', '.join(map(str, recipe.draws))}), a run each; what is "
+            "said here is of one."
+        )
     if size is None:
         lines.append("The model's weights are not here: whether the texts suffice is known when it is loaded.")
     else:

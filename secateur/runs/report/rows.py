@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...plans.plan import Score
 from ...space.genome import Genome
@@ -21,6 +21,7 @@ class Row:
     Attributes:
         scores: by text and score.
         against: compares `found` with it on all held-out sequences together.
+        by_text: the same on each held-out text alone.
         slack: it ends so far below every budget that the comparison would not be fair.
         broken: on held-out text it does not keep the budgets on scores that the found one keeps there.
         measured: its latency end to end, where it was timed.
@@ -37,6 +38,7 @@ class Row:
     slack: bool = False
     broken: bool = False
     measured: Measured | None = None
+    by_text: Mapping[str, Difference] = field(default_factory=dict)
 
 
 def mean_held_out(row: Row, held_out: tuple[str, ...], score: str = HELD_OUT_SCORES[0]) -> float:

@@ -20,7 +20,7 @@ from .tasks import task_grid
 from .timed import latency_notes, missed
 from .training import training_notes
 from .validation import validation_note
-from .verdict import kin, smallest, verdict, with_broken
+from .verdict import by_domain, kin, smallest, verdict, with_broken
 
 PART = "calibration: "
 """Before the name of each text of a mixture that is scored on."""
@@ -36,6 +36,7 @@ class Summary:
         finished: every choice has been confirmed on every held-out text.
         judged: the score that plans are compared by on held-out text.
         validation: what was found comes to on text that was kept from its search; empty where none was.
+        domains: how what was found compares with the best baseline on each held-out text, where there are several.
         mixture: what was found comes to on each of the texts that calibration mixes; empty where it is one text.
         limits: which plans keep the budgets on scores, a line for each.
         kin: that what was found is a published rule's plan but for a few genes; empty where it is not.
@@ -59,6 +60,7 @@ class Summary:
     source: tuple[str, ...] = ()
     judged: str = HELD_OUT_SCORES[0]
     validation: str = ""
+    domains: str = ""
     mixture: str = ""
     limits: tuple[str, ...] = ()
     kin: str = ""
@@ -66,7 +68,7 @@ class Summary:
     @property
     def told(self) -> tuple[str, ...]:
         """What is to be said of the found plan besides the verdict, a line each."""
-        return tuple(filter(None, (*self.limits, self.validation, self.mixture, self.kin, self.model)))
+        return tuple(filter(None, (*self.limits, self.domains, self.validation, self.mixture, self.kin, self.model)))
 
     @property
     def slack(self) -> str:
@@ -102,7 +104,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
     rows = with_broken(folder.recipe, rows, held_out)
     if folder.recipe.smallest:
         # Of other sizes: their losses are not compared.
-        rows = [replace(row, against=None, broken=False) for row in rows]
+        rows = [replace(row, against=None, broken=False, by_text={}) for row in rows]
         told = smallest(folder.recipe, rows, held_out)
     else:
         told = verdict(rows, held_out, "before its training " if folder.journal.of(SELECTION) else "", judged)
@@ -132,6 +134,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         validation=validation_note(folder, losses.get((CALIBRATION, space.key(found.genome)), []), judged)
         if found is not None
         else "",
+        domains=by_domain(rows, held_out, judged),
         mixture=_mixture(rows[0], judged),
         limits=limit_lines(
             folder.recipe.limits, [(row.name, row.scores) for row in rows if row.name != "dense"], rows[-1].scores
@@ -174,13 +177,15 @@ def _row(
         scores[text] = {score: _score(values) for score, values in values_by_score.items()}
         if text == CALIBRATION:
             scores |= _by_part(folder, losses[text, key])
-    against = None
+    against, by_text = None, {}
     if found is not None and name != FOUND:
-        against = compare(
-            [joined(losses.get((filed_under(text, judged), space.key(found)), [])) for text in held_out],
-            [joined(losses.get((filed_under(text, judged), key), [])) for text in held_out],
-            judged,
-        )
+        pairs = {
+            text: tuple(joined(losses.get((filed_under(text, judged), one), [])) for one in (space.key(found), key))
+            for text in held_out
+        }
+        against = compare([mine for mine, _ in pairs.values()], [other for _, other in pairs.values()], judged)
+        alone = {text: compare([mine], [other], judged) for text, (mine, other) in pairs.items()}
+        by_text = {text: difference for text, difference in alone.items() if difference is not None}
     return Row(
         name,
         genome,
@@ -192,6 +197,7 @@ def _row(
         against,
         slack=name not in (FOUND, "dense") and found is not None and _has_slack(space, genome, found),
         measured=measured_of(folder, space, genome),
+        by_text=by_text,
     )
 
 

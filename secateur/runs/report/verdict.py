@@ -23,7 +23,7 @@ def verdict(rows: list[Row], held_out: tuple[str, ...], when: str, judged: str) 
     baselines = [row for row in rows if row.name not in (FOUND, UNTRAINED, "dense")]
     if not math.isfinite(mean_held_out(rows[0], held_out, judged)):
         return "Not confirmed yet: the found plan has not been scored on held-out text."
-    scored = [row for row in baselines if row.against is not None and not row.slack and not row.broken]
+    scored = comparable(rows)
     if not scored and any(row.broken for row in baselines):
         return "Not compared: no baseline keeps the budgets and, on held-out text, the budgets on scores."
     if not scored and any(row.slack for row in baselines):
@@ -44,6 +44,25 @@ def verdict(rows: list[Row], held_out: tuple[str, ...], when: str, judged: str) 
     if best.genome == rows[0].genome:
         return f"The found plan is that of the best baseline ({best.name}); the search has found nothing better."
     return f"The found plan {when}does NOT beat the best baseline ({best.name}) on held-out text: {numbers}."
+
+
+def comparable(rows: Sequence[Row]) -> list[Row]:
+    """The baselines that a verdict counts."""
+    others = [row for row in rows if row.name not in (FOUND, UNTRAINED, "dense")]
+    return [row for row in others if row.against is not None and not row.slack and not row.broken]
+
+
+def by_domain(rows: Sequence[Row], held_out: tuple[str, ...], judged: str) -> str:
+    """The found plan against the best baseline on each held-out text, with intervals; empty where there is one text."""
+    scored = comparable(rows)
+    if len(held_out) < 2 or not scored:
+        return ""
+    best = min(scored, key=lambda row: mean_held_out(row, held_out, judged))
+    told = [
+        f"{text} {difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+        for text, difference in best.by_text.items()
+    ]
+    return f"Found minus {best.name}, text by text (95 %): {', '.join(told)}."
 
 
 def smallest(recipe: Recipe, rows: Sequence[Row], held_out: Sequence[str]) -> str:
