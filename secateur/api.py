@@ -194,7 +194,7 @@ def draws_of(path: Path) -> Drawn:
     wanted = recipe_of(path)
     with opened(path) as draws:
         found = summarise_draws(draws, len(wanted.draws))
-        if draws:
+        if found.seeds:
             write_text(path / "index.html", rendered(draws_page(draws[0][1], found)))
     return found
 

@@ -52,6 +52,9 @@ def test_each_draw_is_a_run_and_all_have_the_same_held_out_text(tiny: Path, tmp_
     assert again.returncode == 0
     assert "was begun before" in again.stdout
     assert forked("resume", out).returncode == 0
+    (out / "draw-7" / "journal.sqlite").unlink()
+    partly = json.loads(forked("report", out, "--json").stdout)
+    assert partly["seeds"] == [5, 6], "what is finished is shown"
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump(recipe_of(tiny, seeds=2, seed=5)))
     refused = forked("search", other, "--out", out)
@@ -85,6 +88,9 @@ def test_overlap_is_the_mean_agreement_of_pairs() -> None:
     [
         ({"seeds": 1}, "seeds"),
         ({"seeds": [3, 3]}, "seeds: a seed stands there twice"),
+        ({"seeds": 2, "seed": 2**32 - 1}, "is too large; lower 'seed'"),
+        ({"seeds": 2, "held_out": []}, "draws are compared on held-out text"),
+        ({"seeds": 2, "score": "parameters", "budgets": {"kl": 0.3}}, "leave it or score: parameters out"),
         ({"seeds": 2, "objectives": ["kl", "parameters"], "budgets": {}}, "leave it or objectives out"),
     ],
 )

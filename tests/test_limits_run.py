@@ -150,3 +150,43 @@ def test_a_limit_below_the_dense_model(tiny: Path, tmp_path: Path) -> None:
     recipe = make_recipe(recipe_of(tiny, score="parameters", budgets={"perplexity": "<= 1.5"}))
     with pytest.raises(SecateurError, match=r"budgets.perplexity: 1.5, but the dense model has \d+\.\d+; write more"):
         secateur.run(recipe.model_dump(mode="json"), tmp_path / "run")
+
+
+def test_a_search_that_stops_amid_a_race_is_judged_by_the_longest_look(tiny: Path, tmp_path: Path) -> None:
+    """Races look at their incumbent on one sequence again; what it keeps on all of them is what counts."""
+    recipe = recipe_of(
+        tiny,
+        score="cross_entropy",
+        strategy={"name": "surrogate", "first": 1, "sequences": 4},
+        calibration={"source": str(tiny / "calibration.txt"), "sequences": 4, "length": 16},
+        baselines=[],
+    )
+    loose = {"budgets": {"sublayers": 6, "kl": 1e6}, "effort": {"tokens": 4000}}
+    free = secateur.run(recipe | loose, tmp_path / "free")
+    most = 1.05 * free.summary.rows[0].scores["calibration"]["kl"].mean
+    ended = 0
+    for number, tokens in enumerate(range(2000, 3600, 160)):
+        changed = {"budgets": {"sublayers": 6, "kl": most}, "effort": {"tokens": tokens}}
+        try:
+            run = secateur.run(recipe | changed, tmp_path / str(number))
+        except SecateurError as error:
+            assert "nothing it came to keeps" in str(error)
+            continue
+        ended += 1
+        assert run.summary.rows[0].scores["calibration"]["kl"].mean <= most
+    assert ended > 5
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "multipruner", "knapsack"])
+def test_what_goes_by_the_loss_alone_is_refused(tiny: Path, tmp_path: Path, strategy: str) -> None:
+    recipe = recipe_of(tiny, score="cross_entropy", budgets={"sublayers": 6, "kl": 0.5}, strategy={"name": strategy})
+    with pytest.raises(SecateurError, match=rf"{strategy} goes by the loss alone and heeds no budget on a score"):
+        secateur.run(recipe, tmp_path / "run")
+
+
+def test_a_limit_on_a_score_that_held_out_text_is_not_scored_by_otherwise(tiny: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tiny, score="block_parameters", budgets={"hidden_error": "<= 0.9"})
+    run = secateur.run(recipe, tmp_path / "run")
+    assert "hidden_error" in run.summary.rows[0].scores["held"]
+    assert "on held-out held" in run.summary.limits[0]
+    assert run.summary.finished

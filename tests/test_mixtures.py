@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import secateur
 from secateur.fitness.bench import Bench
 from secateur.runs.asked.reading import written_recipe
+from secateur.runs.asked.shorthand import completed, spelled_out
 from secateur.runs.problem import build_space
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.workplace import apportioned, workplace_of
@@ -82,8 +83,11 @@ def test_counts_add_up_and_are_near_the_weights(total: int, weights: list[float]
     counts = apportioned(total, weights)
     assert sum(counts) == total
     assert min(counts) >= 1
-    exact = [(total - len(weights)) * weight / sum(weights) for weight in weights]
-    assert all(abs(count - 1 - share) <= 1 for count, share in zip(counts, exact, strict=True))
+    exact = [total * weight / sum(weights) for weight in weights]
+    if min(exact) >= 1:
+        assert all(abs(count - share) < 1 for count, share in zip(counts, exact, strict=True))
+    whole = [max(1, round(weight)) for weight in weights]
+    assert apportioned(sum(whole), whole) == whole, "as many of each as it says"
 
 
 @pytest.mark.usefixtures("texts")
@@ -142,6 +146,19 @@ def test_levels_from_a_text_of_their_own(tiny: Path, texts: dict[str, Path], tmp
     assert not same.calibration.documents & same.preparing.documents
     run = secateur.run(recipe_of(tiny, first, prepare=second), tmp_path / "run")
     assert run.export("hf", tmp_path / "smaller").exists()
+
+
+def test_a_held_out_text_called_prepare_is_not_prepared_on(tiny: Path, texts: dict[str, Path]) -> None:
+    """Levels are made from calibration text alone, whatever another text is called."""
+    first = {"source": str(texts["first"]), "sequences": 4, "length": 16}
+    held = [{"source": str(texts["second"]), "sequences": 2, "length": 16, "name": "prepare"}]
+    bench = bench_of(recipe_of(tiny, first, held_out=held))
+    assert torch.equal(bench.preparing.ids, bench.calibration.ids)
+
+
+def test_parts_that_cannot_keep_their_names_as_held_out_texts_get_others() -> None:
+    recipe = completed(spelled_out({"model": "m", "calibration": ["calibration.txt", "b.txt"]}))
+    assert [text.get("name", "") for text in recipe["held_out"]] == ["held-out calibration", ""]
 
 
 @pytest.mark.parametrize(

@@ -135,3 +135,10 @@ def test_a_recipe_without_it_has_the_name_it_had(tiny: Path) -> None:
     recipe = recipe_of(tiny, effort={"evaluations": 20})
     del recipe["validation"]
     assert make_recipe(recipe).digest() == make_recipe(recipe | {"validation": None, "prepare": None}).digest()
+
+
+def test_overfitting_of_another_score(tiny: Path, tmp_path: Path) -> None:
+    """By the score that was searched by, whatever held-out text is judged by."""
+    recipe = recipe_of(tiny, effort={"evaluations": 20}, score="hidden_error", baselines=[])
+    run = secateur.run(recipe, tmp_path / "run")
+    assert run.summary.validation.startswith("Overfitting: hidden_error 0.")

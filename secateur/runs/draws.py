@@ -6,7 +6,7 @@ methods differ by). Every draw has the same held-out text, so that their plans c
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..files import write_text
@@ -74,7 +74,7 @@ def opened(path: Path) -> Iterator[list[tuple[int, RunFolder, Space]]]:
     with ExitStack() as stack:
         found = []
         for seed, folder, _ in drawn(recipe_of(path), path):
-            if folder.is_dir():
+            with suppress(SecateurError):  # one that has not been begun, or was stopped before there was a journal
                 run = stack.enter_context(RunFolder.open(folder, writing=False))
                 if FOUND in run.journal.choices():
                     found.append((seed, run, space_of(run)))

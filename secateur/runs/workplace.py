@@ -158,15 +158,16 @@ def _request(text: TextSettings, title: str, at_most: bool = False) -> TextReque
 
 
 def apportioned(total: int, weights: Sequence[float]) -> list[int]:
-    """How many of `total` each weight has, one at least, by largest remainders; nothing where there are no weights."""
-    if not weights:
-        return []
-    left = total - len(weights)
-    exact = [left * weight / sum(weights) for weight in weights]
-    counts = [1 + int(share) for share in exact]
-    rest = sorted(range(len(weights)), key=lambda place: (int(exact[place]) - exact[place], place))
+    """How many of `total` each weight has, by largest remainders; one at least, at the cost of who has most. Nothing
+    where there are no weights."""
+    exact = [total * weight / sum(weights) for weight in weights]
+    counts = [int(share) for share in exact]
+    rest = sorted(range(len(weights)), key=lambda place: (counts[place] - exact[place], place))
     for place in rest[: total - sum(counts)]:
         counts[place] += 1
+    while weights and 0 in counts:
+        counts[counts.index(max(counts))] -= 1
+        counts[counts.index(0)] = 1
     return counts
 
 

@@ -53,7 +53,8 @@ class Validated:
     def chosen(self) -> Genome | None:
         """Of the finalists, the cheapest that is as good as the best."""
         good = as_good(self.told)
-        if not good:
+        # Where none keeps a budget on a score there, what was kept has nothing to choose by.
+        if not good or not any(one.keeps for one in good):
             return self.searched
         return min(good, key=lambda one: (self._size(one.genome), one.rank)).genome
 

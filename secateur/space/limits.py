@@ -14,7 +14,7 @@ from .objective import Objective, parse_objectives
 from .scores import EXPONENTIALS, SCORES
 
 NUMBER = (
-    r"(?:<=\s*)?([0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?|\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?)\s*(x|%|)"
+    r"(?:<=\s*)?(-?[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?|\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?)\s*(x|%|)"
 )
 LONGEST = 60
 
@@ -85,7 +85,7 @@ def parse_limits(budgets: Mapping[str, str | int | float]) -> tuple[Limit, ...]:
         most = float(match[1].replace("_", "")) / (100 if match[2] == "%" else 1)
         if match[2] and name in SCORES and SCORES[name].distance:
             raise SecateurError(f"budgets.{name}: it is 0 for the dense model, of which {text} is 0; write '<= 0.5'")
-        if not 0 < most < float("inf") or (match[2] and most <= 1):
+        if not abs(most) < float("inf") or (":" not in name and most <= 0) or (match[2] and most <= 1):
             raise SecateurError(f"budgets.{name[:100]}: {text} is kept by the dense model at most; write more")
         limits.append(Limit(objective, most, bool(match[2]), text))
     return tuple(limits)

@@ -5,8 +5,8 @@ import json
 from .anatomy import Block
 from .state import BlockState
 
-PREPARE = "prepare"
-"""The text that levels, orders and repairs are made from, where that is one of its own."""
+PREPARE = "(prepare)"
+"""The text that levels, orders and repairs are made from, where that is one of its own; no other is called so."""
 FIRST_DIMENSIONS = ("groups", "queries", "channels", "hidden")
 """Those whose places in a name are fixed."""
 

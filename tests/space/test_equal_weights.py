@@ -95,7 +95,7 @@ def spread(space: Space) -> float:
     ("text", "said"),
     [
         ("half", "cannot read levels 'half'"),
-        ("0.5 step 0%", "too far apart"),
+        ("0.5 step 0%", "are no step apart"),
         ("1.5 step 1%", "shares go from 0"),
         ("0.5 step 99%", "too far apart"),
     ],

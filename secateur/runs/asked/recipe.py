@@ -123,7 +123,7 @@ class Recipe(Settings):
         titles = [text.title for text in self.held_out]
         if TRAINING in titles:
             raise ValueError("held_out: 'training' is the name of the text that is trained on; set 'name' to another")
-        if PREPARE in titles and self.prepare is not None:
+        if PREPARE in titles:
             raise ValueError(
                 "held_out: 'prepare' is the name of the text that levels are made from; set another 'name'"
             )
@@ -144,12 +144,7 @@ class Recipe(Settings):
             raise ValueError(str(error)) from None
         self._check_limits()
         self._check_validation()
-        if self.seeds is not None and (self.objectives or len(set(self.draws)) < len(self.draws)):
-            raise ValueError(
-                "seeds: several draws are of a search for one plan; leave it or objectives out"
-                if self.objectives
-                else "seeds: a seed stands there twice"
-            )
+        self._check_draws()
         features = self.features()
         if "stream" in features and (streams := self._streams(self.scores)) and not self.objectives:
             raise ValueError(
@@ -187,6 +182,22 @@ class Recipe(Settings):
         if len(files) > len(self.peers):
             raise ValueError("baselines: two files have the same name but for their folder or ending; rename one")
 
+    def _check_draws(self) -> None:
+        """Raises ValueError for draws that cannot be compared, or that are not several."""
+        if self.seeds is None:
+            return
+        if self.objectives or self.smallest:
+            other = "objectives" if self.objectives else f"score: {self.score}"
+            raise ValueError(
+                f"seeds: several draws are of a search for the plan of least score; leave it or {other} out"
+            )
+        if len(set(self.draws)) < len(self.draws):
+            raise ValueError("seeds: a seed stands there twice")
+        if max(self.draws) >= 2**32:
+            raise ValueError(f"seeds: the last of {len(self.draws)} from seed {self.seed} is too large; lower 'seed'")
+        if not self.held_out:
+            raise ValueError("seeds: draws are compared on held-out text, and the recipe names none")
+
     def _check_validation(self) -> None:
         """Raises ValueError where there is nothing to be chosen on text that is kept, or too little of that."""
         if self.validation is None:
@@ -209,9 +220,14 @@ class Recipe(Settings):
                 f"score: {self.score} alone is least for the smallest plan; say what has to be kept, such as "
                 "budgets: {kl: <= 0.3}"
             )
-        minimised = [one.name for one in parse_objectives(self.objectives)] or [self.score]
+        if self.limits and not self.objectives and not self.smallest and not STRATEGIES[self.strategy.name].heeds:
+            others = ", ".join(name for name, entry in STRATEGIES.items() if entry.plans and entry.heeds)
+            raise ValueError(
+                f"budgets: {self.strategy.name} goes by the loss alone and heeds no budget on a score; take one of "
+                f"{others}"
+            )
         for limit in self.limits:
-            if limit.objective.name in minimised and not self.objectives:
+            if limit.objective.score == Objective(self.score).score and not self.objectives:
                 raise ValueError(
                     f"budgets: {limit.objective.name} is what the search minimises; limit another score, or write "
                     "score: parameters for the smallest plan that keeps it"

@@ -6,6 +6,7 @@ A run keeps its recipe in full, so that nothing here can change what it means la
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from ...search.strategies.table import STRATEGIES, load
@@ -20,6 +21,8 @@ MINUTES = 20
 """Of a search whose recipe limits it by nothing."""
 LONGEST = 60
 """Characters of a phrase."""
+TAKEN = ("calibration", "training")
+"""Names of texts that are none of held-out ones."""
 OF_ALL = ("length", "positions", "prefix")
 """What texts that are mixed have to agree on."""
 SEQUENCES = 32
@@ -96,7 +99,12 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
         if parts := [part for part in text.get("mixture") or () if isinstance(part, Mapping)]:
             # Each by itself: what holds for one need not hold for another.
             found["held_out"] = [
-                {**kept, "sequences": count, **{key: value for key, value in part.items() if key != "weight"}}
+                {
+                    **kept,
+                    "sequences": count,
+                    **{key: value for key, value in part.items() if key != "weight"},
+                    **_named_held(part),
+                }
                 for part in parts
             ]
     return found
@@ -120,6 +128,12 @@ def _text(value: Any) -> Any:
     return _mixed([dict(part) for part in parts])
 
 
+def _named_held(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A name for a part as held-out text, where its own means something else there."""
+    own = part.get("name") or Path(str(part.get("source", "")).split(":")[-1]).stem
+    return {"name": f"held-out {own}"} if own in TAKEN else {}
+
+
 def _mixed(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """A list of texts as one: as many sequences as they have together, by weight, or else as many of each as it says.
 
@@ -130,11 +144,11 @@ def _mixed(parts: list[dict[str, Any]]) -> dict[str, Any]:
     for key in OF_ALL:
         said = [part.pop(key) for part in parts if key in part]
         if any(value != said[0] for value in said):
-            raise SecateurError(f"calibration: texts that are mixed have one '{key}', not {shown(said)}")
+            raise SecateurError(f"mixture: texts that are mixed have one '{key}', not {shown(said)}")
         whole |= {key: said[0]} if said else {}
     counts = [part.pop("sequences", SEQUENCES) for part in parts]
-    if not all(isinstance(count, int) for count in counts):
-        raise SecateurError(f"calibration: 'sequences' are numbers, not {shown(counts)}")
+    if not all(isinstance(count, int) and count > 0 for count in counts):
+        raise SecateurError(f"mixture: 'sequences' are numbers, not {shown(counts)}")
     if not any("weight" in part for part in parts):
         parts = [{**part, "weight": count} for part, count in zip(parts, counts, strict=True)]
     return {"mixture": parts, "sequences": sum(counts), **whole}

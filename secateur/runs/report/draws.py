@@ -15,6 +15,7 @@ from .page import Card, Grid, Page
 from .plan_page import model_name
 from .rows import JUDGED, mean_held_out
 from .summary import Summary, summarise
+from .verdict import comparable
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +89,13 @@ class Drawn:
 
 def summarise_draws(draws: Sequence[tuple[int, RunFolder, Space]], wanted: int) -> Drawn:
     """Compares what was found in each draw, and the methods that all of them have."""
-    summaries = [summarise(folder, space) for _, folder, space in draws]
+    every = [(one, summarise(folder, space)) for one in draws for _, folder, space in [one]]
+    draws, summaries = [one for one, told in every if told.finished], [told for _, told in every if told.finished]
     if not summaries:
         return Drawn((), wanted, "kl", (), (), 0.0)
     judged, held = summaries[0].judged, summaries[0].held_out
-    names = [row.name for row in summaries[0].rows if row.name != "dense"]
-    common = [name for name in names if all(name in {row.name for row in one.rows} for one in summaries)]
+    counted = [{FOUND, *(row.name for row in comparable(one.rows))} for one in summaries]
+    common = [row.name for row in summaries[0].rows if all(row.name in names for names in counted)]
     methods = [_over(name, summaries, held, judged) for name in sorted(common, key=lambda name: name != FOUND)]
     genomes = [next(row.genome for row in one.rows if row.name == FOUND) for one in summaries]
     layers, together = overlap(draws[0][2], genomes)

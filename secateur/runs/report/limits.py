@@ -20,6 +20,8 @@ def limit_lines(limits: Sequence[Limit], plans: Sequence[tuple[str, Scores]], de
             groups: dict[bool, list[str]] = {}
             for name, scores in plans:
                 value, most = value_of(limit, scores.get(text, {})), most_of(limit, dense.get(text, {}))
+                if limit.relative and _count(limit, scores.get(text)) != _count(limit, dense.get(text)):
+                    continue  # of other sequences, which may be easier
                 if value is not None and most is not None:
                     groups.setdefault(value <= most, []).append(f"{name} ({value:.4g})")
             if groups:
@@ -29,6 +31,12 @@ def limit_lines(limits: Sequence[Limit], plans: Sequence[tuple[str, Scores]], de
         if told:
             lines.append(f"{limit}: {'; '.join(told)}")
     return tuple(lines)
+
+
+def _count(limit: Limit, scores: Mapping[str, Score] | None) -> int:
+    """Sequences that the score was measured on."""
+    score = (scores or {}).get(limit.objective.score)
+    return score.sequences if score is not None else 0
 
 
 def value_of(limit: Limit, scores: Mapping[str, Score]) -> float | None:

@@ -131,7 +131,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         source=source_notes(folder, space),
         finished=found is not None and all("kl" in row.scores.get(text, ()) for row in rows for text in held_out),
         judged=judged,
-        validation=validation_note(folder, losses.get((CALIBRATION, space.key(found.genome)), []), judged)
+        validation=validation_note(folder, losses.get((CALIBRATION, space.key(found.genome)), []))
         if found is not None
         else "",
         domains=by_domain(rows, held_out, judged),

@@ -8,16 +8,21 @@ from ..record.folder import RunFolder
 from .rows import JUDGED
 
 
-def validation_note(folder: RunFolder, found: Sequence[Evaluation], score: str) -> str:
+def validation_note(folder: RunFolder, found: Sequence[Evaluation]) -> str:
     """What the found plan comes to on the text of its search and on what was kept from that; empty where nothing was.
 
     `found`: its evaluations on parts of the calibration text.
     """
-    noted = folder.journal.of(VALIDATION)
+    noted, score = folder.journal.of(VALIDATION), folder.recipe.scores[0]
     if noted is None:
         return ""
     seen, kept = (
-        [value for one in found if (one.sequences.start >= noted["first"]) == later for value in one.losses[score]]
+        [
+            value
+            for one in found
+            if one.losses and (one.sequences.start >= noted["first"]) == later
+            for value in one.losses[score]
+        ]
         for later in (False, True)
     )
     if not seen or not kept:

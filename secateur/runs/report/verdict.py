@@ -24,8 +24,11 @@ def verdict(rows: list[Row], held_out: tuple[str, ...], when: str, judged: str) 
     if not math.isfinite(mean_held_out(rows[0], held_out, judged)):
         return "Not confirmed yet: the found plan has not been scored on held-out text."
     scored = comparable(rows)
-    if not scored and any(row.broken for row in baselines):
-        return "Not compared: no baseline keeps the budgets and, on held-out text, the budgets on scores."
+    if not scored and any(row.broken and not row.slack for row in baselines):
+        return (
+            "Not compared: on held-out text no baseline that uses the budgets on costs up keeps those on scores that "
+            "the found plan keeps."
+        )
     if not scored and any(row.slack for row in baselines):
         return (
             "Not compared, since the sides are unequal: every baseline keeps less than the budgets and the found plan. "
@@ -86,12 +89,15 @@ def smallest(recipe: Recipe, rows: Sequence[Row], held_out: Sequence[str]) -> st
         f"{limit.objective.name} {value_of(limit, found.scores[text]):.4g} on {text}"
         for limit in recipe.limits
         for text in held_out
-        if _breaks(limit, text, found, rows[-1])
+        if _keeps(limit, text, found, rows[-1]) is False
     ]
+    known = [_keeps(limit, text, found, rows[-1]) is not None for limit in recipe.limits for text in held_out]
     if broken:
         told += f". On held-out text it does NOT keep them all: {', '.join(broken)}"
-    elif held_out:
+    elif known and all(known):
         told += "; it keeps them on held-out text too"
+    elif known:
+        told += "; whether it does on held-out text has not been scored"
     return f"{told}."
 
 
@@ -111,14 +117,13 @@ def with_broken(recipe: Recipe, rows: list[Row], held_out: Sequence[str]) -> lis
     """With marks where budgets on scores are not kept on held-out text that the found plan keeps there."""
     if not recipe.limits or rows[0].name != FOUND:
         return rows
-    kept = [
-        (limit, text) for limit in recipe.limits for text in held_out if not _breaks(limit, text, rows[0], rows[-1])
-    ]
-    others = [replace(row, broken=any(_breaks(*one, row, rows[-1]) for one in kept)) for row in rows[1:-1]]
+    found, dense = rows[0], rows[-1]
+    kept = [(limit, text) for limit in recipe.limits for text in held_out if _keeps(limit, text, found, dense)]
+    others = [replace(row, broken=any(_keeps(*one, row, dense) is False for one in kept)) for row in rows[1:-1]]
     return [rows[0], *others, rows[-1]]
 
 
-def _breaks(limit: Limit, text: str, row: Row, dense: Row) -> bool:
-    """Whether a plan is over a budget on a score on a text, as far as both are known there."""
+def _keeps(limit: Limit, text: str, row: Row, dense: Row) -> bool | None:
+    """Whether a plan keeps a budget on a score on a text; None where that is not known."""
     value, most = value_of(limit, row.scores.get(text, {})), most_of(limit, dense.scores.get(text, {}))
-    return value is not None and most is not None and value > most
+    return None if value is None or most is None else value <= most

@@ -61,7 +61,7 @@ def _by_rule(execution: Execution, name: str) -> Genome:
     low, high = ends(space, cost)
     found, reason = None, SecateurError(f"{name}: none of its sizes keeps the budgets")
     fine = max(1, (high - low) // HALVED)
-    while high - low >= fine:
+    while high - low + 1 >= fine:
         middle = (low + high) // 2
         try:
             genome = by_rule(name, limited(space, cost, middle), bench, seed)

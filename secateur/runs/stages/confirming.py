@@ -2,6 +2,7 @@
 
 from ...fitness.scores.own import is_function
 from ...search.steps import Batch
+from ...space.objective import is_own
 from ..record.journal import HELD_OUT_SCORES, OWN_SCORES
 from ..workplace import memo_of
 from .searching import Execution
@@ -16,6 +17,8 @@ def confirm(execution: Execution) -> None:
     genomes = {choice.genome: None for choice in execution.folder.journal.choices().values()}
     batch = tuple(dict.fromkeys((execution.space.dense, *genomes)))
     own = tuple(filter(is_function, execution.recipe.scores))
+    limited = [limit.objective.score for limit in execution.recipe.limits if not is_own(limit.objective.score)]
+    scores = tuple(dict.fromkeys((*HELD_OUT_SCORES, *limited)))
     folder, space, bench, watcher, team = (
         execution.folder,
         execution.space,
@@ -24,7 +27,7 @@ def confirm(execution: Execution) -> None:
         execution.team,
     )
     for text in execution.recipe.held_out:
-        memo = memo_of(folder, space, bench, text.title, HELD_OUT_SCORES, watcher, team)
+        memo = memo_of(folder, space, bench, text.title, scores, watcher, team)
         total = len(batch) * text.sequences * text.length
         watcher.phase(
             f"confirming on {'held-out text' if text.title == 'held-out' else f'held-out {text.title}'}", total

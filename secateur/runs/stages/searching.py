@@ -18,6 +18,7 @@ from ...search.validated import Validated, as_good
 from ...space.errors import SecateurError
 from ...space.front import knee, thinned
 from ...space.genome import Genome
+from ...space.limits import Limit
 from ...space.space import Space
 from ..asked.recipe import Recipe
 from ..problem import asked_problem
@@ -113,7 +114,7 @@ def search_as(
     archive = archive_of(execution, execution.goal) if execution.goal is not None else None
     curve: list[tuple[int, int, float]] = []
     known: dict[Genome, tuple[float, int]] = {}
-    over: dict[Genome, float] = {}
+    over: dict[Genome, tuple[int, float]] = {}
     kept: list[Genome] = []
     goal, limits, dense = execution.goal, execution.recipe.limits, execution.space.dense
     judged = Limited(execution.memo, dense, limits)
@@ -132,7 +133,11 @@ def search_as(
         known.update((one.genome, (one.loss, len(one.sequences))) for one in step.evaluations)
         whole = [one for one in step.evaluations if one.sequences == range(execution.pool.sequences)]
         kept.extend(one.genome for one in whole if one.status == "ok" and one.excess is not None and one.keeps)
-        over.update((one.genome, one.excess) for one in step.evaluations if one.excess is not None)
+        for one in step.evaluations:
+            # A race looks at its incumbent on little text again; what was kept from the search decides nothing here.
+            longest = len(one.sequences) >= over.get(one.genome, (0, 0.0))[0]
+            if one.excess is not None and one.sequences.start == 0 and longest:
+                over[one.genome] = len(one.sequences), one.excess
         incumbent = step.incumbent
         values: dict[str, float] = {}
         if archive is not None:
@@ -142,7 +147,7 @@ def search_as(
             values = {"front": front, "hypervolume": curve[-1][2]}
             if goal is not None and goal.smallest and incumbent is not None:
                 values["of dense"] = share_of(execution.space, incumbent, goal.costs[0])
-        elif incumbent is not None and over.get(incumbent, 0.0) > 0:
+        elif incumbent is not None and over.get(incumbent, (0, 0.0))[1] > 0:
             incumbent = None
         elif incumbent in known:
             best, compared = known[incumbent]
@@ -166,14 +171,12 @@ def search_as(
     elif archive is not None:
         incumbent = archive.knee()
         journal.note(HYPERVOLUME, curve, name)
-    elif incumbent is not None and over.get(incumbent, 0.0) > 0:
-        raise SecateurError(
-            f"{title}: ended after {spending.tokens:,} tokens, and nothing it came to keeps "
-            f"{' and '.join(map(str, limits))} (the nearest is {100 * over[incumbent]:.0f} % of the way from dense "
-            "beyond); raise that, or the budgets on costs, or let it search for longer"
-        )
+    elif incumbent is not None and over.get(incumbent, (0, 0.0))[1] > 0:
+        raise _nothing_keeps(title, spending, limits, over[incumbent][1])
     if ranks:
         journal.note(RANKS, ranks, name)
+    if incumbent is None and over and not any(beyond <= 0 for _, beyond in over.values()):
+        raise _nothing_keeps(title, spending, limits, min(beyond for _, beyond in over.values()))
     if incumbent is None:
         told = [one for text, one in journal.evaluations() if text.partition(",")[0] == CALIBRATION]
         failed = [one.reason for one in told if one.status == "failed"]
@@ -185,6 +188,14 @@ def search_as(
         )
     journal.choose(Choice(name, incumbent, spending.tokens, spending.evaluations, seconds))
     return archive
+
+
+def _nothing_keeps(title: str, spending: Spending, limits: Sequence[Limit], beyond: float) -> SecateurError:
+    return SecateurError(
+        f"{title}: ended after {spending.tokens:,} tokens, and nothing it came to keeps "
+        f"{' and '.join(map(str, limits))} (the nearest is {100 * beyond:.0f} % of the way from dense beyond); raise "
+        "that, or the budgets on costs, or let it search for longer"
+    )
 
 
 def share_of(space: Space, genome: Genome, cost: str) -> float:
@@ -204,14 +215,15 @@ def archive_of(execution: Execution, goal: Goal) -> Archive:
     if evaluation.status == "failed":
         raise SecateurError(f"the dense model cannot be scored: {evaluation.reason}")
     archive.add([evaluation], dense)
-    worst, ideal = goal.worst(evaluation), goal.ideal(evaluation)
-    for objective, high, low in zip(goal.objectives, worst, ideal, strict=True):
-        if high <= low and goal.smallest:
-            limit = execution.recipe.limits[0]
+    for limit in execution.recipe.limits:
+        high, low = limit.value(evaluation), limit.objective.of(evaluation)
+        if high <= low:
             raise SecateurError(
                 f"budgets.{limit.objective.name}: {high:g}, but the dense model has {low:g}; write more"
             )
-        if high <= low:
+    worst, ideal = goal.worst(evaluation), goal.ideal(evaluation)
+    for objective, high, low in zip(goal.objectives, worst, ideal, strict=True):
+        if high <= low and not goal.smallest:
             raise SecateurError(f"reference.{objective.name}: {high:g} is not above {low:g}, the best there can be")
     journal = execution.folder.journal
     corners: CornersFact = {"worst": list(worst), "ideal": list(ideal)}

@@ -147,8 +147,13 @@ class Search:
         self.finished = all(incumbent is None for incumbent in self.incumbents)
 
     def _priced(self) -> Generator[Batch, list[Evaluation], dict[int, list[float]]]:
-        """What levels add by the slopes around a first answer, of the genes that these tell of: they need no sweep."""
-        if not (self.options.slopes and self.options.pricing):
+        """What levels add by the slopes around a first answer, of the genes that these tell of: they need no sweep.
+
+        Where there are other genes too, whose sweep leaves little else: of sparsity alone a sweep of all did better
+        (SmolLM2 at 50 %, 100,000 tokens: 0.632 held out, and 0.662 without).
+        """
+        told_of = [any(gene.treatments) for gene in self.space.genes]
+        if not (self.options.slopes and self.options.pricing) or all(told_of):
             return {}
         if self.incumbents[0] is None:
             some = [on_budget(self.targets[0], self.rng) for _ in range(self.options.batch)]

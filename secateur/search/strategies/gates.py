@@ -148,7 +148,8 @@ class _Gates:
         chances = self._probabilities
         added = np.zeros_like(chances)
         if scored:
-            losses = np.array([one.loss for one in scored])
+            # What is over a budget on a score loses more by as much of itself.
+            losses = np.array([one.loss + abs(one.loss) * max(0.0, one.excess or 0.0) for one in scored])
             self._scale = float(max(losses.std(), 1e-3 * abs(losses.mean()), 1e-9))
             for place, one in enumerate(scored):
                 rows = _slopes(one, added.shape) if sloping else None
@@ -175,7 +176,8 @@ class _Gates:
         self._logits = np.where(self._there, self._logits - self._rate * corrected / size, -np.inf)
 
     def solution(self, rng: np.random.Generator) -> Genome | None:
-        """The most probable genome within the budgets; None where it cannot be found."""
+        """The most probable genome within the budgets, where levels that are likelier than the first count as likely as
+        that; None where it cannot be found."""
         with np.errstate(divide="ignore"):
             less = -np.log(self._probabilities)
         rows = [

@@ -21,6 +21,7 @@ class Entry:
         baseline: what is found is compared with it, as far as genes can do `about`.
         front_baseline: so are fronts.
         about: what genes have to be able to do; None: anything.
+        heeds: what it tries next depends on budgets on scores; others walk by the loss alone.
         first: its place among those that `initial` may run before another; 0: it is none.
     """
 
@@ -31,15 +32,16 @@ class Entry:
     front_baseline: bool = False
     about: Feature | None = None
     first: int = 0
+    heeds: bool = True
 
 
 STRATEGIES: dict[str, Entry] = {
     "surrogate": Entry(".surrogate:Surrogate", fronts=True),
     "evopress": Entry(".evopress:Evopress"),
     "darwin": Entry(".darwin:Darwin"),
-    "greedy": Entry(".greedy:Greedy", baseline=True, first=2),
-    "multipruner": Entry(".multipruner:Multipruner", baseline=True, about="widths"),
-    "knapsack": Entry(".knapsack:Knapsack", fronts=True, baseline=True, first=1),
+    "greedy": Entry(".greedy:Greedy", baseline=True, first=2, heeds=False),
+    "multipruner": Entry(".multipruner:Multipruner", baseline=True, about="widths", heeds=False),
+    "knapsack": Entry(".knapsack:Knapsack", fronts=True, baseline=True, first=1, heeds=False),
     "random": Entry(".random:Random", fronts=True, baseline=True, front_baseline=True),
     "exhaustive": Entry(".exhaustive:Exhaustive", fronts=True),
     "nsga2": Entry(".evolution:Evolution", plans=False, fronts=True),

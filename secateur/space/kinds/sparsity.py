@@ -53,8 +53,10 @@ def equal_weights(text: str, size: int, largest: int) -> list[Sparsity]:
     if match is None:
         raise SecateurError(f"sparsity: cannot read levels '{text[:40]}'; write a list, or '0.5 step 1.5%'")
     middle = Sparsity.parse(match[1]).steps
+    if not Sparsity.parse(match[2]):
+        raise SecateurError(f"sparsity: levels '{text[:40]}' are no step apart; write one of {1 / STEPS} or more")
     step, count = Sparsity.parse(match[2]).steps * largest / size, int(match[3] or EITHER_WAY)
-    found = [round(middle + number * step) for number in range(-count, count + 1)] if step else []
+    found = [round(middle + number * step) for number in range(-count, count + 1)]
     levels = [Sparsity(steps=steps) for steps in dict.fromkeys(found) if 0 <= steps < STEPS]
     if len(levels) < 2:
         raise SecateurError(
