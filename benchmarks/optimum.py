@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.enumerated import Enumerated, first_seen, on_small_models, on_smollm2
 from benchmarks.setup import RESULTS, shown, table_of
-from secateur.search.model.search import Options
+from secateur.search.model.options import Options
 from secateur.search.steps import AskTell, Steps
 from secateur.search.strategies.evopress import Schedule, evopress
 from secateur.search.strategies.greedy import greedy

@@ -29,7 +29,8 @@ from secateur.runs.record.journal import FOUND
 from secateur.runs.workplace import workplace_of
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo
-from secateur.search.model.search import Options, Search
+from secateur.search.model.options import Options
+from secateur.search.model.search import Search
 from secateur.search.steps import AskTell, Batch, Pool
 from secateur.space.budget import Budget, parse_limit
 from secateur.space.genome import Genome

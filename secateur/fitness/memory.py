@@ -4,15 +4,10 @@ Counted in bytes, at the moment of each stage when most is held. `device` is whe
 the same memory as the host's.
 """
 
-import ctypes
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-import psutil
-import torch
+from typing import Literal, NamedTuple
 
 from ..space.anatomy import Anatomy, Block
 from ..space.errors import SecateurError
@@ -30,13 +25,10 @@ ACCELERATOR_TOKENS = 16384
 """The same on an accelerator."""
 CANDIDATES = 64
 """That are evaluated side by side, in the largest batches."""
-M_MMAP_THRESHOLD = -3
-"""Of glibc's `mallopt`: what is larger is mapped by itself, and the size no longer changes with what is freed."""
 UNUSED = 0.4
 """Of weights that come and go, what the C library holds besides, since tensors of other sizes come between."""
 LOGITS_COPIES = 5
 """Of a batch's logits, where a loss is passed backwards from."""
-CONTROL = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,39 +299,3 @@ def shown(size: int) -> str:
     value = size / 1000**power
     digits = 0 if power == 0 or value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f} {('B', 'kB', 'MB', 'GB')[power]}"
-
-
-def give_back() -> None:
-    """Has what is freed on the host given back at once, instead of kept in pieces; where the C library can do that."""
-    adjust = getattr(ctypes.CDLL(None), "mallopt", None)
-    if adjust is not None:
-        adjust(M_MMAP_THRESHOLD, 2**20)
-
-
-def free(device: torch.device) -> int:
-    """Bytes that a device, or the host, has to give; where it does not say, more than anything takes."""
-    if device.type == "cpu":
-        return min(int(psutil.virtual_memory().available), *_allowed())
-    module: Any = torch.get_device_module(device)
-    if not hasattr(module, "mem_get_info"):
-        return 2**60
-    kept = module.memory_reserved(device) - module.memory_allocated(device) if hasattr(module, "memory_reserved") else 0
-    return int(module.mem_get_info(device)[0] + kept)
-
-
-def _stated(limit: str) -> list[list[str]]:
-    """What the kernel says of a group's memory; pages of files that nobody uses are given back when they are wanted."""
-    return [line.split() for line in (CONTROL / limit).with_name("memory.stat").read_text().splitlines()]
-
-
-def _allowed() -> Iterator[int]:
-    """What a container leaves."""
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            files = max(int(value) for name, value in _stated(limit) if name.endswith("inactive_file"))
-            yield int((CONTROL / limit).read_text()) - int((CONTROL / used).read_text()) + files
-        except (OSError, ValueError):  # there is none, or "max"
-            yield 2**60

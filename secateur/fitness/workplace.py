@@ -13,7 +13,8 @@ from ..space.families.table import FAMILIES, anatomy, saved_dtype
 from ..space.names import PREPARE
 from ..space.space import Space
 from .bench import Bench
-from .memory import WHOLE, Placement, give_back
+from .free import give_back
+from .memory import WHOLE, Placement
 from .model.blocks import Blocks
 from .model.border import library
 from .model.checkpoint import anatomy_of, load_model, load_tokenizer, open_model

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from ..fitness.memory import Part, Placement, Work, free, shown
+from ..fitness.free import free
+from ..fitness.memory import Part, Placement, Work, shown
 from ..fitness.model.device import CPU, find_device
 from ..fitness.model.dtypes import DTYPES
 from ..fitness.zeros.level_store import needs_text

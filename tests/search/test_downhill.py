@@ -21,7 +21,8 @@ from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Asker, Memo
 from secateur.search.model.downhill import REACHES, downhill
 from secateur.search.model.knapsack import solve
-from secateur.search.model.search import Options, Search
+from secateur.search.model.options import Options
+from secateur.search.model.search import Search
 from secateur.search.steps import AskTell, Batch, Pool, noted
 from secateur.search.sweep import Table
 from secateur.space.budget import Budget

@@ -7,7 +7,7 @@ import pytest
 
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
-from secateur.search.model.search import Options
+from secateur.search.model.options import Options
 from secateur.search.steps import AskTell, Batch, Steps
 from secateur.search.strategies.evopress import Schedule, evopress
 from secateur.search.strategies.greedy import greedy

@@ -14,7 +14,7 @@ from secateur.search.encoding import Levels, Shares
 from secateur.search.limited import Limited, settled
 from secateur.search.loop import Allowance, Spending, run
 from secateur.search.memo import Memo
-from secateur.search.model.search import Options
+from secateur.search.model.options import Options
 from secateur.search.model.smallest import surrogate_smallest
 from secateur.search.steps import AskTell, Batch, Pool, Steps, best_of, noted
 from secateur.search.strategies.evolution import evolution

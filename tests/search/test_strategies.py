@@ -12,7 +12,7 @@ from secateur.search.archive import Archive, Best, Goal
 from secateur.search.encoding import Levels, Shares
 from secateur.search.loop import Allowance, Spending, Step, run
 from secateur.search.memo import Memo
-from secateur.search.model.search import Options
+from secateur.search.model.options import Options
 from secateur.search.steps import AskTell, Batch, Pool, Steps
 from secateur.search.strategies import evolution, genetic, samplers
 from secateur.search.strategies.evopress import PUBLISHED, Schedule, evopress, sized

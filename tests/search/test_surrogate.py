@@ -17,8 +17,9 @@ from secateur.search.memo import Memo
 from secateur.search.model.features import matrix
 from secateur.search.model.known import Known
 from secateur.search.model.loss_model import LossModel
+from secateur.search.model.options import Options
 from secateur.search.model.propose import expected_improvement, propose, spread_out
-from secateur.search.model.search import POOR, Options, Search
+from secateur.search.model.search import POOR, Search
 from secateur.search.steps import AskTell, Batch, Steps, noted
 from secateur.search.strategies.evopress import Schedule, evopress
 from secateur.search.strategies.surrogate import surrogate, surrogate_front

@@ -6,7 +6,7 @@ import pytest
 from secateur.operators.sampling import on_budget
 from secateur.search.archive import Archive, Goal
 from secateur.search.model.known import Known
-from secateur.search.model.search import Options
+from secateur.search.model.options import Options
 from secateur.search.steps import noted
 from secateur.search.strategies.surrogate import surrogate, surrogate_front
 from secateur.space.genome import Genome

@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from .features import matrix
 from .knapsack import solve
 from .known import Known
 from .loss_model import LossModel, by_share
+from .options import PATH, Options
 from .propose import CELLS, Proposal, linearised, propose, spread_out
 from .ranking import Ranking
 
@@ -43,50 +44,6 @@ SHORT = 1e-3
 """Of the way to a limit, the least that is looked at."""
 OFFSET = 1e-3
 """Mean loss of the dense model, nats per token, from which a score is taken to have a zero of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How the search goes about it.
-
-    Attributes:
-        sequences: on which answers are compared at first, and for a front in the end too.
-        first: on which sweep, path and every first look are scored; at most `sequences`.
-        anchors: levels of each gene that the sweep scores; None: all.
-        lazy: genes tried again at each step of the path.
-        path: evaluations that the path may take; None: `PATH` for each gene. Where these are too few it is left out.
-        batch: candidates a round.
-        risk: that the test of a race drops a candidate that is better than the incumbent; see `race`.
-        mutated: share of a batch that mutation makes without asking the model.
-        tolerance: quiet is when no candidate promises to lower a loss by this share, `PATIENCE` times in a row.
-        slopes: go downhill by slopes, which the evaluator then has to have.
-        pricing: slopes take the place of the sweep, as far as they tell of levels.
-        settled: sequences that answers are compared on before the rounds begin, where there are slopes and `growing`.
-        limited: budgets on scores are learned too, since they are on others than the one that is minimised.
-        growing: compare on twice the sequences when it is quiet, as long as there are more; else the search ends.
-        sweeping, modelling, racing: parts that can be left out, to see what they are worth.
-    """
-
-    sequences: int = 8
-    first: int = 2
-    anchors: int | None = 2
-    lazy: int = 6
-    path: int | None = None
-    batch: int = 6
-    risk: float = 0.2
-    mutated: float = 0.17
-    tolerance: float = 1e-3
-    slopes: bool = False
-    pricing: bool = True
-    settled: int = 64
-    limited: bool = False
-    growing: bool = True
-    sweeping: bool = True
-    modelling: bool = True
-    racing: bool = True
-
-
-PATH = 3
 
 
 class Search:

@@ -8,7 +8,8 @@ from ...space.genome import Genome
 from ...space.space import Space
 from ..archive import Goal
 from ..steps import Batch, Pool, Steps, noted
-from .search import Options, Search
+from .options import Options
+from .search import Search
 
 SIZES = 8
 """That sweep and path are aimed at, over all that can go."""

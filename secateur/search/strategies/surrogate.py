@@ -34,7 +34,8 @@ from ...space.settings import Positive, Probability
 from ...space.slopes import SLOPES
 from ...space.space import Space
 from ..archive import Archive, Goal
-from ..model.search import PATH, Options, Search
+from ..model.options import PATH, Options
+from ..model.search import Search
 from ..model.smallest import surrogate_smallest
 from ..problem import Problem
 from ..steps import Pool, Steps, noted
