@@ -4,6 +4,7 @@ Whatever comes from outside (names in recipes, journals, other people's files, m
 `Terminal` takes no markup from it and no control characters.
 """
 
+import _thread
 import contextlib
 import os
 import re
@@ -34,6 +35,8 @@ SECONDS = 60.0
 """Between two lines of progress where the output is no terminal."""
 SAME_WISH, AGAIN = 1.0, 10.0
 """Seconds within which a second signal says nothing new, and after which one that was lost is raised again."""
+PATIENCE = 60.0
+"""Seconds after which a program that was to stop is left, whatever it waits for."""
 BROKEN_PIPE = 128 + signal.SIGPIPE
 """Status of a command whose reader went away, as of one that was killed for it."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -123,9 +126,10 @@ def stoppable() -> Iterator[None]:
 
     What follows within a second is the same wish: `timeout` and batch systems signal a process and then its group.
     Where a library has caught it and waits, or goes on and tells nobody, it is raised again after a while. The program
-    ends with this: nothing else can end it then.
+    ends with this: nothing else can end it then. And where it has not ended after `PATIENCE` seconds, whatever for, it
+    is left.
     """
-    first = 0.0
+    first, ended = 0.0, False
 
     def stop(number: int, _: FrameType | None) -> None:
         nonlocal first
@@ -133,6 +137,8 @@ def stoppable() -> Iterator[None]:
         if not _wishes:
             first = now
             _wishes.append(Stopped(number, "interrupted" if number == signal.SIGINT else "terminated"))
+            # Not by `threading`, one of whose locks the code that was interrupted may hold.
+            _thread.start_new_thread(leave, (number,))
             signal.signal(signal.SIGALRM, again)
             signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
             raise _wishes[0]
@@ -140,6 +146,14 @@ def stoppable() -> Iterator[None]:
             with contextlib.suppress(OSError):
                 os.write(2, b"\nsecateur: left at once; what was finished is kept\n")
             os._exit(128 + number)
+
+    def leave(number: int) -> None:
+        time.sleep(PATIENCE)
+        if ended:
+            return
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nsecateur: something does not end, and is left; what was finished is kept\n")
+        os._exit(128 + number)
 
     def again(_number: int, _frame: FrameType | None) -> None:
         heed()
@@ -151,6 +165,7 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     finally:
+        ended = True
         for number in heard:
             signal.signal(number, signal.SIG_IGN)
         if _wishes:

@@ -269,6 +269,26 @@ with terminal.stoppable():
     assert (result.stdout, result.returncode) == ("interrupted\n", 0), result.stderr
 
 
+def test_what_never_ends_is_left() -> None:
+    """Such as a library that waits for workers which are gone, and catches whatever comes."""
+    code = """
+import os, signal, threading
+signal.signal(2, signal.default_int_handler)
+from secateur import terminal
+terminal.AGAIN, terminal.PATIENCE = 0.2, 1.0
+with terminal.stoppable():
+    while True:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(20)
+        except BaseException:
+            signal.signal(2, signal.SIG_IGN)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 130
+    assert "something does not end, and is left; what was finished is kept" in result.stderr
+
+
 def test_without_a_home_or_a_folder_for_temporary_files(long: Path, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     for name in ("HOME", "TMPDIR"):
