@@ -137,10 +137,18 @@ def tasks_of(recipe: Recipe) -> TaskRequest:
 def _request(text: TextSettings, title: str, at_most: bool = False) -> TextRequest:
     counts = apportioned(text.sequences, [part.weight for part in text.mixture])
     parts = [
-        TextRequest(part.title, part.source, part.field, part.split, count, text.length, part.windows_per_document)
+        TextRequest(
+            part.title,
+            part.source,
+            part.field,
+            part.split,
+            count,
+            text.length,
+            part.windows_per_document,
+            config=part.config,
+        )
         for part, count in zip(text.mixture, counts, strict=True)
     ]
-    configured = [replace(one, config=part.config) for one, part in zip(parts, text.mixture, strict=True)]
     return TextRequest(
         title,
         text.source,
@@ -153,7 +161,7 @@ def _request(text: TextSettings, title: str, at_most: bool = False) -> TextReque
         at_most,
         text.config,
         text.prefix,
-        tuple(zip(configured, counts, strict=True)),
+        tuple(zip(parts, counts, strict=True)),
     )
 
 

@@ -39,16 +39,16 @@ def surrogate_smallest(
 
     if given := tuple(dict.fromkeys(genome for genome in initial if space.feasible(genome))):
         # All of them on all of the goal's sequences: rules in several sizes close in on the answer by themselves.
-        closest.note(Batch((), range(0)), (yield Batch(given, range(goal.sequences))))
+        closest.note((yield Batch(given, range(goal.sequences))))
         yield from closest.checked()
-    yield from noted(search.begin(initial), closest.note)
+    yield from noted(search.begin(initial), lambda _, told: closest.note(told))
     yield from closest.checked()
     low, high = least, size()
     while high > least:
         sizes = dict.fromkeys(high - 1 - (high - 1 - low) * part // AT_ONCE for part in range(AT_ONCE))
         search.aim([limited(space, cost, one) for one in sizes])
         while not search.finished and size() == high:
-            yield from noted(search.turn(), closest.note)
+            yield from noted(search.turn(), lambda _, told: closest.note(told))
         if size() != high and closest.answer is not None:
             yield from closest.checked()
         elif high - 1 - low <= FINE * (most - least):
@@ -77,7 +77,7 @@ class Closest:
         """What a genome costs."""
         return int(getattr(self._space.costs(genome), self._goal.costs[0]))
 
-    def note(self, _batch: Batch, told: list[Evaluation]) -> None:
+    def note(self, told: Sequence[Evaluation]) -> None:
         """Takes evaluations, on the goal's sequences and on the whole text."""
         for one in told:
             if one.status == "ok" and one.excess is not None:
@@ -97,7 +97,7 @@ class Closest:
                 del self._ways[answer]
             elif self._ways[answer] > 0 and told[0].excess > -1:
                 self._harder = (1 + told[0].excess) / self._ways[answer]
-            self.note(Batch((), range(0)), told)
+            self.note(told)
 
     def _way(self, genome: Genome) -> float:
         """How much of the way from dense to the limits it goes on the whole text, as far as is known."""
