@@ -162,7 +162,7 @@ class Bench:
     @property
     def preparing(self) -> Sequences:
         """The text that levels, orders and repairs are made from: the one for that, or calibration's."""
-        return self.texts.get(PREPARE) or next(iter(self.texts.values()))
+        return self.texts.get(PREPARE) or self.calibration
 
     def own_zeros(self) -> OwnZeros | None:
         """The zeros that the model has by itself, once everything is prepared.
@@ -221,7 +221,7 @@ class Bench:
         }
 
     def importance(self, sequences: int, outliers: bool) -> Importance:
-        """Statistics of the dense model on the calibration text, measured once."""
+        """Statistics of the dense model on the text that levels are made from, measured once."""
         if (sequences, outliers) not in self._importance:
             self._importance[sequences, outliers] = importance(self.blocks, self.preparing, sequences, outliers)
         return self._importance[sequences, outliers]
@@ -256,7 +256,7 @@ class Bench:
     def tokens_per_second(self, sequences: int = 3) -> float:
         """Speed of one dense evaluation on this machine, measured on a few calibration sequences."""
         times = []
-        for row in self.preparing.ids[:sequences]:
+        for row in self.calibration.ids[:sequences]:
             synchronise(self.blocks.device)
             started = perf_counter()
             hidden = self.blocks.embed(row[None])
@@ -265,4 +265,4 @@ class Bench:
             self.blocks.logits(hidden)
             synchronise(self.blocks.device)
             times.append(perf_counter() - started)
-        return self.preparing.length / sorted(times)[len(times) // 2]
+        return self.calibration.length / sorted(times)[len(times) // 2]

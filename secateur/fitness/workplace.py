@@ -110,7 +110,7 @@ class Workplace:
             examined.zeros,
             self.placement.room,
         )
-        _check_pass(loaded.blocks, loaded.preparing, path, dtype)
+        _check_pass(loaded.blocks, loaded.calibration, path, dtype)
         return loaded
 
     def read_texts(self) -> tuple[Any, dict[str, Sequences], str]:
@@ -185,7 +185,7 @@ class Loaded:
     @property
     def preparing(self) -> Sequences:
         """The text that levels, orders and repairs are made from: the one for that, or calibration's."""
-        return self.texts.get(PREPARE) or next(iter(self.texts.values()))
+        return self.texts.get(PREPARE) or self.calibration
 
     def prepared(self, space: Space, watch: Watch = unwatched) -> Bench:
         """Makes ready what every level of the space needs; once, since it changes the model in place.

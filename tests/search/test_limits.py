@@ -32,6 +32,7 @@ from secateur.space.limits import Limit, excess, parse_limits
 from secateur.space.objective import Objective, parse_objectives
 from secateur.space.space import Space
 from tests.search.quadratic import masks
+from tests.search.short import short
 from tests.tiny import ListJournal, TableEvaluator, drop_space
 
 POOL = Pool(8, 16)
@@ -61,19 +62,6 @@ def answered(evaluator: TwoScores, steps: Steps, limits: Sequence[Limit], tokens
     return run(AskTell(steps), judged, Spending(POOL.tokens_per_sequence), Allowance(tokens))
 
 
-def some(steps: Steps, batches: int) -> Steps:
-    """The first batches of a search without an end, and its answer then."""
-    batch = next(steps)
-    for _ in range(batches):
-        told = yield batch
-        try:
-            batch = steps.send(told)
-        except StopIteration as end:
-            answer: Genome | None = end.value
-            return answer
-    return batch.incumbent
-
-
 SCHEDULE = Schedule(generations=40, offspring=16, survivors=(4, 1), tokens=(16, 32), first=4)
 QUICK = Options(sequences=2, first=2, lazy=3, path=12, tolerance=0.005, growing=False, limited=True)
 PLANS: dict[str, Callable[[Space, int], Steps]] = {
@@ -82,10 +70,10 @@ PLANS: dict[str, Callable[[Space, int], Steps]] = {
     "evopress": lambda space, seed: evopress(space, POOL, seed, SCHEDULE, "costs", fresh=False),
     "evopress, racing": lambda space, seed: evopress(space, POOL, seed, SCHEDULE, "costs", fresh=False, risk=0.2),
     "ga": lambda space, seed: genetic("ga", space, 2, seed, 16, Levels(space, ())),
-    "de": lambda space, seed: some(genetic("de", space, 2, seed, 16, Shares(space, ())), 60),
-    "tpe": lambda space, seed: some(sampled("tpe", space, Best(2), seed, 16, 4, Levels(space, ())), 60),
-    "gp": lambda space, seed: some(sampled("gp", space, Best(2), seed, 16, 2, Levels(space, ())), 24),
-    "cma-es": lambda space, seed: some(sampled("cma-es", space, Best(2), seed, 16, 4, Shares(space, ())), 60),
+    "de": lambda space, seed: short(genetic("de", space, 2, seed, 16, Shares(space, ())), 60),
+    "tpe": lambda space, seed: short(sampled("tpe", space, Best(2), seed, 16, 4, Levels(space, ())), 60),
+    "gp": lambda space, seed: short(sampled("gp", space, Best(2), seed, 16, 2, Levels(space, ())), 24),
+    "cma-es": lambda space, seed: short(sampled("cma-es", space, Best(2), seed, 16, 4, Shares(space, ())), 60),
     "random": lambda space, seed: random_search(space, POOL, seed, 2),
 }
 SURE = ("exhaustive", "surrogate", "evopress", "ga", "random")
@@ -136,7 +124,7 @@ SMALLEST: dict[str, Callable[[Space, int, Archive], Steps]] = {
     "sms-emoa": lambda space, seed, archive: evolution(
         "sms-emoa", space, archive.goal, seed, 24, Levels(space, archive.goal.costs)
     ),
-    "tpe": lambda space, seed, archive: some(
+    "tpe": lambda space, seed, archive: short(
         sampled("tpe", space, Archive(archive.goal), seed, 16, 4, Levels(space, archive.goal.costs)), 60
     ),
     "knapsack": lambda space, seed, archive: knapsack_front(space, archive.goal, 32),

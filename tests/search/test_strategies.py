@@ -32,23 +32,11 @@ from secateur.space.genome import Genome
 from secateur.space.objective import parse_objectives
 from secateur.space.space import Space
 from tests.genes import hidden_gene, sparsity_genes, structured_genes
+from tests.search.short import short
 from tests.tiny import LEVELS, ListJournal, TableEvaluator, anatomy_for, best_by_force, drop_space, mixed_genes
 
 POOL = Pool(8, 16)
 SCHEDULE = Schedule(generations=12, offspring=8, survivors=(3, 1), tokens=(16, 64), first=4)
-
-
-def short(steps: Steps, batches: int = 8) -> Steps:
-    """The first batches of a strategy that need not have an end of its own, and its answer then."""
-    batch = next(steps)
-    for _ in range(batches):
-        told = yield batch
-        try:
-            batch = steps.send(told)
-        except StopIteration as end:
-            answer: Genome | None = end.value
-            return answer
-    return batch.incumbent
 
 
 def goal() -> Goal:

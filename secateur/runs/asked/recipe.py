@@ -182,11 +182,10 @@ class Recipe(Fields):
                 f"reference: '{unknown[0]}' is no objective of this recipe; {suggest(unknown[0], self.objectives)}"
             )
         entry = STRATEGIES[self.strategy.name]
+        others = ", ".join(name for name, other in STRATEGIES.items() if other.fronts)
         if objectives and not entry.fronts:
-            others = ", ".join(name for name, other in STRATEGIES.items() if other.fronts)
             raise ValueError(f"objectives: {self.strategy.name} minimises one score; for a front use one of {others}")
         if self.smallest and not entry.fronts:
-            others = ", ".join(name for name, other in STRATEGIES.items() if other.fronts)
             raise ValueError(
                 f"score: {self.score} is a cost, and {self.strategy.name} minimises scores; take one of {others}"
             )

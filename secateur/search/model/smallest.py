@@ -68,7 +68,7 @@ class Closest:
 
     def __init__(self, space: Space, goal: Goal, pool: Pool) -> None:
         self._space, self._goal, self._pool = space, goal, pool
-        self._ways: dict[Genome, float] = {space.dense: 0.0}
+        self._ways = {genome: 0.0 for genome in [space.dense] if space.feasible(genome)}
         self._whole: dict[Genome, float] = {}
         self._harder = 1.0
         self.answer: Genome | None = None
@@ -85,7 +85,7 @@ class Closest:
                     self._ways[one.genome] = 1 + one.excess
                 if one.sequences == range(self._pool.sequences):
                     self._whole[one.genome] = 1 + one.excess
-        kept = [genome for genome in self._ways if self._way(genome) <= 1 and self._space.feasible(genome)]
+        kept = [genome for genome in self._ways if self._way(genome) <= 1]
         self.answer = min(kept, key=lambda genome: (self.size(genome), self._way(genome)), default=None)
 
     def checked(self) -> Generator[Batch, list[Evaluation], None]:

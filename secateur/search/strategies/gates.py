@@ -95,7 +95,7 @@ def gates(
         genomes, answer = tuple(dict.fromkeys(drawn)), best.genome if best else None
         told = yield Batch(genomes, used, answer, also=(SLOPES,) if sloping else ())
         best = best_of([*([best] if best else []), *told])
-        gate.learn(told, sloping)
+        gate.learn(told)
         if step % settings.every:
             continue
         solution = gate.solution(rng)
@@ -142,7 +142,7 @@ class _Gates:
         noise = rng.gumbel(size=self._logits.shape)
         return self._space.canonical(Genome(tuple(np.argmax(self._logits + noise, axis=1).tolist())))
 
-    def learn(self, told: Sequence[Evaluation], sloping: bool) -> None:
+    def learn(self, told: Sequence[Evaluation]) -> None:
         """One step down the gradient of the expected loss and of the penalty."""
         scored = [one for one in told if one.status != "failed"]
         chances = self._probabilities
@@ -152,15 +152,13 @@ class _Gates:
             losses = np.array([one.loss + abs(one.loss) * max(0.0, one.excess or 0.0) for one in scored])
             self._scale = float(max(losses.std(), 1e-3 * abs(losses.mean()), 1e-9))
             for place, one in enumerate(scored):
-                rows = _slopes(one, added.shape) if sloping else None
+                known = _slopes(one, added.shape)
                 others = np.delete(losses, place).mean() if len(losses) > 1 else losses[place]
                 chosen = np.zeros_like(chances)
                 chosen[np.arange(len(chosen)), one.genome.levels] = 1.0
                 # Of a level that was drawn: how much worse the sample was than the others, over its chance.
                 worse = (losses[place] - others) * chosen / np.maximum(chances, 0.02)
-                added += (
-                    (worse if rows is None else np.where(rows.known, rows.added, worse)) / len(scored) / self._scale
-                )
+                added += np.where(np.isfinite(known), known, worse) / len(scored) / self._scale
         expected = self._over - (self._saved * chances).sum(axis=(1, 2))
         share = expected / np.maximum(self._limits, 1.0)
         self._multipliers = np.clip(self._multipliers * np.exp(HARDER * share), 1e-2, 1e3)
@@ -190,19 +188,10 @@ class _Gates:
             return None
 
 
-class _Rows:
-    """What levels add to the loss around a sample, and of which that is known."""
-
-    def __init__(self, added: Array) -> None:
-        self.known = np.isfinite(added)
-        self.added = np.where(self.known, added, 0.0)
-
-
-def _slopes(one: Evaluation, shape: tuple[int, ...]) -> _Rows | None:
-    """By slopes, as a table (genes, levels); None where there are none."""
-    if SLOPES.name not in one.also or one.answer(SLOPES).reason:
-        return None
+def _slopes(one: Evaluation, shape: tuple[int, ...]) -> Array:
+    """What levels add to the loss around a sample, (genes, levels); infinity where no slopes tell of it."""
     table = np.full(shape, np.inf)
-    for gene, row in enumerate(one.answer(SLOPES).added()):
-        table[gene, : len(row)] = row
-    return _Rows(table)
+    if SLOPES.name in one.also and not one.answer(SLOPES).reason:
+        for gene, row in enumerate(one.answer(SLOPES).added()):
+            table[gene, : len(row)] = row
+    return table
