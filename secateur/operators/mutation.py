@@ -1,10 +1,12 @@
 """One genome from one other: level switches that keep the budgets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..space.gene import Kind
 from ..space.genome import Genome
+from ..space.kinds.block import BLOCK
 from ..space.space import Space
 from .repair import compress, repair, tighten
 from .sampling import ends, limited
@@ -20,30 +22,67 @@ def switch_count(rng: np.random.Generator, most: int = 3) -> int:
 def switch_levels(genome: Genome, space: Space, rng: np.random.Generator, most: int = 3) -> Genome:
     """Moves one gene a level denser and another a level smaller, `switch_count` times: EvoPress's mutation.
 
-    As published, the pair must leave the sum of levels unchanged; where genes differ in size that does not keep a
-    budget, so a switch that breaks one is drawn again, and after `TRIES` draws `switch_costs` takes over. Keeps every
-    budget that `genome` keeps; returns a canonical genome.
+    Draw by draw what the published scripts do (commit 50888a0188; `tests/search/test_evopress_trace.py`): the kind of
+    the pair first, each as likely, then its genes, until one can move; of sublayers the one to be dropped before the
+    one that comes back, of levels the one to be denser first, and both may be the same, which changes nothing. Of whole
+    blocks the scripts switch attention and MLP, and attention decides: a switch in two is lost. As published, a pair
+    leaves the sum of levels unchanged; where genes differ in size that does not keep a budget, so a switch that breaks
+    one is drawn again, and after `TRIES` draws `switch_costs` takes over. Keeps every budget that `genome` keeps;
+    returns a canonical genome, which may be `genome`.
     """
-    for _ in range(switch_count(rng, most)):
-        genome = _switch_once(genome, space, rng)
+    count = switch_count(rng, most)
+    if {gene.kind for gene in space.genes} == {BLOCK}:
+        sides = [genome, genome]
+        for _ in range(count):
+            side = int(rng.integers(2))
+            sides[side] = switch_once(sides[side], space, rng)
+        return sides[0]
+    for _ in range(count):
+        genome = switch_once(genome, space, rng)
     return genome
 
 
-def _switch_once(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
+def switch_once(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
+    """One switch of two levels within a kind, as `switch_levels`."""
+    kinds = tuple(dict.fromkeys(gene.kind for gene in space.genes))
     for _ in range(TRIES):
-        active = [index for index, on in enumerate(space.active(genome)) if on]
-        denser = [index for index in active if genome.levels[index] > 0]
-        smaller = [index for index in active if genome.levels[index] < len(space.genes[index].levels) - 1]
-        if not denser or not smaller:
-            break
-        up, down = (int(pool[int(rng.integers(len(pool)))]) for pool in (denser, smaller))
-        if up == down or space.genes[up].kind != space.genes[down].kind:
+        kind = kinds[int(rng.integers(len(kinds)))] if len(kinds) > 1 else kinds[0]
+        pair = _pair(genome, space, kind, rng)
+        if pair is None:
             continue
+        up, down = pair
+        if up == down:
+            return genome
         child = genome.with_level(up, genome.levels[up] - 1).with_level(down, genome.levels[down] + 1)
         child = space.canonical(child)
         if child != genome and space.feasible(child):
             return child
     return _exchange(genome, space, rng)
+
+
+def _pair(genome: Genome, space: Space, kind: Kind, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Who of a kind goes a level denser, and who a level smaller; None where nobody can."""
+    active, last = space.active(genome), [len(gene.levels) - 1 for gene in space.genes]
+    genes = [index for index, gene in enumerate(space.genes) if gene.kind == kind]
+
+    def denser(index: int) -> bool:
+        return active[index] and genome.levels[index] > 0
+
+    def smaller(index: int) -> bool:
+        return active[index] and genome.levels[index] < last[index]
+
+    if not any(map(denser, genes)) or not any(map(smaller, genes)):
+        return None
+    if all(space.genes[index].drops for index in genes):
+        down = _drawn(genes, smaller, rng)
+        return _drawn(genes, denser, rng), down
+    return _drawn(genes, denser, rng), _drawn(genes, smaller, rng)
+
+
+def _drawn(genes: Sequence[int], able: Callable[[int], bool], rng: np.random.Generator) -> int:
+    while not able(index := genes[int(rng.integers(len(genes)))]):
+        pass
+    return index
 
 
 def switch_costs(genome: Genome, space: Space, rng: np.random.Generator, most: int = 3) -> Genome:
@@ -120,7 +159,7 @@ def vary(genome: Genome, space: Space, costs: Sequence[str], rng: np.random.Gene
         return resize(genome, space, costs[int(rng.integers(len(costs)))], rng)
     if draw < 0.65:
         return step_level(genome, space, rng)
-    return switch_levels(genome, space, rng, most=1)
+    return switch_once(genome, space, rng)
 
 
 def swap_drops(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:

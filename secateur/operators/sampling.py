@@ -1,11 +1,11 @@
 """New genomes from nothing, or from a profile."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ..space.budget import Budget
-from ..space.gene import nearest_level
+from ..space.gene import Kind, nearest_level
 from ..space.genome import Genome
 from ..space.space import Space
 from ..space.state import BlockState
@@ -20,6 +20,30 @@ def uniform(space: Space, rng: np.random.Generator) -> Genome:
 def on_budget(space: Space, rng: np.random.Generator) -> Genome:
     """A random genome that keeps every budget and leaves no room for a denser gene."""
     return tighten(compress(space.dense, space, rng), space, rng)
+
+
+def as_many_of_each(space: Space, rng: np.random.Generator) -> Genome:
+    """A random genome that drops as many genes of each kind, the fewest that keep every budget: EvoPress's start.
+
+    As published (commit 50888a0188): attention is drawn first, then MLP. What a budget leaves beside that number is
+    given back. Where genes can be more than kept or dropped, or no such number keeps the budgets, `on_budget`.
+    """
+    kinds: dict[Kind, list[int]] = {}
+    for index, gene in enumerate(space.genes):
+        kinds.setdefault(gene.kind, []).append(index)
+    if any(not gene.drops or len(gene.levels) > 2 for gene in space.genes):
+        return on_budget(space, rng)
+
+    def dropping(genes: Iterable[int]) -> Genome:
+        gone = frozenset(genes)
+        return space.canonical(Genome(tuple(int(index in gone) for index in range(len(space.genes)))))
+
+    for fewest in range(min(map(len, kinds.values())) + 1):
+        if space.feasible(dropping(index for genes in kinds.values() for index in genes[:fewest])):
+            drawn = [genes[int(at)] for genes in kinds.values() for at in rng.choice(len(genes), fewest, replace=False)]
+            genome = dropping(drawn)
+            return tighten(genome if space.feasible(genome) else compress(genome, space, rng), space, rng)
+    return on_budget(space, rng)
 
 
 def sized(space: Space, costs: Sequence[str], rng: np.random.Generator) -> Genome:

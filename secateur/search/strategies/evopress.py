@@ -1,17 +1,18 @@
 """EvoPress (Sieberling et al. 2024, arXiv 2410.14649): (1 + lambda) evolution by level switches, selected in stages.
 
-As published: one parent, `offspring` children a generation, each made by min(U{1..3}, U{1..3}) level switches; several
-selection stages, each with more tokens for fewer survivors; the parent competes in the last stage; every stage draws a
-fresh random minibatch that all its candidates share. Here a minibatch is a random run of whole sequences of the
-shuffled pool, switches pair genes of one kind, and the random start of a depth search has any mix of attention and MLP
-(upstream: as many of each). Further differences, each an option: minibatches may be nested prefixes of
-the pool instead (`fresh=False`), so that nothing is computed twice and the parent's losses are free; switches may be in
-exact cost units (`mutation="costs"`), so that attention is traded for MLP; the first parent may be given; and children
-may race against the parent (`race.race`) instead of being selected in stages.
+As published (commit 50888a0188): one parent, `offspring` children a generation, each made by min(U{1..3}, U{1..3})
+level switches; several selection stages, each with more tokens for fewer survivors; the parent competes in the last
+stage; every stage draws a fresh random minibatch without replacement that all its candidates share; a random start
+drops as many attention sublayers as MLPs. With the same draws it makes the same children and keeps the same survivors
+(`tests/search/test_evopress_trace.py`). Here a minibatch is of whole sequences: what a stage's tokens lack to a whole
+one is added, where upstream cuts the last one. Further differences, each an option: minibatches may be nested prefixes
+of the pool instead (`fresh=False`), so that nothing is computed twice and the parent's losses are free; switches may be
+in exact cost units (`mutation="costs"`), so that attention is traded for MLP; the first parent may be given; and
+children may race against the parent (`race.race`) instead of being selected in stages.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,13 +20,14 @@ from pydantic import Field, model_validator
 
 from ...operators.mutation import switch_costs, switch_levels
 from ...operators.rules.table import RULES
-from ...operators.sampling import on_budget
+from ...operators.sampling import as_many_of_each, on_budget
 from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
 from ...space.genome import Genome
 from ...space.question import Chain
 from ...space.settings import Positive, Probability, Settings
 from ...space.space import Space
+from ..minibatch import minibatch, scored
 from ..problem import Problem
 from ..race import looks, race
 from ..steps import Batch, Pool, Steps, best_of
@@ -35,7 +37,7 @@ from .table import AnyStrategy
 
 Mutation = Literal["levels", "costs"]
 MUTATIONS = {"levels": switch_levels, "costs": switch_costs}
-TRIES = 20
+TRIES = 50
 GENERATIONS = 5
 
 
@@ -223,11 +225,12 @@ def evopress(
         if not space.feasible(genome):
             raise SecateurError("evopress: an initial genome breaks a budget; bring it onto the budgets first")
     rng = np.random.default_rng((seed, 0))
-    starts = tuple(dict.fromkeys(initial)) or tuple(dict.fromkeys(on_budget(space, rng) for _ in range(schedule.first)))
+    starts = tuple(dict.fromkeys(initial)) or _random(space, schedule.first, mutation, rng)
     parent = starts[0]
     proven: Genome | None = None
     if len(starts) > 1:
-        told = yield Batch(starts, _minibatch(pool, stages[0] if not initial else stages[-1], fresh, rng))
+        runs = _minibatch(pool, stages[0] if not initial else stages[-1], fresh, rng)
+        told = yield from scored(starts, runs, None)
         chosen = best_of(told)
         parent, proven = (chosen.genome, chosen.genome) if chosen else (parent, None)
     for generation in range(1, schedule.generations + 1):
@@ -244,9 +247,11 @@ def evopress(
         for stage, (survivors, count) in enumerate(zip(schedule.survivors, stages, strict=True)):
             last = stage == len(stages) - 1
             # By stage and not by number of survivors: upstream compares values and lets the parent in too early.
-            entrants = (*candidates, parent) if last else candidates
-            used, chain = _minibatch(pool, count, fresh, rng), trained[stage] if trained else ()
-            told = yield Batch(entrants, used, proven, trained=chain)
+            entrants = tuple(dict.fromkeys((*candidates, parent))) if last else candidates
+            if trained:
+                told = yield Batch(entrants, _run(pool, count, fresh, rng), proven, trained=trained[stage])
+            else:
+                told = yield from scored(entrants, _minibatch(pool, count, fresh, rng), proven)
             candidates = _selected(told, survivors)
         # Where all have failed, the parent among them, the search goes on from it but does not answer with it.
         parent = candidates[0] if candidates else parent
@@ -254,23 +259,43 @@ def evopress(
     return proven
 
 
-def _minibatch(pool: Pool, count: int, fresh: bool, rng: np.random.Generator) -> range:
+def _minibatch(pool: Pool, count: int, fresh: bool, rng: np.random.Generator) -> tuple[range, ...]:
+    return minibatch(pool, count, rng) if fresh else (range(count),)
+
+
+def _run(pool: Pool, count: int, fresh: bool, rng: np.random.Generator) -> range:
+    """Adjacent sequences: what has been trained is scored at once."""
     start = int(rng.integers(pool.sequences - count + 1)) if fresh else 0
     return range(start, start + count)
+
+
+def _random(space: Space, count: int, mutation: Mutation, rng: np.random.Generator) -> tuple[Genome, ...]:
+    """Distinct random genomes on the budgets; fewer than `count` where there are hardly any."""
+    draw = as_many_of_each if mutation == "levels" else on_budget
+    return _distinct(count, lambda: draw(space, rng))
 
 
 def _children(
     space: Space, parent: Genome, count: int, mutation: Mutation, rng: np.random.Generator
 ) -> tuple[Genome, ...]:
-    """Distinct children, none equal to the parent; fewer than `count` when mutation finds no more."""
-    children: dict[Genome, None] = {}
+    """Distinct children; fewer than `count` when mutation finds no more.
+
+    None equals the parent, but for one where levels are switched: so it is published for levels, not for drops.
+    """
+    may_stay = mutation == "levels" and not any(gene.drops for gene in space.genes)
+    return _distinct(count, lambda: MUTATIONS[mutation](parent, space, rng), () if may_stay else (parent,))
+
+
+def _distinct(count: int, draw: Callable[[], Genome], known: Sequence[Genome] = ()) -> tuple[Genome, ...]:
+    """Up to `count` draws that differ from each other and from those known."""
+    found: dict[Genome, None] = {}
     for _ in range(count):
         for _ in range(TRIES):
-            child = MUTATIONS[mutation](parent, space, rng)
-            if child != parent and child not in children:
-                children[child] = None
+            genome = draw()
+            if genome not in found and genome not in known:
+                found[genome] = None
                 break
-    return tuple(children)
+    return tuple(found)
 
 
 def _selected(told: Sequence[Evaluation], survivors: int) -> tuple[Genome, ...]:

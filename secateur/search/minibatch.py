@@ -1,0 +1,55 @@
+"""Random minibatches: sequences of the pool, drawn without replacement, on which a batch of genomes is scored."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..space.evaluation import Evaluation, merged
+from ..space.genome import Genome
+from .steps import Batch, Pool
+
+
+def minibatch(pool: Pool, count: int, rng: np.random.Generator) -> tuple[range, ...]:
+    """`count` sequences of the pool, each at most once, as runs of adjacent ones.
+
+    Draw by draw as EvoPress's scripts (commit 50888a0188): one that has been drawn is drawn again.
+    """
+    drawn: set[int] = set()
+    while len(drawn) < count:
+        drawn.add(int(rng.integers(pool.sequences)))
+    runs: list[range] = []
+    for index in sorted(drawn):
+        if runs and runs[-1].stop == index:
+            runs[-1] = range(runs[-1].start, index + 1)
+        else:
+            runs.append(range(index, index + 1))
+    return tuple(runs)
+
+
+def scored(
+    genomes: Sequence[Genome], runs: Sequence[range], incumbent: Genome | None
+) -> Generator[Batch, list[Evaluation], list[Evaluation]]:
+    """Asks for genomes on each of the runs, and makes one evaluation of what is told of each.
+
+    Who has failed on one is not asked on the next. An evaluation over several runs has their losses one after the
+    other, and its `sequences` are those from the first to the last; how far it is over budgets on scores is the mean
+    over sequences.
+    """
+    parts: dict[Genome, list[Evaluation]] = {genome: [] for genome in genomes}
+    for run in runs:
+        alive = tuple(genome for genome, told in parts.items() if not told or told[-1].status != "failed")
+        if not alive:
+            break
+        for told in (yield Batch(alive, run, incumbent)):
+            parts[told.genome].append(told)
+    return [_whole(parts[genome]) for genome in genomes]
+
+
+def _whole(parts: Sequence[Evaluation]) -> Evaluation:
+    whole = merged(parts)
+    excesses = [(part.excess, len(part.sequences)) for part in parts if part.excess is not None]
+    if not excesses:
+        return whole
+    sequences = sum(count for _, count in excesses)
+    return replace(whole, excess=sum(excess * count for excess, count in excesses) / sequences)
