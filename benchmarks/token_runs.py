@@ -49,10 +49,8 @@ DOMAINS = ("sotu", "xsum", "multilexsum", "fiqa")
 JUDGED = 16
 """Sequences of each."""
 REFERENCE, OURS = "evopress as published", "surrogate"
-MOST = 300_096
-"""Tokens of ours."""
 EQUAL = 100_352
-"""Tokens of all others, and where all are compared."""
+"""Tokens of all but the reference, and where all are compared."""
 OTHERS: dict[str, dict[str, Any]] = {
     "evopress": {"name": "evopress", "initial": ["rules"]},
     "greedy": {"name": "greedy"},
@@ -138,18 +136,17 @@ def kept(path: Path) -> list[Curve]:
 def strategy_of(name: str, kind: str, removed: float) -> dict[str, Any]:
     """The recipe's `strategy` and `effort`.
 
-    The reference has the published settings (commit 50888a0188) with a sixteenth of the tokens of each stage, and of
-    depth the generations that upstream takes for k of n blocks, k (n - k) / 1.5; of sparsity a tenth of them.
+    The reference is as published (commit 50888a0188), smaller: stages of a sixteenth (sparsity) and a thirty-second
+    (the last one of depth) of the tokens. Depth has the generations that upstream takes for k of n blocks,
+    k (n - k) / 1.5, and half of the children; sparsity a twentieth of the generations.
     """
-    if name == OURS:
-        return {"strategy": {"name": "surrogate"}, "effort": {"tokens": MOST}}
     if name != REFERENCE:
-        return {"strategy": OTHERS[name], "effort": {"tokens": EQUAL}}
-    schedule: dict[str, Any] = {"generations": 40, "offspring": 64, "survivors": [8, 2, 1]}
+        return {"strategy": {**OTHERS, OURS: {"name": "surrogate"}}[name], "effort": {"tokens": EQUAL}}
+    schedule: dict[str, Any] = {"generations": 20, "offspring": 64, "survivors": [8, 2, 1]}
     schedule["tokens"] = [128, 1024, 4096]
     if kind != "sparsity":
         generations = round(removed * (BLOCKS - removed) / 1.5)
-        schedule = {"generations": generations, "offspring": 32, "survivors": [2, 1], "tokens": [128, 2048]}
+        schedule = {"generations": generations, "offspring": 16, "survivors": [2, 1], "tokens": [128, 1024]}
         schedule["first"] = 64
     start = "uniform" if kind == "sparsity" else "random"
     how = {"mutation": "levels", "minibatches": "fresh", "initial": [start]}
