@@ -97,6 +97,7 @@ def asked(kind: str, removed: float, seed: int, name: str) -> dict[str, Any]:
         "held_out": [text(domain, JUDGED) for domain in DOMAINS],
         "genes": genes(kind, removed, name),
         "baselines": [],
+        "validation": None,
         "seed": seed,
     }
 

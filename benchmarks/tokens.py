@@ -1,273 +1,251 @@
-"""Tokens until EvoPress's final quality on SmolLM2: depth and sparsity, three targets each; ablations; nine budgets.
+"""Strategies on SmolLM2 at equal tokens and equal sizes: nine settings; against EvoPress to its end; parts of ours.
 
-The reference is `evopress` as published, scaled to this model: its generations, children, stages and survivors, fresh
-minibatches, its own mutation and start; of the tokens of a stage an eighth, since the model has a fiftieth of the
-parameters. Depth runs to its end (k (n - k) / 1.5 generations for k of n blocks), sparsity to 4,032 children.
+The settings are three sizes each of `equal` (as many attention sublayers as MLPs are dropped), `depth` (sublayers in
+any mix, with the block parameters of that) and `sparsity` (zeros). The reference is `evopress` as published, scaled to
+this model and these tokens (`token_runs.strategy_of`), which decides as the original does
+(`tests/search/test_evopress_trace.py`), with its own mutation, start and fresh minibatches, and of sparsity levels of
+as many weights in every linear. All others are started by recipes that a user would write, with 100,352 tokens.
 
-A seed is that of both searches and of their text. All its answers are judged on text of the same source whose documents
-neither of them sees, the reference drawing its minibatches from the whole pool, and on held-out text of other sources.
-What is in benchmarks/results/tokens is not run again; remove a file to have it made anew. Runs one after the other; for
-both cores start it twice with different seeds. What is left out of the command stands for all of its kind: actions,
-parts, their seeds.
+A seed is that of all searches and of their text, a Wikipedia's. Answers are judged on four domains that nobody
+calibrates on. Every row says what the answers really cost; where two of a row are further apart than 0.2 % of the dense
+model, the row is marked and does not count. What is in benchmarks/results/tokens is not run again; remove a file to
+have it made anew. Runs one after the other; for both cores start it twice with different seeds. What is left out of the
+command stands for all of its kind: actions, parts, seeds.
 
-    python -m benchmarks.tokens [reference|ours|report] [depth|sparsity|ablation|nine] [SEED ...]
+    python -m benchmarks.tokens [run|report] [reference|strategies|parts] [SEED ...]
 """
 
 import argparse
-import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
-import matplotlib
 import numpy as np
-from matplotlib import pyplot
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from scipy.stats import ttest_rel
 
 from benchmarks.setup import console, paired, shown, table_of
-from benchmarks.token_runs import BLOCKS, ROOT, TARGETS, Curve, Judge, ours, reference, reference_curve
-from secateur.space.front import hypervolume
+from benchmarks.token_runs import (
+    BLOCKS,
+    EQUAL,
+    ONLY,
+    OTHERS,
+    OURS,
+    REFERENCE,
+    ROOT,
+    TARGETS,
+    Curve,
+    Judge,
+    curve_of,
+    searched,
+)
 from secateur.space.genome import Genome
+from secateur.space.space import Space
 
-matplotlib.use("Agg")
-NINE = (0.0625, 0.125, 0.1875, 0.25, 0.3125, 0.375, 0.4375, 0.5, 0.5625)
-SEEDS = {"depth": (0, 1, 2), "sparsity": (0, 1, 2), "ablation": (0, 1), "nine": (0,)}
-"""Those of the README's tables."""
-ABLATIONS = {
+SEEDS = (0, 1, 2)
+SAME = 0.002
+"""Of the dense model's, how far the costs of two answers may be apart that are compared."""
+SHOWN = 8
+"""Incumbents of the reference at which both are compared, evenly from its first to its last."""
+VARIANTS = {
     "whole": {},
     "without sweep and path": {"sweeping": False},
-    "without surrogate": {"modelling": False},
+    "without the model of the loss": {"modelling": False},
     "without racing": {"racing": False},
 }
-ABLATED = 0.25
-"""Share of sublayers removed in the ablation."""
-SHOWN = 12
-"""Incumbents of the reference that are judged, evenly from its first to its last."""
-WORST = 8.0
-"""KL of the reference point of the hypervolume; its other coordinate is the dense model's number of sublayers."""
+SETTINGS = tuple((kind, removed) for kind, targets in TARGETS.items() for removed in targets)
 
 
-def first_below(curve: Curve, loss: Callable[[Genome], float], wanted: float) -> int | None:
-    """Tokens after which an incumbent was first as good as wanted, whatever came after it; None: never."""
-    return next((tokens for tokens, _, genome in curve if loss(genome) <= wanted), None)
+def named(kind: str, removed: float) -> str:
+    """A setting in words."""
+    if kind == "sparsity":
+        return f"{removed:.0%} zeros"
+    return f"{removed:g} + {removed:g} of {BLOCKS}" if kind == "equal" else f"parameters of {removed:g} + {removed:g}"
 
 
-def at(curve: Curve, tokens: int) -> Genome:
-    """The incumbent after so many tokens, or the first one."""
-    before = [genome for spent, _, genome in curve if spent <= tokens]
-    return before[-1] if before else curve[0][2]
+def at(curve: Curve, tokens: int) -> Genome | None:
+    """The incumbent after so many tokens; None: there was none."""
+    return next((genome for spent, _, genome in reversed(curve) if spent <= tokens), None)
 
 
-def spread(curve: Curve) -> Curve:
-    """Up to `SHOWN` points of a curve, the first and the last included."""
-    return [curve[index] for index in np.unique(np.linspace(0, len(curve) - 1, SHOWN).astype(int))]
+def cost(space: Space, kind: str, genome: Genome) -> float:
+    """What the budget is on, as a share of dense: block parameters, or weights that are not zero."""
+    name = "linear_weights" if kind == "sparsity" else "block_parameters"
+    return float(getattr(space.costs(genome), name) / getattr(space.dense_costs, name))
 
 
-def behind(mine: Curve, theirs: Curve, loss: Callable[[Genome], float]) -> str:
-    """At how many points of another curve a curve had no answer yet, and at how many its answer was worse; how late."""
-    points = spread(theirs)
-    later = [point for point in points if point[0] >= mine[0][0]]
-    worse = [tokens for tokens, _, genome in later if loss(genome) < loss(at(mine, tokens))]
-    text = f"of {len(points)}: {len(points) - len(later)} before the first answer, {len(worse)} after it"
-    return text + (f", the last at {worse[-1]:,}" if worse else "")
+def sides(space: Space, kind: str, genome: Genome) -> str:
+    """What an answer keeps: how many attention sublayers and MLPs, or the share of weights of each."""
+    share = f"{cost(space, kind, genome):.2%}"
+    if kind == "sparsity":
+        return share
+    states = space.states(genome)
+    counts = [
+        sum(state.has(block.sublayers[which]) for block, state in zip(space.anatomy.blocks, states, strict=True))
+        for which in (0, 1)
+    ]
+    return f"{share} ({counts[0]} + {counts[1]})"
 
 
-def compared(kind: str, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
-    """Rows of the table, one for each target and seed whose reference has finished."""
-    judges = {seed: Judge(kind, seed) for seed in seeds}
-    for removed in TARGETS[kind]:
-        shares = []
-        for seed, judge in judges.items():
-            theirs = reference_curve(kind, removed, seed)
-            if theirs is None:
-                console.print(f"{kind} {removed:.1%}, seed {seed}: the reference has not been run")
-                continue
-            [mine] = ours(kind, [removed], seed, "surrogate")
-            final = judge.loss(theirs[-1][2])
-            reached = first_below(mine, judge.loss, final)
-            total = theirs[-1][0]
-            shares.append(reached / total if reached is not None else float("inf"))
-            rivals = theirs[-1][2], at(theirs, mine[-1][0])
-            yield (
-                f"{kind} {removed:.1%}",
-                str(seed),
-                f"{theirs[-1][1]:,} / {total:,}",
-                f"{final:.4f}",
-                f"{reached:,}" if reached is not None else "never",
-                f"{reached / total:.1%}" if reached is not None else "-",
-                f"{mine[-1][1]:,} / {mine[-1][0]:,}",
-                f"{judge.loss(mine[-1][2]):.4f}",
-                *(paired(judge.held_out(mine[-1][2]), judge.held_out(rival)) for rival in rivals),
-                behind(mine, theirs, judge.loss),
-            )
-        if shares:
-            median = float(np.median(shares))
-            said = f"{median:.1%}" if math.isfinite(median) else "never"
-            yield (f"{kind} {removed:.1%}", "median", "", "", "", said, *[""] * 5)
+class Compared:
+    """Our answers and the reference's to one setting and seed, judged on the same text."""
+
+    def __init__(self, kind: str, removed: float, seed: int, mine: Curve, theirs: Curve) -> None:
+        self.kind, self.mine, self.theirs = kind, mine, theirs
+        self.ours = Judge(kind, removed, seed, OURS)
+        self.other = Judge(kind, removed, seed, REFERENCE)
+
+    def difference(self, mine: Genome, theirs: Genome) -> tuple[list[float], list[float]]:
+        """Losses of both, sequence by sequence."""
+        return self.ours.all(mine), self.other.all(theirs)
+
+    def same_size(self, mine: Genome, theirs: Genome) -> bool:
+        """Whether their costs may be compared."""
+        own, other = cost(self.ours.space, self.kind, mine), cost(self.other.space, self.kind, theirs)
+        return abs(own - other) <= SAME
+
+    def behind(self) -> tuple[int, int, int]:
+        """At how many points of the reference's curve ours had no answer, was worse by more than the interval, and how
+        many there are."""
+        points = [self.theirs[index] for index in np.unique(np.linspace(0, len(self.theirs) - 1, SHOWN).astype(int))]
+        early = worse = 0
+        for tokens, _, genome in points:
+            mine = at(self.mine, tokens)
+            if mine is None:
+                early += 1
+            elif mine != genome and ttest_rel(*self.difference(mine, genome)).confidence_interval().low > 0:
+                worse += 1
+        return early, worse, len(points)
+
+    def reached(self) -> int | None:
+        """Tokens after which ours was first as good as the reference's last answer."""
+        final = self.other.loss(self.theirs[-1][2])
+        return next((tokens for tokens, _, genome in self.mine if self.ours.loss(genome) <= final), None)
 
 
-def report(kind: str, seeds: Sequence[int]) -> None:
-    headings = ["target", "seed", "evopress: evaluations / tokens", "KL", "ours: tokens to it", "share"]
-    headings += ["ours at the end", "KL", "held-out, ours minus evopress, both at the end"]
-    headings += ["the same, evopress after as many tokens", "worse at equal tokens (KL on fresh text)"]
-    title = f"{kind}: tokens to the final KL of evopress (fresh text)"
-    shown(ROOT / f"{kind}.md", table_of(title, headings, compared(kind, seeds)))
-    plot(kind, seeds)
-
-
-def variant(name: str, seed: int) -> Curve:
-    """A run of the ablation. Without a model nothing says when to stop, so it takes as much as the whole did."""
-    [whole] = ours("depth", [ABLATED], seed, "surrogate")
-    if name == "whole":
-        return whole
-    changes = ABLATIONS[name]
-    most = None if changes.get("modelling", True) else whole[-1][0]
-    [curve] = ours("depth", [ABLATED], seed, name, most, **changes)
-    return curve
-
-
-def ablation(seeds: Sequence[int]) -> None:
-    """Depth, 25 %: what each part is worth, at its own end and at the tokens of the whole; sharing is in `nine`."""
-    kind, removed = "depth", ABLATED
-    judges = {seed: Judge(kind, seed) for seed in seeds}
-    figure, axis = pyplot.subplots(figsize=(6, 4))
+def against_reference(seeds: Sequence[int]) -> None:
+    """The table of ours and the reference, a row a setting and seed, and what it comes to."""
+    counted: list[tuple[bool, int, int, float]] = []
 
     def rows() -> Iterator[tuple[str, ...]]:
-        for colour, name in enumerate(ABLATIONS):
-            for seed, judge in judges.items():
-                theirs = reference_curve(kind, removed, seed)
-                whole, curve = variant("whole", seed), variant(name, seed)
-                wanted = [judge.loss(one[-1][2]) for one in (whole, theirs) if one is not None]
-                reached = [first_below(curve, judge.loss, loss) for loss in wanted]
-                points = [(tokens, judge.loss(genome)) for tokens, _, genome in curve]
-                axis.step(*zip(*points, strict=True), where="post", color=f"C{colour}", label=name)
+        for kind, removed in SETTINGS:
+            for seed in seeds:
+                mine, theirs = (curve_of(name, kind, removed, seed) for name in (OURS, REFERENCE))
+                if mine is None or theirs is None:
+                    console.print(f"{named(kind, removed)}, seed {seed}: has not been run")
+                    continue
+                both = Compared(kind, removed, seed, mine, theirs)
+                own, last, then = mine[-1][2], theirs[-1][2], at(theirs, mine[-1][0])
+                same = both.same_size(own, last)
+                early, worse, points = both.behind()
+                reached = both.reached()
+                ends = both.difference(own, last)
+                counted.append((same, early, worse, float(np.mean(np.subtract(*ends)))))
                 yield (
-                    name,
+                    named(kind, removed) + ("" if same else " (sizes differ: not counted)"),
                     str(seed),
-                    f"{curve[-1][1]:,} / {curve[-1][0]:,}",
-                    f"{judge.loss(curve[-1][2]):.4f}",
-                    f"{judge.loss(at(curve, whole[-1][0])):.4f}",
-                    *(f"{tokens:,}" if tokens is not None else "never" for tokens in reached),
-                    *(["-"] if theirs is None else []),
+                    f"{mine[-1][1]:,} / {mine[-1][0]:,}",
+                    sides(both.ours.space, kind, own),
+                    f"{both.ours.loss(own):.4f}",
+                    f"{theirs[-1][1]:,} / {theirs[-1][0]:,}",
+                    sides(both.other.space, kind, last),
+                    f"{both.other.loss(last):.4f}",
+                    paired(*both.difference(own, then)) if then is not None else "no answer yet",
+                    paired(*ends),
+                    f"{reached:,}" if reached is not None else "never",
+                    f"{early} without an answer, {worse} worse, of {points}",
                 )
 
-    headings = ["variant", "seed", "evaluations / tokens", "KL at the end", "KL at the tokens of the whole"]
-    headings += ["tokens to the whole's KL", "tokens to evopress's"]
-    shown(ROOT / "ablation.md", table_of("Ablation: depth, 25 %", headings, rows()))
-    axis.set(xscale="log", xlabel="tokens forwarded", ylabel="KL")
-    labelled(axis)
-    saved(figure, "ablation.png")
+    headings = ["setting", "seed", "ours: evaluations / tokens", "keeps (attention + MLP)", "KL"]
+    headings += ["evopress: evaluations / tokens", "keeps", "KL", "ours minus evopress at as many tokens"]
+    headings += ["ours minus evopress's last", "ours: tokens to evopress's last KL", "ours at evopress's answers"]
+    table = table_of("Ours and EvoPress as published; KL on four domains, paired 95 % intervals", headings, rows())
+    fair = [one for one in counted if one[0]]
+    said = (
+        f"Of {len(counted)} pairs {len(fair)} are of one size. In these, ours is ahead at the end of both in "
+        f"{sum(difference < 0 for *_, difference in fair)}, and of the reference's answers on the way worse than ours "
+        f"by more than the interval are all but {sum(worse for _, _, worse, _ in fair)}, those apart that came before "
+        f"ours had one ({sum(early for _, early, *_ in fair)})."
+    )
+    shown(ROOT / "reference.md", table, said)
 
 
-def nine(seeds: Sequence[int]) -> None:
-    """Nine budgets in one run, in nine runs of ours, and in nine of the reference: hypervolume of KL and sublayers."""
-    dense = float(2 * BLOCKS)
+def all_strategies(seeds: Sequence[int]) -> None:
+    """Held-out KL of every strategy's answer after as many tokens, by setting: the mean over seeds, and of how many."""
+    names = (OURS, *OTHERS, REFERENCE)
 
-    def volume(judge: Judge, genomes: Sequence[Genome]) -> float:
-        points = [(judge.loss(genome), float(judge.space.costs(genome).sublayers or 0)) for genome in genomes]
-        inside = [point for point in points if point[0] <= WORST]
-        return hypervolume(inside, (WORST, dense), (0.0, 0.0))
+    def rows() -> Iterator[tuple[str, ...]]:
+        for name in names:
+            cells = []
+            for kind, removed in SETTINGS:
+                found = []
+                for seed in seeds:
+                    curve = curve_of(name, kind, removed, seed) if kind in ONLY.get(name, TARGETS) else None
+                    genome = at(curve, EQUAL) if curve is not None else None
+                    if genome is not None:
+                        judge = Judge(kind, removed, seed, name)
+                        found.append((judge.loss(genome), cost(judge.space, kind, genome)))
+                losses, costs = [loss for loss, _ in found], [share for _, share in found]
+                cells.append(f"{np.mean(losses):.4f} at {np.mean(costs):.2%} ({len(found)})" if found else "-")
+            yield name, *cells
 
-    figure, axis = pyplot.subplots(figsize=(6, 4))
+    headings = ["strategy", *(named(kind, removed) for kind, removed in SETTINGS)]
+    title = f"KL on four domains after {EQUAL:,} tokens, at what is kept (seeds)"
+    shown(ROOT / "strategies.md", table_of(title, headings, rows()))
+
+
+def parts(seeds: Sequence[int]) -> None:
+    """What parts of ours are worth at 7 + 7 dropped sublayers' parameters, and three sizes searched in one run."""
+    [middle] = [removed for removed in TARGETS["depth"] if removed == 7]
+    sizes = TARGETS["depth"]
 
     def rows() -> Iterator[tuple[str, ...]]:
         for seed in seeds:
-            judge = Judge("depth", seed)
-            together = ours("depth", NINE, seed, "surrogate")
-            alone = [ours("depth", [removed], seed, "surrogate")[0] for removed in NINE]
-            theirs = [reference_curve("depth", removed, seed) for removed in NINE]
-            known = [curve for curve in theirs if curve is not None]
-            sets = [("ours, nine budgets in one run", together, together[0][-1][0])]
-            sets.append(("ours, nine runs (without sharing)", alone, sum(curve[-1][0] for curve in alone)))
-            if len(known) < len(NINE):
-                console.print(f"depth, seed {seed}: {len(NINE) - len(known)} references have not been run")
-            else:
-                sets.append(("evopress, nine runs", known, sum(curve[-1][0] for curve in known)))
-            for colour, (name, curves, tokens) in enumerate(sets):
-                losses = [judge.loss(curve[-1][2]) for curve in curves]
-                hypervolume_of = volume(judge, [curve[-1][2] for curve in curves])
-                each = " ".join(f"{loss:.3f}" for loss in losses)
-                yield name, str(seed), f"{tokens:,}", f"{hypervolume_of:.4f}", each
-                label = f"{name}: {tokens / 1e6:.1f} M tokens"
-                axis.plot([dense * (1 - share) for share in NINE], losses, "o-", color=f"C{colour}", label=label)
+            judge = Judge("depth", middle, seed)
+            for name, changes in VARIANTS.items():
+                [curve] = searched([middle], seed, name, EQUAL, **changes)
+                yield name, str(seed), f"{curve[-1][1]:,} / {curve[-1][0]:,}", f"{judge.loss(curve[-1][2]):.4f}"
+            together = searched(sizes, seed, "together", 2 * EQUAL)
+            alone = [searched([one], seed, "whole", EQUAL)[0] for one in sizes]
+            for name, curves, tokens in (
+                ("three sizes in one run", together, together[0][-1][0]),
+                ("three runs", alone, sum(curve[-1][0] for curve in alone)),
+            ):
+                losses = " ".join(f"{judge.loss(curve[-1][2]):.4f}" for curve in curves)
+                yield name, str(seed), f"{tokens:,} tokens", losses
 
-    headings = ["", "seed", "tokens", "hypervolume", "KL at each budget"]
-    shown(ROOT / "nine.md", table_of("Nine depth budgets", headings, rows()))
-    axis.set(xlabel="sublayers kept", ylabel="KL")
-    labelled(axis)
-    saved(figure, "nine.png")
+    headings = ["", "seed", "evaluations / tokens", "KL on four domains"]
+    shown(ROOT / "parts.md", table_of("Parts of our search, sublayers dropped in any mix", headings, rows()))
 
 
-def plot(kind: str, seeds: Sequence[int]) -> None:
-    """KL on fresh text over tokens, for each target."""
-    judges = {seed: Judge(kind, seed) for seed in seeds}
-    figure, axes = pyplot.subplots(1, len(TARGETS[kind]), figsize=(13, 4))
-    for axis, removed in zip(axes, TARGETS[kind], strict=True):
-        for seed, judge in judges.items():
-            theirs = reference_curve(kind, removed, seed)
-            if theirs is None:
-                continue
-            [mine] = ours(kind, [removed], seed, "surrogate")
-            for label, curve, colour in (("evopress", spread(theirs), "C1"), ("surrogate", mine, "C0")):
-                points = [(tokens, judge.loss(genome)) for tokens, _, genome in curve]
-                axis.step(*zip(*points, strict=True), where="post", color=colour, label=label)
-        axis.set(xscale="log", title=f"{kind}, {removed:.1%} removed", xlabel="tokens forwarded", ylabel="KL")
-        labelled(axis)
-    saved(figure, f"{kind}.png")
-
-
-def labelled(axis: Axes) -> None:
-    """A legend: every seed has a line, every search one entry."""
-    handles, labels = axis.get_legend_handles_labels()
-    entries = dict(zip(labels, handles, strict=True))
-    axis.legend(entries.values(), entries.keys())
-
-
-def saved(figure: Figure, name: str) -> None:
-    figure.tight_layout()
-    figure.savefig(ROOT / name, dpi=120)
-    pyplot.close(figure)
-
-
-def run_references(part: str, seed: int) -> None:
-    for removed in NINE if part == "nine" else (ABLATED,) if part == "ablation" else TARGETS[part]:
-        reference(part if part in TARGETS else "depth", removed, seed)
-
-
-def run_ours(part: str, seed: int) -> None:
-    if part == "nine":
-        ours("depth", NINE, seed, "surrogate")
-        for removed in NINE:
-            ours("depth", [removed], seed, "surrogate")
-    elif part == "ablation":
-        for name in ABLATIONS:
-            variant(name, seed)
-    else:
-        for removed in TARGETS[part]:
-            ours(part, [removed], seed, "surrogate")
+def run(part: str, seed: int) -> None:
+    names = {"reference": (OURS, REFERENCE), "strategies": (*OTHERS,), "parts": ()}[part]
+    for kind, removed in SETTINGS:
+        for name in names:
+            if kind in ONLY.get(name, TARGETS):
+                curve_of(name, kind, removed, seed, running=True)
+    if part == "parts":
+        for name, changes in VARIANTS.items():
+            searched([7], seed, name, EQUAL, **changes)
+        searched(TARGETS["depth"], seed, "together", 2 * EQUAL)
+        for one in TARGETS["depth"]:
+            searched([one], seed, "whole", EQUAL)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    actions = ("reference", "ours", "report")
-    reports: dict[str, Callable[[Sequence[int]], None]] = {"ablation": ablation, "nine": nine}
-    parts = tuple(SEEDS)
-    parser.add_argument("words", nargs="*", metavar="WORD", help=f"of {', '.join((*actions, *parts))}, and seeds")
+    reports: dict[str, Callable[[Sequence[int]], None]]
+    reports = {"reference": against_reference, "strategies": all_strategies, "parts": parts}
+    choices = ("run", "report", *reports)
+    parser.add_argument("words", nargs="*", metavar="WORD", help=f"of {', '.join(choices)}, and seeds")
     words = parser.parse_args().words
-    unknown = [word for word in words if word not in (*actions, *parts) and not word.isdigit()]
+    unknown = [word for word in words if word not in choices and not word.isdigit()]
     if unknown:
-        parser.error(f"{unknown[0]!r} is no seed and none of {', '.join((*actions, *parts))}")
-    chosen = [part for part in parts if part in words] or parts
-    wanted = [action for action in actions if action in words] or actions
-    for part in chosen:
-        seeds = sorted({int(word) for word in words if word.isdigit()}) or SEEDS[part]
-        for seed in seeds:
-            if "reference" in wanted:
-                run_references(part, seed)
-            if "ours" in wanted:
-                run_ours(part, seed)
-        if "report" in wanted:
-            reports.get(part, partial(report, part))(seeds)
+        parser.error(f"{unknown[0]!r} is no seed and none of {', '.join(choices)}")
+    seeds = sorted({int(word) for word in words if word.isdigit()}) or SEEDS
+    for part in [part for part in reports if part in words] or reports:
+        if "report" not in words:
+            for seed in seeds:
+                run(part, seed)
+        if "run" not in words:
+            reports[part](seeds)
 
 
 if __name__ == "__main__":

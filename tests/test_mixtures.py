@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 import secateur
 from secateur.fitness.bench import Bench
-from secateur.runs.asked.reading import written_recipe
+from secateur.runs.asked.reading import read_recipe, written_recipe
 from secateur.runs.asked.shorthand import completed, spelled_out
 from secateur.runs.problem import build_space
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.workplace import apportioned, workplace_of
 from secateur.space.errors import SecateurError
 from tests.program import forked
+from tests.test_cli import command
 from tests.tiny import WORDS, tiny_recipe
 
 
@@ -185,3 +186,23 @@ def test_what_cannot_be_mixed(tiny: Path, tmp_path: Path, calibration: Any, said
     assert said in " ".join(ended.stderr.split())
     with pytest.raises(SecateurError):
         written_recipe(recipe_of(tiny, calibration), Path.cwd())
+
+
+def test_a_first_recipe_mixes_several_texts_and_holds_each_out(tiny: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    texts = tiny / "calibration.txt", tiny / "held.txt"
+    written = command("init", tiny / "model", *texts, "--minutes", "1", "--out", recipe)
+    assert written.returncode == 0, written.stderr
+    found = read_recipe(recipe)
+    assert [part.title for part in found.calibration.mixture] == ["calibration", "held"]
+    assert found.calibration.sequences % 2 == 0
+    assert [text.title for text in found.held_out] == ["held-out calibration", "held"]
+    assert command("space", recipe).returncode == 0
+
+
+def test_a_part_gives_as_many_windows_as_the_whole_says(tiny: Path, texts: dict[str, Path]) -> None:
+    parts = [{"source": str(texts["first"])}, {"source": str(texts["second"]), "windows_per_document": 2}]
+    calibration = {"mixture": parts, "sequences": 8, "length": 16, "windows_per_document": 3}
+    asked = written_recipe(recipe_of(tiny, calibration), Path.cwd())
+    request, *_ = workplace_of(asked, build_space(asked)).texts
+    assert [part.windows_per_document for part, _ in request.parts] == [3, 2]

@@ -20,7 +20,10 @@ app = typer.Typer()
 @app.command(rich_help_panel="Recipes")
 def init(
     model: Annotated[str | None, typer.Argument(help="A folder, a .gguf file, a hub name, or package:NAME.")] = None,
-    text: Annotated[str | None, typer.Argument(help="A .txt, .jsonl or .parquet file, or a dataset's name.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(help="A .txt, .jsonl or .parquet file, or a dataset's name; several are mixed."),
+    ] = None,
     smaller: Annotated[
         str | None,
         typer.Option(help="The share that is to go, such as 30%: of the parameters, or what --for is about."),
@@ -40,7 +43,7 @@ def init(
         raise SecateurError(f"{out} exists; --out names another file")
     asks = sys.stdin.isatty()
     model = model or _asked(asks, "Model: a folder, a .gguf file, a hub name, or package:NAME", "MODEL")
-    text = text or _asked(asks, "Text: a .txt, .jsonl or .parquet file, or a dataset's name", "TEXT")
+    texts = text or [_asked(asks, "Text: a .txt, .jsonl or .parquet file, or a dataset's name", "TEXT")]
     from ..runs.initial import GOALS, Wish, first_recipe, share_of, told
 
     if goal is None and asks:
@@ -50,7 +53,8 @@ def init(
     if smaller is None and goal != "front" and asks:
         smaller = typer.prompt("How much smaller", default="30%")
     here = out.absolute().parent
-    wish = Wish(_from(model, here), _from(text, here), share_of(smaller or "30%"), goal or "quality", device, minutes)
+    named = tuple(_from(one, here) for one in texts)
+    wish = Wish(_from(model, here), named, share_of(smaller or "30%"), goal or "quality", device, minutes)
     with console.status("looking at the model and the text"):
         content, description = first_recipe(wish, here)
     from ..files import write_text

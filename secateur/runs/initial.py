@@ -14,7 +14,7 @@ import yaml
 
 from ..fitness.model.checkpoint import load_tokenizer
 from ..fitness.model.configuration import load_config
-from ..fitness.text import TextRequest, read
+from ..fitness.text import Sequences, TextRequest, read
 from ..fitness.timing.speed import speed_here
 from ..operators.rules.table import RULES
 from ..space.anatomy import Anatomy
@@ -24,7 +24,7 @@ from ..space.space import Space
 from .asked.reading import written_recipe
 from .asked.recipe import Recipe
 from .asked.settings import TextSettings
-from .asked.shorthand import HELD_OUT
+from .asked.shorthand import HELD_OUT, named_held
 from .checks import least_effort
 from .describe import Description, describe
 from .problem import build_space, check_search
@@ -52,13 +52,13 @@ class Wish:
     """What somebody wants to begin with.
 
     Attributes:
-        text: a file or a dataset's name, as recipes name it.
+        texts: files or names of datasets, as recipes name them; several are mixed, as much of each.
         smaller: the share that is to go, of parameters, bytes, weights or time, by the goal.
         goal: one of `GOALS`.
     """
 
     model: str
-    text: str
+    texts: tuple[str, ...]
     smaller: float = 0.3
     goal: str = "quality"
     device: str = "cpu"
@@ -83,20 +83,17 @@ def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
     """
     if wish.goal not in GOALS:
         raise SecateurError(f"--for {wish.goal[:40]}; {suggest(wish.goal[:40], GOALS)}")
-    asked = written_recipe({"model": wish.model, "calibration": wish.text}, folder)
+    asked = written_recipe({"model": wish.model, "calibration": list(wish.texts)}, folder)
     config = load_config(asked.model.path)
     shape = anatomy(config)
-    calibration, held_out = (
-        section | {"source": wish.text}
-        for section in _texts(asked.calibration, asked.model.path, shape, config, wish.seed)
-    )
+    calibration, held_out = _texts(asked.calibration, wish.texts, asked.model.path, shape, config, wish.seed)
     problem = _problem(wish, FAMILIES[shape.family].positions(config), shape.causal)
     refused: SecateurError | None = None
     for genes in _genes(shape, wish):
         values: dict[str, Any] = {
             "model": {"path": wish.model, "device": wish.device},
             "calibration": calibration,
-            "held_out": [held_out],
+            "held_out": held_out,
             "genes": genes,
             **problem,
             "strategy": "surrogate",
@@ -136,36 +133,53 @@ def _too_few(recipe: Recipe, space: Space) -> str | None:
 
 
 def _texts(
-    text: TextSettings, model: str, shape: Anatomy, config: Mapping[str, Any], seed: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The sections for calibration and for held-out text, as much as there is; three quarters are for calibration."""
+    asked: TextSettings, names: Sequence[str], model: str, shape: Anatomy, config: Mapping[str, Any], seed: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The sections for calibration and for held-out text, as much as there is; three quarters are for calibration.
+
+    Of several texts as much of each is mixed, and each is held out by itself.
+    """
     tokenizer = load_tokenizer(model)
     longest = FAMILIES[shape.family].positions(config) or max(LENGTHS)
+    sources = [part.source for part in asked.mixture] or [asked.source]
+    most, short = MOST // len(sources), sources[0]
 
-    def request(count: int, length: int, windows: int) -> TextRequest:
-        return TextRequest(text.title, text.source, text.field, text.split, count, length, windows, at_most=True)
+    def taken(source: str, count: int, length: int, windows: int, without: frozenset[str] = frozenset()) -> Sequences:
+        request = TextRequest("text", source, asked.field, asked.split, count, length, windows, at_most=True)
+        return read(request, tokenizer, shape, seed, without)
+
+    def counts(source: str, length: int, windows: int) -> tuple[int, int]:
+        """Sequences for calibration and to hold out; none where the text is too short for them."""
+        try:
+            found = len(taken(source, most + HELD_OUT, length, windows))
+            if found < FEWEST or (found < most // 2 and windows < WINDOWS[-1]):
+                return 0, 0
+            first = taken(source, min(most, found * 3 // 4), length, windows)
+            return len(first), len(taken(source, HELD_OUT, length, windows, first.documents))
+        except SecateurError as error:
+            if "too short" not in str(error):
+                raise
+            return 0, 0
 
     for length in (one for one in LENGTHS if one <= longest):
         for windows in WINDOWS:
-            try:
-                found = read(request(MOST + HELD_OUT, length, windows), tokenizer, shape, seed, frozenset())
-            except SecateurError as error:
-                if "too short" not in str(error):
-                    raise
-                continue
-            wanted = min(MOST, len(found) * 3 // 4)
-            if len(found) < FEWEST or (len(found) < MOST // 2 and windows < WINDOWS[-1]):
-                continue
-            first = read(request(wanted, length, windows), tokenizer, shape, seed, frozenset())
-            try:
-                other = read(request(HELD_OUT, length, windows), tokenizer, shape, seed, first.documents)
-            except SecateurError:
-                continue
-            if len(other) >= 2:
-                section = {"source": text.source, "length": length, "windows_per_document": windows}
-                return section | {"sequences": wanted}, section | {"sequences": len(other), "name": "held-out"}
+            found = {}
+            for source in sources:
+                found[source] = counts(source, length, windows)
+                if found[source][1] < 2:
+                    short = source
+                    break
+            else:
+                size = {"length": length, "windows_per_document": windows}
+                wanted = {"sequences": len(sources) * min(first for first, _ in found.values())}
+                text: dict[str, Any] = {"source": names[0]} if len(names) == 1 else {"mixture": list(names)}
+                held_out = [
+                    {"source": name, **size, "sequences": found[source][1], **_title(name, names)}
+                    for name, source in zip(names, sources, strict=True)
+                ]
+                return {**text, **size, **wanted}, held_out
     raise SecateurError(
-        f"init: text '{text.source}' is too short: {FEWEST} sequences of {LENGTHS[-1]} tokens are needed, from "
+        f"init: text '{short}' is too short: {FEWEST} sequences of {LENGTHS[-1]} tokens are needed, from "
         "several documents (in a .txt they are separated by blank lines), so that some can be kept for confirmation"
     )
 
@@ -202,6 +216,11 @@ def _genes(shape: Anatomy, wish: Wish) -> Iterator[list[dict[str, Any]]]:
     yield [{"kind": "attention"}, mlp]
     yield [{"kind": "attention"}, {"kind": "mlp"}]
     yield [{"kind": "block"}]
+
+
+def _title(name: str, names: Sequence[str]) -> dict[str, str]:
+    """The name of a held-out text where its own will not do."""
+    return {"name": "held-out"} if len(names) == 1 else named_held({"source": name})
 
 
 WORDS: Mapping[str, str] = {

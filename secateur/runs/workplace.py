@@ -144,7 +144,7 @@ def _request(text: TextSettings, title: str, at_most: bool = False) -> TextReque
             part.split,
             count,
             text.length,
-            part.windows_per_document,
+            part.windows_per_document or text.windows_per_document,
             config=part.config,
         )
         for part, count in zip(text.mixture, counts, strict=True)

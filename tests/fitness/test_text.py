@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from secateur.fitness.sources import documents
+from secateur.fitness.sources import PACKAGED, documents
 from secateur.fitness.text import TextRequest, from_token_file, pack
 from secateur.fitness.workplace import Workplace
 from secateur.space.errors import SecateurError
@@ -44,6 +44,14 @@ def test_text_files_of_every_kind_hold_the_same_documents(tmp_path: Path) -> Non
 def test_sources_that_do_not_exist(source: str, message: str) -> None:
     with pytest.raises(SecateurError, match=message):
         documents(source)
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGED))
+def test_packaged_texts_are_long_enough_to_search_and_to_confirm_on(name: str) -> None:
+    texts = documents(f"package:{name}")
+    assert len(texts) >= 90
+    assert sum(map(len, texts)) > 700_000
+    assert not any(text.startswith("Context (1)") for text in texts)
 
 
 def test_a_wrong_field_names_the_fields(tmp_path: Path) -> None:

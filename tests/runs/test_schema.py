@@ -53,6 +53,8 @@ def test_recipes_that_ship_are_valid_as_written_and_in_full(name: str) -> None:
         {"budgets": {"latency": "40ms"}, "latency": "quick", "baselines": "none"},
         {"strategy": {"name": "evopress", "warm": "knapsack", "initial": "knapsack"}, "effort": {"tokens": 5}},
         {"training": "lora", "effort": {"minutes": 3}},
+        {"calibration": [{"source": "a.txt", "weight": 2, "length": 64}, "b.txt"], "prepare": ["b.txt", "c.txt"]},
+        {"calibration": {"mixture": ["a.txt", {"source": "b.txt", "weight": 0.5}], "sequences": 8}},
         {"objectives": ["kl", "macs"], "strategy": {"name": "nsga2", "population": 8}, "effort": {"evaluations": 9}},
     ],
 )
@@ -73,6 +75,9 @@ def test_what_is_read_is_valid(changes: dict[str, Any]) -> None:
         {"effort": "long"},
         {"budgets": {"parameter": "0.7x"}},
         {"calibration": {"source": "x", "sequences": 0}},
+        {"calibration": {"sequences": 4}},
+        {"calibration": {"source": "x", "weight": 2}},
+        {"calibration": [{"weight": 2}]},
         {"seed": -1},
     ],
 )

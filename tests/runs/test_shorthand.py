@@ -25,6 +25,27 @@ FULL: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({}, 0.25),
+        ({"effort": "20 minutes"}, 0.25),
+        ({"effort": "32_768 tokens"}, None),
+        ({"effort": "100k tokens"}, 0.25),
+        ({"effort": "20 evaluations"}, None),
+        ({"calibration": {"source": "package:quac", "sequences": 31}}, None),
+        ({"validation": None}, None),
+        ({"validation": 0.5}, 0.5),
+        ({"objectives": ["kl", "macs"], "strategy": "nsga2", "effort": "500 evaluations"}, None),
+        ({"training": "lora", "effort": "20 minutes"}, None),
+        ({"score": "parameters", "budgets": {"kl": 0.5}, "strategy": "surrogate", "effort": "20 minutes"}, None),
+    ],
+)
+def test_an_answer_is_validated_where_there_is_text_and_effort_for_it(changes: dict[str, Any], share: object) -> None:
+    found = written_recipe({**FULL, **changes}, HERE).validation
+    assert (found.share if found is not None else None) == share
+
+
+@pytest.mark.parametrize(
     ("key", "short", "meant"),
     [
         ("model", "tiny", {"path": "tiny"}),

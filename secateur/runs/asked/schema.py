@@ -38,12 +38,14 @@ def schema() -> Schema:
     gene: Schema = {"anyOf": [{"enum": list(KINDS)}, *kinds]}
     sections |= {"Gene": gene, "Strategy": {"anyOf": [{"enum": list(STRATEGIES)}, *strategies]}}
     text: Schema = {"anyOf": [TEXT, {"$ref": "#/$defs/TextSettings"}]}
-    sections["Text"] = text
+    sections |= {"Text": text, "ListedText": _mixed(sections)}
+    listed: Schema = {"type": "array", "items": {"$ref": "#/$defs/ListedText"}, "minItems": 1}
+    mixable: list[Schema] = [{"$ref": "#/$defs/Text"}, listed]
     properties: dict[str, Schema] = whole["properties"]
     shorter: Mapping[str, list[Schema]] = {
         "model": [TEXT, {"$ref": "#/$defs/ModelSettings"}],
-        "calibration": _one_or_more({"$ref": "#/$defs/Text"}, 1),
-        "prepare": [*_one_or_more({"$ref": "#/$defs/Text"}, 1), {"type": "null"}],
+        "calibration": mixable,
+        "prepare": [*mixable, {"type": "null"}],
         "held_out": _one_or_more({"$ref": "#/$defs/Text"}),
         "genes": _one_or_more({"$ref": "#/$defs/Gene"}, 1),
         "validation": [
@@ -95,6 +97,19 @@ def schema() -> Schema:
         }
     )
     return found
+
+
+def _mixed(sections: dict[str, Schema]) -> Schema:
+    """A text in a list of those that are mixed, which may have a weight; a section needs a source or a mixture."""
+    part, whole = sections["PartSettings"], sections["TextSettings"]
+    whole["properties"]["mixture"]["items"] = {"anyOf": [TEXT, {"$ref": "#/$defs/PartSettings"}]}
+    whole.pop("required")
+    whole["anyOf"] = [{"required": ["source"]}, {"required": ["mixture"]}]
+    own = {name: one for name, one in whole["properties"].items() if name != "mixture"}
+    properties = {**own, **part["properties"]}
+    about = f"{part['description']} What texts that are mixed agree on, such as `length`, may stand at each."
+    section = {"type": "object", "description": about, "properties": properties}
+    return {"anyOf": [TEXT, {**section, "required": ["source"], "additionalProperties": False}]}
 
 
 def _in_one_line(part: Any) -> Any:

@@ -28,8 +28,8 @@ class PartSettings(Settings):
     """Of a dataset."""
     config: str | None = None
     """Which one of a dataset that has several."""
-    windows_per_document: Positive = 1
-    """Sequences that one document may give, so that they are nearly independent."""
+    windows_per_document: Positive | None = None
+    """Sequences that one document may give; null: as many as in the whole mixture."""
     name: Annotated[str, Field(max_length=200)] = ""
     """In reports; empty: the last part of the source."""
 

@@ -15,6 +15,7 @@ from ...space.costs import COSTS, LATENCIES
 from ...space.errors import SecateurError
 from ...space.limits import is_score
 from .problems import shown
+from .settings import TextSettings, ValidationSettings
 
 DEFAULT_STRATEGY = "surrogate"
 MINUTES = 20
@@ -29,6 +30,10 @@ SEQUENCES = 32
 """Of a text that does not say how many."""
 HELD_OUT = 16
 """Sequences at most that are kept from the search where a recipe names no text to confirm on."""
+VALIDATED = 32
+"""Sequences of calibration from which a share is kept to choose the answer on, unless the recipe says otherwise."""
+AFFORDED = 6
+"""How many times what validating takes the effort has to be for that."""
 ONLY_ZEROS = frozenset({"linear_weights", "nonzero_parameters"})
 """Costs that unstructured zeros lower."""
 DEFAULT_GENES: Mapping[str, list[dict[str, Any]]] = {
@@ -76,7 +81,7 @@ def spelled_out(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def completed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe, spelled out, with genes, a strategy, an effort and a text to confirm on where it names none."""
+    """A recipe, spelled out, with genes, a strategy, an effort, validation and a held-out text where it names none."""
     found = dict(values)
     wanted, limited = found.get("objectives"), found.get("budgets")
     if isinstance(wanted, list | tuple) and len(wanted) == 1 and wanted[0] in COSTS and isinstance(limited, Mapping):
@@ -91,6 +96,8 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
     found.setdefault("strategy", {"name": DEFAULT_STRATEGY})
     found |= _latency(found)
     text = found.get("calibration")
+    if "validation" not in found and _can_validate(found):
+        found["validation"] = ValidationSettings().model_dump()
     if "held_out" not in found and isinstance(text, Mapping):
         count = text.get("sequences", HELD_OUT)
         count = max(2, min(HELD_OUT, count)) if isinstance(count, int) else HELD_OUT
@@ -103,11 +110,27 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
                     **kept,
                     "sequences": count,
                     **{key: value for key, value in part.items() if key != "weight"},
-                    **_named_held(part),
+                    **named_held(part),
                 }
                 for part in parts
             ]
     return found
+
+
+def _can_validate(found: Mapping[str, Any]) -> bool:
+    """Whether one plan is searched by its loss, on text of which a share can be spared, with effort enough."""
+    text, effort, settings = found.get("calibration"), found.get("effort"), ValidationSettings()
+    if found.get("objectives") or found.get("training") or found.get("score") in COSTS or not isinstance(text, Mapping):
+        return False
+    sequences, length = (text.get(name, TextSettings.model_fields[name].default) for name in ("sequences", "length"))
+    if not (isinstance(sequences, int) and isinstance(length, int) and sequences >= VALIDATED):
+        return False
+    taken = settings.finalists * round(settings.share * sequences) * length
+    limits = effort if isinstance(effort, Mapping) else {}
+    enough = {"tokens": taken, "evaluations": settings.finalists}
+    return all(
+        not isinstance(limits.get(name), int) or limits[name] >= AFFORDED * cost for name, cost in enough.items()
+    )
 
 
 def _section(key: str) -> Callable[[Any], Any]:
@@ -128,7 +151,7 @@ def _text(value: Any) -> Any:
     return _mixed([dict(part) for part in parts])
 
 
-def _named_held(part: Mapping[str, Any]) -> dict[str, Any]:
+def named_held(part: Mapping[str, Any]) -> dict[str, Any]:
     """A name for a part as held-out text, where its own means something else there."""
     own = part.get("name") or Path(str(part.get("source", "")).split(":")[-1]).stem
     return {"name": f"held-out {own}"} if own in TAKEN else {}
