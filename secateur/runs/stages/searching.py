@@ -16,6 +16,7 @@ from ...search.memo import Memo
 from ...search.steps import AskTell, Batch, Pool, Steps
 from ...search.validated import Validated, as_good
 from ...space.errors import SecateurError
+from ...space.evaluation import Evaluation
 from ...space.front import knee, thinned
 from ...space.genome import Genome
 from ...space.limits import Limit
@@ -210,17 +211,8 @@ def archive_of(execution: Execution, goal: Goal) -> Archive:
     Raises:
         SecateurError: the dense model failed, or a reference leaves no room for a front.
     """
-    archive, dense = Archive(goal), execution.space.dense
-    [evaluation] = execution.memo(Batch((dense,), range(goal.sequences)))
-    if evaluation.status == "failed":
-        raise SecateurError(f"the dense model cannot be scored: {evaluation.reason}")
-    archive.add([evaluation], dense)
-    for limit in execution.recipe.limits:
-        high, low = limit.value(evaluation), limit.objective.of(evaluation)
-        if high <= low:
-            raise SecateurError(
-                f"budgets.{limit.objective.name}: {high:g}, but the dense model has {low:g}; write more"
-            )
+    archive, evaluation = Archive(goal), dense_keeps(execution, goal.sequences)
+    archive.add([evaluation], execution.space.dense)
     worst, ideal = goal.worst(evaluation), goal.ideal(evaluation)
     for objective, high, low in zip(goal.objectives, worst, ideal, strict=True):
         if high <= low and not goal.smallest:
@@ -229,6 +221,24 @@ def archive_of(execution: Execution, goal: Goal) -> Archive:
     corners: CornersFact = {"worst": list(worst), "ideal": list(ideal)}
     journal.note(CORNERS, corners)
     return archive
+
+
+def dense_keeps(execution: Execution, sequences: int) -> Evaluation:
+    """The dense model on the first sequences, which is not the search's.
+
+    Raises:
+        SecateurError: it failed, or is itself at a budget on a score or over it, so that no plan could keep that.
+    """
+    [evaluation] = execution.memo(Batch((execution.space.dense,), range(sequences)))
+    if evaluation.status == "failed":
+        raise SecateurError(f"the dense model cannot be scored: {evaluation.reason}")
+    for limit in execution.recipe.limits:
+        high, low = limit.value(evaluation), limit.objective.of(evaluation)
+        if high <= low:
+            raise SecateurError(
+                f"budgets.{limit.objective.name}: {high:g}, but the dense model has {low:g}; write more"
+            )
+    return evaluation
 
 
 def note_libraries(execution: Execution) -> None:
@@ -262,6 +272,8 @@ def search_found(execution: Execution) -> None:
     steps, allowance = strategy.steps(problem), problem.allowance
     if selection is not None:
         steps, allowance = selection.steps(steps, allowance), Allowance(tokens)
+    if recipe.limits and execution.goal is None:
+        dense_keeps(execution, execution.pool.sequences)
     title = f"searching with {recipe.strategy.name}"
     archive = search_as(execution, FOUND, title, steps, allowance, starts)
     if archive is not None and not archive.goal.smallest:
