@@ -1,0 +1,190 @@
+"""Budgets on scores, and the smallest plan that keeps one, against brute force: spaces of a trained small model.
+
+A byte-level model of six blocks, trained for a minute, of which every attention and MLP may be dropped: 2,048 genomes,
+each scored whole by KL and by the error of its hidden states, once. Asked are the plan of least KL at 60 % of the block
+parameters whose hidden error stays under a limit that the best plan breaks, and the smallest plan that keeps a KL. What
+strategies answer is held against the best of all. Seeds are of the strategies. Written to benchmarks/results/limits.md.
+
+    python -m benchmarks.limits
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from benchmarks.enumerated import LENGTH, Unkept
+from benchmarks.setup import RESULTS, console, shown, table_of, trained_folder
+from secateur.fitness.evaluator import SubnetEvaluator
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of, load_model
+from secateur.fitness.model.examined import model_digest
+from secateur.fitness.scores.teacher import Teacher
+from secateur.fitness.sources import documents
+from secateur.fitness.subnets.subnet import Subnet
+from secateur.fitness.text import Sequences
+from secateur.operators.sampling import limited
+from secateur.search.archive import Archive, Best, Goal
+from secateur.search.encoding import Levels, Shares
+from secateur.search.limited import Limited
+from secateur.search.loop import Allowance, Spending, run
+from secateur.search.memo import Memo
+from secateur.search.model.options import Options
+from secateur.search.model.smallest import surrogate_smallest
+from secateur.search.steps import AskTell, Batch, Pool, Steps, noted
+from secateur.search.strategies.evolution import evolution
+from secateur.search.strategies.evopress import Schedule, evopress
+from secateur.search.strategies.exhaustive import exhaustive
+from secateur.search.strategies.genetic import genetic
+from secateur.search.strategies.knapsack import knapsack_front
+from secateur.search.strategies.random import random_search
+from secateur.search.strategies.samplers import sampled
+from secateur.search.strategies.surrogate import surrogate
+from secateur.space.evaluation import Evaluation
+from secateur.space.genome import Genome
+from secateur.space.kinds.attention import ATTENTION
+from secateur.space.kinds.mlp import MLP
+from secateur.space.limits import parse_limits
+from secateur.space.objective import Objective
+from secateur.space.space import Space
+
+BLOCKS, SEQUENCES = 6, 4
+SEEDS = range(5)
+EVALUATIONS = 600
+SIZE = 0.6
+GAP = "hidden_error"
+POOL = Pool(SEQUENCES, LENGTH)
+QUICK = Options(sequences=SEQUENCES, first=SEQUENCES, tolerance=0.0, growing=False)
+COST = "block_parameters"
+
+
+class Scored:
+    """Every genome of a space with both its scores, on all sequences."""
+
+    def __init__(self) -> None:
+        model = load_model(str(trained_folder(BLOCKS)))
+        shape = anatomy_of(model)
+        layers = range(BLOCKS)
+        genes = (*ATTENTION.made(shape, layers, True), *MLP.made(shape, layers, True))
+        self.space = Space(shape, genes)
+        text = "\n\n".join(documents("package:quac")[500:520]).encode()[: SEQUENCES * LENGTH]
+        ids = torch.tensor(list(text)).reshape(SEQUENCES, LENGTH)
+        teacher = Teacher(Blocks(model, shape), Sequences("bytes", ids, frozenset()), model_digest(model))
+        evaluator = SubnetEvaluator(self.space, Subnet(teacher.blocks), teacher, ("kl", GAP))
+        genomes = list(dict.fromkeys(map(self.space.canonical, self.space.all())))
+        console.print(f"scoring {len(genomes):,} genomes")
+        self.rows = {one.genome: one for one in evaluator(genomes, range(SEQUENCES))}
+
+    def value(self, genome: Genome, score: str) -> float:
+        return sum(self.rows[genome].losses[score]) / SEQUENCES
+
+    def of(self, space: Space) -> Callable[[Sequence[Genome], range], Iterator[Evaluation]]:
+        """An evaluator for the space under a budget."""
+
+        def evaluate(genomes: Sequence[Genome], sequences: range) -> Iterator[Evaluation]:
+            for genome in genomes:
+                row = self.rows[genome]
+                losses = {name: values[sequences.start : sequences.stop] for name, values in row.losses.items()}
+                status = "ok" if space.feasible(genome) else "infeasible"
+                yield replace(row, sequences=sequences, losses=losses, status=status, score="kl")  # type: ignore[arg-type]
+
+        return evaluate
+
+    def answered(
+        self, space: Space, steps: Steps, limit: dict[str, str | int | float], name: str
+    ) -> tuple[Genome | None, int]:
+        """What a search comes to that is judged by a budget on a score, and after how many evaluations."""
+        spending = Spending(LENGTH)
+        judged = Limited(Memo(space, self.of(space), Unkept()), space.dense, parse_limits(limit))
+        allowance = Allowance(tokens=None if name == "exhaustive" else EVALUATIONS * SEQUENCES * LENGTH)
+        return run(AskTell(steps), judged, spending, allowance), spending.evaluations
+
+
+def plans(space: Space, seed: int) -> dict[str, Steps]:
+    """Searches for one plan."""
+    tokens = SEQUENCES * LENGTH
+    schedule = Schedule(generations=40, offspring=16, survivors=(1,), tokens=(tokens,), first=8)
+    levels, shares = Levels(space, ()), Shares(space, ())
+    return {
+        "exhaustive": exhaustive(space, POOL, SEQUENCES),
+        "surrogate": surrogate(space, POOL, seed, [space], replace(QUICK, limited=True)),
+        "evopress": evopress(space, POOL, seed, schedule, "costs", fresh=False),
+        "ga": genetic("ga", space, SEQUENCES, seed, 16, levels),
+        "de": genetic("de", space, SEQUENCES, seed, 16, shares),
+        "tpe": sampled("tpe", space, Best(SEQUENCES), seed, 16, SEQUENCES, levels),
+        "cma-es": sampled("cma-es", space, Best(SEQUENCES), seed, 16, SEQUENCES, shares),
+        "random": random_search(space, POOL, seed, SEQUENCES),
+    }
+
+
+def smallest(space: Space, seed: int, archive: Archive) -> dict[str, Steps]:
+    """Searches for the smallest plan that keeps a score."""
+    goal = archive.goal
+    return {
+        "exhaustive": exhaustive(space, POOL, SEQUENCES),
+        "surrogate": surrogate_smallest(space, goal, POOL, seed, QUICK),
+        "sms-emoa": evolution("sms-emoa", space, goal, seed, 24, Levels(space, goal.costs)),
+        "tpe": sampled("tpe", space, archive, seed, 16, SEQUENCES, Levels(space, goal.costs)),
+        "knapsack": knapsack_front(space, goal, 32),
+    }
+
+
+def within(scored: Scored) -> Iterator[tuple[str, ...]]:
+    """Rows for the best plan whose hidden error stays under a limit."""
+    space = limited(scored.space, COST, int(SIZE * getattr(scored.space.dense_costs, COST)))
+    feasible = [genome for genome in scored.rows if space.feasible(genome)]
+    best = min(feasible, key=lambda genome: scored.value(genome, "kl"))
+    most = (min(scored.value(genome, GAP) for genome in feasible) + scored.value(best, GAP)) / 2
+    kept = sorted((scored.value(genome, "kl"), genome) for genome in feasible if scored.value(genome, GAP) <= most)
+    truth = [genome for _, genome in kept]
+    console.print(f"{len(feasible):,} within the size, {len(kept):,} of them within the limit; the best is not")
+    for name in plans(space, 0):
+        places, counts = [], []
+        for seed in SEEDS if name != "exhaustive" else (0,):
+            found, spent = scored.answered(space, plans(space, seed)[name], {GAP: most}, name)
+            places.append(truth.index(found) if found in truth else len(truth))
+            counts.append(spent)
+        reached = f"{places.count(0)} of {len(places)}"
+        yield name, reached, f"{max(places) + 1} of {len(truth):,}", f"{sum(counts) // len(counts):,}"
+
+
+def reverse(scored: Scored) -> Iterator[tuple[str, ...]]:
+    """Rows for the smallest plan that keeps a KL."""
+    space = scored.space
+    sizes = {genome: int(getattr(space.costs(genome), COST)) for genome in scored.rows}
+    dense = getattr(space.dense_costs, COST)
+    most = 0.25 * scored.value(space.canonical(space.smallest), "kl")
+    least = min(size for genome, size in sizes.items() if scored.value(genome, "kl") <= most)
+    console.print(f"the smallest of KL <= {most:.3f} takes {least / dense:.4f} of the dense model")
+    goal = Goal((Objective("kl"), Objective(COST)), SEQUENCES, smallest=True)
+    for name in smallest(space, 0, Archive(goal)):
+        shares, counts = [], []
+        for seed in SEEDS if name not in ("exhaustive", "knapsack") else (0,):
+            archive = Archive(goal)
+
+            def searching(archive: Archive = archive, seed: int = seed, name: str = name) -> Steps:
+                archive.add((yield Batch((space.dense,), range(SEQUENCES))), space.dense)
+                steps = smallest(space, seed, archive)[name]
+                yield from noted(steps, lambda batch, told: archive.add(told, space.dense))
+                return archive.knee()
+
+            found, spent = scored.answered(space, searching(), {"kl": most}, name)
+            shares.append(sizes[found] / dense if found is not None else 1.0)
+            counts.append(spent)
+        reached = sum(share * dense == least for share in shares)
+        yield name, f"{reached} of {len(shares)}", f"{max(shares):.4f}", f"{sum(counts) // len(counts):,}"
+
+
+def main() -> None:
+    scored = Scored()
+    first = ["strategy", "optimum reached", "worst place among those that keep it", "evaluations"]
+    second = ["strategy", "smallest reached", "largest answer, of dense", "evaluations"]
+    shown(
+        RESULTS / "limits.md",
+        table_of(f"Least KL at {SIZE:.0%} of the block parameters within a hidden error", first, within(scored)),
+        table_of("Fewest block parameters within a KL", second, reverse(scored)),
+    )
+
+
+if __name__ == "__main__":
+    main()
