@@ -1,4 +1,4 @@
-"""The loss around a subnet to second order: what every level of every sparsity gene would add, from one pass backwards.
+"""The loss around a subnet to second order: what levels of its genes would add, from one pass backwards.
 
 A change of level changes weights by known amounts D. To first order the loss changes by the gradient's product with D;
 curvature adds D's quadratic form with the Hessian, for which its diagonal stands, and for that the mean over tokens of
@@ -8,9 +8,9 @@ direction more often than not, so that the half of Taylor's series is too little
 SmolLM2 at 50 %, least squares gave 0.85 for the first order and 0.96 for the second without the half. So no half here.
 `benchmarks.evaluation` says how well the sum correlates with scored changes.
 
-For a linear y = W x, gradient g at y of one token: the gradient of W is g x^T and its square, elementwise, the outer
-product of the squares, so that both sums over tokens are one product of matrices each, and no gradient of a weight is
-ever stored: what leaves a linear is one number for each gene and level.
+What drops or narrows a sublayer is in `cuts`. For a linear y = W x, gradient g at y of one token: the gradient of W is
+g x^T and its square, elementwise, the outer product of the squares, so that both sums over tokens are one product of
+matrices each, and no gradient of a weight is ever stored: what leaves a linear is one number for each gene and level.
 """
 
 import math
@@ -25,6 +25,7 @@ from ..space.genome import Genome
 from ..space.scores import SCORES
 from ..space.slopes import PASSES, Slopes
 from ..space.space import Space
+from .cuts import Cuts, Note, Watch, cuts_of
 from .evaluator import aligned
 from .faults import CANDIDATE_ERRORS, Batches
 from .memory import batch_size
@@ -47,8 +48,8 @@ Moves = dict[tuple[int, int], list[tuple[int, int]]]
 class SubnetSlopes:
     """Slopes of genomes of `space` in one of the `DIFFERENTIABLE` scores, on the teacher's text.
 
-    The model is dense before and after. Of sparsity genes only, up to `REACH` levels to either side: what drops or
-    narrows changes shapes.
+    The model is dense before and after. Of zeros, up to `REACH` levels to either side; of what drops and narrows
+    sublayers, all that cut more.
     """
 
     def __init__(self, space: Space, subnet: Subnet, teacher: Teacher, score: str) -> None:
@@ -67,8 +68,9 @@ class SubnetSlopes:
     def _around(self, genome: Genome, sequences: range) -> Slopes:
         started = time.perf_counter()
         self.teacher.prepare(sequences)
-        moves = self._moves(genome)
+        moves, cuts = self._moves(genome), cuts_of(self.space, genome)
         known = {move for some in moves.values() for move in some} | set(enumerate(genome.levels))
+        known |= {(cut.gene, cut.level) for some in cuts.values() for cut in some}
         reason, done = "", False
         while not done:
             sums: Sums = {}
@@ -76,7 +78,7 @@ class SubnetSlopes:
                 with self.subnet:
                     self.subnet.apply(self.space.states(genome))
                     for batch in aligned(sequences, self._batches.size):
-                        self._add(genome, batch, moves, sums)
+                        self._add(genome, batch, moves, cuts, sums)
                 done = True
             except CANDIDATE_ERRORS as error:
                 reason, done = f"{type(error).__name__}: {error}"[:500], True
@@ -120,7 +122,7 @@ class SubnetSlopes:
                             moves.setdefault((block, position), []).append((index, level))
         return moves
 
-    def _add(self, genome: Genome, batch: range, moves: Moves, sums: Sums) -> None:
+    def _add(self, genome: Genome, batch: range, moves: Moves, cuts: Cuts, sums: Sums) -> None:
         """Adds what one batch of sequences says, with all its sequences in one forward and one backward pass."""
         blocks, text = self.teacher.blocks, self.teacher.text
         counts = [len(predicted(text, sequence)[0]) for sequence in batch]
@@ -130,13 +132,18 @@ class SubnetSlopes:
         def begin(_: torch.nn.Module, __: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             embedded.append(output.requires_grad_())  # here gradients begin: no weight needs any
 
+        def note(move: tuple[int, int], pair: torch.Tensor) -> None:
+            sums[move] = sums[move] + pair if move in sums else pair
+
+        watch = Watch(self.space, self.subnet, self.space.states(genome), cuts, scale, note)
         model: Any = blocks.model
         hooks = [model.get_input_embeddings().register_forward_hook(begin)]
         try:
+            hooks += watch.hooks(blocks.modules)
             for (block, position), some in moves.items():
                 linear = blocks.anatomy.blocks[block].linears[position]
                 module = blocks.modules[block].get_submodule(linear.name)
-                told = self._contraction(genome, block, position, some, scale, sums)
+                told = self._contraction(genome, block, position, some, scale, note)
                 hooks.append(module.register_forward_hook(told))
             with torch.enable_grad(), unpacked():
                 ids = text.ids[batch.start : batch.stop].to(blocks.device)
@@ -146,6 +153,7 @@ class SubnetSlopes:
                     for row, sequence in zip(logits, batch, strict=True)
                     for loss in mean_losses([self.score], row, sequence, self.teacher)
                 ]
+                watch.passed()
                 torch.autograd.grad(torch.stack(losses).sum(), embedded)
         finally:
             for hook in hooks:
@@ -158,7 +166,7 @@ class SubnetSlopes:
         position: int,
         moves: list[tuple[int, int]],
         scale: torch.Tensor,
-        sums: Sums,
+        note: Note,
     ) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
         """A hook on a linear that adds the products of its gradients with what each of `moves` changes.
 
@@ -180,8 +188,9 @@ class SubnetSlopes:
                 for gene, level in moves:
                     state = space.states(space.canonical(genome.with_level(gene, level)))[block]
                     change = as_matrix(linear, weights.linear(block, position, state)).float() - own
-                    pair = torch.stack([(total * change).sum(), (squares * change.square()).sum()]).double()
-                    sums[gene, level] = sums[gene, level] + pair if (gene, level) in sums else pair
+                    note(
+                        (gene, level), torch.stack([(total * change).sum(), (squares * change.square()).sum()]).double()
+                    )
 
             output.register_hook(backward)  # type: ignore[no-untyped-call]
 

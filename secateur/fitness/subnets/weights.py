@@ -95,6 +95,22 @@ class Weights:
         linear = block.linears[position]
         return self._linear(block, block.where[linear.name], linear, state)
 
+    def bias(self, index: int, position: int, state: BlockState) -> torch.Tensor | None:
+        """The bias of that linear, which may be one that a repair adds; None where there is none."""
+        block = self.anatomy.blocks[index]
+        linear = block.linears[position]
+        sublayer, name = block.where[linear.name], f"{linear.name}.bias"
+        found: dict[str, torch.Tensor] = {}
+        for tensor in linear.tensors():
+            if tensor.name == name:
+                found[name] = self._slice(block, sublayer, tensor, state)
+        if found and state.hidden < block.hidden and linear.rows == ("hidden",):
+            assert self._basis is not None
+            found[name] = narrower_bias(self._basis, self.blocks.dense(index)[name], state.hidden)
+        if linear is sublayer.linears[-1] and state.narrowed(block, sublayer):
+            self._repair_bias(block, sublayer, state, found)
+        return found.get(name)
+
     def untreated(self, index: int, position: int, state: BlockState) -> torch.Tensor | None:
         """That linear's matrix (outputs, inputs) before its level is applied; None where it is a rotated one."""
         if state.hidden < self.anatomy.hidden_size and self._basis is not None and self._basis.rotation is not None:

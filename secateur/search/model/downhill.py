@@ -1,6 +1,7 @@
 """Steps downhill: many changes at once, of those that the slopes around a genome promise most for."""
 
 import contextlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,15 +37,32 @@ def prices(slopes: Slopes) -> dict[int, list[float]]:
     return rows
 
 
-def downhill(space: Space, slopes: Slopes) -> list[Genome]:
+def _with_known(rows: Sequence[Sequence[float]], here: Genome, added: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Rows in which differences of `added` stand for what is infinite."""
+    if not added:
+        return [list(row) for row in rows]
+    return [
+        [
+            value if np.isfinite(value) else float(np.subtract(known[level], known[own]))
+            for level, value in enumerate(row)
+        ]
+        if np.isfinite(known[own])
+        else list(row)
+        for own, row, known in zip(here.levels, rows, added, strict=True)
+    ]
+
+
+def downhill(space: Space, slopes: Slopes, added: Sequence[Sequence[float]] = ()) -> list[Genome]:
     """Where to go from a genome within the budgets: the exact knapsack on its slopes, for every reach and caution.
 
-    Distinct, without the genome itself, and in the order of reach, then caution; genes of which nothing is known stay.
+    Distinct, without the genome itself, and in the order of reach, then caution. Of levels that slopes do not tell of,
+    such as those that bring something back, `added` says what they add (a row a gene, as a sweep's table); without it,
+    or where it does not know either, nobody goes there.
     """
     here, found = slopes.genome, {slopes.genome: None}
     for reach in REACHES if not slopes.reason else ():
         for caution in CAUTIONS:
-            rows = slopes.added(caution)
+            rows = _with_known(slopes.added(caution), here, added)
             near = [
                 [loss if abs(level - own) <= reach else np.inf for level, loss in enumerate(row)]
                 for own, row in zip(here.levels, rows, strict=True)

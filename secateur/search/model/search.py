@@ -106,11 +106,11 @@ class Search:
     def _priced(self) -> Generator[Batch, list[Evaluation], dict[int, list[float]]]:
         """What levels add by the slopes around a first answer, of the genes that these tell of: they need no sweep.
 
-        Where there are other genes too, whose sweep leaves little else: of sparsity alone a sweep of all did better
-        (SmolLM2 at 50 %, 100,000 tokens: 0.632 held out, and 0.662 without).
+        Where zeros are searched beside cuts: the sweep of so many genes leaves little else, and around an answer every
+        level is priced beside the others of its sublayer. Of sparsity alone a sweep of all did better (SmolLM2 at 50 %,
+        100,000 tokens: 0.632 held out, and 0.662 without).
         """
-        told_of = [any(gene.treatments) for gene in self.space.genes]
-        if not (self.options.slopes and self.options.pricing) or all(told_of):
+        if not (self.options.slopes and self.options.pricing) or all(any(gene.treatments) for gene in self.space.genes):
             return {}
         if self.incumbents[0] is None:
             some = [on_budget(self.targets[0], self.rng) for _ in range(self.options.batch)]
@@ -204,7 +204,7 @@ class Search:
             if slopes.reason:
                 self.options = replace(self.options, slopes=False)
                 return
-            yield from self._race(index, downhill(self.targets[index], slopes))
+            yield from self._race(index, downhill(self.targets[index], slopes, self._added))
             if self.incumbents[index] == incumbent:
                 return
 
