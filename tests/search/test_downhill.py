@@ -95,6 +95,25 @@ def test_what_has_no_slopes_stays() -> None:
     assert downhill(SPACE, Slopes(start, slopes.key, range(2), (), (), "out of memory")) == []
 
 
+def test_what_slopes_do_not_tell_of_a_table_does() -> None:
+    """Cuts are told of, what brings something back is not; with the table's prices it can be paid for."""
+    exact = Exact(TableEvaluator(FREE))(START, range(2))
+    below = [
+        tuple(math.nan if level < own else value for level, value in enumerate(row))
+        for own, row in zip(START.levels, exact.first, strict=True)
+    ]
+    told = replace(exact, first=tuple(below), second=tuple(tuple(0.0 * value for value in row) for row in below))
+    assert downhill(SPACE, told) == []
+    evaluator = TableEvaluator(FREE)
+    dense = evaluator.loss(FREE.dense)
+    table = [
+        [evaluator.loss(FREE.dense.with_level(index, level)) - dense for level in range(len(gene.levels))]
+        for index, gene in enumerate(FREE.genes)
+    ]
+    assert downhill(SPACE, told, table) == downhill(SPACE, exact, table)
+    assert downhill(SPACE, exact, table)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_convex_additive_loss_is_solved_from_anywhere_in_a_few_steps(seed: int) -> None:
     """The optimum is the knapsack's on the true table; nothing but slopes leads there."""
