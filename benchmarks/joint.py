@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import secateur
-from benchmarks.setup import console, table_of
+from benchmarks.setup import as_published, console, table_of
 from secateur.runs.asked.reading import read_recipe
 from secateur.runs.asked.recipe import Recipe
 from secateur.runs.problem import build_space, space_of
@@ -31,7 +31,7 @@ GENES = [{"kind": "attention", "levels": [3, 2, 1, 0]}]
 def recipe(ratio: float, drops_only: bool) -> Recipe:
     joint = read_recipe(Path("demo-widths"), [f"budgets.block_parameters='<= {ratio}x'"])
     values = joint.model_dump(mode="json", exclude_defaults=True)
-    values["baselines"] = BASELINES
+    values |= {"baselines": BASELINES, "validation": None, **as_published(48)}
     if drops_only:
         values |= {"genes": [{"kind": "attention"}, {"kind": "mlp"}], "baselines": []}
         warm = {"name": "knapsack", "sequences": 1}

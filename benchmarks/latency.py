@@ -1,6 +1,6 @@
 """The front of SmolLM2 on this machine: does every member load, how far is the table off, does it beat uniform width?
 
-Carries out the recipe demo-front (about half an hour), exports every member of the front, loads it with transformers
+Carries out the recipe demo-front on the texts of docs/results.md (about half an hour), exports every member of the front, loads it with transformers
 and compares its cross-entropy on a held-out sequence with the one in the journal. The run is kept in
 runs-local/benchmark-front: a second call only reports, and one that was interrupted goes on.
 """
@@ -13,8 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import secateur
-from benchmarks.setup import console, smollm2, table_of
+from benchmarks.setup import as_published, console, smollm2, table_of
 from secateur.fitness.scores.cross_entropy import cross_entropy
+from secateur.runs.asked.reading import read_recipe
 from secateur.runs.problem import space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.report.tables import print_front
@@ -41,7 +42,8 @@ def loaded_loss(folder: Path, ids: torch.Tensor) -> tuple[int, float]:
 
 
 def main() -> None:
-    run = secateur.resume(PATH) if (PATH / "recipe.yaml").exists() else secateur.run("demo-front", PATH)
+    values = read_recipe(Path("demo-front")).model_dump(mode="json", exclude_defaults=True) | as_published(48)
+    run = secateur.resume(PATH) if (PATH / "recipe.yaml").exists() else secateur.run(values, PATH)
     front = run.front
     assert front is not None
     print_front(console, front, [])

@@ -17,6 +17,7 @@ from secateur.runs.report.front import Point
 
 app = typer.Typer(add_completion=False)
 README, PICTURE = Path("README.md"), Path("docs/front.png")
+DOMAINS = {"sotu": "speeches", "xsum": "news", "multilexsum": "law", "fiqa": "finance"}
 COLOURS = {"found": "#0072b2", "uniform-width": "#d55e00", "shortgpt": "#009e73"}
 """Okabe and Ito's, told apart by everybody."""
 NAMES = {"uniform-width": "the same width in every layer", "shortgpt": "whole blocks by ShortGPT's rule"}
@@ -34,14 +35,15 @@ def main(depth: Path, sizes: Path) -> None:
 def table(path: Path) -> str:
     """The rows of a report as Markdown: what was found, and every baseline that the verdict is about."""
     summary = secateur.Run(path).summary
-    lines = ["| plan | block parameters | KL, State of the Union | KL, XSum | tokens |", "|---|---|---|---|---|"]
+    titles = " | ".join(f"KL, {DOMAINS[text]}" for text in summary.held_out)
+    lines = [f"| plan | block parameters | {titles} | tokens |", "|---|---|" + "---|" * len(summary.held_out) + "---|"]
     for row in summary.rows:
         if row.name == "dense" or row.slack:
             continue
         share = row.costs["block_parameters"] / summary.dense_costs["block_parameters"]
         losses = [
             f"{row.scores[text]['kl'].mean:.3f} ± {row.scores[text]['kl'].standard_error:.3f}"
-            for text in ("sotu", "xsum")
+            for text in summary.held_out
         ]
         lines.append(f"| {row.name} | {share:.4f} | {' | '.join(losses)} | {row.tokens:,} |")
     return "\n".join([f"> {summary.verdict}", "", *lines])

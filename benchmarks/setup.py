@@ -54,6 +54,12 @@ def paired(own: Sequence[float], other: Sequence[float]) -> str:
     return f"{(interval.low + interval.high) / 2:+.4f} ± {(interval.high - interval.low) / 2:.4f}"
 
 
+def as_published(sequences: int) -> dict[str, Any]:
+    """The texts that the numbers in docs/results.md are of: one Wikipedia's, confirmed on two others."""
+    held_out = [{"source": f"package:{name}", "sequences": 12, "length": 256} for name in ("sotu", "xsum")]
+    return {"calibration": {"source": "package:quac", "sequences": sequences, "length": 256}, "held_out": held_out}
+
+
 def smollm2(
     sequences: int,
     length: int,
