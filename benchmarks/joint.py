@@ -30,7 +30,7 @@ GENES = [{"kind": "attention", "levels": [3, 2, 1, 0]}]
 
 def recipe(ratio: float, drops_only: bool) -> Recipe:
     joint = read_recipe(Path("demo-widths"), [f"budgets.block_parameters='<= {ratio}x'"])
-    values = joint.model_dump(mode="json", exclude_defaults=True)
+    values = joint.model_dump(mode="json")
     values |= {"baselines": BASELINES, "validation": None, **as_published(48)}
     if drops_only:
         values |= {"genes": [{"kind": "attention"}, {"kind": "mlp"}], "baselines": []}
@@ -68,7 +68,7 @@ def plans(path: Path) -> Plans:
 
 def uniform(wanted: Recipe) -> Plans:
     """Every layer alike, with all KV groups or one less, and the widest MLP in multiples of 32 that fits then."""
-    values = wanted.model_dump(mode="json", exclude_defaults=True)
+    values = wanted.model_dump(mode="json")
     fine = build_space(Recipe.model_validate(values | {"genes": [GENES[0], {"kind": "mlp", "levels": "step 32"}]}))
     chosen: dict[str, dict[str, float | int | str]] = {}
     for groups in (3, 2):

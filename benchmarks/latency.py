@@ -1,8 +1,8 @@
 """The front of SmolLM2 on this machine: does every member load, how far is the table off, does it beat uniform width?
 
-Carries out the recipe demo-front on the texts of docs/results.md (about half an hour), exports every member of the front, loads it with transformers
-and compares its cross-entropy on a held-out sequence with the one in the journal. The run is kept in
-runs-local/benchmark-front: a second call only reports, and one that was interrupted goes on.
+Carries out the recipe demo-front on the texts of docs/results.md (about half an hour), exports every member of the
+front, loads it with transformers and compares its cross-entropy on a held-out sequence with the one in the journal. The
+run is kept in runs-local/benchmark-front: a second call only reports, and one that was interrupted goes on.
 """
 
 import shutil
@@ -42,7 +42,7 @@ def loaded_loss(folder: Path, ids: torch.Tensor) -> tuple[int, float]:
 
 
 def main() -> None:
-    values = read_recipe(Path("demo-front")).model_dump(mode="json", exclude_defaults=True) | as_published(48)
+    values = read_recipe(Path("demo-front")).model_dump(mode="json") | as_published(48)
     run = secateur.resume(PATH) if (PATH / "recipe.yaml").exists() else secateur.run(values, PATH)
     front = run.front
     assert front is not None
