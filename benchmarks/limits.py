@@ -2,7 +2,7 @@
 
 A byte-level model of six blocks, trained for a minute, of which every attention and MLP may be dropped: 2,048 genomes,
 each scored whole by KL on the text that it was trained on, and by that on Python source. Asked are the plan of least KL
-at 60 % of the block parameters whose KL on source stays under a limit that the best plan breaks, and the smallest plan
+at a share of the block parameters whose KL on source stays under a limit that the best plan breaks, and the smallest plan
 that keeps a KL. What strategies answer is held against the best of all. Seeds are of the strategies. Written to
 benchmarks/results/limits.md.
 
@@ -52,7 +52,9 @@ from secateur.space.space import Space
 BLOCKS, SEQUENCES = 6, 4
 SEEDS = range(5)
 EVALUATIONS = 600
-SIZE = 0.6
+SIZES = (0.7, 0.6, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25)
+FEWEST = 3
+"""Plans that keep the limit, at least."""
 GAP = "code:kl"
 """KL on Python source, as a score of one's own."""
 POOL = Pool(SEQUENCES, LENGTH)
@@ -151,13 +153,22 @@ def smallest(space: Space, seed: int, archive: Archive) -> dict[str, Steps]:
     }
 
 
-def within(scored: Scored) -> Iterator[tuple[str, ...]]:
+def with_a_conflict(scored: Scored) -> tuple[float, tuple[Space, list[Genome], Genome]]:
+    """The first size at which the best plan on the text is not the best on source code, with several better ones."""
+    dense = getattr(scored.space.dense_costs, COST)
+    for size in SIZES:
+        space = limited(scored.space, COST, int(size * dense))
+        feasible = [genome for genome in scored.rows if space.feasible(genome)]
+        best = min(feasible, key=lambda genome: scored.value(genome, "kl"))
+        if sum(scored.value(genome, GAP) < 0.999 * scored.value(best, GAP) for genome in feasible) >= FEWEST:
+            return size, (space, feasible, best)
+    raise SystemExit("both texts agree at all sizes")
+
+
+def within(scored: Scored, first: tuple[Space, list[Genome], Genome]) -> Iterator[tuple[str, ...]]:
     """Rows for the best plan whose KL on source code stays under a limit."""
-    space = limited(scored.space, COST, int(SIZE * getattr(scored.space.dense_costs, COST)))
-    feasible = [genome for genome in scored.rows if space.feasible(genome)]
-    best = min(feasible, key=lambda genome: scored.value(genome, "kl"))
-    tenth = sorted(scored.value(genome, GAP) for genome in feasible)[len(feasible) // 10]
-    most = min(tenth, 0.999 * scored.value(best, GAP))
+    space, feasible, best = first
+    most = 0.999 * scored.value(best, GAP)
     kept = sorted((scored.value(genome, "kl"), genome) for genome in feasible if scored.value(genome, GAP) <= most)
     truth = [genome for _, genome in kept]
     console.print(f"{len(feasible):,} within the size, {len(kept):,} of them within the limit; the best is not")
@@ -202,11 +213,16 @@ def reverse(scored: Scored) -> Iterator[tuple[str, ...]]:
 
 def main() -> None:
     scored = Scored()
+    size, conflict = with_a_conflict(scored)
     first = ["strategy", "optimum reached", "worst place among those that keep it", "evaluations"]
     second = ["strategy", "smallest reached", "largest answer, of dense", "evaluations"]
     shown(
         RESULTS / "limits.md",
-        table_of(f"Least KL at {SIZE:.0%} of the block parameters within a KL on source code", first, within(scored)),
+        table_of(
+            f"Least KL at {size:.0%} of the block parameters within a KL on source code",
+            first,
+            within(scored, conflict),
+        ),
         table_of("Fewest block parameters within a KL", second, reverse(scored)),
     )
 

@@ -1,7 +1,7 @@
 """Five plans on five calibration mixtures, confirmed on four domains that none of them has; three draws of one mixture.
 
-SmolLM2 with a quarter of its block parameters dropped as sublayers. The plans are those of our search, EvoPress,
-greedy, knapsack (50,176 tokens each) and ShortGPT, all calibrated on the same text. Runs are kept in
+SmolLM2 with a quarter of its block parameters dropped as sublayers. The plans are those of our search, greedy,
+knapsack, random search (50,176 tokens each) and ShortGPT, all calibrated on the same text. Runs are kept in
 runs-local/benchmark-mixtures: a second call only reports, and one that was interrupted goes on. The tables are written
 to benchmarks/results/mixtures.md.
 
@@ -29,7 +29,7 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
 WHOLE = "all three"
 DRAWS = (0, 1, 2)
 DOMAINS = {"sotu": "speeches", "xsum": "news", "multilexsum": "law", "fiqa": "finance"}
-PLANS = ("found", "evopress", "greedy", "knapsack", "shortgpt")
+PLANS = ("found", "greedy", "shortgpt", "knapsack", "random")
 TOKENS = 50_176
 ROOT = Path("runs-local/benchmark-mixtures")
 

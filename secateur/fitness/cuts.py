@@ -127,16 +127,21 @@ class Watch:
         def columns(state: BlockState, device: torch.device) -> torch.Tensor:
             return kept_positions(linear.columns, linear.inputs, block, state.kept, device)
 
-        def forward(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        def forward(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             x, y = inputs[0].detach(), output.detach()
 
             def backward(gradient: torch.Tensor) -> None:
-                here = columns(self.states[block.index], x.device)
+                here, whole = columns(self.states[block.index], x.device), as_matrix(linear, module.weight.detach())
                 for cut in cuts:
-                    left = x[..., torch.searchsorted(here, columns(cut.state, x.device))]
-                    matrix = as_matrix(linear, weights.linear(block.index, position, cut.state))
+                    places = torch.searchsorted(here, columns(cut.state, x.device))
+                    matrix = weights.untreated(block.index, position, cut.state)
+                    if matrix is None:
+                        matrix = as_matrix(linear, weights.linear(block.index, position, cut.state))
+                    elif cut.state.level(linear.name):
+                        # Zeros where they are: to choose them anew for every width takes longer than all the rest.
+                        matrix = matrix * (whole[:, places] != 0)
                     bias = weights.bias(block.index, position, cut.state)
-                    self._note([cut], gradient, nn.functional.linear(left, matrix, bias) - y)
+                    self._note([cut], gradient, nn.functional.linear(x[..., places], matrix, bias) - y)
 
             output.register_hook(backward)  # type: ignore[no-untyped-call]
 
