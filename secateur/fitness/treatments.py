@@ -25,12 +25,14 @@ class Kept:
     Attributes:
         values: it has their weights unchanged.
         rotated: the columns are rotated residual features.
+        widths: of its sublayer and of the residual stream, by which it is told from other narrower ones.
     """
 
     rows: torch.Tensor
     columns: torch.Tensor
     values: bool
     rotated: bool
+    widths: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,6 +213,7 @@ class Weights:
                 rows = kept_positions(linear.rows, linear.outputs, block, state.kept, dense.device)
                 columns = kept_positions(linear.columns, linear.inputs, block, state.kept, dense.device)
                 unchanged = repaired is None and not rotated
-                kept = Kept(rows, columns, unchanged, rotated and linear.columns == (HIDDEN,))
+                widths = (*state.widths(sublayer), state.hidden)
+                kept = Kept(rows, columns, unchanged, rotated and linear.columns == (HIDDEN,), widths)
             matrix = compressor.weight((block.index, block.linears.index(linear)), matrix, level, kept)
         return as_matrix(linear, matrix).contiguous()

@@ -16,6 +16,7 @@ from ...space.treatments import Sparsity
 from ..cache import read_tensors
 from ..model.blocks import Blocks
 from ..resident import RESIDENT_BYTES, Resident, Tensors
+from ..subnets.recent import Recent
 from ..treatments import Kept
 from .nested import NESTED, Statistics, plane
 from .nested import kept as survivors
@@ -24,6 +25,8 @@ from .updating import UPDATING, unpack_survivors
 PRUNERS = (*NESTED, *UPDATING)
 INPUTS = "inputs"
 """The plane with the squared norms of the linears' inputs, by which narrower linears are pruned."""
+NARROWER_BYTES = 2**26
+"""Of planes of narrower linears, one byte a weight, which take a sorting each."""
 VERSION = 2
 """Part of every store's address: raise it when a pruner's result changes."""
 
@@ -65,6 +68,7 @@ class LevelStore:
         self.folder, self.pruner, self.anatomy, self._blocks = folder, pruner, blocks.anatomy, blocks
         self._dying: dict[tuple[int, int, str], torch.Tensor] = {}
         self._planes = Resident(blocks.device, room)
+        self._narrower = Recent(NARROWER_BYTES)
 
     def check(self, levels: Iterable[Sparsity], blocks: Iterable[int], inputs: bool = False) -> None:
         """Opens every file that will be needed; raises SecateurError when one is missing, truncated or damaged."""
@@ -117,21 +121,25 @@ class LevelStore:
         """
         shape = self.anatomy.blocks[block].linears[linear]
         if self.pruner in NESTED:
-            nested = NESTED[self.pruner]
-            statistics = None
-            if nested.needs_text:
-                norms = self._plane(block, INPUTS)[f"{shape.name}@rotated" if kept.rotated else shape.name]
-                statistics = Statistics(norms[kept.columns], 0)
-            # Zeros that are there already go first.
-            score = torch.where(weight == 0, -1.0, nested.score(weight.float(), statistics))
-            group = nested.group
-        else:
-            alive = self._survivors(block, linear, level)[kept.rows][:, kept.columns]
-            if kept.values:
-                weight = torch.where(alive != 0, alive.to(weight.dtype), weight)
-            score = weight.abs() + (alive != 0) * weight.abs().max()
-            group = "matrix"
-        return weight * survivors(plane(score, group, level.of), level)
+            key = block, linear, kept.widths, kept.rotated, level.of
+            return weight * survivors(
+                self._narrower.get(key, lambda: self._scored(block, shape, weight, level, kept)), level
+            )
+        alive = self._survivors(block, linear, level)[kept.rows][:, kept.columns]
+        if kept.values:
+            weight = torch.where(alive != 0, alive.to(weight.dtype), weight)
+        score = weight.abs() + (alive != 0) * weight.abs().max()
+        return weight * survivors(plane(score, "matrix", level.of), level)
+
+    def _scored(self, block: int, linear: Linear, weight: torch.Tensor, level: Sparsity, kept: Kept) -> torch.Tensor:
+        """The plane of a narrower linear by a nested pruner, which serves all its levels of one kind."""
+        nested, statistics = NESTED[self.pruner], None
+        if nested.needs_text:
+            norms = self._plane(block, INPUTS)[f"{linear.name}@rotated" if kept.rotated else linear.name]
+            statistics = Statistics(norms[kept.columns], 0)
+        # Zeros that are there already go first.
+        score = torch.where(weight == 0, -1.0, nested.score(weight.float(), statistics))
+        return plane(score, nested.group, level.of)
 
     def _file(self, block: int, plane: str) -> Tensors:
         return read_tensors(plane_file(self.folder, block, plane))
