@@ -70,8 +70,8 @@ class Watch:
 
     Attributes:
         scale: positions that each sequence of the batch is scored at, (sequences, 1, 1).
-        ends: of each sublayer that may be dropped, what the module that ran last in it has handed on, and the change to
-            what its stand-in hands on: nothing, or what comes in.
+        ends: of each sublayer that may be dropped, what the module that ran last in it has handed on, and what its
+            stand-in would hand on; None: nothing.
     """
 
     space: Space
@@ -80,7 +80,7 @@ class Watch:
     cuts: Cuts
     scale: torch.Tensor
     note: Note
-    ends: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    ends: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=dict)
 
     def hooks(self, modules: list[nn.Module]) -> Iterator[Any]:
         """Puts hooks on the blocks' modules; yields their handles."""
@@ -98,15 +98,19 @@ class Watch:
 
     def passed(self) -> None:
         """To be called between the passes."""
-        for (place, number), (output, change) in self.ends.items():
+        for (place, number), (output, instead) in self.ends.items():
             sublayer = self.space.anatomy.blocks[place].sublayers[number]
             dropping = [cut for cut in self.cuts[place, number] if not cut.state.has(sublayer)]
-
-            def backward(gradient: torch.Tensor, change: torch.Tensor = change, dropping: list[Cut] = dropping) -> None:
-                self._note(dropping, gradient, change)
-
-            output.register_hook(backward)  # type: ignore[no-untyped-call]
+            output.register_hook(self._dropping(dropping, output.detach(), instead))  # type: ignore[no-untyped-call]
         self.ends.clear()
+
+    def _dropping(
+        self, cuts: list[Cut], output: torch.Tensor, instead: torch.Tensor | None
+    ) -> Callable[[torch.Tensor], None]:
+        def backward(gradient: torch.Tensor) -> None:
+            self._note(cuts, gradient, -output if instead is None else instead - output)
+
+        return backward
 
     def _end(self, where: tuple[int, int], role: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         """Of the modules of a branch the last one to run hands on what the branch contributes."""
@@ -114,7 +118,7 @@ class Watch:
         def forward(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             own: torch.Tensor = output[0] if isinstance(output, tuple) else output
             stays = {"second": 1, "keep": 0}.get(role)
-            self.ends[where] = own, (-own if stays is None else inputs[stays] - own).detach()
+            self.ends[where] = own, None if stays is None else inputs[stays].detach()
 
         return forward
 
