@@ -2,7 +2,7 @@
 
 A byte-level model of six blocks, trained for a minute, of which every attention and MLP may be dropped: 2,048 genomes,
 each scored whole by KL on the text that it was trained on, and by that on Python source. Asked are the plan of least KL
-at a share of the block parameters whose KL on source stays under a limit that the best plan breaks, and the smallest plan
+at the first size at which its KL on source is not the least too, under a limit that it breaks, and the smallest plan
 that keeps a KL. What strategies answer is held against the best of all. Seeds are of the strategies. Written to
 benchmarks/results/limits.md.
 

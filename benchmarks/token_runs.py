@@ -7,7 +7,7 @@ a core, and the tables are of them. A file that is removed is made anew.
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -245,24 +245,23 @@ class Judge:
         self.space = build_space(recipe_of(*self.wanted)).with_budgets(())
         self.path = ROOT / f"judged_{kind if kind == 'sparsity' else 'depth'}_{seed}.json"
 
-    def losses(self, genome: Genome) -> Mapping[str, list[float]]:
-        """By domain, one a sequence."""
+    def judge(self, genomes: Sequence[Genome]) -> dict[str, dict[str, list[float]]]:
+        """Scores those that are not known yet, together; what is known by subnet and domain, a loss a sequence."""
         known: dict[str, dict[str, list[float]]] = json.loads(self.path.read_text()) if self.path.exists() else {}
-        key = self.space.key(genome)
-        if key not in known:
+        new = {self.space.key(genome): genome for genome in genomes if self.space.key(genome) not in known}
+        if new:
             space, bench = loaded(*self.wanted)
-            known[key] = {}
             for domain in DOMAINS:
-                evaluator = bench.evaluator(space, domain, ("kl",))
-                [told] = Memo(space, evaluator, Unkept())(Batch((genome,), range(JUDGED)))
-                known[key][domain] = [round(loss, 6) for loss in told.primary]
+                memo = Memo(space, bench.evaluator(space, domain, ("kl",)), Unkept())
+                for key, told in zip(new, memo(Batch(tuple(new.values()), range(JUDGED))), strict=True):
+                    known.setdefault(key, {})[domain] = [round(loss, 6) for loss in told.primary]
             lines = [f"{json.dumps(name)}: {json.dumps(losses)}" for name, losses in sorted(known.items())]
             self.path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-        return known[key]
+        return known
 
     def all(self, genome: Genome) -> list[float]:
-        """Of all domains together."""
-        return [loss for losses in self.losses(genome).values() for loss in losses]
+        """Losses on all domains together."""
+        return [loss for losses in self.judge([genome])[self.space.key(genome)].values() for loss in losses]
 
     def loss(self, genome: Genome) -> float:
         return float(np.mean(self.all(genome)))

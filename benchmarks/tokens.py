@@ -42,7 +42,7 @@ from secateur.space.space import Space
 SEEDS = (0, 1, 2)
 SAME = 0.002
 """Of the dense model's, how far the costs of two answers may be apart that are compared."""
-SHOWN = 8
+SHOWN = 6
 """Incumbents of the reference at which both are compared, evenly from its first to its last."""
 VARIANTS = {
     "whole": {},
@@ -89,8 +89,12 @@ class Compared:
 
     def __init__(self, kind: str, removed: float, seed: int, mine: Curve, theirs: Curve) -> None:
         self.kind, self.mine, self.theirs = kind, mine, theirs
+        self.points = [theirs[index] for index in np.unique(np.linspace(0, len(theirs) - 1, SHOWN).astype(int))]
         self.ours = Judge(kind, removed, seed, OURS)
         self.other = Judge(kind, removed, seed, REFERENCE)
+        then = [at(theirs, mine[-1][0]), *(genome for _, _, genome in self.points)]
+        self.other.judge([genome for genome in then if genome is not None])
+        self.ours.judge([genome for _, _, genome in mine])
 
     def difference(self, mine: Genome, theirs: Genome) -> tuple[list[float], list[float]]:
         """Losses of both, sequence by sequence."""
@@ -104,15 +108,14 @@ class Compared:
     def behind(self) -> tuple[int, int, int]:
         """At how many points of the reference's curve ours had no answer, was worse by more than the interval, and how
         many there are."""
-        points = [self.theirs[index] for index in np.unique(np.linspace(0, len(self.theirs) - 1, SHOWN).astype(int))]
         early = worse = 0
-        for tokens, _, genome in points:
+        for tokens, _, genome in self.points:
             mine = at(self.mine, tokens)
             if mine is None:
                 early += 1
             elif mine != genome and ttest_rel(*self.difference(mine, genome)).confidence_interval().low > 0:
                 worse += 1
-        return early, worse, len(points)
+        return early, worse, len(self.points)
 
     def reached(self) -> int | None:
         """Tokens after which ours was first as good as the reference's last answer."""
