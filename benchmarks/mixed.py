@@ -1,0 +1,152 @@
+"""Drops, widths and zeros searched together on SmolLM2, against each kind alone and each after the other.
+
+The recipe: attention kept or dropped, MLPs in steps of 192, sparsity per sublayer at 0.3, 0.5, 0.6 and 2:4, orders by
+output error and least-squares repairs, at 0.4, 0.5 and 0.6 of the linear weights. All sides have 150,000 tokens and one
+budget: together, zeros alone, cuts alone, cuts until half of the way and then zeros, and zeros until half of the way
+and then cuts (75,000 tokens each; the second search is of the exported checkpoint of the first, as a user of two tools
+would go about it). Every answer is exported, loaded, and compared with the dense model on four domains that nobody
+calibrates on. Runs are kept in runs-local/benchmark-mixed, so that a second call goes on; answers' losses and what they
+keep in benchmarks/results/mixed, of which the table is made.
+
+    python -m benchmarks.mixed [run|report] [SEED ...]
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import kl_div
+
+import secateur
+from benchmarks.setup import MODEL, RESULTS, paired, shown, table_of
+from secateur.fitness.model.checkpoint import load_model, load_tokenizer
+from secateur.fitness.sources import documents
+from secateur.fitness.text import windows_after_a_third
+
+ROOT, RUNS = RESULTS / "mixed", Path("runs-local/benchmark-mixed")
+SIZES, SEEDS = (0.4, 0.5, 0.6), (0, 1, 2)
+TOKENS = 150_016
+DOMAINS = ("sotu", "xsum", "multilexsum", "fiqa")
+WINDOWS, LENGTH = 16, 256
+CUTS = [{"kind": "attention"}, {"kind": "mlp", "levels": "step 192"}]
+ZEROS = [{"kind": "sparsity", "per": "sublayer", "levels": [0.3, 0.5, 0.6, "2:4"]}]
+SIDES: dict[str, tuple[list[dict[str, Any]], ...]] = {
+    "together": ([*CUTS, *ZEROS],),
+    "zeros alone": (ZEROS,),
+    "cuts alone": (CUTS,),
+    "cuts, then zeros": (CUTS, ZEROS),
+    "zeros, then cuts": (ZEROS, CUTS),
+}
+
+
+def recipe(model: str, genes: list[dict[str, Any]], limit: str | int, tokens: int, seed: int) -> dict[str, Any]:
+    parts = [{"source": "package:quac", "weight": 2}, {"source": "package:pubmedqa"}, {"source": "package:python"}]
+    return {
+        "model": {"path": model},
+        "calibration": {"mixture": parts, "sequences": 64, "length": 256, "windows_per_document": 2},
+        "held_out": [],
+        "genes": genes,
+        "widths": {"order": "output-error", "repair": "least-squares"},
+        "budgets": {"linear_weights": limit},
+        "strategy": {"name": "surrogate"},
+        "effort": {"tokens": tokens},
+        "baselines": [],
+        "validation": None,
+        "seed": seed,
+    }
+
+
+def searched(path: Path, wanted: dict[str, Any]) -> Any:
+    """Begins a run or goes on with it."""
+    print(f"{path} …", file=sys.stderr, flush=True)
+    if (path / "recipe.yaml").exists():
+        return secateur.resume(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return secateur.run(wanted, path)
+
+
+def answer(side: str, size: float, seed: int) -> None:
+    """Carries out one side and keeps what its answer loses, unless that is kept."""
+    kept = ROOT / f"{side.replace(', ', '-').replace(' ', '-')}_{size:g}_{seed}.json"
+    if kept.exists():
+        return
+    model, searches, dense, found = MODEL, SIDES[side], 0, None
+    for number, genes in enumerate(searches, 1):
+        share = size if number == len(searches) else (1 + size) / 2
+        limit: str | int = f"{share}x" if number == 1 else int(size * dense)
+        path = RUNS / f"{kept.stem}_{number}"
+        found = searched(path, recipe(model, genes, limit, TOKENS // len(searches), seed))
+        dense = dense or found.summary.dense_costs["linear_weights"]
+        checkpoint = RUNS / f"{kept.stem}_{number}-checkpoint"
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        model = str(found.export("hf", checkpoint))
+    assert found is not None
+    costs = found.summary.rows[0].costs
+    row = {
+        "linear_weights": costs["linear_weights"] / dense,
+        "parameters": costs["parameters"],
+        "losses": losses(model),
+    }
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(row) + "\n")
+
+
+@torch.inference_mode()
+def losses(folder: str) -> dict[str, list[float]]:
+    """KL of a checkpoint to the dense model, nats per token, one a window, by domain."""
+    dense, other, tokenizer = load_model(MODEL), load_model(folder), load_tokenizer(MODEL)
+    found: dict[str, list[float]] = {}
+    for domain in DOMAINS:
+        for ids in windows_after_a_third(documents(f"package:{domain}"), tokenizer, WINDOWS, LENGTH):
+            wanted, told = (torch.log_softmax(model(ids).logits[0, :-1].float(), -1) for model in (dense, other))
+            value = float(kl_div(told, wanted, log_target=True, reduction="sum")) / len(told)
+            found.setdefault(domain, []).append(round(value, 6))
+    return found
+
+
+def rows(seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
+    for size in SIZES:
+        for seed in seeds:
+            known = {}
+            for side in SIDES:
+                path = ROOT / f"{side.replace(', ', '-').replace(' ', '-')}_{size:g}_{seed}.json"
+                if path.exists():
+                    known[side] = json.loads(path.read_text())
+            for side, row in known.items():
+                own = [loss for values in row["losses"].values() for loss in values]
+                means = [f"{np.mean(row['losses'][domain]):.4f}" for domain in DOMAINS]
+                joint = known.get("together")
+                first = [loss for values in joint["losses"].values() for loss in values] if joint else []
+                against = paired(first, own) if first and side != "together" else ""
+                costs = f"{row['linear_weights']:.4f}", f"{row['parameters']:,}"
+                yield f"{size:g}x", str(seed), side, *costs, *means, f"{np.mean(own):.4f}", against
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="WORD", help="run, report, and seeds")
+    words = parser.parse_args().words
+    unknown = [word for word in words if word not in ("run", "report") and not word.isdigit()]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is no seed, and neither run nor report")
+    seeds = sorted({int(word) for word in words if word.isdigit()}) or SEEDS
+    if "report" not in words:
+        for seed in seeds:
+            for size in SIZES:
+                for side in SIDES:
+                    answer(side, size, seed)
+    if "run" not in words:
+        headings = ["size", "seed", "side", "linear weights", "parameters", *DOMAINS, "mean KL"]
+        title = f"Drops, widths and zeros together and one by one, {TOKENS:,} tokens"
+        table = table_of(title, [*headings, "together minus it, paired 95 %"], rows(seeds))
+        shown(ROOT / "mixed.md", table)
+
+
+if __name__ == "__main__":
+    main()
