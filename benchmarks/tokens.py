@@ -42,8 +42,8 @@ from secateur.space.space import Space
 SEEDS = (0, 1, 2)
 SAME = 0.002
 """Of the dense model's, how far the costs of two answers may be apart that are compared."""
-SHOWN = 6
-"""Incumbents of the reference at which both are compared, evenly from its first to its last."""
+SHOWN = 4
+"""Incumbents of the reference at which both are compared, evenly from its first to its last before ours has ended."""
 VARIANTS = {
     "whole": {},
     "without sweep and path": {"sweeping": False},
@@ -89,11 +89,11 @@ class Compared:
 
     def __init__(self, kind: str, removed: float, seed: int, mine: Curve, theirs: Curve) -> None:
         self.kind, self.mine, self.theirs = kind, mine, theirs
-        self.points = [theirs[index] for index in np.unique(np.linspace(0, len(theirs) - 1, SHOWN).astype(int))]
+        equal = [point for point in theirs if point[0] <= mine[-1][0]]
+        self.points = [equal[index] for index in np.unique(np.linspace(0, len(equal) - 1, SHOWN).astype(int))]
         self.ours = Judge(kind, removed, seed, OURS)
         self.other = Judge(kind, removed, seed, REFERENCE)
-        then = [at(theirs, mine[-1][0]), *(genome for _, _, genome in self.points)]
-        self.other.judge([genome for genome in then if genome is not None])
+        self.other.judge([theirs[-1][2], *(genome for _, _, genome in self.points)])
         self.ours.judge([genome for _, _, genome in mine])
 
     def difference(self, mine: Genome, theirs: Genome) -> tuple[list[float], list[float]]:
@@ -125,7 +125,7 @@ class Compared:
 
 def against_reference(seeds: Sequence[int]) -> None:
     """The table of ours and the reference, a row a setting and seed, and what it comes to."""
-    counted: list[tuple[bool, int, int, float]] = []
+    counted: list[tuple[bool, int, int, int, bool, bool]] = []
 
     def rows() -> Iterator[tuple[str, ...]]:
         for kind, removed in SETTINGS:
@@ -139,8 +139,9 @@ def against_reference(seeds: Sequence[int]) -> None:
                 same = both.same_size(own, last)
                 early, worse, points = both.behind()
                 reached = both.reached()
-                ends = both.difference(own, last)
-                counted.append((same, early, worse, float(np.mean(np.subtract(*ends)))))
+                ends, equal = both.difference(own, last), both.difference(own, then) if then is not None else None
+                ahead = equal is None or ttest_rel(*equal).confidence_interval().high < 0
+                counted.append((same, early, worse, points, ahead, ttest_rel(*ends).confidence_interval().low > 0))
                 yield (
                     named(kind, removed) + ("" if same else " (sizes differ: not counted)"),
                     str(seed),
@@ -150,7 +151,7 @@ def against_reference(seeds: Sequence[int]) -> None:
                     f"{theirs[-1][1]:,} / {theirs[-1][0]:,}",
                     sides(both.other.space, kind, last),
                     f"{both.other.loss(last):.4f}",
-                    paired(*both.difference(own, then)) if then is not None else "no answer yet",
+                    paired(*equal) if equal is not None else "no answer yet",
                     paired(*ends),
                     f"{reached:,}" if reached is not None else "never",
                     f"{early} without an answer, {worse} worse, of {points}",
@@ -161,11 +162,12 @@ def against_reference(seeds: Sequence[int]) -> None:
     headings += ["ours minus evopress's last", "ours: tokens to evopress's last KL", "ours at evopress's answers"]
     table = table_of("Ours and EvoPress as published; KL on four domains, paired 95 % intervals", headings, rows())
     fair = [one for one in counted if one[0]]
+    _, early, worse, points, ahead, behind = (sum(column) for column in zip(*fair, strict=True)) if fair else [0] * 6
     said = (
-        f"Of {len(counted)} pairs {len(fair)} are of one size. In these, ours is ahead at the end of both in "
-        f"{sum(difference < 0 for *_, difference in fair)}, and of the reference's answers on the way worse than ours "
-        f"by more than the interval are all but {sum(worse for _, _, worse, _ in fair)}, those apart that came before "
-        f"ours had one ({sum(early for _, early, *_ in fair)})."
+        f"Of {len(counted)} pairs {len(fair)} are of one size. After as many tokens ours is better by more than the "
+        f"interval in {ahead} of these; at {points} answers of the reference until then it had none yet at {early} and "
+        f"was worse by more than the interval at {worse}. Evopress's last answer, after more tokens, is better than "
+        f"ours by more than the interval in {behind}."
     )
     shown(ROOT / "reference.md", table, said)
 
