@@ -206,3 +206,22 @@ def test_a_part_gives_as_many_windows_as_the_whole_says(tiny: Path, texts: dict[
     asked = written_recipe(recipe_of(tiny, calibration), Path.cwd())
     request, *_ = workplace_of(asked, build_space(asked)).texts
     assert [part.windows_per_document for part, _ in request.parts] == [3, 2]
+
+
+def test_a_first_recipe_of_files_of_one_name_and_of_the_same_documents(tiny: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder, name in zip(folders, ("calibration", "held"), strict=True):
+        folder.mkdir()
+        (folder / "x.txt").write_text((tiny / f"{name}.txt").read_text())
+    texts = [folder / "x.txt" for folder in folders]
+    written = command("init", tiny / "model", *texts, "--minutes", "1", "--out", tmp_path / "r.yaml")
+    assert written.returncode == 0, written.stderr
+    found = read_recipe(tmp_path / "r.yaml")
+    assert (
+        [text.title for text in found.held_out] == [part.title for part in found.calibration.mixture] == ["x-1", "x-2"]
+    )
+    texts[1].write_text(texts[0].read_text())
+    same = command("init", tiny / "model", *texts, "--minutes", "1", "--out", tmp_path / "s.yaml")
+    assert same.returncode == 0 or "is too short" in same.stderr
+    if same.returncode == 0:
+        assert command("space", tmp_path / "s.yaml").returncode == 0

@@ -8,7 +8,9 @@ independent, would be far too little. On SmolLM2 at 50 % zeros, drops and widths
 scored changes 0.86 on 2 sequences of 256 tokens and 0.88 on 8, the median of estimate over truth 0.75 and 1.2; of
 attention by itself 0.65, of MLPs 0.94. Without the second order it is 0.1.
 
-What brings something back is not told of: what has been cut is not there to be looked at.
+What brings something back is not told of: what has been cut is not there to be looked at. Nor are narrower sublayers
+whose contribution is normalised before it is added, since that undoes most of such a change; dropping them is. A level
+that changes several sublayers, as one of whole blocks, is the sum of what each does, without what they do together.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from ..space.anatomy import Block, Sublayer
 from ..space.genome import Genome
 from ..space.space import Space
 from ..space.state import BlockState
+from ..space.treatments import Sparsity
 from .subnets.subnet import Subnet
 from .widths.axes import kept_positions
 from .zeros.level_store import as_matrix
@@ -70,8 +73,9 @@ class Watch:
 
     Attributes:
         scale: positions that each sequence of the batch is scored at, (sequences, 1, 1).
-        ends: of each sublayer that may be dropped, what the module that ran last in it has handed on, and what its
-            stand-in would hand on; None: nothing.
+        ends: of each sublayer, what the module that ran last in it has handed on, and what its stand-in would hand on;
+            None: nothing.
+        lasts: of each that may be narrower, what its last linear has read and handed on, and the linear.
     """
 
     space: Space
@@ -81,28 +85,34 @@ class Watch:
     scale: torch.Tensor
     note: Note
     ends: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=dict)
+    lasts: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor, nn.Module]] = field(default_factory=dict)
 
     def hooks(self, modules: list[nn.Module]) -> Iterator[Any]:
         """Puts hooks on the blocks' modules; yields their handles."""
         for (place, number), cuts in self.cuts.items():
             block = self.space.anatomy.blocks[place]
             sublayer = block.sublayers[number]
-            if any(not cut.state.has(sublayer) for cut in cuts):
-                for path, role in sublayer.stand_ins:
-                    module = modules[place].get_submodule(path)
-                    yield module.register_forward_hook(self._end((place, number), role))
-            narrower = [cut for cut in cuts if cut.state.has(sublayer)]
-            if narrower:
+            for path, role in sublayer.stand_ins:
+                module = modules[place].get_submodule(path)
+                yield module.register_forward_hook(self._end((place, number), role))
+            if any(cut.state.has(sublayer) for cut in cuts):
                 module = modules[place].get_submodule(sublayer.linears[-1].name)
-                yield module.register_forward_hook(self._narrowing(block, sublayer, narrower))
+                yield module.register_forward_hook(self._last((place, number)))
 
     def passed(self) -> None:
         """To be called between the passes."""
         for (place, number), (output, instead) in self.ends.items():
-            sublayer = self.space.anatomy.blocks[place].sublayers[number]
-            dropping = [cut for cut in self.cuts[place, number] if not cut.state.has(sublayer)]
-            output.register_hook(self._dropping(dropping, output.detach(), instead))  # type: ignore[no-untyped-call]
+            block, cuts = self.space.anatomy.blocks[place], self.cuts[place, number]
+            sublayer = block.sublayers[number]
+            if dropping := [cut for cut in cuts if not cut.state.has(sublayer)]:
+                output.register_hook(self._dropping(dropping, output.detach(), instead))  # type: ignore[no-untyped-call]
+            last = self.lasts.get((place, number))
+            narrower = [cut for cut in cuts if cut.state.has(sublayer)]
+            # What the last linear hands on is the contribution itself, in another shape at most.
+            if last is not None and last[1].data_ptr() == output.data_ptr():
+                last[1].register_hook(self._narrowing(block, sublayer, narrower, *last))  # type: ignore[no-untyped-call]
         self.ends.clear()
+        self.lasts.clear()
 
     def _dropping(
         self, cuts: list[Cut], output: torch.Tensor, instead: torch.Tensor | None
@@ -122,34 +132,42 @@ class Watch:
 
         return forward
 
+    def _last(self, where: tuple[int, int]) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+        def forward(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            self.lasts[where] = inputs[0].detach(), output, module
+
+        return forward
+
     def _narrowing(
-        self, block: Block, sublayer: Sublayer, cuts: list[Cut]
-    ) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
-        linear, weights = sublayer.linears[-1], self.subnet.weights
+        self, block: Block, sublayer: Sublayer, cuts: list[Cut], x: torch.Tensor, output: torch.Tensor, module: Any
+    ) -> Callable[[torch.Tensor], None]:
+        linear, weights, y = sublayer.linears[-1], self.subnet.weights, output.detach()
         position = block.linears.index(linear)
 
         def columns(state: BlockState, device: torch.device) -> torch.Tensor:
             return kept_positions(linear.columns, linear.inputs, block, state.kept, device)
 
-        def forward(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            x, y = inputs[0].detach(), output.detach()
+        def narrower(state: BlockState, places: torch.Tensor) -> torch.Tensor:
+            """The matrix there. Zeros stay where they are: to choose them anew for every width takes longer than all
+            the rest."""
+            untreated = weights.untreated(block.index, position, state)
+            level = state.level(linear.name)
+            if untreated is None or (level and not isinstance(level, Sparsity)):
+                return as_matrix(linear, weights.linear(block.index, position, state))
+            whole = as_matrix(linear, module.weight.detach())[:, places]
+            if not level:
+                return untreated
+            return untreated * (whole != 0) if weights.repairs else whole
 
-            def backward(gradient: torch.Tensor) -> None:
-                here, whole = columns(self.states[block.index], x.device), as_matrix(linear, module.weight.detach())
-                for cut in cuts:
-                    places = torch.searchsorted(here, columns(cut.state, x.device))
-                    matrix = weights.untreated(block.index, position, cut.state)
-                    if matrix is None:
-                        matrix = as_matrix(linear, weights.linear(block.index, position, cut.state))
-                    elif cut.state.level(linear.name):
-                        # Zeros where they are: to choose them anew for every width takes longer than all the rest.
-                        matrix = matrix * (whole[:, places] != 0)
-                    bias = weights.bias(block.index, position, cut.state)
-                    self._note([cut], gradient, nn.functional.linear(x[..., places], matrix, bias) - y)
+        def backward(gradient: torch.Tensor) -> None:
+            here = columns(self.states[block.index], x.device)
+            for cut in cuts:
+                places = torch.searchsorted(here, columns(cut.state, x.device))
+                bias = weights.bias(block.index, position, cut.state)
+                change = nn.functional.linear(x[..., places], narrower(cut.state, places), bias) - y
+                self._note([cut], gradient, change)
 
-            output.register_hook(backward)  # type: ignore[no-untyped-call]
-
-        return forward
+        return backward
 
     def _note(self, cuts: list[Cut], gradient: torch.Tensor, change: torch.Tensor) -> None:
         # Some families hand their linears (sequences * time, features).

@@ -70,7 +70,6 @@ class SubnetSlopes:
         self.teacher.prepare(sequences)
         moves, cuts = self._moves(genome), cuts_of(self.space, genome)
         known = {move for some in moves.values() for move in some} | set(enumerate(genome.levels))
-        known |= {(cut.gene, cut.level) for some in cuts.values() for cut in some}
         reason, done = "", False
         while not done:
             sums: Sums = {}
@@ -85,6 +84,7 @@ class SubnetSlopes:
             except (MemoryError, RuntimeError) as error:
                 self._batches.smaller(error, len(sequences))
         count = len(sequences)
+        known |= sums.keys()
         first = [[math.nan] * len(gene.levels) for gene in self.space.genes]
         second = [row.copy() for row in first]
         for gene, level in known:

@@ -82,7 +82,8 @@ PACKAGED: dict[str, Callable[[], list[str]]] = {
 }
 """Texts of seven domains: QuAC passages (Wikipedia, CC BY-SA 4.0), XSum articles (BBC, research use), State of the
 Union addresses since 1947 (public domain), PubMedQA abstracts (medicine, MIT), Multi-LexSum summaries of law suits
-(ODC-By), FiQA answers on finance (research use), and the modules of this Python's standard library (PSF)."""
+(ODC-By), FiQA answers on finance (research use), and the modules of this Python's standard library (PSF), which are
+others in another version of Python."""
 
 
 def documents(source: str, field: str = "text", split: str = "train", config: str | None = None) -> list[str]:

@@ -35,24 +35,26 @@ def switch_levels(genome: Genome, space: Space, rng: np.random.Generator, most: 
         sides = [genome, genome]
         for _ in range(count):
             side = int(rng.integers(2))
-            sides[side] = switch_once(sides[side], space, rng)
+            sides[side] = switch_once(sides[side], space, rng, stays=True)
         return sides[0]
     for _ in range(count):
-        genome = switch_once(genome, space, rng)
+        genome = switch_once(genome, space, rng, stays=True)
     return genome
 
 
-def switch_once(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
-    """One switch of two levels within a kind, as `switch_levels`."""
+def switch_once(genome: Genome, space: Space, rng: np.random.Generator, stays: bool = False) -> Genome:
+    """One switch of two levels within a kind; `stays`: none, where the first draw pairs a gene with itself."""
     kinds = tuple(dict.fromkeys(gene.kind for gene in space.genes))
-    for _ in range(TRIES):
+    for attempt in range(TRIES):
         kind = kinds[int(rng.integers(len(kinds)))] if len(kinds) > 1 else kinds[0]
         pair = _pair(genome, space, kind, rng)
         if pair is None:
             continue
         up, down = pair
         if up == down:
-            return genome
+            if stays and not attempt:
+                return genome
+            continue
         child = genome.with_level(up, genome.levels[up] - 1).with_level(down, genome.levels[down] + 1)
         child = space.canonical(child)
         if child != genome and space.feasible(child):
@@ -71,7 +73,7 @@ def _pair(genome: Genome, space: Space, kind: Kind, rng: np.random.Generator) ->
     def smaller(index: int) -> bool:
         return active[index] and genome.levels[index] < last[index]
 
-    if not any(map(denser, genes)) or not any(map(smaller, genes)):
+    if not any(map(denser, genes)) or not any(map(smaller, genes)) or len(genes) < 2:
         return None
     if all(space.genes[index].drops for index in genes):
         down = _drawn(genes, smaller, rng)

@@ -83,7 +83,7 @@ def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
     """
     if wish.goal not in GOALS:
         raise SecateurError(f"--for {wish.goal[:40]}; {suggest(wish.goal[:40], GOALS)}")
-    asked = written_recipe({"model": wish.model, "calibration": list(wish.texts)}, folder)
+    asked = written_recipe({"model": wish.model, "calibration": _parts(wish.texts)}, folder)
     config = load_config(asked.model.path)
     shape = anatomy(config)
     calibration, held_out = _texts(asked.calibration, wish.texts, asked.model.path, shape, config, wish.seed)
@@ -142,45 +142,45 @@ def _texts(
     tokenizer = load_tokenizer(model)
     longest = FAMILIES[shape.family].positions(config) or max(LENGTHS)
     sources = [part.source for part in asked.mixture] or [asked.source]
-    most, short = MOST // len(sources), sources[0]
+    most = max(1, MOST // len(sources))
 
-    def taken(source: str, count: int, length: int, windows: int, without: frozenset[str] = frozenset()) -> Sequences:
+    def taken(source: str, count: int, length: int, windows: int, without: frozenset[str]) -> Sequences:
         request = TextRequest("text", source, asked.field, asked.split, count, length, windows, at_most=True)
         return read(request, tokenizer, shape, seed, without)
 
-    def counts(source: str, length: int, windows: int) -> tuple[int, int]:
-        """Sequences for calibration and to hold out; none where the text is too short for them."""
+    def counts(source: str, length: int, windows: int, used: set[str]) -> tuple[int, int]:
+        """Sequences for calibration and to hold out, of documents that are not `used` yet; none where the text is too
+        short for them."""
         try:
-            found = len(taken(source, most + HELD_OUT, length, windows))
+            found = len(taken(source, most + HELD_OUT, length, windows, frozenset(used)))
             if found < FEWEST or (found < most // 2 and windows < WINDOWS[-1]):
                 return 0, 0
-            first = taken(source, min(most, found * 3 // 4), length, windows)
-            return len(first), len(taken(source, HELD_OUT, length, windows, first.documents))
+            first = taken(source, min(most, found * 3 // 4), length, windows, frozenset(used))
+            other = taken(source, HELD_OUT, length, windows, first.documents | used)
         except SecateurError as error:
             if "too short" not in str(error):
                 raise
             return 0, 0
+        used |= first.documents | other.documents
+        return len(first), len(other)
 
     for length in (one for one in LENGTHS if one <= longest):
         for windows in WINDOWS:
-            found = {}
-            for source in sources:
-                found[source] = counts(source, length, windows)
-                if found[source][1] < 2:
-                    short = source
-                    break
-            else:
-                size = {"length": length, "windows_per_document": windows}
-                wanted = {"sequences": len(sources) * min(first for first, _ in found.values())}
-                text: dict[str, Any] = {"source": names[0]} if len(names) == 1 else {"mixture": list(names)}
-                held_out = [
-                    {"source": name, **size, "sequences": found[source][1], **_title(name, names)}
-                    for name, source in zip(names, sources, strict=True)
-                ]
-                return {**text, **size, **wanted}, held_out
+            used: set[str] = set()
+            found = [counts(source, length, windows, used) for source in sources]
+            if min(count for _, count in found) < 2:
+                continue
+            size = {"length": length, "windows_per_document": windows}
+            parts = _parts(names)
+            text: dict[str, Any] = {"source": names[0]} if len(names) == 1 else {"mixture": parts}
+            held_out = [
+                {**_held_out(part, len(names) == 1), **size, "sequences": count}
+                for part, (_, count) in zip(parts, found, strict=True)
+            ]
+            return {**text, **size, "sequences": len(sources) * min(first for first, _ in found)}, held_out
     raise SecateurError(
-        f"init: text '{short}' is too short: {FEWEST} sequences of {LENGTHS[-1]} tokens are needed, from "
-        "several documents (in a .txt they are separated by blank lines), so that some can be kept for confirmation"
+        f"init: text '{' or '.join(sources)}' is too short: {FEWEST} sequences of {LENGTHS[-1]} tokens are needed, "
+        "from several documents (in a .txt they are separated by blank lines), so that some are kept for confirmation"
     )
 
 
@@ -218,9 +218,19 @@ def _genes(shape: Anatomy, wish: Wish) -> Iterator[list[dict[str, Any]]]:
     yield [{"kind": "block"}]
 
 
-def _title(name: str, names: Sequence[str]) -> dict[str, str]:
-    """The name of a held-out text where its own will not do."""
-    return {"name": "held-out"} if len(names) == 1 else named_held({"source": name})
+def _parts(names: Sequence[str]) -> list[str | dict[str, str]]:
+    """Texts as a mixture has them: with a name of their own where two files have the same."""
+    stems = [Path(name.split(":")[-1]).stem for name in names]
+    return [
+        name if stems.count(stem) == 1 else {"source": name, "name": f"{stem}-{stems[:place].count(stem) + 1}"}
+        for place, (name, stem) in enumerate(zip(names, stems, strict=True))
+    ]
+
+
+def _held_out(part: str | dict[str, str], alone: bool) -> dict[str, str]:
+    """A text to confirm on, by a name that it may have there."""
+    section = {"source": part} if isinstance(part, str) else part
+    return {**section, **({"name": "held-out"} if alone else named_held(section))}
 
 
 WORDS: Mapping[str, str] = {

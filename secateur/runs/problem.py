@@ -28,6 +28,7 @@ from ..space.question import questions_of
 from ..space.space import Space
 from .asked.recipe import Recipe
 from .asked.settings import LatencySettings
+from .asked.shorthand import AFFORDED
 from .record import facts
 from .record.folder import RunFolder
 
@@ -199,12 +200,16 @@ def asked_problem(
 def validated_selection(recipe: Recipe, space: Space, tokens: int | None) -> Validated | None:
     """What chooses among the best of a search on text that is kept from it; None where none is.
 
+    Minutes that turn out to be too few for it go into the search alone.
+
     Raises:
         SecateurError: `tokens`, what search and choice may spend together, does not even reach for the choice.
     """
     if recipe.validation is None:
         return None
     selection = Validated(space, pool_of(recipe), recipe.validated, recipe.validation.finalists)
+    if tokens is not None and recipe.effort.minutes is not None and tokens < AFFORDED * selection.cost():
+        return None
     if tokens is not None and tokens <= selection.cost():
         raise SecateurError(
             f"effort: {tokens:,} tokens, of which validating {recipe.validation.finalists} finalists takes "

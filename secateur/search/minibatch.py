@@ -1,7 +1,6 @@
 """Random minibatches: sequences of the pool, drawn without replacement, on which a batch of genomes is scored."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +14,7 @@ def minibatch(pool: Pool, count: int, rng: np.random.Generator) -> tuple[range, 
 
     Draw by draw as EvoPress's scripts (commit 50888a0188): one that has been drawn is drawn again.
     """
+    assert count <= pool.sequences, "see stage_sequences"
     drawn: set[int] = set()
     while len(drawn) < count:
         drawn.add(int(rng.integers(pool.sequences)))
@@ -33,8 +33,8 @@ def scored(
     """Asks for genomes on each of the runs, and makes one evaluation of what is told of each.
 
     Who has failed on one is not asked on the next. An evaluation over several runs has their losses one after the
-    other, and its `sequences` are those from the first to the last; how far it is over budgets on scores is the mean
-    over sequences.
+    other, and its `sequences` are those from the first to the last. Whoever judges batch by batch sees parts: where
+    there are budgets on scores, ask for one run.
     """
     parts: dict[Genome, list[Evaluation]] = {genome: [] for genome in genomes}
     for run in runs:
@@ -43,13 +43,4 @@ def scored(
             break
         for told in (yield Batch(alive, run, incumbent)):
             parts[told.genome].append(told)
-    return [_whole(parts[genome]) for genome in genomes]
-
-
-def _whole(parts: Sequence[Evaluation]) -> Evaluation:
-    whole = merged(parts)
-    excesses = [(part.excess, len(part.sequences)) for part in parts if part.excess is not None]
-    if not excesses:
-        return whole
-    sequences = sum(count for _, count in excesses)
-    return replace(whole, excess=sum(excess * count for excess, count in excesses) / sequences)
+    return [merged(parts[genome]) for genome in genomes]

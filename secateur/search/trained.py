@@ -129,14 +129,25 @@ def ranked_by(known: Iterable[Evaluation], space: Space) -> list[Genome]:
 def within(
     steps: Steps, allowance: Allowance, pool: Pool, known: dict[Genome, Evaluation]
 ) -> Generator[Batch, list[Evaluation], Genome | None]:
-    """A search until its end, or until its next batch would exceed `allowance`; keeps the longest evaluations."""
+    """A search until its end, or until its next batch would exceed `allowance`.
+
+    `known` is filled with an evaluation of each genome, on all sequences that it was scored on, wherever they are.
+    """
     strategy, spending = AskTell(steps), Spending(pool.tokens_per_sequence)
+    values: dict[Genome, dict[int, float]] = {}
     while (batch := strategy.ask()) is not None and spending.fits(batch, allowance):
         told = yield batch
         spending.add(batch)
         for one in told:
-            before = known.get(one.genome)
-            if before is None or len(one.primary) >= len(before.primary):
-                known[one.genome] = replace(one, also={})
+            if one.status == "failed" or not one.primary:
+                known.setdefault(one.genome, one)
+                continue
+            row = values.setdefault(one.genome, {})
+            longest = one.genome not in known or len(one.sequences) >= len(row)
+            row.update(zip(one.sequences, one.primary, strict=True))
+            losses = {one.score or next(iter(one.losses)): tuple(row.values())}
+            # Budgets on scores are judged on the longest part.
+            excess = one.excess if longest else known[one.genome].excess
+            known[one.genome] = replace(one, losses=losses, sequences=range(len(row)), also={}, excess=excess)
         strategy.tell(told)
     return strategy.incumbent

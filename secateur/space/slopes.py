@@ -14,7 +14,8 @@ from .space import Space
 
 PASSES = 4
 """What the slopes of a sequence cost, in forward passes: one forward, one back to the inputs, one each to the products
-of gradients and inputs and of their squares."""
+of gradients and inputs and of their squares. What cuts add, one linear a width, is not counted: about one pass more
+where there are eight widths of every MLP."""
 
 Rows = tuple[tuple[float, ...], ...]
 
@@ -27,9 +28,9 @@ class Slopes:
         genome: canonical.
         key: of the subnet (`Space.key`).
         sequences: which sequences of the pool were used.
-        first: for each gene, for each of its levels: gradient times change of the weights, nats per token; NaN where
-            nothing is known of a level, 0 for the genome's own.
-        second: likewise the squares of both, summed over weights: a positive guess at what curvature adds.
+        first: for each gene, for each of its levels: gradient times change, of weights or, where sublayers are cut, of
+            what they contribute, nats per token; NaN where nothing is known of a level, 0 for the genome's own.
+        second: likewise the squares, summed over weights or tokens: a positive guess at what curvature adds.
         reason: why there are none; empty when there are.
         tokens: forwarded, a sequence counted `PASSES` times.
         seconds: wall-clock.
@@ -108,7 +109,7 @@ class SlopesQuestion:
         return text
 
     def fits(self, space: Space, score: str) -> bool:
-        """Whether there are slopes of a score in a space: they are those of zeros in matrices."""
+        """Whether there are slopes of a score in a space: where zeros are searched, alone or beside cuts."""
         return score in SCORES and SCORES[score].slopes and any(any(gene.treatments) for gene in space.genes)
 
     def charges(self, sequences: range, length: int) -> Mapping[Hashable, int]:

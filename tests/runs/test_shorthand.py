@@ -37,6 +37,8 @@ FULL: dict[str, Any] = {
         ({"validation": 0.5}, 0.5),
         ({"objectives": ["kl", "macs"], "strategy": "nsga2", "effort": "500 evaluations"}, None),
         ({"training": "lora", "effort": "20 minutes"}, None),
+        ({"strategy": {"name": "evopress", "schedule": "published-depth"}}, None),
+        ({"effort": {"tokens": 1000.0}}, None),
         ({"score": "parameters", "budgets": {"kl": 0.5}, "strategy": "surrogate", "effort": "20 minutes"}, None),
     ],
 )

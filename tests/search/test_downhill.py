@@ -31,7 +31,7 @@ from secateur.space.genome import Genome
 from secateur.space.slopes import PASSES, SLOPES, Slopes
 from secateur.space.space import Space
 from secateur.space.treatments import Sparsity
-from tests.genes import sparsity_genes
+from tests.genes import sparsity_genes, structured_genes
 from tests.tiny import ListJournal, TableEvaluator, anatomy_for, each, tiny_recipe
 
 SHAPE = anatomy_for(num_hidden_layers=6)
@@ -112,6 +112,36 @@ def test_what_slopes_do_not_tell_of_a_table_does() -> None:
     ]
     assert downhill(SPACE, told, table) == downhill(SPACE, exact, table)
     assert downhill(SPACE, exact, table)
+
+
+@pytest.mark.parametrize("own", [1, 3, 9])
+def test_what_a_drop_silences_neither_costs_nor_pays(own: int) -> None:
+    """An MLP that is worth nothing is dropped, however many zeros it has, and one that is worth much is not, though its
+    zeros would be gone."""
+    genes = (*structured_genes(SHAPE, "mlp", range(6)), *sparsity_genes(SHAPE, LEVELS, range(6), "sublayer"))
+    free = Space(SHAPE, genes)
+    levels = [0 if gene.kind.name == "mlp" else own for gene in genes]
+    start = free.canonical(Genome(tuple(levels)))
+    space = free.with_budgets((Budget("linear_weights", free.costs(start).linear_weights, "as it is"),))
+
+    def around(worth: float) -> Slopes:
+        rows = [
+            tuple(
+                (worth if level else 0.0)
+                if gene.kind.name == "mlp"
+                else 0.1 * (level - at)
+                if abs(level - at) <= 4
+                else math.nan
+                for level in range(len(gene.levels))
+            )
+            for gene, at in zip(genes, start.levels, strict=True)
+        ]
+        none = tuple(tuple(0.0 * value for value in row) for row in rows)
+        return Slopes(start, space.key(start), range(2), tuple(rows), none)
+
+    drops = [index for index, gene in enumerate(genes) if gene.kind.name == "mlp"]
+    assert any(genome.levels[index] for genome in downhill(space, around(1e-4)) for index in drops)
+    assert not any(genome.levels[index] for genome in downhill(space, around(1e3)) for index in drops)
 
 
 @pytest.mark.parametrize("seed", range(5))

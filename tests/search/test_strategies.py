@@ -316,6 +316,27 @@ def test_evopress_works_as_published() -> None:
     assert PUBLISHED["published-sparsity"].tokens_per_generation() == 64 * 2048 + 8 * 16384 + 3 * 65536
 
 
+def test_evopress_moves_where_a_kind_has_one_gene() -> None:
+    """A gene cannot be switched with itself for ever."""
+    shape = anatomy_for(num_hidden_layers=4)
+    genes = (
+        *structured_genes(shape, "mlp", range(4), levels="6 levels", multiple_of=4, together=True),
+        hidden_gene(shape, (32, 28, 24, 20), 4, "magnitude"),
+    )
+    space = Space(shape, genes)
+    space = space.with_budgets(parse_budgets({"parameters": "0.8x"}, space.dense_costs))
+    batches, _ = trace(space, evopress(space, POOL, 0, SCHEDULE), TableEvaluator(space), ListJournal())
+    seen = {genome for batch in batches for genome in batch.genomes}
+    assert len(seen) >= 4
+
+
+def test_nobody_races_against_itself() -> None:
+    space = sparse()
+    steps = evopress(space, POOL, 0, SCHEDULE, "levels", fresh=False, initial=[uniform_sparsity(space)], risk=0.2)
+    batches, _ = trace(space, steps, TableEvaluator(space, noise=0.2), ListJournal())
+    assert all(len(set(batch.genomes)) == len(batch.genomes) for batch in batches)
+
+
 def test_evopress_refuses_a_stage_longer_than_the_text() -> None:
     schedule = Schedule(generations=1, offspring=4, survivors=(1,), tokens=(1000,))
     with pytest.raises(SecateurError, match="calibration text has 128"):

@@ -63,6 +63,11 @@ class Weights:
         held = blocks.size if room.stays(blocks.size) else 0
         self._assembled = Recent(room.assembled - held)
 
+    @property
+    def repairs(self) -> bool:
+        """Whether the last linears of narrowed sublayers are repaired."""
+        return self._repairs is not None
+
     def dense(self, index: int) -> Mapping[str, torch.Tensor]:
         """The parameters of the dense block, by their name in it."""
         return self.blocks.dense(index)

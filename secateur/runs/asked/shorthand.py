@@ -109,7 +109,7 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
                 {
                     **kept,
                     "sequences": count,
-                    **{key: value for key, value in part.items() if key != "weight"},
+                    **{key: value for key, value in part.items() if key != "weight" and value is not None},
                     **named_held(part),
                 }
                 for part in parts
@@ -120,7 +120,11 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
 def _can_validate(found: Mapping[str, Any]) -> bool:
     """Whether one plan is searched by its loss, on text of which a share can be spared, with effort enough."""
     text, effort, settings = found.get("calibration"), found.get("effort"), ValidationSettings()
-    if found.get("objectives") or found.get("training") or found.get("score") in COSTS or not isinstance(text, Mapping):
+    strategy = found.get("strategy")
+    if found.get("objectives") or found.get("training") is not None or found.get("score") in COSTS:
+        return False
+    # What is said of stages may want all of the text.
+    if not isinstance(text, Mapping) or (isinstance(strategy, Mapping) and "schedule" in strategy):
         return False
     sequences, length = (text.get(name, TextSettings.model_fields[name].default) for name in ("sequences", "length"))
     if not (isinstance(sequences, int) and isinstance(length, int) and sequences >= VALIDATED):
@@ -128,9 +132,10 @@ def _can_validate(found: Mapping[str, Any]) -> bool:
     taken = settings.finalists * round(settings.share * sequences) * length
     limits = effort if isinstance(effort, Mapping) else {}
     enough = {"tokens": taken, "evaluations": settings.finalists}
-    return all(
-        not isinstance(limits.get(name), int) or limits[name] >= AFFORDED * cost for name, cost in enough.items()
-    )
+    try:
+        return all(limits.get(name) is None or float(limits[name]) >= AFFORDED * one for name, one in enough.items())
+    except (TypeError, ValueError, OverflowError):  # which is told of where it is read
+        return False
 
 
 def _section(key: str) -> Callable[[Any], Any]:

@@ -20,6 +20,7 @@ from ...space.evaluation import Evaluation
 from ...space.front import knee, thinned
 from ...space.genome import Genome
 from ...space.limits import Limit
+from ...space.scores import SCORES
 from ...space.space import Space
 from ..asked.recipe import Recipe
 from ..problem import asked_problem
@@ -211,7 +212,7 @@ def archive_of(execution: Execution, goal: Goal) -> Archive:
     Raises:
         SecateurError: the dense model failed, or a reference leaves no room for a front.
     """
-    archive, evaluation = Archive(goal), dense_keeps(execution, goal.sequences)
+    archive, evaluation = Archive(goal), dense_keeps(execution, goal.sequences, execution.recipe.limits)
     archive.add([evaluation], execution.space.dense)
     worst, ideal = goal.worst(evaluation), goal.ideal(evaluation)
     for objective, high, low in zip(goal.objectives, worst, ideal, strict=True):
@@ -223,16 +224,16 @@ def archive_of(execution: Execution, goal: Goal) -> Archive:
     return archive
 
 
-def dense_keeps(execution: Execution, sequences: int) -> Evaluation:
+def dense_keeps(execution: Execution, sequences: int, limits: Sequence[Limit]) -> Evaluation:
     """The dense model on the first sequences, which is not the search's.
 
     Raises:
-        SecateurError: it failed, or is itself at a budget on a score or over it, so that no plan could keep that.
+        SecateurError: it failed, or is itself at one of the limits or over it.
     """
     [evaluation] = execution.memo(Batch((execution.space.dense,), range(sequences)))
     if evaluation.status == "failed":
         raise SecateurError(f"the dense model cannot be scored: {evaluation.reason}")
-    for limit in execution.recipe.limits:
+    for limit in limits:
         high, low = limit.value(evaluation), limit.objective.of(evaluation)
         if high <= low:
             raise SecateurError(
@@ -272,8 +273,10 @@ def search_found(execution: Execution) -> None:
     steps, allowance = strategy.steps(problem), problem.allowance
     if selection is not None:
         steps, allowance = selection.steps(steps, allowance), Allowance(tokens)
-    if recipe.limits and execution.goal is None:
-        dense_keeps(execution, execution.pool.sequences)
+    # Of other scores a plan may do better than the dense model.
+    distances = [one for one in recipe.limits if one.objective.name in SCORES and SCORES[one.objective.name].distance]
+    if distances and execution.goal is None:
+        dense_keeps(execution, execution.pool.sequences, distances)
     title = f"searching with {recipe.strategy.name}"
     archive = search_as(execution, FOUND, title, steps, allowance, starts)
     if archive is not None and not archive.goal.smallest:

@@ -174,7 +174,7 @@ def _branches(space: Space, table: Table, base: Genome, cluster: list[int]) -> l
     """Structural assignments of a cluster, in plain cost units.
 
     A branch costs what it costs with its free genes at their smallest, relative to `base` (so: less than nothing); a
-    level of a free gene costs what it adds to that.
+    level of a free gene costs what it adds to that. Genes that a branch silences add nothing.
     """
     structural = [i for i in cluster if not space.genes[i].kind.free]
     free = [i for i in cluster if space.genes[i].kind.free]
@@ -194,12 +194,12 @@ def _branches(space: Space, table: Table, base: Genome, cluster: list[int]) -> l
         least = _costs(space, smallest)
         genes = tuple(
             tuple(
-                _Option(((i, level),), table.added[i][level], cost)
+                _Option(((i, level),), table.added[i][level] if active[i] else 0.0, cost)
                 for level, cost in enumerate(_level_costs(space, smallest, i, least))
             )
             for i in free
         )
-        loss = sum(table.added[i][genome.levels[i]] for i in structural)
+        loss = sum(table.added[i][genome.levels[i]] for i in structural if active[i])
         structure = _Option(tuple((i, genome.levels[i]) for i in structural), loss, _minus(least, dense))
         branches[genome] = _Branch(structure, genes)
     return list(branches.values())

@@ -118,7 +118,10 @@ class Search:
         if (incumbent := self.incumbents[0]) is None:
             return {}
         [told] = yield from self._noted(_ask(Batch((incumbent,), range(self.counts[-1]), also=(SLOPES,))))
-        return {} if told.status == "failed" else prices(told.answer(SLOPES))
+        found = {} if told.status == "failed" else prices(told.answer(SLOPES))
+        # Prices around an answer are dearer than single changes of the dense model: all are the one or the other.
+        wanted = [index for index in range(len(self.space.genes)) if index != self.space.everywhere]
+        return found if all(index in found for index in wanted) else {}
 
     def _keeping(self, target: Space, genomes: Sequence[Genome]) -> tuple[Genome, ...]:
         """Those that keep a target's budgets, without room for a denser gene."""
@@ -200,11 +203,11 @@ class Search:
                 self.incumbents[index] = None
                 yield from self._race(index, self._finalists(index))
                 continue
-            slopes = told.answer(SLOPES)
+            slopes, known = told.answer(SLOPES), self._added if self.options.sweeping else ()
             if slopes.reason:
                 self.options = replace(self.options, slopes=False)
                 return
-            yield from self._race(index, downhill(self.targets[index], slopes, self._added))
+            yield from self._race(index, downhill(self.targets[index], slopes, known))
             if self.incumbents[index] == incumbent:
                 return
 

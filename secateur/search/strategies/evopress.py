@@ -141,7 +141,7 @@ class Evopress(Strategy):
     def steps(self, problem: Problem) -> Steps:
         space, pool, schedule, fresh, risk = problem.space, problem.pool, self._schedule(), self._fresh, self.race
         mutation: Mutation = self.mutation or ("levels" if self._published else "costs")
-        tokens = problem.allowance.tokens
+        tokens, limited = problem.allowance.tokens, problem.limited
 
         def then(answers: list[Genome], spent: int) -> Steps:
             sizes = schedule
@@ -149,7 +149,8 @@ class Evopress(Strategy):
                 assert tokens is not None
                 sizes = sized(tokens - spent, pool, fresh)
             starts = [*problem.starts, *answers]
-            return evopress(space, pool, problem.seed, sizes, mutation, fresh, starts, risk)
+            # Budgets on scores are judged batch by batch.
+            return evopress(space, pool, problem.seed, sizes, mutation, fresh, starts, risk, scattered=not limited)
 
         return warm_start(pool, first(problem, self.name, self.initial, self.warm), then)
 
@@ -208,6 +209,7 @@ def evopress(
     initial: Sequence[Genome] = (),
     risk: float | None = None,
     trained: Sequence[Chain] = (),
+    scattered: bool = True,
 ) -> Steps:
     """Searches from the best of `initial` (brought onto the budgets beforehand), or of `schedule.first` random genomes.
 
@@ -215,7 +217,8 @@ def evopress(
     sequences of the first stage, at twice as many, and so on to those of the last, with half of the children at each,
     whatever `survivors` says. Races compare on nested prefixes; None: stages, as published. `trained`: what candidates
     are trained on by each stage before they are scored there; see `darwin`. A race then looks at its candidates once a
-    stage.
+    stage. `scattered`: fresh minibatches are sequences from anywhere in the pool, which come as several batches; else,
+    and where candidates are trained, adjacent ones.
 
     Raises:
         SecateurError: a stage asks for more text than the pool has, or `initial` breaks a budget.
@@ -229,13 +232,13 @@ def evopress(
     parent = starts[0]
     proven: Genome | None = None
     if len(starts) > 1:
-        runs = _minibatch(pool, stages[0] if not initial else stages[-1], fresh, rng)
+        runs = _minibatch(pool, stages[0] if not initial else stages[-1], fresh, scattered, rng)
         told = yield from scored(starts, runs, None)
         chosen = best_of(told)
         parent, proven = (chosen.genome, chosen.genome) if chosen else (parent, None)
     for generation in range(1, schedule.generations + 1):
         rng = np.random.default_rng((seed, generation))
-        candidates = _children(space, parent, schedule.offspring, mutation, rng)
+        candidates = _children(space, parent, schedule.offspring, mutation, risk is None, rng)
         if not candidates:
             break
         if risk is not None:
@@ -251,7 +254,7 @@ def evopress(
             if trained:
                 told = yield Batch(entrants, _run(pool, count, fresh, rng), proven, trained=trained[stage])
             else:
-                told = yield from scored(entrants, _minibatch(pool, count, fresh, rng), proven)
+                told = yield from scored(entrants, _minibatch(pool, count, fresh, scattered, rng), proven)
             candidates = _selected(told, survivors)
         # Where all have failed, the parent among them, the search goes on from it but does not answer with it.
         parent = candidates[0] if candidates else parent
@@ -259,12 +262,12 @@ def evopress(
     return proven
 
 
-def _minibatch(pool: Pool, count: int, fresh: bool, rng: np.random.Generator) -> tuple[range, ...]:
-    return minibatch(pool, count, rng) if fresh else (range(count),)
+def _minibatch(pool: Pool, count: int, fresh: bool, scattered: bool, rng: np.random.Generator) -> tuple[range, ...]:
+    return minibatch(pool, count, rng) if fresh and scattered else (_run(pool, count, fresh, rng),)
 
 
 def _run(pool: Pool, count: int, fresh: bool, rng: np.random.Generator) -> range:
-    """Adjacent sequences: what has been trained is scored at once."""
+    """Adjacent sequences, which are scored at once."""
     start = int(rng.integers(pool.sequences - count + 1)) if fresh else 0
     return range(start, start + count)
 
@@ -276,13 +279,14 @@ def _random(space: Space, count: int, mutation: Mutation, rng: np.random.Generat
 
 
 def _children(
-    space: Space, parent: Genome, count: int, mutation: Mutation, rng: np.random.Generator
+    space: Space, parent: Genome, count: int, mutation: Mutation, staged: bool, rng: np.random.Generator
 ) -> tuple[Genome, ...]:
     """Distinct children; fewer than `count` when mutation finds no more.
 
-    None equals the parent, but for one where levels are switched: so it is published for levels, not for drops.
+    The parent is none of them. Where levels other than drops are switched and selected in stages it may be one, as in
+    the published script for them.
     """
-    may_stay = mutation == "levels" and not any(gene.drops for gene in space.genes)
+    may_stay = staged and mutation == "levels" and not any(gene.drops for gene in space.genes)
     return _distinct(count, lambda: MUTATIONS[mutation](parent, space, rng), () if may_stay else (parent,))
 
 
