@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECATEUR_CACHE", str(tmp_path))
 
 
-def bench_of(family: str, repair: str | None) -> tuple[Bench, Space]:
+def bench_of(family: str, repair: str | None, pruner: str = "magnitude") -> tuple[Bench, Space]:
     model = model_of(family).double()
     shape = anatomy_of(model)
     layers = range(len(shape.blocks))
@@ -44,7 +45,7 @@ def bench_of(family: str, repair: str | None) -> tuple[Bench, Space]:
     space = Space(shape, genes)
     text = random_text(masked=not shape.causal)
     widths = WidthSettings("output-error", repair)
-    loaded = Loaded(model, None, shape, model_digest(model), {"calibration": text}, "magnitude", widths)
+    loaded = Loaded(model, None, shape, model_digest(model), {"calibration": text}, pruner, widths)
     return loaded.prepared(space), space
 
 
@@ -52,16 +53,28 @@ def index_of(space: Space, key: str) -> int:
     return next(index for index, gene in enumerate(space.genes) if gene.key == key)
 
 
-def gated(bench: Bench, space: Space, genome: Genome, changed: Genome, block: int) -> tuple[float, float]:
-    """Both orders, from gates that add to each token what the change makes of the block's output."""
+def gated(
+    bench: Bench, space: Space, genome: Genome, changed: Genome, block: int, columns: int | None = None
+) -> tuple[float, float]:
+    """Both orders, from gates that add to each token what the change makes of the block's output.
+
+    `columns`: in place of `changed`, only so many inputs of the block's last linear count.
+    """
     ids = bench.calibration.ids[:1]
     positions, targets = predicted(bench.calibration, 0)
     subnet, blocks = bench.subnet, bench.blocks
 
     def through(which: Genome, hidden: torch.Tensor) -> torch.Tensor:
         with subnet:
-            subnet.apply(space.states(which))
-            return subnet.run(block, hidden)
+            subnet.apply(space.states(which if columns is None else genome))
+            if columns is None or which is genome:
+                return subnet.run(block, hidden)
+            module: Any = blocks.modules[block].get_submodule(space.anatomy.blocks[block].linears[-1].name)
+            own = module.weight.data
+            module.weight.data = torch.where(torch.arange(own.shape[1]) < columns, own, 0.0)
+            found = subnet.run(block, hidden)
+            module.weight.data = own
+            return found
 
     with torch.no_grad(), subnet:
         hidden = blocks.embed(ids)
@@ -121,6 +134,23 @@ def test_both_orders_are_those_of_gates_on_tokens(family: str, repair: str | Non
     assert looked >= (1 if family in NORMED else 2)
     assert math.isnan(found.first[mlp][0]), "what has been cut is not told of"
     assert all(math.isnan(value) for level, value in enumerate(found.first[alone]) if level != levels[alone])
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("pruner", ["magnitude", "sparsegpt"])
+def test_zeros_stay_where_they_are(pruner: str) -> None:
+    """And what is left of a treated matrix is its own, whatever a pruner has made of it."""
+    bench, space = bench_of("llama", None, pruner)
+    mlp = index_of(space, f"mlp@{SECOND}")
+    genome = space.canonical(Genome(tuple(int(bool(gene.treatments)) * 2 for gene in space.genes)))
+    teacher = bench.evaluator(space, "calibration", ("cross_entropy",)).teacher
+    [found] = SubnetSlopes(space, bench.subnet, teacher, "cross_entropy")([genome], range(1))
+    for level in (1, 2):
+        width = space.genes[mlp].levels[level]
+        assert isinstance(width, int)
+        first, second = gated(bench, space, genome, space.dense, SECOND, width)
+        assert found.first[mlp][level] == pytest.approx(first, rel=1e-3, abs=1e-7)
+        assert found.second[mlp][level] == pytest.approx(second, rel=1e-3, abs=1e-9)
 
 
 def test_cuts_are_of_what_is_there() -> None:

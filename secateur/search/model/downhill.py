@@ -39,17 +39,12 @@ def prices(slopes: Slopes) -> dict[int, list[float]]:
 
 def _with_known(rows: Sequence[Sequence[float]], here: Genome, added: Sequence[Sequence[float]]) -> list[list[float]]:
     """Rows in which differences of `added` stand for what is infinite."""
-    if not added:
-        return [list(row) for row in rows]
-    return [
-        [
-            value if np.isfinite(value) else float(np.subtract(known[level], known[own]))
-            for level, value in enumerate(row)
-        ]
-        if np.isfinite(known[own])
-        else list(row)
-        for own, row, known in zip(here.levels, rows, added, strict=True)
-    ]
+    filled = [list(row) for row in rows]
+    for own, row, known in zip(here.levels, filled, added or rows, strict=True):
+        if np.isfinite(known[own]):
+            for level, value in enumerate(row):
+                row[level] = value if np.isfinite(value) else float(known[level] - known[own])
+    return filled
 
 
 def downhill(space: Space, slopes: Slopes, added: Sequence[Sequence[float]] = ()) -> list[Genome]:
