@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import tempfile
 import traceback
@@ -96,6 +97,8 @@ def _carry_out(
         os.chdir(cwd)
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    # A shell has its jobs in the background ignore it, and the program leaves that so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["secateur", *arguments]
     if before is not None:
         before()
