@@ -6,6 +6,7 @@ import numpy as np
 
 from ..space.evaluation import Evaluation, merged
 from ..space.genome import Genome
+from ..space.question import Chain
 from .steps import Batch, Pool
 
 
@@ -28,9 +29,9 @@ def minibatch(pool: Pool, count: int, rng: np.random.Generator) -> tuple[range, 
 
 
 def scored(
-    genomes: Sequence[Genome], runs: Sequence[range], incumbent: Genome | None
+    genomes: Sequence[Genome], runs: Sequence[range], incumbent: Genome | None, trained: Chain = ()
 ) -> Generator[Batch, list[Evaluation], list[Evaluation]]:
-    """Asks for genomes on each of the runs, and makes one evaluation of what is told of each.
+    """Asks for genomes on each of the runs, and makes one evaluation of what is told of each; `trained`: as a batch's.
 
     Who has failed on one is not asked on the next. An evaluation over several runs has their losses one after the
     other, and its `sequences` are those from the first to the last. Whoever judges batch by batch sees parts: where
@@ -41,6 +42,6 @@ def scored(
         alive = tuple(genome for genome, told in parts.items() if not told or told[-1].status != "failed")
         if not alive:
             break
-        for told in (yield Batch(alive, run, incumbent)):
+        for told in (yield Batch(alive, run, incumbent, trained=trained)):
             parts[told.genome].append(told)
     return [merged(parts[genome]) for genome in genomes]

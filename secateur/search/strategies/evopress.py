@@ -30,7 +30,7 @@ from ...space.space import Space
 from ..minibatch import minibatch, scored
 from ..problem import Problem
 from ..race import looks, race
-from ..steps import Batch, Pool, Steps, best_of
+from ..steps import Pool, Steps, best_of
 from ..strategy import Strategy
 from ..warm import GOOD_RULES, check_initial, check_rules, first, runs_first, warm_start
 from .table import AnyStrategy
@@ -227,13 +227,19 @@ def evopress(
     for genome in initial:
         if not space.feasible(genome):
             raise SecateurError("evopress: an initial genome breaks a budget; bring it onto the budgets first")
+
+    def drawn(count: int, rng: np.random.Generator) -> tuple[range, ...]:
+        if fresh and scattered and not trained:
+            return minibatch(pool, count, rng)
+        start = int(rng.integers(pool.sequences - count + 1)) if fresh else 0
+        return (range(start, start + count),)
+
     rng = np.random.default_rng((seed, 0))
     starts = tuple(dict.fromkeys(initial)) or _random(space, schedule.first, mutation, rng)
     parent = starts[0]
     proven: Genome | None = None
     if len(starts) > 1:
-        runs = _minibatch(pool, stages[0] if not initial else stages[-1], fresh, scattered, rng)
-        told = yield from scored(starts, runs, None)
+        told = yield from scored(starts, drawn(stages[0] if not initial else stages[-1], rng), None)
         chosen = best_of(told)
         parent, proven = (chosen.genome, chosen.genome) if chosen else (parent, None)
     for generation in range(1, schedule.generations + 1):
@@ -251,25 +257,12 @@ def evopress(
             last = stage == len(stages) - 1
             # By stage and not by number of survivors: upstream compares values and lets the parent in too early.
             entrants = tuple(dict.fromkeys((*candidates, parent))) if last else candidates
-            if trained:
-                told = yield Batch(entrants, _run(pool, count, fresh, rng), proven, trained=trained[stage])
-            else:
-                told = yield from scored(entrants, _minibatch(pool, count, fresh, scattered, rng), proven)
+            told = yield from scored(entrants, drawn(count, rng), proven, trained[stage] if trained else ())
             candidates = _selected(told, survivors)
         # Where all have failed, the parent among them, the search goes on from it but does not answer with it.
         parent = candidates[0] if candidates else parent
         proven = parent if candidates else None
     return proven
-
-
-def _minibatch(pool: Pool, count: int, fresh: bool, scattered: bool, rng: np.random.Generator) -> tuple[range, ...]:
-    return minibatch(pool, count, rng) if fresh and scattered else (_run(pool, count, fresh, rng),)
-
-
-def _run(pool: Pool, count: int, fresh: bool, rng: np.random.Generator) -> range:
-    """Adjacent sequences, which are scored at once."""
-    start = int(rng.integers(pool.sequences - count + 1)) if fresh else 0
-    return range(start, start + count)
 
 
 def _random(space: Space, count: int, mutation: Mutation, rng: np.random.Generator) -> tuple[Genome, ...]:
