@@ -144,8 +144,8 @@ class Watch:
         linear, weights, y = sublayer.linears[-1], self.subnet.weights, output.detach()
         position = block.linears.index(linear)
 
-        def columns(state: BlockState, device: torch.device) -> torch.Tensor:
-            return kept_positions(linear.columns, linear.inputs, block, state.kept, device)
+        def columns(state: BlockState) -> torch.Tensor:
+            return kept_positions(linear.columns, linear.inputs, block, state.kept, x.device)
 
         def narrower(state: BlockState, places: torch.Tensor) -> torch.Tensor:
             """The matrix there. Zeros stay where they are: to choose them anew for every width takes longer than all
@@ -160,9 +160,9 @@ class Watch:
             return untreated * (whole != 0) if weights.repairs else whole
 
         def backward(gradient: torch.Tensor) -> None:
-            here = columns(self.states[block.index], x.device)
+            here = columns(self.states[block.index])
             for cut in cuts:
-                places = torch.searchsorted(here, columns(cut.state, x.device))
+                places = torch.searchsorted(here, columns(cut.state))
                 bias = weights.bias(block.index, position, cut.state)
                 change = nn.functional.linear(x[..., places], narrower(cut.state, places), bias) - y
                 self._note([cut], gradient, change)

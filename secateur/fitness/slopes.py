@@ -188,9 +188,8 @@ class SubnetSlopes:
                 for gene, level in moves:
                     state = space.states(space.canonical(genome.with_level(gene, level)))[block]
                     change = as_matrix(linear, weights.linear(block, position, state)).float() - own
-                    note(
-                        (gene, level), torch.stack([(total * change).sum(), (squares * change.square()).sum()]).double()
-                    )
+                    pair = torch.stack([(total * change).sum(), (squares * change.square()).sum()]).double()
+                    note((gene, level), pair)
 
             output.register_hook(backward)  # type: ignore[no-untyped-call]
 

@@ -19,7 +19,7 @@ def switch_count(rng: np.random.Generator, most: int = 3) -> int:
     return int(min(rng.integers(1, most + 1), rng.integers(1, most + 1)))
 
 
-def switch_levels(genome: Genome, space: Space, rng: np.random.Generator, most: int = 3) -> Genome:
+def switch_levels(genome: Genome, space: Space, rng: np.random.Generator) -> Genome:
     """Moves one gene a level denser and another a level smaller, `switch_count` times: EvoPress's mutation.
 
     Draw by draw what the published scripts do (commit 50888a0188; `tests/search/test_evopress_trace.py`): the kind of
@@ -30,7 +30,7 @@ def switch_levels(genome: Genome, space: Space, rng: np.random.Generator, most: 
     one is drawn again, and after `TRIES` draws `switch_costs` takes over. Keeps every budget that `genome` keeps;
     returns a canonical genome, which may be `genome`.
     """
-    count = switch_count(rng, most)
+    count = switch_count(rng)
     if {gene.kind for gene in space.genes} == {BLOCK}:
         sides = [genome, genome]
         for _ in range(count):

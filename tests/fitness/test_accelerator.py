@@ -14,9 +14,9 @@ import secateur
 from secateur.fitness.evaluator import SubnetEvaluator
 from secateur.fitness.memory import Placement
 from secateur.fitness.model.device import device_name, find_device, synchronise
+from secateur.fitness.recent import Recent
 from secateur.fitness.resident import Resident
 from secateur.fitness.slopes import SubnetSlopes
-from secateur.fitness.subnets.recent import Recent
 from secateur.fitness.timing import speed
 from secateur.operators.sampling import uniform
 from secateur.runs.asked.reading import make_recipe

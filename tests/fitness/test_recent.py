@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.fitness.subnets.recent import Recent
+from secateur.fitness.recent import Recent
 
 
 @given(st.lists(st.integers(0, 7), max_size=60), st.integers(1, 60))

@@ -11,6 +11,7 @@ from ...space.state import BlockState, dense_state
 from ...space.treatments import DENSE
 from ..cache import read_tensors
 from ..model.blocks import Blocks
+from ..recent import Recent
 from ..resident import Resident, Tensors
 from ..room import ROOM, Room
 from ..treatments import Compressor, Kept
@@ -26,7 +27,6 @@ from ..widths.rotation import (
     norm_number,
 )
 from ..zeros.level_store import as_matrix
-from .recent import Recent
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +85,14 @@ class Weights:
             for tensor in sublayer.parameters():
                 result[tensor.name] = self._slice(block, sublayer, tensor, state)
             if state.hidden < block.hidden:
-                self._narrow_norms(block, sublayer, state, result)
+                self._narrow_norm(block, sublayer, state, result)
             for linear in sublayer.linears:
                 changed = linear.name in state.treated or (narrowed and linear is sublayer.linears[-1])
                 if changed or state.hidden < block.hidden:
                     result[f"{linear.name}.weight"] = self._linear(block, sublayer, linear, state)
-            if narrowed:
-                self._repair_bias(block, sublayer, state, result)
+                    bias = self._bias(block, sublayer, linear, state)
+                    if bias is not None:
+                        result[f"{linear.name}.bias"] = bias
         return result
 
     def linear(self, index: int, position: int, state: BlockState) -> torch.Tensor:
@@ -104,17 +105,7 @@ class Weights:
         """The bias of that linear, which may be one that a repair adds; None where there is none."""
         block = self.anatomy.blocks[index]
         linear = block.linears[position]
-        sublayer, name = block.where[linear.name], f"{linear.name}.bias"
-        found: dict[str, torch.Tensor] = {}
-        for tensor in linear.tensors():
-            if tensor.name == name:
-                found[name] = self._slice(block, sublayer, tensor, state)
-        if found and state.hidden < block.hidden and linear.rows == ("hidden",):
-            assert self._basis is not None
-            found[name] = narrower_bias(self._basis, self.blocks.dense(index)[name], state.hidden)
-        if linear is sublayer.linears[-1] and state.narrowed(block, sublayer):
-            self._repair_bias(block, sublayer, state, found)
-        return found.get(name)
+        return self._bias(block, block.where[linear.name], linear, state)
 
     def untreated(self, index: int, position: int, state: BlockState) -> torch.Tensor | None:
         """That linear's matrix (outputs, inputs) before its level is applied; None where it is a rotated one."""
@@ -142,17 +133,13 @@ class Weights:
         key = ("slice", block.index, tensor.name, state.widths(sublayer), state.hidden)
         return self._assembled.get(key, lambda: sliced(tensor, values, block, state.kept))
 
-    def _narrow_norms(
+    def _narrow_norm(
         self, block: Block, sublayer: Sublayer, state: BlockState, result: dict[str, torch.Tensor]
     ) -> None:
         assert self._basis is not None
         norm = norm_before(sublayer)
         number = norm_number(self.anatomy, block, sublayer)
         result[norm.name] = narrower_norm(self._basis, self.blocks.dense(block.index)[norm.name], number, state.hidden)
-        for linear in sublayer.linears:
-            if linear.bias and linear.rows == ("hidden",):
-                name = f"{linear.name}.bias"
-                result[name] = narrower_bias(self._basis, self.blocks.dense(block.index)[name], state.hidden)
 
     def _repair(self, block: Block, sublayer: Sublayer, state: BlockState) -> Tensors | None:
         if self._repairs is None:
@@ -161,20 +148,28 @@ class Weights:
         path = repair_file(self._repairs.folder, block.index, sublayer.name, widths, self._repairs.name)
         return self._repaired.get(path, lambda: read_tensors(path))
 
-    def _repair_bias(
-        self, block: Block, sublayer: Sublayer, state: BlockState, result: dict[str, torch.Tensor]
-    ) -> None:
-        repair = self._repair(block, sublayer, state)
+    def _bias(self, block: Block, sublayer: Sublayer, linear: Linear, state: BlockState) -> torch.Tensor | None:
+        """The bias of a linear, with what a repair of its narrowed sublayer adds to the last one's."""
+        own, dense = None, self.blocks.dense(block.index)
+        for tensor in linear.tensors():
+            if tensor.name == f"{linear.name}.bias":
+                if state.hidden < block.hidden and linear.rows == (HIDDEN,):
+                    own = self._in_stream(dense[tensor.name], state)
+                else:
+                    own = self._slice(block, sublayer, tensor, state)
+        repair = None
+        if linear is sublayer.linears[-1] and state.narrowed(block, sublayer):
+            repair = self._repair(block, sublayer, state)
         if repair is None or "bias" not in repair:
-            return
-        linear = sublayer.linears[-1]
-        name = f"{linear.name}.bias"
-        weight = self.blocks.dense(block.index)[f"{linear.name}.weight"]
-        bias = repair["bias"].to(weight.dtype)
-        if state.hidden < block.hidden:
-            assert self._basis is not None
-            bias = narrower_bias(self._basis, bias, state.hidden)
-        result[name] = result[name] + bias if name in result else bias
+            return own
+        added = repair["bias"].to(dense[f"{linear.name}.weight"].dtype)
+        added = self._in_stream(added, state) if state.hidden < block.hidden else added
+        return added if own is None else own + added
+
+    def _in_stream(self, bias: torch.Tensor, state: BlockState) -> torch.Tensor:
+        """What is added to a narrower residual stream."""
+        assert self._basis is not None
+        return narrower_bias(self._basis, bias, state.hidden)
 
     def _linear(self, block: Block, sublayer: Sublayer, linear: Linear, state: BlockState) -> torch.Tensor:
         level, shape = state.level(linear.name), linear.shape(state.sizes(block))

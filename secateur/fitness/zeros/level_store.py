@@ -15,8 +15,8 @@ from ...space.errors import SecateurError, suggest
 from ...space.treatments import Sparsity
 from ..cache import read_tensors
 from ..model.blocks import Blocks
+from ..recent import Recent
 from ..resident import RESIDENT_BYTES, Resident, Tensors
-from ..subnets.recent import Recent
 from ..treatments import Kept
 from .nested import NESTED, Statistics, plane
 from .nested import kept as survivors
@@ -122,9 +122,8 @@ class LevelStore:
         shape = self.anatomy.blocks[block].linears[linear]
         if self.pruner in NESTED:
             key = block, linear, kept.widths, kept.rotated, level.of
-            return weight * survivors(
-                self._narrower.get(key, lambda: self._scored(block, shape, weight, level, kept)), level
-            )
+            scored = self._narrower.get(key, lambda: self._scored(block, shape, weight, level, kept))
+            return weight * survivors(scored, level)
         alive = self._survivors(block, linear, level)[kept.rows][:, kept.columns]
         if kept.values:
             weight = torch.where(alive != 0, alive.to(weight.dtype), weight)
