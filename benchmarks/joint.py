@@ -7,11 +7,9 @@ are kept in runs-local/benchmark-joint-*: a second call only reports, and one th
 """
 
 import math
-import sys
 from pathlib import Path
 
-import secateur
-from benchmarks.setup import as_published, console, table_of
+from benchmarks.setup import as_published, carried_out, console, table_of
 from secateur.runs.asked.reading import read_recipe
 from secateur.runs.asked.recipe import Recipe
 from secateur.runs.problem import build_space, space_of
@@ -40,13 +38,9 @@ def recipe(ratio: float, drops_only: bool) -> Recipe:
 
 
 def run(name: str, wanted: Recipe) -> Path:
-    """Begins a run or goes on with it."""
+    """Where it is, carried out."""
     path = Path("runs-local") / f"benchmark-joint-{name}"
-    print(f"{path} …", file=sys.stderr, flush=True)
-    if (path / "recipe.yaml").exists():
-        secateur.resume(path)
-    else:
-        secateur.run(wanted, path)
+    carried_out(path, wanted)
     return path
 
 

@@ -14,7 +14,6 @@ keep in benchmarks/results/mixed, of which the table is made.
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ import numpy as np
 import torch
 from torch.nn.functional import kl_div
 
-import secateur
-from benchmarks.setup import MODEL, RESULTS, paired, shown, table_of
+from benchmarks.setup import DOMAINS, MODEL, RESULTS, carried_out, paired, shown, table_of
 from secateur.fitness.model.checkpoint import load_model, load_tokenizer
 from secateur.fitness.sources import documents
 from secateur.fitness.text import windows_after_a_third
@@ -32,7 +30,6 @@ from secateur.fitness.text import windows_after_a_third
 ROOT, RUNS = RESULTS / "mixed", Path("runs-local/benchmark-mixed")
 SIZES, SEEDS = (0.4, 0.5, 0.6), (0, 1, 2)
 TOKENS = 150_016
-DOMAINS = ("sotu", "xsum", "multilexsum", "fiqa")
 WINDOWS, LENGTH = 16, 256
 CUTS = [{"kind": "attention"}, {"kind": "mlp", "levels": "step 192"}]
 ZEROS = [{"kind": "sparsity", "per": "sublayer", "levels": [0.3, 0.5, 0.6, "2:4"]}]
@@ -62,15 +59,6 @@ def recipe(model: str, genes: list[dict[str, Any]], limit: str | int, tokens: in
     }
 
 
-def searched(path: Path, wanted: dict[str, Any]) -> Any:
-    """Begins a run or goes on with it."""
-    print(f"{path} …", file=sys.stderr, flush=True)
-    if (path / "recipe.yaml").exists():
-        return secateur.resume(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return secateur.run(wanted, path)
-
-
 def answer(side: str, size: float, seed: int) -> None:
     """Carries out one side and keeps what its answer loses, unless that is kept."""
     kept = ROOT / f"{side.replace(', ', '-').replace(' ', '-')}_{size:g}_{seed}.json"
@@ -81,7 +69,7 @@ def answer(side: str, size: float, seed: int) -> None:
         share = size if number == len(searches) else (1 + size) / 2
         limit: str | int = f"{share}x" if number == 1 else int(size * dense)
         path = RUNS / f"{kept.stem}_{number}"
-        found = searched(path, recipe(model, genes, limit, TOKENS // len(searches), seed))
+        found = carried_out(path, recipe(model, genes, limit, TOKENS // len(searches), seed))
         dense = dense or found.summary.dense_costs["linear_weights"]
         checkpoint = RUNS / f"{kept.stem}_{number}-checkpoint"
         shutil.rmtree(checkpoint, ignore_errors=True)

@@ -8,15 +8,13 @@ to benchmarks/results/mixtures.md.
     python -m benchmarks.mixtures
 """
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import secateur
-from benchmarks.setup import MODEL, RESULTS, shown, table_of
+from benchmarks.setup import DOMAINS, MODEL, RESULTS, carried_out, shown, table_of
 from secateur.space.genome import Genome
 
 MIXTURES: Mapping[str, Mapping[str, float]] = {
@@ -28,7 +26,6 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
 }
 WHOLE = "all three"
 DRAWS = (0, 1, 2)
-DOMAINS = {"sotu": "speeches", "xsum": "news", "multilexsum": "law", "fiqa": "finance"}
 PLANS = ("found", "greedy", "shortgpt", "knapsack", "random")
 TOKENS = 50_176
 ROOT = Path("runs-local/benchmark-mixtures")
@@ -58,17 +55,11 @@ def recipe(mixture: str, seed: int) -> dict[str, Any]:
 def run(mixture: str, seed: int) -> Rows:
     """Begins a run or goes on with it."""
     path = ROOT / f"{mixture.replace(' ', '-')}-{seed}"
-    print(f"{path} …", file=sys.stderr, flush=True)
-    if (path / "recipe.yaml").exists():
-        ended = secateur.resume(path)
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ended = secateur.run(recipe(mixture, seed), path)
-    rows = {}
-    for row in ended.summary.rows:
+    summary, rows = carried_out(path, recipe(mixture, seed)).summary, {}
+    for row in summary.rows:
         if row.name in PLANS:
             losses = {domain: row.scores[domain]["kl"].mean for domain in DOMAINS}
-            share = row.costs["block_parameters"] / ended.summary.dense_costs["block_parameters"]
+            share = row.costs["block_parameters"] / summary.dense_costs["block_parameters"]
             rows[row.name] = losses, row.genome, share
     return rows
 

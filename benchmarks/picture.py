@@ -13,11 +13,11 @@ import typer
 from matplotlib.figure import Figure
 
 import secateur
+from benchmarks.setup import DOMAINS
 from secateur.runs.report.front import Point
 
 app = typer.Typer(add_completion=False)
 README, PICTURE = Path("README.md"), Path("docs/front.png")
-DOMAINS = {"sotu": "speeches", "xsum": "news", "multilexsum": "law", "fiqa": "finance"}
 COLOURS = {"found": "#0072b2", "uniform-width": "#d55e00", "shortgpt": "#009e73"}
 """Okabe and Ito's, told apart by everybody."""
 NAMES = {"uniform-width": "the same width in every layer", "shortgpt": "whole blocks by ShortGPT's rule"}

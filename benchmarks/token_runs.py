@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-import secateur
 from benchmarks.enumerated import Unkept
-from benchmarks.setup import MODEL, RESULTS
+from benchmarks.setup import DOMAINS, MODEL, RESULTS, carried_out
 from secateur.fitness.bench import Bench
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.asked.recipe import Recipe
@@ -44,8 +43,6 @@ the share of weights that are zero."""
 ROOM = 0.001
 """Of the weights, what a sparsity budget leaves for zeros that are whole numbers in every row."""
 LEVELS = [round(0.05 * step, 2) for step in range(5, 19)]
-DOMAINS = ("sotu", "xsum", "multilexsum", "fiqa")
-"""Speeches, news, law and finance; calibration is on Wikipedia's."""
 JUDGED = 16
 """Sequences of each."""
 REFERENCE, OURS = "evopress as published", "surrogate"
@@ -168,14 +165,9 @@ def curve_of(name: str, kind: str, removed: float, seed: int, running: bool = Fa
     if not running:
         return None
     folder = RUNNING / path.stem
-    print(f"{folder} …", file=sys.stderr, flush=True)
-    if (folder / "recipe.yaml").exists():
-        secateur.resume(folder)
-    else:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # A fixed number of attentions and MLPs is the budget of both kinds of depth.
-        budget = "equal" if name == REFERENCE and kind == "depth" else kind
-        secateur.run(setting(budget, removed, seed, name) | strategy_of(name, kind, removed), folder)
+    # A fixed number of attentions and MLPs is the reference's budget of both kinds of depth.
+    budget = "equal" if name == REFERENCE and kind == "depth" else kind
+    carried_out(folder, setting(budget, removed, seed, name) | strategy_of(name, kind, removed))
     with RunFolder.open(folder, writing=False) as opened:
         turns = opened.journal.turns(FOUND)
     curve: Curve = []
