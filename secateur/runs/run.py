@@ -27,7 +27,8 @@ from .record.folder import GIVEN, RunFolder, check_free
 from .record.journal import CALIBRATION
 from .stages.comparing import baseline, compare_file
 from .stages.confirming import confirm
-from .stages.searching import Execution, note_libraries, search_found
+from .stages.replay import note_deciding
+from .stages.searching import Execution, search_found
 from .stages.starts import keep_peer
 from .stages.timing import time_choices, with_latency
 from .watcher import Watcher
@@ -54,6 +55,7 @@ def _execute(folder: RunFolder, watcher: Watcher, loaded: Loaded | None) -> None
     counting = counting_of(folder)
     space = build_space(recipe, config, counting=counting)
     check_genomes(folder, space)
+    note_deciding(recipe, folder)
     if loaded is None:
         check_workers(recipe)
         check_needs(recipe, space)
@@ -126,7 +128,6 @@ def _search(folder: RunFolder, space: Space, bench: Bench, team: Team | None, wa
         watcher.say("the dense model keeps the budgets as it is: lower them to have anything removed")
     memo = memo_of(folder, space, bench, CALIBRATION, recipe.scores, watcher, team)
     execution = Execution(folder, space, bench, watcher, memo, pool_of(recipe), goal_of(recipe, space), team)
-    note_libraries(execution)
     search_found(execution)
     for name in recipe.wanted_baselines():
         baseline(execution, name)

@@ -25,11 +25,14 @@ class Strategy(Settings):
         name: by which a recipe asks for it.
         ends: whether it comes to an end that does not depend on what it may spend.
         libraries: those whose versions decide what it does, so that another version of them cannot go on with a run.
+        revision: goes up whenever it decides otherwise than before, so that no run of before is replayed by it;
+            `tests/search/test_revisions.py` finds out when that is.
     """
 
     name: str
     ends: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ()
+    revision: ClassVar[int] = 1
 
     def check(self, problem: Problem) -> None:
         """Refuses what cannot be searched, before any work.

@@ -14,14 +14,19 @@ from typing import Any
 import pytest
 
 import secateur
+from secateur.api import summary_of
 from secateur.fitness.evaluator import SubnetEvaluator
 from secateur.fitness.scores.tasks import TaskRun
+from secateur.fitness.workplace import Workplace
 from secateur.runs.record import database
-from secateur.runs.record.facts import MODEL, SKIPPED
+from secateur.runs.record.facts import MODEL, SEARCHED, SKIPPED
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.record.journal import Choice, Journal
+from secateur.runs.report.summary import Summary
 from secateur.runs.stages import tasks as evaluating
 from secateur.runs.stages.tasks import evaluate_run
+from secateur.search.strategies.random import Random
+from secateur.search.strategies.surrogate import Surrogate
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome
 from secateur.space.losses import LOSSES, Losses
@@ -46,6 +51,7 @@ def recipe_of(tiny: Path) -> Any:
         budgets={"linear_weights": "0.5x"},
         strategy={"name": "surrogate", "sequences": 2},
         effort={"tokens": 5000},
+        baselines=["random"],
     )
 
 
@@ -100,8 +106,6 @@ def test_nothing_is_lost_and_nothing_asked_again(
     with RunFolder.open(run) as opened:
         evaluate_run(opened, ["found", "dense"], ["guess"], str(whole / "tasks"), TaskRun(limit=6))
     assert content(run) == content(whole / "run")
-    with sqlite3.connect(run / "journal.sqlite") as database:
-        assert database.execute("SELECT value FROM facts WHERE name = 'schema_version'").fetchall() == [("3",)]
 
 
 def test_a_run_cut_under_an_earlier_version_goes_on_to_the_same_answer(
@@ -125,6 +129,61 @@ def test_a_run_cut_under_an_earlier_version_goes_on_to_the_same_answer(
     secateur.resume(tmp_path / "run")
     now, then = content(tmp_path / "run"), content(whole / "run")
     assert [*now[:2], *now[3:]] == [*then[:2], *then[3:]]
+    with sqlite3.connect(tmp_path / "run" / "journal.sqlite") as database:
+        assert database.execute("SELECT value FROM facts WHERE name = 'schema_version'").fetchall() == [("3",)]
+
+
+class LoadingError(Exception):
+    """A model is loaded."""
+
+
+def resumed(run: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What resuming a run says before it loads a model; that it loads one."""
+
+    def load(*_: Any) -> None:
+        raise LoadingError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workplace, "load", load)
+        before = content(run)
+        try:
+            secateur.resume(run)
+        except SecateurError as error:
+            assert content(run) == before
+            return str(error)
+        except LoadingError:
+            return "loads"
+    raise AssertionError("neither")
+
+
+def test_a_search_that_was_begun_by_other_decisions_is_refused_at_once(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECATEUR_CACHE", str(whole / "cache"))
+    run, journal = shutil.copytree(whole / "run", tmp_path / "run"), tmp_path / "run" / "journal.sqlite"
+    monkeypatch.setattr(Surrogate, "revision", Surrogate.revision + 1)
+    assert resumed(run, monkeypatch) == "loads", "what it has found is not looked for again"
+    # The search itself was not at its end.
+    changed(journal, "DELETE FROM facts WHERE name = 'searched'", None)
+    assert f"by surrogate was begun by a secateur that decides otherwise (revision {Surrogate.revision - 1}" in resumed(
+        run, monkeypatch
+    )
+    # A run of before did not note how it decides; this one has come further than its search.
+    changed(journal, "DELETE FROM facts WHERE name = 'revisions'", None)
+    assert resumed(run, monkeypatch) == "loads"
+    changed(journal, "DELETE FROM facts WHERE name = 'revisions'", None)
+    changed(journal, "DELETE FROM answers WHERE text NOT LIKE 'calibration%'", None)
+    assert "(revision 1, this is" in resumed(run, monkeypatch)
+    # A baseline that was not at its end decides otherwise, too.
+    changed(journal, "DELETE FROM choices WHERE name = 'random'", None)
+    monkeypatch.setattr(Random, "revision", 2)
+    with RunFolder.open(run) as folder:
+        folder.journal.note(SEARCHED, 1)
+    assert "by random was begun" in resumed(run, monkeypatch)
+    with RunFolder.open(run, writing=False) as folder:
+        summary = summary_of(folder)[1]
+    assert isinstance(summary, Summary)
+    assert summary.rows, "it can be reported"
 
 
 @pytest.mark.parametrize(

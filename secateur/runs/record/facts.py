@@ -177,6 +177,9 @@ ORDER = Fact("order", str, "the importance order of heads and channels")
 ORDERS = Fact("orders", OrdersFact, "the importance order of heads and channels")
 LATENCY = Fact("latency", LatencyFact, "the latency table")
 TOKENS = Fact("tokens", int, "the tokens for the given minutes")
+REVISIONS = Fact("revisions", dict[str, int], "how searches decide")
+"""By the strategy."""
+SEARCHED = Fact("searched", int, "whether the search has come to its end")
 LIBRARIES = Fact("libraries", dict[str, str], "the version of what searches")
 TIMED_ON = Fact("timed on", Values, "the machine that models are timed on")
 CORNERS = Fact("corners", CornersFact, "the reference of the hypervolume")
@@ -217,6 +220,8 @@ FACTS: tuple[Fact[Any], ...] = (
         THREADS,
     ),
     *(
+        REVISIONS,
+        SEARCHED,
         LIBRARIES,
         TIMED_ON,
         CORNERS,

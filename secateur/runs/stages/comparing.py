@@ -27,14 +27,14 @@ FIDELITY = 2
 def baseline(execution: Execution, name: str) -> None:
     """One baseline at the same budgets; what cannot keep them is noted with the reason."""
     journal = execution.folder.journal
-    if journal.of(SKIPPED, name) is not None or name == execution.recipe.strategy.name:
+    if name in journal.choices() or journal.of(SKIPPED, name) is not None or name == execution.recipe.strategy.name:
         return
     try:
         if name in STRATEGIES:
             _search_baseline(execution, name)
         elif execution.goal is not None and not execution.goal.smallest:
             _baseline_line(execution, execution.goal, name)
-        elif name not in journal.choices():
+        else:
             execution.watcher.phase(f"baseline {name}", None)
             started = time.perf_counter()
             genome = _by_rule(execution, name)

@@ -4,7 +4,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 
 from ...fitness.bench import Bench
 from ...fitness.workers import calls
@@ -27,8 +26,8 @@ from ..problem import asked_problem
 from ..record.facts import (
     CORNERS,
     HYPERVOLUME,
-    LIBRARIES,
     RANKS,
+    SEARCHED,
     TOKENS,
     VALIDATION,
     WHOLE,
@@ -38,13 +37,12 @@ from ..record.facts import (
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, MEMBER, Choice, Journal, Turn
 from ..watcher import Watcher
+from .replay import is_searched
 from .starts import from_files, starting
 from .trained import note_training
 
 WINDOW = 6
 """Batches over which tokens a second are counted."""
-OF_FRONTS = ("moocore",)
-"""Libraries whose versions decide what is on a front."""
 
 
 @dataclass
@@ -242,25 +240,11 @@ def dense_keeps(execution: Execution, sequences: int, limits: Sequence[Limit]) -
     return evaluation
 
 
-def note_libraries(execution: Execution) -> None:
-    """Notes the versions of the libraries that decide what a search does.
-
-    Raises:
-        SecateurError: the run was begun with others.
-    """
-    names, journal = execution.recipe.strategy.libraries, execution.folder.journal
-    if execution.goal is None and not names:
-        return
-    versions = {name: version(name) for name in ("numpy", *names, *(OF_FRONTS if execution.goal is not None else ()))}
-    noted = journal.of(LIBRARIES)
-    if noted is not None:  # a run of before may have noted others, too
-        versions = {**noted, **{name: versions[name] for name in versions if name in noted}}
-    journal.note(LIBRARIES, versions)
-
-
 def search_found(execution: Execution) -> None:
-    """The search that the recipe asks for."""
+    """The search that the recipe asks for, unless it has come to its end before."""
     recipe, journal = execution.recipe, execution.folder.journal
+    if is_searched(journal):
+        return
     tokens = recipe.effort.tokens
     if recipe.effort.minutes is not None:
         if journal.of(TOKENS) is None:
@@ -270,6 +254,8 @@ def search_found(execution: Execution) -> None:
     space, bench, strategy = execution.space, execution.bench, recipe.strategy
     starts = starting(recipe, space, bench, execution.goal) + from_files(strategy.start_names(), space, journal)
     problem, selection = asked_problem(recipe, space, tokens, starts, journal.of(WHOLE) != 0)
+    if recipe.validation is not None and selection is None:
+        execution.watcher.say("the minutes are too few to choose on text that the search has not seen: it has them all")
     steps, allowance = strategy.steps(problem), problem.allowance
     if selection is not None:
         steps, allowance = selection.steps(steps, allowance), Allowance(tokens)
@@ -286,6 +272,7 @@ def search_found(execution: Execution) -> None:
         note_training(recipe, journal, execution.memo, selection)
     if isinstance(selection, Validated):
         note_validation(journal, selection)
+    journal.note(SEARCHED, 1)
 
 
 def note_validation(journal: Journal, selection: Validated) -> None:

@@ -117,11 +117,15 @@ class Search:
             yield from self._race(0, self._keeping(self.targets[0], some))
         if (incumbent := self.incumbents[0]) is None:
             return {}
-        [told] = yield from self._noted(_ask(Batch((incumbent,), range(self.counts[-1]), also=(SLOPES,))))
+        [told] = yield from self._noted(_ask(Batch((incumbent,), self._sloped(), also=(SLOPES,))))
         found = {} if told.status == "failed" else prices(told.answer(SLOPES))
         # Prices around an answer are dearer than single changes of the dense model: all are the one or the other.
         wanted = [index for index in range(len(self.space.genes)) if index != self.space.everywhere]
         return found if all(index in found for index in wanted) else {}
+
+    def _sloped(self) -> range:
+        """The sequences that slopes are taken on: their order is known long before their sum is."""
+        return range(max(self.counts[0], math.ceil(self.counts[-1] * self.options.sloped)))
 
     def _keeping(self, target: Space, genomes: Sequence[Genome]) -> tuple[Genome, ...]:
         """Those that keep a target's budgets, without room for a denser gene."""
@@ -198,7 +202,7 @@ class Search:
     def _descend(self, index: int) -> Generator[Batch, list[Evaluation], None]:
         """Goes downhill from a target's incumbent as long as that makes a better one."""
         while self.options.slopes and (incumbent := self.incumbents[index]) is not None:
-            [told] = yield from self._noted(_ask(Batch((incumbent,), range(self.counts[-1]), also=(SLOPES,))))
+            [told] = yield from self._noted(_ask(Batch((incumbent,), self._sloped(), also=(SLOPES,))))
             if told.status == "failed":
                 self.incumbents[index] = None
                 yield from self._race(index, self._finalists(index))

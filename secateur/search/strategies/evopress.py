@@ -13,7 +13,7 @@ children may race against the parent (`race.race`) instead of being selected in 
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -104,6 +104,8 @@ class Evopress(Strategy):
     """Children race against their parent instead of being selected in stages: at most half of them go on after a look,
     and the test loses one that is better than the parent with this probability at most, as far as differences are
     normal and the parent was not lucky on this text; null: none."""
+
+    revision: ClassVar[int] = 2
 
     @model_validator(mode="after")
     def _settings_fit(self) -> "Evopress":

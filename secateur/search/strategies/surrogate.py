@@ -84,6 +84,7 @@ class Surrogate(Strategy):
     """Rules and plan files to start from besides, `rules` being all good ones that apply; of rules for a front
     `uniform` alone."""
     libraries: ClassVar[tuple[str, ...]] = ("scipy",)
+    revision: ClassVar[int] = 2
 
     @model_validator(mode="after")
     def _initial_exists(self) -> "Surrogate":

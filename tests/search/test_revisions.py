@@ -1,0 +1,103 @@
+"""Whether strategies still decide as they did: a run of before is replayed, and has to come to the same.
+
+`traces/revisions.json` has what each decided. Where one decides otherwise, its `revision` goes up, and
+
+    python -m tests.search.test_revisions
+
+writes that down anew. A revision that has gone up without need refuses runs that could go on.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secateur.search.memo import Memo
+from secateur.search.model.options import Options
+from secateur.search.steps import AskTell, Steps
+from secateur.search.strategies.darwin import darwin
+from secateur.search.strategies.evopress import Schedule
+from secateur.search.strategies.surrogate import surrogate
+from secateur.search.strategies.table import STRATEGIES as TABLE
+from secateur.search.strategies.table import load
+from secateur.space.space import Space
+from tests.search import test_downhill as slopes
+from tests.search.test_strategies import POOL, STRATEGIES, drops, sparse, widths
+from tests.tiny import ListJournal, TableEvaluator, each
+
+RECORD = Path(__file__).parent / "traces" / "revisions.json"
+SEED = 3
+
+
+def descending(space: Space, seed: int) -> Steps:
+    return surrogate(space, slopes.POOL, seed, [space], Options(slopes=True, tolerance=0.02), [slopes.START])
+
+
+def trained(space: Space, seed: int) -> Steps:
+    schedule = Schedule(generations=4, offspring=8, survivors=(4, 1), tokens=(16, 32))
+    return darwin(space, POOL, seed, schedule, ((32,), (32, 64)), "costs", fresh=False)
+
+
+CASES: dict[str, tuple[Callable[[], Space], Callable[[Space, int], Steps]]] = {
+    f"{name}: {make.__name__}": (make, steps)
+    for make in (drops, sparse, widths)
+    for name, steps in STRATEGIES.items()
+    if "multipruner" not in name or make != sparse
+}
+CASES["surrogate: slopes"] = (lambda: slopes.SPACE, descending)
+CASES["darwin: drops"] = (drops, trained)
+
+
+def strategy_of(case: str) -> str:
+    return case.split(":")[0].split(",")[0]
+
+
+def decided(case: str) -> str:
+    """A digest of all batches and the answer."""
+    make, steps = CASES[case]
+    space = make()
+    if case == "surrogate: slopes":
+        evaluator: TableEvaluator = slopes.Convex(space, noise=0.01)
+        exact = slopes.Exact(evaluator)
+        memo = Memo(space, evaluator, ListJournal(), lambda _: each(exact))
+    else:
+        evaluator = TableEvaluator(space, 0.1, 0.2)
+        memo = Memo(space, evaluator, ListJournal(), lambda _: evaluator)
+    digest = hashlib.sha256()
+    asking = AskTell(steps(space, SEED))
+    while (batch := asking.ask()) is not None:
+        used = [batch.sequences.start, batch.sequences.stop]
+        said = [[genome.levels for genome in batch.genomes], used, [one.name for one in batch.also], batch.trained]
+        digest.update(json.dumps(said).encode())
+        asking.tell(memo(batch))
+    digest.update(json.dumps(asking.incumbent.levels if asking.incumbent else None).encode())
+    return digest.hexdigest()[:16]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_who_decides_otherwise_has_another_revision(case: str) -> None:
+    recorded: dict[str, Any] = json.loads(RECORD.read_text())[case]
+    revision = load(strategy_of(case)).revision
+    again = "write it down anew (`python -m tests.search.test_revisions`)"
+    assert revision == recorded["revision"], f"{case}: {again}"
+    assert decided(case) == recorded["decided"], (
+        f"{case} decides otherwise than revision {revision} did: raise `revision` of that strategy, and {again}"
+    )
+
+
+def test_every_strategy_is_recorded() -> None:
+    assert {strategy_of(case) for case in CASES} == set(TABLE)
+
+
+def test_other_settings_are_other_decisions() -> None:
+    """The digest notices: of all cases of one space no two are alike, but for those that ask for the same."""
+    seen = {case: decided(case) for case in CASES if case.endswith(": drops")}
+    assert len(set(seen.values())) >= len(seen) - 2
+
+
+if __name__ == "__main__":
+    rows = {case: {"revision": load(strategy_of(case)).revision, "decided": decided(case)} for case in CASES}
+    RECORD.write_text(json.dumps(rows, indent=1) + "\n")
