@@ -1,6 +1,6 @@
 PYTHON ?= python3
 SECONDS ?= 600
-CONSUMERS ?= torchao torch-pruning mergekit llm-compressor modelopt
+CONSUMERS ?= torchao torch-pruning mergekit llm-compressor modelopt llama-cpp
 BIN := .venv/bin
 
 .PHONY: setup demo demo-tasks test fuzz lint format docs consumers test-consumers benchmarks clean
@@ -27,7 +27,7 @@ demo-tasks: setup
 	  --pick found --pick shortgpt --pick dense
 
 test: lint consumers
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations=10 tests
+	OMP_NUM_THREADS=1 PYTHONPATH=.consumers/llama-cpp $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations=10 tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds 120 --inputs 800 --seed 1
 
 # Mutated recipes, models, texts, journals, plans, peers' files and tasks through the command line: make fuzz SECONDS=3600
@@ -42,9 +42,16 @@ consumers: $(CONSUMERS:%=.consumers/%/.complete)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .consumers/$* --requirement $<
 	touch $@
 
-# Every tool, llama.cpp among them, which takes a quarter of an hour to build; writes the table of formats in docs/reference/formats.md.
-test-consumers: setup
-	$(MAKE) consumers CONSUMERS="$(CONSUMERS) llama-cpp"
+# llama.cpp is not built but comes as libraries, which a package of node's has.
+.consumers/llama-cpp/.complete: consumers/llama-cpp.txt consumers/prebuilt_llama_cpp.py .venv/.complete
+	rm -rf .consumers/llama-cpp
+	CMAKE_ARGS="-DLLAMA_BUILD=OFF" $(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
+	  --target .consumers/llama-cpp --requirement $<
+	$(BIN)/python consumers/prebuilt_llama_cpp.py .consumers/llama-cpp
+	touch $@
+
+# Every tool; writes the table of formats in docs/reference/formats.md.
+test-consumers: setup consumers
 	SECATEUR_TABLE=docs/reference/formats.md $(BIN)/pytest tests/consumers
 	$(BIN)/pytest tests/runs/test_exports.py
 	PYTHONPATH=.consumers/llama-cpp $(BIN)/pytest tests/runs/test_gguf.py tests/runs/test_vocabulary.py
