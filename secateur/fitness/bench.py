@@ -58,7 +58,8 @@ class Bench:
     """A model that is ready to be scored: loaded, with heads and channels in order and every level in the store.
 
     `workplace.Loaded.prepared` makes it. `texts` maps titles to sequences; the first is the calibration text. `pruner`
-    has made sparsity levels, `widths` says how narrower sublayers were made; None where the space has no such genes.
+    has made sparsity levels, `quantizer` those of fewer bits, `widths` says how narrower ones were made; None where
+    the space has no such genes.
     `orders` and `basis` are what heads, channels and residual features were put in order by; `compressors` are what
     carries out the treatments that the space has, by name. `shelf` has the blocks where these come in turns, `zeros` is
     how many there are in the linears (None: not counted), `room` how much may be held.
@@ -78,6 +79,7 @@ class Bench:
     shelf: Shelf | None = None
     zeros: int | None = None
     room: Room = ROOM
+    quantizer: str | None = None
     _importance: dict[tuple[int, bool], Importance] = field(default_factory=dict)
 
     @cached_property
@@ -124,7 +126,15 @@ class Bench:
         rotation = self.basis.rotation if self.basis is not None else None
         narrower, whole = self.widths is not None, self.prepared_digest
         ground = Ground(
-            self.blocks, whole, self.preparing, self.pruner, self.has_zeros, narrower, rotation, self.room.assembled
+            self.blocks,
+            whole,
+            self.preparing,
+            self.pruner,
+            self.has_zeros,
+            narrower,
+            rotation,
+            self.room.assembled,
+            self.quantizer,
         )
         for name, levels in wanted.items():
             if name not in self.compressors:

@@ -47,6 +47,7 @@ class Ground:
         narrower: whether linears can become narrower.
         rotation: (hidden, hidden), of the residual stream where it is narrowed by one.
         room: bytes of what was prepared that may be held ready.
+        quantizer: what stores weights in fewer bits; None where nothing does.
     """
 
     blocks: Blocks
@@ -57,6 +58,7 @@ class Ground:
     narrower: bool = False
     rotation: torch.Tensor | None = None
     room: int = RESIDENT_BYTES
+    quantizer: str | None = None
 
 
 class Compressor(Protocol):

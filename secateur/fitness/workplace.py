@@ -63,6 +63,7 @@ class Workplace:
         widths: how narrower sublayers are made; None where there are none.
         tasks: of lm-eval, and functions of the user's own.
         placement: where the model's blocks are.
+        quantizer: makes levels of fewer bits; None where there are none.
     """
 
     path: str
@@ -76,6 +77,7 @@ class Workplace:
     widths: WidthSettings | None = None
     tasks: TaskRequest = NO_TASKS
     placement: Placement = WHOLE
+    quantizer: str | None = None
 
     def open(self, space: Space, watch: Watch = unwatched) -> Bench:
         """Loads and prepares; see `load` and `Loaded.prepared` for what they raise."""
@@ -109,6 +111,7 @@ class Workplace:
             self._shelf(model, shape, source, device),
             examined.zeros,
             self.placement.room,
+            self.quantizer,
         )
         _check_pass(loaded.blocks, loaded.calibration, path, dtype)
         return loaded
@@ -171,6 +174,7 @@ class Loaded:
     shelf: Shelf | None = None
     zeros: int | None = None
     room: Room = ROOM
+    quantizer: str | None = None
 
     @property
     def blocks(self) -> Blocks:
@@ -217,6 +221,7 @@ class Loaded:
             shelf=self.shelf,
             zeros=self.zeros,
             room=self.room,
+            quantizer=self.quantizer,
         )
 
     def measure_basis(self) -> Basis | None:

@@ -35,19 +35,24 @@ def check_genes(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
 
 
 def check_patterns(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
-    """Raises SecateurError where a pattern N:M would not fit the narrower inputs of a linear."""
+    """Raises SecateurError where a pattern N:M, or a type of whole blocks, would not fit narrower inputs of a linear.
+
+    Patterns are those of the dense matrix, and have to fit what stays together of it; types are of the narrower one.
+    """
     for gene in genes:
         for level in gene.treatments:
             if level.multiple == 1:
                 continue
             for index, linear in gene.members:
                 columns = anatomy.blocks[index].linears[linear].columns
-                for size in _input_sizes(anatomy, genes, index, columns):
+                sizes = _input_sizes if isinstance(level, Sparsity) else _row_sizes
+                for size in sorted(sizes(anatomy, genes, index, columns)):
                     if size % level.multiple:
                         name = anatomy.blocks[index].linears[linear].name
                         kind = "pattern" if isinstance(level, Sparsity) else "level"
+                        text = str(level).removeprefix(f"{level.name}:")
                         raise SecateurError(
-                            f"block {index}, {name}: the {kind} {level} does not fit a width of {size} inputs; "
+                            f"block {index}, {name}: the {kind} {text} does not fit a width of {size} inputs; "
                             f"set 'multiple_of' to a multiple of {level.multiple}, or leave it out"
                         )
 
@@ -66,6 +71,20 @@ def _input_sizes(anatomy: Anatomy, genes: Sequence[Gene], index: int, columns: A
     last = segment.dimensions[-1]
     counts = {level for gene in own if gene.kind.dimension == last for level in gene.levels if isinstance(level, int)}
     return counts or {block.dimensions[last]}
+
+
+def _row_sizes(anatomy: Anatomy, genes: Sequence[Gene], index: int, columns: Axis) -> set[int]:
+    """The lengths that `columns` can have in all."""
+    block = anatomy.blocks[index]
+    if len(columns) != 1:
+        return set()
+    segment = block.segments[columns[0]]
+    found = {segment.unit}
+    for dimension in segment.dimensions:
+        own = [gene for gene in genes if index in gene.blocks and gene.kind.dimension == dimension]
+        counts = {count for gene in own for count in gene.levels if isinstance(count, int) and count}
+        found = {size * count for size in found for count in counts or {block.dimensions[dimension]}}
+    return found
 
 
 def check_projection(anatomy: Anatomy, gene: Gene, dense: Costs, first: Costs) -> None:

@@ -13,9 +13,9 @@ Level = int | Treatment
 """What is kept, 0 meaning dropped; or a treatment of linears."""
 Place = tuple[int, str]
 """A sublayer of a block: what can be there or not."""
-Feature = Literal["drops", "widths", "zeros", "treatments", "stream"]
-"""What genes can do to a model: drop sublayers or blocks, narrow them, set weights of linears to zero, treat linears
-otherwise, narrow the stream."""
+Feature = Literal["drops", "widths", "zeros", "bits", "treatments", "stream"]
+"""What genes can do to a model: drop sublayers or blocks, narrow them, set weights of linears to zero, store them in
+fewer bits, treat linears otherwise, narrow the stream."""
 
 
 class Kind(Protocol):

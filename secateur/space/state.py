@@ -84,9 +84,17 @@ def dense_state(block: Block) -> BlockState:
 
 
 def settled(block: Block, state: BlockState) -> BlockState:
-    """A state in which what is dropped has no units of any dimension, and no treatments."""
+    """A state in which what is dropped has no units of any dimension, and no treatments, and in which treatments are
+    what rows of their length make of them."""
     for sublayer in block.sublayers:
         if not state.has(sublayer):
             dense = {linear.name: DENSE for linear in sublayer.linears}
             state = state.without(sublayer).with_treated(dense)
-    return state
+    if not state.treated:
+        return state
+    sizes, found = state.sizes(block), {}
+    for linear in block.linears:
+        level = state.treated.get(linear.name)
+        if level is not None and (other := level.at(linear.shape(sizes)[1])) != level:
+            found[linear.name] = other
+    return state.with_treated(found) if found else state

@@ -36,6 +36,9 @@ class Treatment(Protocol):
     def parameters(self, outputs: int, inputs: int) -> int:
         """Numbers that are left, zeros among them: stored, and multiplied for each token."""
 
+    def at(self, inputs: int) -> "Treatment":
+        """What becomes of it where rows have so many inputs, if that makes it another one."""
+
     def zeros(self, outputs: int, inputs: int) -> int:
         """Exact number of zeros among them."""
 
@@ -101,6 +104,10 @@ class Sparsity:
         """Of what a linear's inputs have to be: whole patterns."""
         return self.of or 1
 
+    def at(self, inputs: int) -> "Sparsity":
+        """The same of any row."""
+        return self
+
     def parameters(self, outputs: int, inputs: int) -> int:
         """All: zeros are stored."""
         return outputs * inputs
@@ -148,6 +155,7 @@ class Entry(NamedTuple):
 
 TREATMENTS: dict[str, Entry] = {
     "zeros": Entry("secateur.space.treatments:Sparsity.parse", "secateur.fitness.zeros.treatment:Zeros"),
+    "bits": Entry("secateur.space.bits:Bits.read", "secateur.fitness.bits.treatment:Quantised"),
 }
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 
 from ...space.anatomy import HIDDEN, Block, Linear, Sublayer, Tensor
+from ...space.bits import Bits
 from ...space.state import BlockState, dense_state
 from ...space.treatments import DENSE
+from ..bits.treatment import Quantised
 from ..cache import read_tensors
 from ..model.blocks import Blocks
 from ..recent import Recent
@@ -101,6 +103,20 @@ class Weights:
         linear = block.linears[position]
         return self._linear(block, block.where[linear.name], linear, state)
 
+    def packed(self, index: int, position: int, state: BlockState) -> torch.Tensor | None:
+        """The packed rows (outputs, bytes) of a linear that is stored in fewer bits; None where it is not."""
+        block = self.anatomy.blocks[index]
+        linear = block.linears[position]
+        level = state.level(linear.name)
+        if not isinstance(level, Bits):
+            return None
+        quantised = self.compressors[level.name]
+        assert isinstance(quantised, Quantised)
+        sublayer = block.where[linear.name]
+        repair = self._repair(block, sublayer, linear, state)
+        matrix, kept = self._before(block, sublayer, linear, state, repair["weight"] if repair else None)
+        return quantised.packed((index, position), matrix, level, kept)
+
     def bias(self, index: int, position: int, state: BlockState) -> torch.Tensor | None:
         """The bias of that linear, which may be one that a repair adds; None where there is none."""
         block = self.anatomy.blocks[index]
@@ -141,8 +157,9 @@ class Weights:
         number = norm_number(self.anatomy, block, sublayer)
         result[norm.name] = narrower_norm(self._basis, self.blocks.dense(block.index)[norm.name], number, state.hidden)
 
-    def _repair(self, block: Block, sublayer: Sublayer, state: BlockState) -> Tensors | None:
-        if self._repairs is None:
+    def _repair(self, block: Block, sublayer: Sublayer, linear: Linear, state: BlockState) -> Tensors | None:
+        """What is repaired of a linear: of the last one of a narrowed sublayer, weight and bias."""
+        if self._repairs is None or linear is not sublayer.linears[-1] or not state.narrowed(block, sublayer):
             return None
         widths = state.widths(sublayer)
         path = repair_file(self._repairs.folder, block.index, sublayer.name, widths, self._repairs.name)
@@ -157,9 +174,7 @@ class Weights:
                     own = self._in_stream(dense[tensor.name], state)
                 else:
                     own = self._slice(block, sublayer, tensor, state)
-        repair = None
-        if linear is sublayer.linears[-1] and state.narrowed(block, sublayer):
-            repair = self._repair(block, sublayer, state)
+        repair = self._repair(block, sublayer, linear, state)
         if repair is None or "bias" not in repair:
             return own
         added = repair["bias"].to(dense[f"{linear.name}.weight"].dtype)
@@ -173,9 +188,7 @@ class Weights:
 
     def _linear(self, block: Block, sublayer: Sublayer, linear: Linear, state: BlockState) -> torch.Tensor:
         level, shape = state.level(linear.name), linear.shape(state.sizes(block))
-        repair = None
-        if linear is sublayer.linears[-1] and state.narrowed(block, sublayer):
-            repair = self._repair(block, sublayer, state)
+        repair = self._repair(block, sublayer, linear, state)
         if not level and shape == (linear.outputs, linear.inputs):
             return self.blocks.dense(block.index)[f"{linear.name}.weight"]
         narrow_hidden = state.hidden < block.hidden
@@ -191,6 +204,18 @@ class Weights:
         self, block: Block, sublayer: Sublayer, linear: Linear, state: BlockState, repaired: torch.Tensor | None
     ) -> torch.Tensor:
         level = state.level(linear.name)
+        matrix, kept = self._before(block, sublayer, linear, state, repaired)
+        if level:
+            compressor = self.compressors.get(level.name)
+            if compressor is None:
+                raise ValueError(f"nothing here carries out {level.name}")
+            matrix = compressor.weight((block.index, block.linears.index(linear)), matrix, level, kept)
+        return as_matrix(linear, matrix).contiguous()
+
+    def _before(
+        self, block: Block, sublayer: Sublayer, linear: Linear, state: BlockState, repaired: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Kept | None]:
+        """A linear's matrix (outputs, inputs) before its level is applied, and which part of the dense one it is."""
         weight = next(linear.tensors())
         dense = self.blocks.dense(block.index)[weight.name]
         if repaired is not None:
@@ -204,16 +229,10 @@ class Weights:
             norm = self.blocks.dense(block.index)[norm_before(sublayer).name]
             matrix = narrower_linear(self._basis, linear, norm, matrix, state.hidden)
             rotated = self._basis.rotation is not None
-        if level:
-            compressor = self.compressors.get(level.name)
-            if compressor is None:
-                raise ValueError(f"nothing here carries out {level.name}")
-            kept = None
-            if repaired is not None or matrix.shape != (linear.outputs, linear.inputs):
-                rows = kept_positions(linear.rows, linear.outputs, block, state.kept, dense.device)
-                columns = kept_positions(linear.columns, linear.inputs, block, state.kept, dense.device)
-                unchanged = repaired is None and not rotated
-                widths = (*state.widths(sublayer), state.hidden)
-                kept = Kept(rows, columns, unchanged, rotated and linear.columns == (HIDDEN,), widths)
-            matrix = compressor.weight((block.index, block.linears.index(linear)), matrix, level, kept)
-        return as_matrix(linear, matrix).contiguous()
+        if repaired is None and matrix.shape == (linear.outputs, linear.inputs):
+            return matrix, None
+        rows = kept_positions(linear.rows, linear.outputs, block, state.kept, dense.device)
+        columns = kept_positions(linear.columns, linear.inputs, block, state.kept, dense.device)
+        unchanged = repaired is None and not rotated
+        widths = (*state.widths(sublayer), state.hidden)
+        return matrix, Kept(rows, columns, unchanged, rotated and linear.columns == (HIDDEN,), widths)

@@ -20,6 +20,7 @@ from ...fitness.model.dtypes import DTYPES
 from ...fitness.subnets.materialise import smaller_weights
 from ...fitness.subnets.weights import Weights
 from ...space.anatomy import Anatomy, Block
+from ...space.bits import Bits
 from ...space.errors import SecateurError, StorageError
 from ...space.layout import kept_blocks
 from ...space.state import BlockState
@@ -52,6 +53,7 @@ NAMES = {
 }
 FUSED = ("attn_q.weight", "attn_k.weight", "attn_v.weight")
 """One tensor in openelm, in this order."""
+FUSED_NAME = "attn_qkv.weight"
 OUTSIDE = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
@@ -110,7 +112,8 @@ def write_gguf(
 ) -> None:
     """Writes the subnet to `path`, in `dtype` or the model's; without a `vocabulary` it takes and gives ids alone.
 
-    `kind`: a type of `QUANTISED` that its matrices are rounded to instead; embedding and head are kept finer, and rows
+    Linears that the subnet has in a type of llama.cpp's are written as they are packed. `kind`: a type of `QUANTISED`
+    that all other matrices are rounded to; embedding and head are kept finer, and rows
     of another length than whole groups in half precision, as llama.cpp does it.
 
     Raises:
@@ -149,8 +152,20 @@ def write_gguf(
     for new, old in enumerate(kept_blocks(states)):
         prefix = f"{anatomy.blocks_path}.{new}."
         own = {short: take(prefix + name) for name, short in NAMES.items() if prefix + name in left}
+        types = {}
+        for position, linear in enumerate(anatomy.blocks[old].linears):
+            packed = weights.packed(old, position, states[old])
+            if packed is not None:
+                short = NAMES[f"{linear.name}.weight"]
+                own[short], types[short] = packed, states[old].level(linear.name)
         for short, tensor in _block_tensors(own, anatomy.blocks[old], states[old], architecture).items():
-            _add(writer, f"blk.{new}.{short}", tensor, kind)
+            # What is fused is of one type.
+            level = types.get(FUSED[0] if short == FUSED_NAME else short)
+            if isinstance(level, Bits):
+                raw = gguf.GGMLQuantizationType(level.stored.number)
+                writer.add_tensor(f"blk.{new}.{short}", tensor.cpu().contiguous().numpy(), raw_dtype=raw)
+            else:
+                _add(writer, f"blk.{new}.{short}", tensor, kind)
     if left:
         writer.close()
         raise SecateurError(f"gguf: '{next(iter(left))}' has no place in {architecture}")
@@ -201,7 +216,7 @@ def _block_tensors(
     """The tensors of a block as the architecture has them."""
     tensors = dict(own)
     if architecture == "openelm":
-        tensors["attn_qkv.weight"] = torch.cat([tensors.pop(name) for name in FUSED])
+        tensors[FUSED_NAME] = torch.cat([tensors.pop(name) for name in FUSED])
     else:
         for name in ("attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias"):
             if name in tensors:

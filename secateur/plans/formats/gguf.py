@@ -83,8 +83,17 @@ def check_states(states: Sequence[BlockState], anatomy: Anatomy) -> None:
     if states[0].hidden < anatomy.hidden_size:
         raise SecateurError("gguf: a narrower residual width is not written")
     without = next((index for index in kept if not states[index].kept["groups"]), None)
-    if ARCHITECTURES.get(anatomy.family) == "openelm" and without is not None:
+    if ARCHITECTURES.get(anatomy.family) != "openelm":
+        return
+    if without is not None:
         raise SecateurError(f"gguf: openelm has no layers without attention, and layer {without} keeps its MLP alone")
+    for index in kept:
+        fused = {str(states[index].level(f"self_attn.{name}_proj")) for name in "qkv"}
+        if len(fused) > 1:
+            raise SecateurError(
+                f"gguf: openelm has queries, keys and values in one tensor, and layer {index} has them as "
+                f"{', '.join(sorted(fused))}; search bits with per: sublayer"
+            )
 
 
 def quantised_bytes(parameters: int, block_parameters: int, kind: str) -> int:

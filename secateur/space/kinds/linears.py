@@ -56,6 +56,7 @@ class LinearKind:
         feature: of its genes.
         read: a level of a recipe; a ValueError says what is wrong with it.
         sized: of levels that are a text, those of a gene of so many weights, where the largest has so many.
+        otherwise: what else may be done about a level that does not fit, for messages.
     """
 
     name: str
@@ -67,6 +68,7 @@ class LinearKind:
     free: bool = True
     everywhere: bool = False
     absorbs: bool = False
+    otherwise: str = ""
 
     def genes(self, anatomy: Anatomy, asked: GeneSettings, wishes: Wishes) -> tuple[Gene, ...]:
         """Genes over the linears of the layers; see `made` for what it raises."""
@@ -97,17 +99,21 @@ class LinearKind:
         Raises:
             SecateurError: a level does not fit a linear's input, or `per` is unknown.
         """
-        ordered = tuple(sorted({DENSE, *levels}, key=lambda level: (level.share, level.multiple, str(level))))
         for index in layers:
             for linear in anatomy.blocks[index].linears:
-                for level in ordered:
+                for level in levels:
                     if linear.inputs % level.multiple:
                         kind = "pattern" if isinstance(level, Sparsity) else "level"
+                        text = str(level).removeprefix(f"{level.name}:")
                         raise SecateurError(
                             f"block {index}, {linear.name}: {linear.inputs} inputs are no multiple of "
-                            f"{level.multiple}, so the {kind} {level} does not fit; leave it out or restrict 'layers'"
+                            f"{level.multiple}, so the {kind} {text} does not fit; {self.otherwise}leave it out or "
+                            "restrict 'layers'"
                         )
-        return tuple(Gene(self, site, ordered, members) for site, members in _sites(anatomy, tuple(layers), per, group))
+        return tuple(
+            Gene(self, site, _in_order(anatomy, levels, members), members)
+            for site, members in _sites(anatomy, tuple(layers), per, group)
+        )
 
     def features(self, gene: Gene) -> frozenset[Feature]:
         return frozenset({self.feature})
@@ -135,12 +141,29 @@ class LinearKind:
 
     def nearest(self, gene: Gene, states: Sequence[BlockState], anatomy: Anatomy) -> int:
         wanted = [states[block].level(anatomy.blocks[block].linears[linear].name) for block, linear in gene.members]
-        exact = next((level for level, one in enumerate(gene.levels) if set(wanted) == {one}), None)
-        if exact is not None:
-            return exact
+        sizes = {block: states[block].sizes(anatomy.blocks[block]) for block in gene.blocks}
+        inputs = [anatomy.blocks[block].linears[linear].shape(sizes[block])[1] for block, linear in gene.members]
+        for level, one in enumerate(gene.treatments):
+            if wanted == [one.at(count) for count in inputs]:
+                return level
         # What another treatment removes says nothing of this one.
         own = {level.name for level in gene.treatments}
         return nearest_level(gene, sum(one.share for one in wanted if one.name in own) / len(wanted))
+
+
+def _in_order(
+    anatomy: Anatomy, levels: Sequence[Treatment], members: Sequence[tuple[int, int]]
+) -> tuple[Treatment, ...]:
+    """The levels of a gene, from dense to small; of those that its linears make the same of the first."""
+    linears = [anatomy.blocks[index].linears[place] for index, place in members]
+    distinct: dict[tuple[Treatment, ...], Treatment] = {}
+    for level in (DENSE, *levels):
+        distinct.setdefault(tuple(level.at(linear.inputs) for linear in linears), level)
+
+    def size(level: Treatment) -> int:
+        return sum(level.bytes(one.outputs, one.inputs, anatomy.bytes_per_parameter) for one in linears)
+
+    return tuple(sorted(distinct.values(), key=lambda level: (-size(level), level.share, level.multiple, str(level))))
 
 
 def _sites(

@@ -8,6 +8,7 @@ from ..anatomy import Anatomy
 from ..gene import Gene, Kind
 from ..tables import section
 from .attention import ATTENTION
+from .bits import BITS
 from .block import BLOCK
 from .hidden import HIDDEN
 from .mlp import MLP
@@ -33,6 +34,7 @@ KINDS: dict[str, Entry] = {
     "block": BLOCK,
     "hidden": HIDDEN,
     "sparsity": SPARSITY,
+    "bits": BITS,
 }
 
 
