@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 
+from ..fitness.bits.treatment import check_types
 from ..fitness.model.configuration import load_config
 from ..fitness.scores.own import check_own
 from ..fitness.timing.llama_cpp import load_llama_cpp
@@ -57,6 +58,8 @@ def check(
         known = [count for count in (recipe.effort.tokens, tokens) if count is not None]
         asked_problem(recipe, space, min(known, default=None))
     if not elsewhere:
+        with _noted(problems):
+            check_types(space, recipe.quantizer)
         with _noted(problems):
             check_logs(recipe.log)
         with _noted(problems):

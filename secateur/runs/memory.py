@@ -98,14 +98,17 @@ def work_of(recipe: Recipe, space: Space) -> Work:
     zeros, narrower = "zeros" in features, "widths" in features
     levels = {level for gene in space.genes for level in gene.treatments if level and level.name == "zeros"}
     order_looks, order_pairs = widths.order not in ("magnitude", "taylor"), widths.order in ("output-error", "obs")
-    backward = recipe.training is not None or (zeros and not recipe.objectives and recipe.strategy.descends())
+    treated = any(any(gene.treatments) for gene in space.genes)
+    backward = recipe.training is not None or (treated and not recipe.objectives and recipe.strategy.descends())
     return Work(
         space.anatomy,
         DTYPES[recipe.model.dtype].itemsize,
         tuple((text.sequences, text.length) for text in texts),
         (prepare.sequences, prepare.length),
         dense_hidden=any(SCORES[name].stream for name in recipe.scores if name in SCORES),
-        text=(zeros and needs_text(recipe.pruner)) or (narrower and (order_looks or widths.repair is not None)),
+        text=(zeros and needs_text(recipe.pruner))
+        or (narrower and (order_looks or widths.repair is not None))
+        or ("bits" in features and recipe.quantizer == "importance"),
         rows=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "row",
         matrix=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "matrix",
         updates=len(levels) if zeros and recipe.pruner in UPDATING else 0,

@@ -93,7 +93,7 @@ def encode(kind: str, matrix: torch.Tensor, importance: torch.Tensor | None = No
         return torch.from_numpy(values).half().view(torch.uint8)
     weights = None if importance is None else np.ascontiguousarray(importance.float().cpu().numpy())
     if stored.needs_importance and weights is None:
-        raise SecateurError(f"{kind} needs an importance matrix: have it measured on text (quantizer: importance)")
+        raise SecateurError(f"bits: {kind} needs an importance matrix; set quantizer to importance")
     if not by_library(kind, weights is not None):
         return torch.from_numpy(quants.quantize(values, gguf.GGMLQuantizationType[kind]))
     if (found := library()) is None:

@@ -1,13 +1,14 @@
 """Fewer bits as a treatment: packed rows of every linear and type, made once, kept on disk, taken apart where used."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from ...space.anatomy import Block
 from ...space.bits import TYPES, Bits
-from ...space.errors import SecateurError
+from ...space.space import Space
 from ...space.treatments import Treatment
 from ..cache import cache_folder, digest, read_tensors, usable, write_tensors
 from ..recent import Recent
@@ -24,6 +25,28 @@ IMPORTANCE = "importance"
 """The quantizer that looks at text, and the plane with what it has seen."""
 NARROWER_BYTES = 2**26
 """Of packed rows of narrower linears."""
+
+
+def types_of(block: Block, levels: Iterable[Treatment]) -> set[str]:
+    """The types that levels are in the whole linears of a block."""
+    inputs = {linear.inputs for linear in block.linears}
+    return {level.at(count).kind for level in levels if isinstance(level, Bits) for count in inputs}
+
+
+def check_types(space: Space, quantizer: str) -> None:
+    """Raises SecateurError where a type of the space's levels cannot be made on this machine by a quantizer."""
+    blocks = space.anatomy.blocks
+    _check(
+        {kind for gene in space.genes for block in gene.blocks for kind in types_of(blocks[block], gene.treatments)},
+        quantizer == IMPORTANCE,
+    )
+
+
+def _check(kinds: Iterable[str], weighted: bool) -> None:
+    for kind in sorted(kinds):
+        # Made of nothing, it says what is missing.
+        one = torch.ones(TYPES[kind].block)
+        encode(kind, one[None], one if weighted else None)
 
 
 class Quantised:
@@ -56,10 +79,9 @@ class Quantised:
         Raises:
             SecateurError: a type cannot be made here, or the cache is damaged or cannot be written.
         """
-        kinds = {index: self._kinds_of(index, levels) for index, levels in wanted.items()}
+        kinds = {index: types_of(self.anatomy.blocks[index], levels) for index, levels in wanted.items()}
         self._kinds |= set().union(*kinds.values())
-        for kind in sorted(self._kinds):
-            self._check(kind)
+        _check(self._kinds, self._looks)
         if self._looks:
             self._measure(sorted(kinds), watch)
         todo = [
@@ -97,18 +119,6 @@ class Quantised:
         return matrix + (held - matrix).detach()
 
     # -- making ----------------------------------------------------------------------------------------------------
-
-    def _kinds_of(self, index: int, levels: Collection[Treatment]) -> set[str]:
-        """The types that levels are in the whole linears of a block."""
-        inputs = {linear.inputs for linear in self.anatomy.blocks[index].linears}
-        return {level.at(count).kind for level in levels if isinstance(level, Bits) for count in inputs}
-
-    def _check(self, kind: str) -> None:
-        if TYPES[kind].needs_importance and not self._looks:
-            raise SecateurError(f"bits: {kind} needs an importance matrix: set quantizer to importance")
-        # Made of nothing, it says what is missing.
-        example = torch.zeros(1, TYPES[kind].block)
-        encode(kind, example, torch.ones(TYPES[kind].block) if self._looks else None)
 
     def _maker(self, kind: str) -> str:
         """What decides how the rows of a type come out, besides gguf's own rules; empty: nothing."""

@@ -15,6 +15,7 @@ UnitScores = Mapping[str, Sequence[Sequence[float]]]
 WHY: Mapping[Feature, str] = {
     "zeros": "makes a sparsity profile; the recipe has no sparsity genes",
     "widths": "narrows sublayers; the recipe has no widths",
+    "bits": "stores linears in fewer bits; the recipe has no bits genes",
     "treatments": "treats linears; the recipe has no genes that do",
     "drops": "drops blocks; the recipe has no genes that drop",
     "stream": "narrows the residual stream; the recipe has no genes that do",

@@ -11,6 +11,7 @@ ABOUT: Mapping[Feature, str] = {
     "widths": "narrower sublayers",
     "zeros": "zeros",
     "stream": "a narrower residual stream",
+    "bits": "fewer bits",
     "treatments": "what is done to linears",
 }
 """What genes can do, in words."""

@@ -21,7 +21,6 @@ class Options:
         mutated: share of a batch that mutation makes without asking the model.
         tolerance: quiet is when no candidate promises to lower a loss by this share, `PATIENCE` times in a row.
         slopes: go downhill by slopes, which the evaluator then has to have.
-        sloped: share of the sequences that answers are compared on which slopes are taken on.
         pricing: slopes take the place of the sweep, as far as they tell of levels.
         settled: sequences that answers are compared on before the rounds begin, where there are slopes and `growing`.
         limited: budgets on scores are learned too, since they are on others than the one that is minimised.
@@ -39,7 +38,6 @@ class Options:
     mutated: float = 0.17
     tolerance: float = 1e-3
     slopes: bool = False
-    sloped: float = 1.0
     pricing: bool = True
     settled: int = 64
     limited: bool = False

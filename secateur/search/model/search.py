@@ -85,7 +85,8 @@ class Search:
             table = yield from self._noted(sweep(self.space, used, self.options.anchors, priced))
             yield from self._score_dense()
             self.model, self._added = LossModel(self.space, table.added), table.added
-            most = self.options.path or PATH * len(self.space.genes)
+            # What is priced as well as a sweep would is not walked either.
+            most = 0 if len(priced) == len(self.space.genes) else self.options.path or PATH * len(self.space.genes)
             points = yield from self._noted(walk_through(self.targets, table, used, self.options.lazy, most))
             for target, own, point in zip(self.targets, starts, points, strict=True):
                 own.append(point)
@@ -104,28 +105,36 @@ class Search:
         self.finished = all(incumbent is None for incumbent in self.incumbents)
 
     def _priced(self) -> Generator[Batch, list[Evaluation], dict[int, list[float]]]:
-        """What levels add by the slopes around a first answer, of the genes that these tell of: they need no sweep.
+        """What levels add by slopes, of the genes that these tell of: they need no sweep.
+
+        Types of few bits are small changes: they are priced around the dense model, where two sequences rank them as
+        their sweep does (SmolLM2, sublayers in four types: rank correlation 0.98, of each type alone 0.82 to 0.95).
+        Cuts and zeros together are priced around a first answer.
 
         Where zeros are searched beside cuts: the sweep of so many genes leaves little else, and around an answer every
         level is priced beside the others of its sublayer. Of sparsity alone a sweep of all did better (SmolLM2 at 50 %,
         100,000 tokens: 0.632 held out, and 0.662 without).
         """
-        if not (self.options.slopes and self.options.pricing) or all(any(gene.treatments) for gene in self.space.genes):
+        if not (self.options.slopes and self.options.pricing):
+            return {}
+        stored = [index for index, gene in enumerate(self.space.genes) if "bits" in gene.features]
+        if stored:
+            dense = Batch((self.space.dense,), range(self.counts[0]), also=(SLOPES,))
+            [told] = yield from self._noted(_ask(dense))
+            found = {} if told.status == "failed" else prices(told.answer(SLOPES))
+            return {index: found[index] for index in stored if index in found}
+        if all(any(gene.treatments) for gene in self.space.genes):
             return {}
         if self.incumbents[0] is None:
             some = [on_budget(self.targets[0], self.rng) for _ in range(self.options.batch)]
             yield from self._race(0, self._keeping(self.targets[0], some))
         if (incumbent := self.incumbents[0]) is None:
             return {}
-        [told] = yield from self._noted(_ask(Batch((incumbent,), self._sloped(), also=(SLOPES,))))
+        [told] = yield from self._noted(_ask(Batch((incumbent,), range(self.counts[-1]), also=(SLOPES,))))
         found = {} if told.status == "failed" else prices(told.answer(SLOPES))
         # Prices around an answer are dearer than single changes of the dense model: all are the one or the other.
         wanted = [index for index in range(len(self.space.genes)) if index != self.space.everywhere]
         return found if all(index in found for index in wanted) else {}
-
-    def _sloped(self) -> range:
-        """The sequences that slopes are taken on: their order is known long before their sum is."""
-        return range(max(self.counts[0], math.ceil(self.counts[-1] * self.options.sloped)))
 
     def _keeping(self, target: Space, genomes: Sequence[Genome]) -> tuple[Genome, ...]:
         """Those that keep a target's budgets, without room for a denser gene."""
@@ -202,7 +211,7 @@ class Search:
     def _descend(self, index: int) -> Generator[Batch, list[Evaluation], None]:
         """Goes downhill from a target's incumbent as long as that makes a better one."""
         while self.options.slopes and (incumbent := self.incumbents[index]) is not None:
-            [told] = yield from self._noted(_ask(Batch((incumbent,), self._sloped(), also=(SLOPES,))))
+            [told] = yield from self._noted(_ask(Batch((incumbent,), range(self.counts[-1]), also=(SLOPES,))))
             if told.status == "failed":
                 self.incumbents[index] = None
                 yield from self._race(index, self._finalists(index))

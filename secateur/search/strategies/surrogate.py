@@ -31,7 +31,7 @@ from ...space.budget import parse_limit
 from ...space.errors import SecateurError
 from ...space.genome import Genome
 from ...space.settings import Positive, Probability
-from ...space.slopes import SLOPES
+from ...space.slopes import PASSES, SLOPES
 from ...space.space import Space
 from ..archive import Archive, Goal
 from ..model.options import PATH, Options
@@ -140,7 +140,12 @@ class Surrogate(Strategy):
             tolerance=self.tolerance,
             limited=problem.limited,
         )
-        singles = 1 + sum(min(anchors, len(gene.levels) - 1) for gene in space.genes)
+        by_slopes = self.slopes and problem.goal is None and SLOPES.name in problem.questions
+        swept = [gene for gene in space.genes if not (by_slopes and "bits" in gene.features)]
+        singles = 1 + sum(min(anchors, len(gene.levels) - 1) for gene in swept)
+        singles += PASSES if len(swept) < len(space.genes) else 0
+        # Who has swept nothing does not walk.
+        steps = self.lazy if swept else 0
         last = min(self.sequences, pool.sequences)
         # What every target's first answer takes on all its text comes off before.
         kept = last * max(1, len(limits))
@@ -149,11 +154,11 @@ class Surrogate(Strategy):
             left = [] if sequences is None else [BEGINNING * (sequences - kept) / first]
             left += [] if allowance.evaluations is None else [BEGINNING * allowance.evaluations]
             room = int(min(left)) - singles if left else None
-            if room is None or room > self.lazy:
+            if room is None or room > steps:
                 wanted = self.path or PATH * len(space.genes)
                 path = wanted if room is None else min(wanted, room)
                 return replace(options, sequences=last, first=first, path=path)
-        needed = math.ceil((singles + self.lazy + 1) / BEGINNING)
+        needed = math.ceil((singles + steps + 1) / BEGINNING)
         raise SecateurError(
             f"effort: surrogate needs {(needed + kept) * pool.tokens_per_sequence:,} tokens, or {needed} evaluations, "
             "for its sweep of single changes, a path, and answers to compare; raise the effort, or lower "

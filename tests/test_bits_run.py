@@ -1,0 +1,163 @@
+"""Searches over types of few bits from the recipe to the file that llama.cpp runs."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+import secateur
+from secateur.fitness.bits.encoding import library
+from secateur.fitness.model.checkpoint import load_model
+from secateur.plans.plan import read_plan
+from secateur.runs.asked.reading import make_recipe
+from secateur.runs.problem import build_space
+from secateur.space.bits import Bits
+from secateur.space.errors import SecateurError
+from tests.tiny import save_text, save_tiny, tiny_recipe
+
+CHANGES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "head_dim": 16}
+LEVELS = ["Q8_0", "Q5_0", "Q4_0"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bits")
+    save_tiny(folder / "model", **CHANGES)
+    save_text(folder / "calibration.txt", seed=1)
+    save_text(folder / "held.txt", seed=2)
+    return folder
+
+
+def recipe(made: Path, **changes: Any) -> dict[str, Any]:
+    asked: dict[str, Any] = {
+        "genes": [{"kind": "attention"}, {"kind": "bits", "per": "sublayer", "levels": LEVELS}],
+        "budgets": {"weight_bytes": "<= 0.35x"},
+        "quantizer": "nearest",
+        "strategy": {"name": "surrogate", "sequences": 2},
+        "effort": {"tokens": 4000},
+        "baselines": ["uniform-bits"],
+    }
+    return tiny_recipe(made / "model", made / "calibration.txt", made / "held.txt", **(asked | changes))
+
+
+@pytest.fixture(scope="module")
+def run(made: Path) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECATEUR_CACHE", str(made / "cache"))
+        return secateur.run(recipe(made), made / "run")
+
+
+def test_the_answer_keeps_the_bytes_that_its_file_has(run: Any, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan's bytes are those of the file's tensors: packed ones as they are, the others in the model's type."""
+    monkeypatch.setenv("SECATEUR_CACHE", str(made / "cache"))
+    found = run.summary.rows[0]
+    assert found.costs["weight_bytes"] <= 0.35 * run.summary.dense_costs["weight_bytes"]
+    run.export("gguf", made / "gguf", vocabulary="none")
+    tensors = gguf.GGUFReader(made / "gguf" / "model.gguf").tensors
+    packed = [one for one in tensors if one.tensor_type.name in LEVELS]
+    plan = read_plan(made / "gguf" / "plan.json")
+    asked = [level for layer in plan.layers for level in layer.treated.values()]
+    assert sorted(one.tensor_type.name for one in packed) == sorted(level.removeprefix("bits:") for level in asked)
+    assert sum(int(one.n_bytes) for one in tensors) == found.costs["weight_bytes"]
+
+
+def test_llama_cpp_computes_what_the_checkpoint_does(run: Any, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same weights in a checkpoint, taken apart, and in a GGUF, packed; llama.cpp rounds activations to 8 bits."""
+    llama_cpp = pytest.importorskip("llama_cpp")
+    monkeypatch.setenv("SECATEUR_CACHE", str(made / "cache"))
+    run.export("hf", made / "hf")
+    run.export("gguf", made / "gguf2", vocabulary="none")
+    ids = [5, 9, 33, 71, 20, 8, 44, 61, 12, 90, 3, 17]
+    with torch.inference_mode():
+        wanted = load_model(str(made / "hf"))(torch.tensor([ids])).logits[0].numpy()
+    loaded = llama_cpp.Llama(str(made / "gguf2" / "model.gguf"), n_ctx=64, logits_all=True, verbose=False)
+    loaded.eval(ids)
+    got = np.array(loaded.scores[: len(ids)])
+    loaded.close()
+    assert np.abs(got - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+def test_a_plan_is_read_back_as_the_genome(run: Any, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECATEUR_CACHE", str(made / "cache"))
+    run.export("plan", made / "plan")
+    again = secateur.run(
+        recipe(made, baselines=[str(next((made / "plan").glob("*.json")))], strategy={"name": "random"}),
+        made / "again",
+    )
+    theirs = next(row for row in again.summary.rows if row.name not in ("found", "dense"))
+    assert theirs.genome == run.summary.rows[0].genome
+
+
+def test_whole_types_stand_beside_the_answer(run: Any, made: Path) -> None:
+    space = build_space(make_recipe(recipe(made)))
+    uniform = next(row for row in run.summary.rows if row.name == "uniform-bits")
+    states = space.states(uniform.genome)
+    assert len({level for state in states for level in state.treated.values()}) == 1
+    assert all(isinstance(level, Bits) for state in states for level in state.treated.values())
+
+
+def test_the_same_recipe_gives_the_same_answer(
+    run: Any, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECATEUR_CACHE", str(tmp_path / "cache"))
+    again = secateur.run(recipe(made), tmp_path / "run")
+    assert again.summary.rows[0].genome == run.summary.rows[0].genome
+    shutil.rmtree(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"genes": [{"kind": "bits", "levels": ["Q4_K_M"]}]}, "did you mean 'Q4_K'"),
+        ({"genes": [{"kind": "bits", "levels": ["Q4_K"]}]}, "64 inputs are no multiple of 256"),
+        ({"genes": [{"kind": "bits", "levels": []}]}, r"\[Q8_0, Q5_0, Q4_0\]"),
+        ({"genes": [{"kind": "bits", "levels": ["IQ2_S or other"]}]}, "IQ2_S needs an importance matrix"),
+        ({"quantizer": "best"}, "quantizer"),
+        (
+            {
+                "genes": [
+                    {"kind": "mlp", "levels": [256, 240]},
+                    {"kind": "bits", "per": "sublayer", "levels": ["Q8_0"]},
+                ]
+            },
+            "Q8_0 does not fit a width of 240 inputs; set 'multiple_of' to a multiple of 32",
+        ),
+        (
+            {
+                "genes": [
+                    {"kind": "sparsity", "per": "sublayer", "levels": [0.5]},
+                    {"kind": "bits", "per": "sublayer", "levels": ["Q8_0"]},
+                ]
+            },
+            "covered by both",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setenv("SECATEUR_CACHE", str(made / "cache"))
+    with pytest.raises(SecateurError, match=message):
+        secateur.run(recipe(made, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(library() is None, reason="needs ggml's library: make test has it")
+def test_workers_make_the_same_of_types_that_need_the_library(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, Any] = {
+        "genes": [{"kind": "bits", "per": "linear", "levels": ["Q8_0", "Q4_K or other", "Q3_K or other"]}],
+        "quantizer": "importance",
+    }
+    found = []
+    for workers in (1, 2):
+        monkeypatch.setenv("SECATEUR_CACHE", str(tmp_path / f"cache{workers}"))
+        done = secateur.run(recipe(made, workers=workers, **changes), tmp_path / f"run{workers}")
+        found.append((done.summary.rows[0].genome, done.summary.rows[0].scores))
+    assert found[0][0] == found[1][0]
+    assert str(found[0][1]) == str(found[1][1])
