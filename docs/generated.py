@@ -19,6 +19,7 @@ from secateur.plans.formats.table import FORMATS
 from secateur.runs.asked.recipe import Recipe
 from secateur.runs.asked.schema import schema
 from secateur.search.strategies.table import STRATEGIES
+from secateur.space.bits import TYPES
 from secateur.space.costs import COSTS
 from secateur.space.families.table import FAMILIES
 from secateur.space.kinds.table import KINDS
@@ -69,6 +70,7 @@ def choices() -> str:
         "costs (budgets, objectives)": COSTS,
         "scores (objectives, budgets)": [*SCORES, "lm-eval:TASK", "module:function"],
         "pruners": PRUNERS,
+        "types (genes of bits)": [kind for kind in TYPES if kind != "F16"],
         "orders of heads and channels": _words(type(orders), "order"),
         "repairs": _words(type(orders), "repair"),
         "strategies for one plan": [name for name, entry in STRATEGIES.items() if entry.plans],
