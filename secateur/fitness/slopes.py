@@ -8,9 +8,9 @@ direction more often than not, so that the half of Taylor's series is too little
 SmolLM2 at 50 %, least squares gave 0.85 for the first order and 0.96 for the second without the half. So no half here.
 `benchmarks.evaluation` says how well the sum correlates with scored changes.
 
-Around the dense model the distance to it has no slope, and its Hessian is the Fisher matrix itself: there the squares
-are those of gradients of the text's own log-likelihood, the first order is nothing, and the half is right (SmolLM2,
-single sublayers in 3 to 8 bits, two sequences: median of estimate over scored KL 1.1).
+Around the dense model a distance to it has no slope, and KL's Hessian is the Fisher matrix: there the squares are those
+of gradients of the text's own log-likelihood (the empirical Fisher again), the first order is nothing, and the half is
+right (`benchmarks.prices`).
 
 What drops or narrows a sublayer is in `cuts`. For a linear y = W x, gradient g at y of one token: the gradient of W is
 g x^T and its square, elementwise, the outer product of the squares, so that both sums over tokens are one product of
@@ -93,7 +93,7 @@ class SubnetSlopes:
         second = [row.copy() for row in first]
         for gene, level in known:
             first[gene][level] = second[gene][level] = 0.0
-        at_dense = genome == self.space.dense
+        at_dense = self._at_dense(genome)
         for (gene, level), pair in _on_host(sums).items():
             first[gene][level], second[gene][level] = (0.0, pair[1] / 2) if at_dense else pair
         if not reason and not all(math.isfinite(first[gene][level] + second[gene][level]) for gene, level in known):
@@ -109,6 +109,10 @@ class SubnetSlopes:
             seconds=time.perf_counter() - started,
         )
 
+    def _at_dense(self, genome: Genome) -> bool:
+        """Whether the score has no slope there."""
+        return SCORES[self.score].distance and genome == self.space.dense
+
     def _moves(self, genome: Genome) -> Moves:
         """Which levels in reach change which linears."""
         active, moves = self.space.active(genome), Moves()
@@ -116,7 +120,7 @@ class SubnetSlopes:
         for index, gene in enumerate(self.space.genes):
             if not gene.treatments or not active[index]:
                 continue
-            own, reach = genome.levels[index], len(gene.levels) if genome == self.space.dense else REACH
+            own, reach = genome.levels[index], len(gene.levels) if self._at_dense(genome) else REACH
             for level in range(max(0, own - reach), min(len(gene.levels), own + reach + 1)):
                 if level == own:
                     continue
@@ -130,7 +134,7 @@ class SubnetSlopes:
     def _add(self, genome: Genome, batch: range, moves: Moves, cuts: Cuts, sums: Sums) -> None:
         """Adds what one batch of sequences says, with all its sequences in one forward and one backward pass."""
         blocks, text = self.teacher.blocks, self.teacher.text
-        score = "cross_entropy" if genome == self.space.dense else self.score
+        score = "cross_entropy" if self._at_dense(genome) else self.score
         counts = [len(predicted(text, sequence)[0]) for sequence in batch]
         scale = torch.tensor(counts, dtype=torch.float32, device=blocks.device)[:, None, None]
         embedded: list[torch.Tensor] = []

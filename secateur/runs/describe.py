@@ -187,7 +187,9 @@ def _written(space: Space) -> list[str]:
         "block_parameters": lambda limit: (limit + outside) * width,
     }
     sizes = [bounds[budget.cost](budget.limit) for budget in space.budgets if budget.cost in bounds]
-    return [f"Written: at most {min(*sizes, dense.weight_bytes):,} bytes."] if sizes else []
+    treated = features_of(space.genes) & {"bits", "treatments"}
+    where = " by what stores types as they are, such as gguf; a checkpoint has them in its own dtype" if treated else ""
+    return [f"Written: at most {min(*sizes, dense.weight_bytes):,} bytes{where}."] if sizes else []
 
 
 def _about_effort(recipe: Recipe, space: Space) -> list[str]:

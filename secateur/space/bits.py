@@ -81,10 +81,11 @@ class Bits:
             ValueError: there is no such type.
         """
         text = str(value).strip()
-        kind = text.removesuffix(OR_OTHER).upper()
+        falling = text.lower().endswith(OR_OTHER)
+        kind = text[: -len(OR_OTHER)].upper() if falling else text.upper()
         if kind not in TYPES:
             raise ValueError(f"no type; {suggest(kind, tuple(TYPES))}")
-        return cls(kind, text.endswith(OR_OTHER))
+        return cls(kind, falling)
 
     @property
     def name(self) -> str:

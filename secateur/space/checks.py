@@ -6,7 +6,7 @@ from .anatomy import Anatomy, Axis
 from .costs import Costs
 from .errors import SecateurError
 from .gene import Gene
-from .treatments import Sparsity
+from .treatments import Sparsity, Treatment
 
 
 def check_genes(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
@@ -41,6 +41,7 @@ def check_patterns(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
     """
     for gene in genes:
         for level in gene.treatments:
+            _check_rising(anatomy, genes, gene, level)
             if level.multiple == 1:
                 continue
             for index, linear in gene.members:
@@ -55,6 +56,21 @@ def check_patterns(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
                             f"block {index}, {name}: the {kind} {text} does not fit a width of {size} inputs; "
                             f"set 'multiple_of' to a multiple of {level.multiple}, or leave it out"
                         )
+
+
+def _check_rising(anatomy: Anatomy, genes: Sequence[Gene], gene: Gene, level: Treatment) -> None:
+    """Raises SecateurError where a narrower linear would take more bytes, since its rows fall to a larger type."""
+    for index, place in gene.members if not isinstance(level, Sparsity) and level.multiple == 1 else ():
+        linear = anatomy.blocks[index].linears[place]
+        sizes = sorted(_row_sizes(anatomy, genes, index, linear.columns))
+        needed = [level.at(size).bytes(1, size, anatomy.bytes_per_parameter) for size in sizes]
+        for size, own, larger, more in zip(sizes, needed, sizes[1:], needed[1:], strict=False):
+            if own > more:
+                raise SecateurError(
+                    f"block {index}, {linear.name}: a row of {size} inputs takes {own} bytes as "
+                    f"{str(level).removeprefix(f'{level.name}:')}, one of {larger} only {more}; set "
+                    "'multiple_of' so that widths are whole blocks of the type, or multiples of 32"
+                )
 
 
 def _input_sizes(anatomy: Anatomy, genes: Sequence[Gene], index: int, columns: Axis) -> set[int]:

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from .anatomy import Anatomy, Block
 from .errors import SecateurError
 from .state import BlockState
-from .treatments import DENSE, Treatment
+from .treatments import DENSE, Sparsity, Treatment
 
 Level = int | Treatment
 """What is kept, 0 meaning dropped; or a treatment of linears."""
@@ -77,7 +77,9 @@ class Gene:
     def __post_init__(self) -> None:
         if len(self.levels) < 2:
             raise SecateurError(f"gene {self.key}: needs at least two levels, got {len(self.levels)}")
-        sizes = [-level if isinstance(level, int) else level.share for level in self.levels]
+        # Types of other treatments are in the order of their bytes, which depend on the linear.
+        plain = all(isinstance(level, int | Sparsity) for level in self.levels)
+        sizes = [-level if isinstance(level, int) else level.share for level in self.levels if plain]
         if sizes != sorted(sizes) or len(set(self.levels)) != len(self.levels):
             raise SecateurError(f"gene {self.key}: levels must differ and go from dense to smallest")
         if not isinstance(self.levels[0], int) and self.levels[0] != DENSE:

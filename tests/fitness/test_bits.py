@@ -217,6 +217,13 @@ def test_a_held_level_is_what_it_was_and_lets_gradients_through() -> None:
     assert torch.equal(trained.grad, torch.ones(8, 64))
 
 
+@needs_library
+def test_what_is_weighted_is_not_trained() -> None:
+    bench, _ = bench_of(["Q4_0"], quantizer="importance")
+    with pytest.raises(SecateurError, match="search with quantizer: nearest"):
+        bench.compressors["bits"].hold(Bits("Q4_0"), matrix(8, 64), matrix(8, 64))
+
+
 def test_a_type_that_needs_importance_is_refused_without() -> None:
     with pytest.raises(SecateurError, match="IQ2_S needs an importance matrix"):
         bench_of(["IQ2_S or other"])

@@ -104,8 +104,8 @@ def test_first_order_is_the_derivative_of_the_scored_loss(family: str, score: st
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize(("score", "dense"), [("cross_entropy", False), ("cross_entropy", True), ("kl", True)])
 def test_second_order_is_the_mean_of_squared_gradients_of_tokens(family: str, score: str, dense: bool) -> None:
-    """Against autograd on one copy of a linear's weight for each token; around the dense model it is the half of it,
-    the Fisher matrix whatever the score, and all there is."""
+    """Against autograd on one copy of a linear's weight for each token; of a distance around the dense model it is the
+    half of that, of the text's likelihood, and all there is."""
     bench, space = bench_of(family)
     genome = space.dense if dense else some(space)
     found = slopes_of(bench, space, genome, range(1), score)
@@ -114,7 +114,8 @@ def test_second_order_is_the_mean_of_squared_gradients_of_tokens(family: str, sc
     positions = [p for b, p in space.genes[gene].members if b == block]
     ids = bench.calibration.ids[:1]
     _, targets = predicted(bench.calibration, 0)
-    for level in (1, len(LEVELS)) if dense else (genome.levels[gene] - 1, genome.levels[gene] + 1):
+    last = len(LEVELS) if score == "kl" else REACH
+    for level in (1, last) if dense else (genome.levels[gene] - 1, genome.levels[gene] + 1):
         if not 0 <= level < len(LEVELS) + 1:
             continue
         after = space.states(space.canonical(genome.with_level(gene, level)))
@@ -138,8 +139,9 @@ def test_second_order_is_the_mean_of_squared_gradients_of_tokens(family: str, sc
             change = as_matrix(linear, bench.weights.linear(block, position, after[block])) - weight
             # Gradients of a mean over positions, of which 16 are scored.
             wanted += 16 * float((gradient.square().sum(0) * change.square()).sum())
-        assert found.second[gene][level] == pytest.approx(wanted / 2 if dense else wanted, rel=1e-3)
-        assert not dense or found.first[gene][level] == 0.0
+        halved = score == "kl"
+        assert found.second[gene][level] == pytest.approx(wanted / 2 if halved else wanted, rel=1e-3)
+        assert (found.first[gene][level] == 0.0) == halved
         assert found.second[gene][level] > 0
 
 

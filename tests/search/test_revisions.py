@@ -23,17 +23,28 @@ from secateur.search.strategies.evopress import Schedule
 from secateur.search.strategies.surrogate import surrogate
 from secateur.search.strategies.table import STRATEGIES as TABLE
 from secateur.search.strategies.table import load
+from secateur.space.budget import parse_budgets
+from secateur.space.kinds.settings import Wishes
+from secateur.space.kinds.table import KINDS
 from secateur.space.space import Space
 from tests.search import test_downhill as slopes
 from tests.search.test_strategies import POOL, STRATEGIES, drops, sparse, widths
-from tests.tiny import ListJournal, TableEvaluator, each
+from tests.tiny import ListJournal, TableEvaluator, anatomy_for, each
 
 RECORD = Path(__file__).parent / "traces" / "revisions.json"
 SEED = 3
+ANATOMY = anatomy_for(hidden_size=64, intermediate_size=256, num_hidden_layers=4, head_dim=16)
+_ASKED = KINDS["bits"].settings.model_validate({"kind": "bits", "levels": ["Q8_0", "Q5_0", "Q4_0"], "per": "sublayer"})
+_FREE = Space(ANATOMY, KINDS["bits"].genes(ANATOMY, _ASKED, Wishes()))
+STORED = _FREE.with_budgets(parse_budgets({"weight_bytes": "0.4x"}, _FREE.dense_costs))
 
 
 def descending(space: Space, seed: int) -> Steps:
     return surrogate(space, slopes.POOL, seed, [space], Options(slopes=True, tolerance=0.02), [slopes.START])
+
+
+def priced(space: Space, seed: int) -> Steps:
+    return surrogate(space, slopes.POOL, seed, [space], Options(slopes=True, tolerance=0.02))
 
 
 def trained(space: Space, seed: int) -> Steps:
@@ -47,6 +58,7 @@ CASES: dict[str, tuple[Callable[[], Space], Callable[[Space, int], Steps]]] = {
     for name, steps in STRATEGIES.items()
     if "multipruner" not in name or make != sparse
 }
+CASES["surrogate: bits"] = (lambda: STORED, priced)
 CASES["surrogate: slopes"] = (lambda: slopes.SPACE, descending)
 CASES["darwin: drops"] = (drops, trained)
 
@@ -59,7 +71,7 @@ def decided(case: str) -> str:
     """A digest of all batches and the answer."""
     make, steps = CASES[case]
     space = make()
-    if case == "surrogate: slopes":
+    if case in ("surrogate: slopes", "surrogate: bits"):
         evaluator: TableEvaluator = slopes.Convex(space, noise=0.01)
         exact = slopes.Exact(evaluator)
         memo = Memo(space, evaluator, ListJournal(), lambda _: each(exact))

@@ -5,14 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secateur.operators.rules.uniform_bits import uniform_bits
 from secateur.space.bits import TYPES, Bits
+from secateur.space.budget import Budget
 from secateur.space.errors import SecateurError
+from secateur.space.genome import Genome
 from secateur.space.kinds.bits import BITS, BitsSettings
 from secateur.space.kinds.settings import Wishes
 from secateur.space.kinds.table import KINDS
 from secateur.space.space import Space
 from secateur.space.state import dense_state, settled
-from secateur.space.treatments import DENSE, treatment
+from secateur.space.treatments import DENSE, Sparsity, treatment
+from tests.genes import structured_genes
 from tests.tiny import anatomy_for
 
 SHAPE = anatomy_for(hidden_size=64, intermediate_size=256, num_hidden_layers=2, head_dim=16)
@@ -96,6 +100,43 @@ def test_a_narrower_linear_falls_by_the_width_it_has() -> None:
     state = dense_state(block).with_treated({"mlp.down_proj": Bits("Q3_K", falling=True)})
     assert settled(block, state).level("mlp.down_proj") == Bits("Q3_K")
     assert settled(block, state.with_kept(channels=96)).level("mlp.down_proj") == Bits("Q4_0")
+
+
+def test_levels_that_other_bytes_bring_into_order() -> None:
+    """Of 64 inputs Q4_K is Q5_0, which is larger than Q4_1."""
+    first, *_ = genes(["Q4_1", "Q4_K or other"]).genes
+    assert [str(level) for level in first.levels] == [str(DENSE), "bits:Q4_K or other", "bits:Q4_1"]
+
+
+def test_a_width_that_takes_more_bytes_than_a_larger_one_is_refused() -> None:
+    """Rows of 240 are no whole blocks of anything, and fall to half precision."""
+    asked = BitsSettings.model_validate({"kind": "bits", "levels": ["Q3_K or other"], "per": "sublayer"})
+    own = KINDS["bits"].genes(SHAPE, asked, Wishes())
+    with pytest.raises(SecateurError, match="a row of 240 inputs takes 480 bytes as Q3_K or other, one of 256"):
+        Space(SHAPE, (*structured_genes(SHAPE, "mlp", range(2), levels=(256, 240)), *own))
+    assert Space(SHAPE, (*structured_genes(SHAPE, "mlp", range(2), levels=(256, 64)), *own)).smallest
+
+
+def test_zeros_say_nothing_of_types() -> None:
+    space = genes(["Q8_0", "Q4_0"], "sublayer")
+    half = Sparsity.parse(0.5)
+    states = [
+        dense_state(block).with_treated({linear.name: half for linear in block.linears}) for block in SHAPE.blocks
+    ]
+    assert all(BITS.nearest(gene, states, SHAPE) == 0 for gene in space.genes)
+
+
+def test_the_uniform_rule_has_what_llama_cpp_would_write() -> None:
+    space = genes(["Q8_0", "Q4_0", "Q3_K or other"])
+    budget = Budget("weight_bytes", int(0.999 * uniform_bytes(space, "Q4_0")), "test")
+    genome = uniform_bits(space.with_budgets((budget,)))
+    kinds = {str(level) for state in space.states(genome) for level in state.treated.values()}
+    assert kinds == {"bits:Q4_0", "bits:Q3_K"}
+
+
+def uniform_bytes(space: Space, kind: str) -> int:
+    levels = tuple(gene.treatments.index(Bits(kind)) for gene in space.genes)
+    return space.costs(Genome(levels)).weight_bytes
 
 
 def test_costs_count_packed_bytes() -> None:

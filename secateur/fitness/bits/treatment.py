@@ -8,6 +8,7 @@ import torch
 
 from ...space.anatomy import Block
 from ...space.bits import TYPES, Bits
+from ...space.errors import SecateurError
 from ...space.space import Space
 from ...space.treatments import Treatment
 from ..cache import cache_folder, digest, read_tensors, usable, write_tensors
@@ -23,6 +24,8 @@ VERSION = 1
 """Part of every store's address: raise it when a type's rows change."""
 IMPORTANCE = "importance"
 """The quantizer that looks at text, and the plane with what it has seen."""
+TRAINED = "training holds types of few bits to the nearest, not by importance: search with quantizer: nearest"
+"""Why levels that were made otherwise are not trained."""
 NARROWER_BYTES = 2**26
 """Of packed rows of narrower linears."""
 
@@ -111,8 +114,14 @@ class Quantised:
         return self._narrower.get(key, lambda: self._encoded(place, matrix, kind, kept))
 
     def hold(self, level: Treatment, matrix: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
-        """To the nearest of the level, where gradients pass as if it was not done (straight-through)."""
+        """To the nearest of the level, where gradients pass as if it was not done (straight-through).
+
+        Raises:
+            SecateurError: levels are weighted by importance, and would not be held as they were made.
+        """
         assert isinstance(level, Bits)
+        if self._looks:
+            raise SecateurError(TRAINED)
         kind = level.at(matrix.shape[1]).kind
         with torch.no_grad():
             held = decode(kind, encode(kind, matrix).to(matrix.device)).to(matrix.dtype)

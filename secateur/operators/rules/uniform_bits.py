@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from ...space.anatomy import Linear
 from ...space.errors import SecateurError
+from ...space.gene import Gene
 from ...space.genome import Genome
 from ...space.space import Space
 from ...space.treatments import Treatment
@@ -18,19 +20,34 @@ def uniform_bits(space: Space) -> Genome:
         SecateurError: not even the smallest keeps them.
     """
     genes = [gene for gene in space.genes if "bits" in gene.features]
-    types = sorted({level for gene in genes for level in gene.treatments}, key=lambda level: (level.share, str(level)))
-    for wanted in types:
-        levels = [_level(gene.treatments, wanted) if "bits" in gene.features else 0 for gene in space.genes]
+    types = {level for gene in genes for level in gene.treatments}
+    for wanted in sorted(types, key=lambda level: (-sum(_bytes(space, gene, level) for gene in genes), str(level))):
+        levels = [_level(space, gene, wanted) if "bits" in gene.features else 0 for gene in space.genes]
         genome = space.canonical(Genome(tuple(levels)))
         if space.feasible(genome):
             return genome
     raise SecateurError("no type in every linear keeps the budgets")
 
 
-def _level(own: tuple[Treatment, ...], wanted: Treatment) -> int:
-    if wanted in own:
-        return own.index(wanted)
-    return next((index for index, level in enumerate(own) if level.share >= wanted.share), len(own) - 1)
+def _bytes(space: Space, gene: Gene, level: Treatment) -> int:
+    blocks, width = space.anatomy.blocks, space.anatomy.bytes_per_parameter
+    linears = [blocks[block].linears[place] for block, place in gene.members]
+    return sum(level.at(one.inputs).bytes(one.outputs, one.inputs, width) for one in linears if _fits(level, one))
+
+
+def _fits(level: Treatment, linear: Linear) -> bool:
+    return linear.inputs % level.at(linear.inputs).multiple == 0
+
+
+def _level(space: Space, gene: Gene, wanted: Treatment) -> int:
+    """The level that makes of a gene's linears what a type does; else the next smaller one."""
+    blocks, own = space.anatomy.blocks, gene.treatments
+    inputs = [blocks[block].linears[place].inputs for block, place in gene.members]
+    same = [[level.at(count) for count in inputs] == [wanted.at(count) for count in inputs] for level in own]
+    if any(same):
+        return same.index(True)
+    size = _bytes(space, gene, wanted)
+    return next((index for index, level in enumerate(own) if _bytes(space, gene, level) <= size), len(own) - 1)
 
 
 def _genome(space: Space, _statistics: Statistics, _rng: np.random.Generator) -> Genome:

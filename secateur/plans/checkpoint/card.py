@@ -97,6 +97,11 @@ def _how(plan: Plan) -> list[str]:
             lines.append(f"Residual features by {text(plan.widths.hidden)}.")
     if plan.pruner:
         lines.append(f"Sparse weights by {text(plan.pruner)}, stored as zeros: the file is no smaller for them.")
+    if any(layer.treated for layer in plan.layers):
+        lines.append(
+            "Linears treated as the layers below say. This checkpoint has what comes of that in its own dtype, and is "
+            "no smaller for it; the bytes above are those of a file that stores types as they are, such as GGUF."
+        )
     return lines
 
 

@@ -139,8 +139,10 @@ def write_gguf(
         writer.add_key_value(*entry)
     if not vocabulary:
         writer.add_tokenizer_model("none")
-    if kind is not None:
+    stored = any(isinstance(level, Bits) for state in states for level in state.treated.values())
+    if kind is not None or stored:
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    if kind is not None:
         writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"])
     if (factors := _rotary_factors(model, config)) is not None:
         writer.add_tensor("rope_freqs.weight", factors.numpy())

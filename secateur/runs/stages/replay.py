@@ -46,6 +46,8 @@ def note_deciding(recipe: Recipe, folder: RunFolder) -> None:
                 f"this is {revision}); go on with that version, or start a new run. What it has found so far can be "
                 "reported and exported"
             )
+    if searched and journal.of(SEARCHED) is None:
+        journal.note(SEARCHED, 1)  # of a run of before, while that can still be told
     if noted is None:
         journal.note(REVISIONS, now)
     if not searched:

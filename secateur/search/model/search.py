@@ -119,8 +119,12 @@ class Search:
             return {}
         stored = [index for index, gene in enumerate(self.space.genes) if "bits" in gene.features]
         if stored:
-            dense = Batch((self.space.dense,), range(self.counts[0]), also=(SLOPES,))
+            dense = Batch((self.space.dense,), range(self.counts[0]))
             [told] = yield from self._noted(_ask(dense))
+            # Of what is no distance to the dense model the slopes there say too little.
+            if told.status == "failed" or abs(told.loss) > OFFSET:
+                return {}
+            [told] = yield from self._noted(_ask(replace(dense, also=(SLOPES,))))
             found = {} if told.status == "failed" else prices(told.answer(SLOPES))
             return {index: found[index] for index in stored if index in found}
         if all(any(gene.treatments) for gene in self.space.genes):

@@ -78,8 +78,8 @@ class Surrogate(Strategy):
     """Whether, where sparsity is searched for one budget by kl or cross_entropy, it goes downhill by what one pass
     backwards says of every level, on up to 64 sequences."""
     sizes: Positive | Annotated[tuple[str, ...], Field(min_length=1)] = Field(default=8, examples=[["0.9x", "0.8x"]])
-    """For a front, limits of each cost that are searched at once: how many, evenly down to half of what can go, or
-    limits of the one cost."""
+    """For a front, limits of each cost that are searched at once: how many, evenly down to half of what can go (all of
+    it where types of few bits are searched), or limits of the one cost."""
     initial: tuple[str, ...] = Field(default=(GOOD_RULES,), examples=[["theirs/plan.json"]])
     """Rules and plan files to start from besides, `rules` being all good ones that apply; of rules for a front
     `uniform` alone."""
@@ -179,9 +179,11 @@ class Surrogate(Strategy):
             raise SecateurError("objectives: surrogate searches for a front of one score and costs, such as [kl, macs]")
         limits = []
         if isinstance(self.sizes, int):
+            stored = any("bits" in gene.features for gene in space.genes)
             for cost in (cost for cost in goal.costs if getattr(space.dense_costs, cost) is not None):
                 least, most = ends(space, cost)
-                steps = 2 * self.sizes
+                # A third of the bytes is where types begin.
+                steps = self.sizes if stored else 2 * self.sizes
                 limits += [(cost, most - (most - least) * number // steps) for number in range(1, self.sizes + 1)]
             return list(dict.fromkeys(limits))
         if len(goal.costs) > 1:

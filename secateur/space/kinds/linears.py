@@ -147,7 +147,7 @@ class LinearKind:
             if wanted == [one.at(count) for count in inputs]:
                 return level
         # What another treatment removes says nothing of this one.
-        own = {level.name for level in gene.treatments}
+        own = {level.name for level in gene.treatments if level}
         return nearest_level(gene, sum(one.share for one in wanted if one.name in own) / len(wanted))
 
 
