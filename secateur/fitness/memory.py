@@ -71,6 +71,7 @@ class Work:
         text: levels, orders or repairs look at the text for that.
         rows, matrix: planes of zeros are made whose weights compete within their row; within their matrix.
         updates: levels have weights of their own, of which there are this many.
+        packed: bytes of levels that are kept packed.
         gram: inputs' products with each other are wanted.
         widths: how many narrower widths are repaired.
         variants: in how many forms other than its own a linear can be wanted, each of which is assembled.
@@ -88,6 +89,7 @@ class Work:
     rows: bool = False
     matrix: bool = False
     updates: int = 0
+    packed: int = 0
     gram: bool = False
     widths: int = 0
     variants: int = 0
@@ -207,7 +209,7 @@ class Work:
                 for sublayer in block.sublayers
             )
         )
-        return planes + updated + repaired
+        return planes + updated + repaired + self.packed
 
     def parts(self, placement: Placement) -> Iterator[Part]:
         """What a run holds."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ..fitness.bits.treatment import packed_bytes
 from ..fitness.free import free
 from ..fitness.memory import Part, Placement, Work, shown
 from ..fitness.model.device import CPU, find_device
@@ -112,6 +113,7 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         rows=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "row",
         matrix=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "matrix",
         updates=len(levels) if zeros and recipe.pruner in UPDATING else 0,
+        packed=packed_bytes(space),
         gram=(zeros and recipe.pruner in UPDATING)
         or (narrower and (order_pairs or widths.repair not in (None, "bias")))
         or ("stream" in features and zeros),

@@ -14,12 +14,13 @@ import torch
 from gguf import quants
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from secateur.fitness.bench import Bench
 from secateur.fitness.bits import encoding
 from secateur.fitness.bits.decoding import decode
 from secateur.fitness.bits.encoding import VARIABLE, encode, library
-from secateur.fitness.bits.treatment import Quantised
+from secateur.fitness.bits.treatment import Quantised, packed_bytes
 from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.model.examined import model_digest
 from secateur.fitness.subnets.materialise import materialised
@@ -205,6 +206,12 @@ def test_a_store_is_made_once_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
     other, _ = bench_of(["Q8_0"], quantizer="importance")
     assert len(made) == 12
     assert first.compressors["bits"].identity != other.compressors["bits"].identity
+
+
+def test_what_a_store_takes_is_known_before(tmp_path: Path) -> None:
+    _, space = bench_of(["Q8_0", "Q5_1 or other", "Q4_0"])
+    files = (tmp_path / "cache" / "levels").rglob("*.safetensors")
+    assert sum(tensor.nbytes for file in files for tensor in load_file(file).values()) == packed_bytes(space)
 
 
 def test_a_held_level_is_what_it_was_and_lets_gradients_through() -> None:

@@ -45,6 +45,17 @@ def check_types(space: Space, quantizer: str) -> None:
     )
 
 
+def packed_bytes(space: Space) -> int:
+    """What the store of all levels of a space takes on disk."""
+    total = 0
+    for block in space.anatomy.blocks:
+        levels = {level for gene in space.genes if block.index in gene.blocks for level in gene.treatments}
+        for kind in types_of(block, levels):
+            own = [linear for linear in block.linears if linear.inputs % TYPES[kind].block == 0]
+            total += sum(Bits(kind).bytes(linear.outputs, linear.inputs, 0) for linear in own)
+    return total
+
+
 def _check(kinds: Iterable[str], weighted: bool) -> None:
     for kind in sorted(kinds):
         # Made of nothing, it says what is missing.
