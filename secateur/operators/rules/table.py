@@ -1,6 +1,17 @@
 """All rules by the names that recipes have for them."""
 
-from . import angular, erdos_renyi, flap, last_blocks, owl, shortgpt, uniform_bits, uniform_sparsity, uniform_width
+from . import (
+    angular,
+    erdos_renyi,
+    flap,
+    last_blocks,
+    llama_mixes,
+    owl,
+    shortgpt,
+    uniform_bits,
+    uniform_sparsity,
+    uniform_width,
+)
 from .rule import Rule
 
 RULES: dict[str, Rule] = {
@@ -12,6 +23,7 @@ RULES: dict[str, Rule] = {
     "uniform": uniform_sparsity.RULE,
     "owl": owl.RULE,
     "uniform-bits": uniform_bits.RULE,
+    "llama-mix": llama_mixes.RULE,
     "er": erdos_renyi.RULE,
 }
 """In the order of reports."""
