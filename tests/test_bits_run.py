@@ -146,6 +146,26 @@ def test_what_cannot_be_is_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+def test_types_of_what_a_format_has_in_one_tensor_are_searched_together(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """llama.cpp's openelm has queries, keys and values as one."""
+    monkeypatch.setenv("SECATEUR_CACHE", str(made / "cache"))
+    save_tiny(tmp_path / "qwen3", "qwen3", tie_word_embeddings=True, **CHANGES)
+    own: dict[str, Any] = {"model": {"path": str(tmp_path / "qwen3")}, "target": "gguf"}
+    genes = [{"kind": "bits", "per": "linear", "levels": LEVELS}]
+    with pytest.raises(SecateurError, match=r"nothing to decide for bits@\d.self_attn.\w_proj.*per: sublayer"):
+        build_space(make_recipe(recipe(made, genes=genes, **own)))
+    genes = [{"kind": "bits", "per": "sublayer", "levels": LEVELS}]
+    assert len(build_space(make_recipe(recipe(made, genes=genes, **own))).genes) == 8
+
+
+def test_levels_are_shown_by_their_types(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECATEUR_CACHE", str(made / "cache"))
+    labels = [labels for kind, _, labels, _ in secateur.describe(recipe(made)).kinds if kind == "bits"]
+    assert labels == ["dense, Q8_0, Q5_0, Q4_0"]
+
+
 @pytest.mark.skipif(library() is None, reason="needs ggml's library: make test has it")
 def test_workers_make_the_same_of_types_that_need_the_library(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

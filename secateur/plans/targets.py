@@ -109,6 +109,9 @@ def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[s
             widths = [*widths, *fitting]
         if len(kept) > 1:
             genes.append(replace(gene, levels=tuple(kept)))
+        elif genes and gene.treatments and any(one.kind.name == gene.kind.name for one in genes):
+            # Of linears that have no level left while others have, nobody would know.
+            raise SecateurError(f"target: {name} leaves nothing to decide for {gene.key}: {reasons[gene.kind.name]}")
     for kind, reason in reasons.items():
         if not any(gene.kind.name == kind for gene in genes):
             raise SecateurError(f"target: {name} leaves nothing to decide for {kind} genes: {reason}")

@@ -10,9 +10,10 @@ from ..fitness.timing.speed import speed_here
 from ..plans.formats.gguf import ARCHITECTURES, SMALLEST, quantised_bytes
 from ..search.loop import Allowance
 from ..space.budget import labelled, shown
-from ..space.gene import features_of
+from ..space.gene import Gene, features_of
 from ..space.limits import of_costs
 from ..space.space import Space
+from ..space.treatments import Sparsity
 from . import problem
 from .asked.baselines import search_baselines
 from .asked.recipe import Recipe
@@ -50,7 +51,7 @@ def describe(recipe: Recipe) -> Description:
     check(recipe, space, tokens, elsewhere=here is None, texts=size is not None)
     groups: dict[tuple[str, str], list[str]] = {}
     for gene in space.genes:
-        labels = ", ".join(str(gene.label(level)) for level in range(len(gene.levels)))
+        labels = ", ".join(_label(gene, level) for level in range(len(gene.levels)))
         groups.setdefault((gene.kind.name, labels), []).append(gene.site)
     kinds = tuple(
         (kind, str(len(sites)), labels, sites[0] if len(sites) == 1 else f"{sites[0]} … {sites[-1]}")
@@ -171,6 +172,14 @@ def _about_budgets(recipe: Recipe, space: Space) -> str:
             share = budget.limit / max(1, space.dense_costs.linear_weights)
             told += f" Zeros are whole numbers of each row's weights, so that {budget.text} is {share:.4f}x here."
     return told
+
+
+def _label(gene: Gene, level: int) -> str:
+    """A level in words; of treatments other than zeros without their name, which is the kind's."""
+    value = gene.levels[level]
+    if isinstance(value, int | Sparsity) and all(isinstance(one, int | Sparsity) for one in gene.levels):
+        return str(gene.label(level))
+    return str(value).partition(":")[2] if value else "dense"
 
 
 def _written(space: Space) -> list[str]:
