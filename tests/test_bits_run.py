@@ -1,5 +1,6 @@
 """Searches over types of few bits from the recipe to the file that llama.cpp runs."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import secateur
 from secateur.fitness.bits.encoding import library
 from secateur.fitness.model.checkpoint import load_model
 from secateur.plans.plan import read_plan
+from secateur.plans.reading import read_states
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space
 from secateur.space.bits import Bits
@@ -90,6 +92,22 @@ def test_a_plan_is_read_back_as_the_genome(run: Any, made: Path, monkeypatch: py
     )
     theirs = next(row for row in again.summary.rows if row.name not in ("found", "dense"))
     assert theirs.genome == run.summary.rows[0].genome
+
+
+@pytest.mark.parametrize("form", ["plan", "json", "yaml", "csv"])
+def test_bare_profiles_give_the_types_back(
+    run: Any, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setenv("SECATEUR_CACHE", str(made / "cache"))
+    run.export(form, tmp_path / form)
+    [file] = (tmp_path / form).iterdir()
+    space = build_space(make_recipe(recipe(made)))
+    states = space.states(run.summary.rows[0].genome)
+    assert read_states(file, space.anatomy) == states
+    if form == "json":
+        rows = json.loads(file.read_text())["layers"]
+        assert not any(row["sparsity"] for row in rows)
+        assert any(row.get("treated") for row in rows)
 
 
 def test_whole_types_stand_beside_the_answer(run: Any, made: Path) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from ...space.anatomy import HIDDEN, Anatomy
 from ...space.errors import SecateurError, suggest
-from ...space.treatments import treatment
+from ...space.treatments import Sparsity, treatment
 from ..changes import Changes
 from ..features import ALL, Subject
 from .form import Content, Files, Format
@@ -22,13 +22,15 @@ NAMES = {dimension: name for name, dimension in FIELDS.items()}
 
 
 def profile(subject: Subject) -> dict[str, Any]:
-    """As plain values: 0 of a dimension is a dropped sublayer, `sparsity` has the linears that are not dense."""
+    """As plain values: 0 of a dimension is a dropped sublayer, `sparsity` has the linears that are not dense, and
+    `treated` those to which something else is done."""
     rows = []
     for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
         numbers = {NAMES.get(one, one): count for one, count in state.kept.items() if one != HIDDEN}
         levels = {linear.name: state.level(linear.name) for linear in block.linears}
-        sparsity = {name: level.to_json() for name, level in levels.items() if level}
-        rows.append({"layer": block.index, **numbers, "sparsity": sparsity})
+        sparsity = {name: level.to_json() for name, level in levels.items() if level and isinstance(level, Sparsity)}
+        others = {name: level.to_json() for name, level in levels.items() if level and name not in sparsity}
+        rows.append({"layer": block.index, **numbers, "sparsity": sparsity} | ({"treated": others} if others else {}))
     return {"format": "secateur-profile", "version": 1, "hidden": subject.states[0].hidden, "layers": rows}
 
 
@@ -43,16 +45,16 @@ def as_yaml(subject: Subject) -> Files:
 
 
 def as_csv(subject: Subject) -> Files:
-    """A row for each layer: the residual width, what is kept, and a column for every linear's share of zeros."""
+    """A row for each layer: the residual width, what is kept, and a column for what is done to every linear."""
     names = list(dict.fromkeys(linear.name for _, linear, _ in linears(subject)))
     buffer = io.StringIO()
     rows = profile(subject)["layers"]
-    numbers = dict.fromkeys(name for row in rows for name in row if name != "sparsity")
+    numbers = dict.fromkeys(name for row in rows for name in row if name not in ("sparsity", "treated"))
     writer = csv.DictWriter(buffer, [*numbers, "hidden", *names], lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        sparsity = row.pop("sparsity")
-        writer.writerow(row | {"hidden": subject.states[0].hidden} | {name: sparsity.get(name, 0.0) for name in names})
+        levels = row.pop("sparsity") | row.pop("treated", {})
+        writer.writerow(row | {"hidden": subject.states[0].hidden} | {name: levels.get(name, 0.0) for name in names})
     return {"profile.csv": buffer.getvalue()}
 
 
@@ -70,7 +72,8 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     for row in values["layers"]:
         layer = int(row["layer"])
         _units(changes, anatomy, layer, row)
-        changes.treated |= {(layer, name): treatment(level) for name, level in row["sparsity"].items()}
+        levels = {**row["sparsity"], **row.get("treated", {})}
+        changes.treated |= {(layer, name): treatment(level) for name, level in levels.items()}
     return changes
 
 
