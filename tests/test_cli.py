@@ -568,12 +568,16 @@ def test_a_read_only_folder(tiny: Path, tmp_path: Path) -> None:
     assert "SECATEUR_CACHE" in result.stderr
 
 
-def test_progress_is_lines_with_the_time_where_there_is_no_terminal(finished: Path) -> None:
-    result = command("resume", finished / "run", SECATEUR_CACHE=str(finished / "c"))
+def test_progress_is_lines_with_the_time_where_there_is_no_terminal(finished: Path, tmp_path: Path) -> None:
+    cache = str(finished / "c")
+    result = command("search", finished / "r.yaml", "--out", tmp_path / "run", SECATEUR_CACHE=cache)
     assert "\x1b" not in result.stdout + result.stderr
     lines = result.stderr.splitlines()
     assert "searching with evopress" in result.stderr
-    assert all(re.match(r"\d\d:\d\d:\d\d \w", line) for line in lines), lines
+    assert all(re.match(r"\d\d:\d\d:\d\d \w", line) for line in lines if not line.startswith("run ")), lines
+    again = command("resume", tmp_path / "run", SECATEUR_CACHE=cache)
+    assert "searching" not in again.stderr, "what has come to its end is not searched again"
+    assert result.stdout.endswith(again.stdout)
 
 
 def test_report_shows_its_tables_where_nothing_can_be_written(finished: Path, tmp_path: Path) -> None:
