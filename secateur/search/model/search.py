@@ -108,9 +108,9 @@ class Search:
         """What levels add by slopes, of the genes that these tell of: they need no sweep.
 
         Types of few bits are small changes: they are priced around the dense model, where two sequences rank them as
-        their sweep does (SmolLM2, sublayers in four types: rank correlation 0.99, of each type alone 0.89 to 0.97). Cuts
-        and zeros together, at 0.98, are priced around a first answer all the same: at half of the weights more came of
-        that (KL 0.718, and 0.831 by prices around dense).
+        their sweep does (SmolLM2, sublayers in four types: rank correlation 0.99, of each type alone 0.89 to 0.97).
+        Cuts and zeros together, at 0.98, are priced around a first answer all the same: at half of the weights more
+        came of that (KL 0.718, and 0.831 by prices around dense).
 
         Where zeros are searched beside cuts: the sweep of so many genes leaves little else, and around an answer every
         level is priced beside the others of its sublayer. Of sparsity alone a sweep of all did better (SmolLM2 at 50 %,
