@@ -1,8 +1,9 @@
 """Puts llama.cpp's prebuilt libraries beside llama-cpp-python, which is installed without building its own.
 
 They come with the package of node-llama-cpp for this platform. Both packages are pinned together: their structures have
-to agree, which tests/consumers/test_llama_cpp.py holds. The libraries lack some functions that this llama-cpp-python
-binds at import, so that what is missing is only an error once it is called; and they load their backends when told to.
+to agree, which tests/runs/test_gguf.py holds: logits are torch's. The libraries lack some functions that this
+llama-cpp-python binds at import, so that what is missing is only an error once it is called; and they load their
+backends when told to.
 
     python consumers/prebuilt_llama_cpp.py FOLDER    (of `pip install --target`, CMAKE_ARGS="-DLLAMA_BUILD=OFF")
 """

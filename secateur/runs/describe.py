@@ -13,7 +13,7 @@ from ..space.budget import labelled, shown
 from ..space.gene import Gene, features_of
 from ..space.limits import of_costs
 from ..space.space import Space
-from ..space.treatments import Sparsity
+from ..space.treatments import Sparsity, words
 from . import problem
 from .asked.baselines import search_baselines
 from .asked.recipe import Recipe
@@ -179,7 +179,8 @@ def _label(gene: Gene, level: int) -> str:
     value = gene.levels[level]
     if isinstance(value, int | Sparsity) and all(isinstance(one, int | Sparsity) for one in gene.levels):
         return str(gene.label(level))
-    return str(value).partition(":")[2] if value else "dense"
+    assert not isinstance(value, int)
+    return words(value) if value else "dense"
 
 
 def _written(space: Space) -> list[str]:

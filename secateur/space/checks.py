@@ -6,7 +6,7 @@ from .anatomy import Anatomy, Axis
 from .costs import Costs
 from .errors import SecateurError
 from .gene import Gene
-from .treatments import Sparsity, Treatment
+from .treatments import Sparsity, Treatment, words
 
 
 def check_genes(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
@@ -51,9 +51,8 @@ def check_patterns(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
                     if size % level.multiple:
                         name = anatomy.blocks[index].linears[linear].name
                         kind = "pattern" if isinstance(level, Sparsity) else "level"
-                        text = str(level).removeprefix(f"{level.name}:")
                         raise SecateurError(
-                            f"block {index}, {name}: the {kind} {text} does not fit a width of {size} inputs; "
+                            f"block {index}, {name}: the {kind} {words(level)} does not fit a width of {size} inputs; "
                             f"set 'multiple_of' to a multiple of {level.multiple}, or leave it out"
                         )
 
@@ -68,7 +67,7 @@ def _check_rising(anatomy: Anatomy, genes: Sequence[Gene], gene: Gene, level: Tr
             if own > more:
                 raise SecateurError(
                     f"block {index}, {linear.name}: a row of {size} inputs takes {own} bytes as "
-                    f"{str(level).removeprefix(f'{level.name}:')}, one of {larger} only {more}; set "
+                    f"{words(level)}, one of {larger} only {more}; set "
                     "'multiple_of' so that widths are whole blocks of the type, or multiples of 32"
                 )
 

@@ -159,6 +159,11 @@ TREATMENTS: dict[str, Entry] = {
 }
 
 
+def words(level: Treatment) -> str:
+    """A level without the name of its treatment."""
+    return str(level).removeprefix(f"{level.name}:")
+
+
 def treatment(value: float | int | str) -> Treatment:
     """Reads what `to_json` writes: a share or pattern of zeros, or "name:..." of another treatment.
 

@@ -10,6 +10,7 @@ from ...space.bits import Bits
 from ...space.errors import SecateurError
 from ...space.gene import Gene
 from ...space.genome import Genome
+from ...space.kinds.linears import making
 from ...space.space import Space
 from .rule import Rule, Statistics
 
@@ -118,10 +119,10 @@ def _level(anatomy: Anatomy, gene: Gene, name: str) -> int:
     """The level that makes of a gene's linears what a mix does; raises LookupError where there is none."""
     linears = [(block, anatomy.blocks[block].linears[place]) for block, place in gene.members]
     wanted = [mix_of(name, anatomy, block, linear) for block, linear in linears]
-    for index, level in enumerate(gene.treatments):
-        if [level.at(linear.inputs) for _, linear in linears] == wanted:
-            return index
-    raise LookupError(f"{wanted[0].kind} at {gene.key}")
+    level = making(gene, [linear.inputs for _, linear in linears], wanted)
+    if level is None:
+        raise LookupError(f"{wanted[0].kind} at {gene.key}")
+    return level
 
 
 def _genome(space: Space, _statistics: Statistics, _rng: np.random.Generator) -> Genome:

@@ -6,6 +6,7 @@ from ...space.anatomy import Linear
 from ...space.errors import SecateurError
 from ...space.gene import Gene
 from ...space.genome import Genome
+from ...space.kinds.linears import making
 from ...space.space import Space
 from ...space.treatments import Treatment
 from .rule import Rule, Statistics
@@ -43,9 +44,9 @@ def _level(space: Space, gene: Gene, wanted: Treatment) -> int:
     """The level that makes of a gene's linears what a type does; else the next smaller one."""
     blocks, own = space.anatomy.blocks, gene.treatments
     inputs = [blocks[block].linears[place].inputs for block, place in gene.members]
-    same = [[level.at(count) for count in inputs] == [wanted.at(count) for count in inputs] for level in own]
-    if any(same):
-        return same.index(True)
+    same = making(gene, inputs, [wanted.at(count) for count in inputs])
+    if same is not None:
+        return same
     size = _bytes(space, gene, wanted)
     return next((index for index, level in enumerate(own) if _bytes(space, gene, level) <= size), len(own) - 1)
 

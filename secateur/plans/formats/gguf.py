@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...space.anatomy import Anatomy
+from ...space.bits import SIMPLE, TYPES
 from ...space.errors import SecateurError
 from ...space.gene import features_of
 from ...space.layout import kept_blocks
@@ -19,7 +20,7 @@ from .form import Format
 ARCHITECTURES = {"llama": "deci", "mistral": "deci", "qwen2": "deci", "qwen3": "openelm"}
 ROTARY = ("default", "linear", "llama3")
 """Kinds of rotary embedding that divide each frequency by a number of its own; llama.cpp reads those from a tensor."""
-QUANTISED: Mapping[str, float] = {"q8_0": 8.5, "q5_1": 6.0, "q5_0": 5.5, "q4_1": 5.0, "q4_0": 4.5}
+QUANTISED: Mapping[str, float] = {kind.lower(): TYPES[kind].bits for kind in SIMPLE}
 """Types that matrices may be written in, and bits a weight; rows are of whole groups of `GROUP` weights."""
 SMALLEST = "q4_0"
 """The one that is proposed where a checkpoint is larger than what went in."""

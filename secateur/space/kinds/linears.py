@@ -11,7 +11,7 @@ from ..errors import SecateurError, suggest
 from ..gene import Feature, Gene, Place, nearest_level
 from ..settings import Positive
 from ..state import BlockState
-from ..treatments import DENSE, Sparsity, Treatment, read_with
+from ..treatments import DENSE, Sparsity, Treatment, read_with, words
 from .settings import GeneSettings, Levels, Wishes, parse_layers
 
 GRANULARITIES = ("linear", "sublayer", "block", "group")
@@ -104,11 +104,10 @@ class LinearKind:
                 for level in levels:
                     if linear.inputs % level.multiple:
                         kind = "pattern" if isinstance(level, Sparsity) else "level"
-                        text = str(level).removeprefix(f"{level.name}:")
                         raise SecateurError(
                             f"block {index}, {linear.name}: {linear.inputs} inputs are no multiple of "
-                            f"{level.multiple}, so the {kind} {text} does not fit; {self.otherwise}leave it out or "
-                            "restrict 'layers'"
+                            f"{level.multiple}, so the {kind} {words(level)} does not fit; {self.otherwise}leave it "
+                            "out or restrict 'layers'"
                         )
         return tuple(
             Gene(self, site, _in_order(anatomy, levels, members), members)
@@ -143,12 +142,18 @@ class LinearKind:
         wanted = [states[block].level(anatomy.blocks[block].linears[linear].name) for block, linear in gene.members]
         sizes = {block: states[block].sizes(anatomy.blocks[block]) for block in gene.blocks}
         inputs = [anatomy.blocks[block].linears[linear].shape(sizes[block])[1] for block, linear in gene.members]
-        for level, one in enumerate(gene.treatments):
-            if wanted == [one.at(count) for count in inputs]:
-                return level
+        exact = making(gene, inputs, wanted)
+        if exact is not None:
+            return exact
         # What another treatment removes says nothing of this one.
         own = {level.name for level in gene.treatments if level}
         return nearest_level(gene, sum(one.share for one in wanted if one.name in own) / len(wanted))
+
+
+def making(gene: Gene, inputs: Sequence[int], wanted: Sequence[Treatment]) -> int | None:
+    """The level that makes of a gene's linears, with rows of so many inputs, what is wanted of each; None: none."""
+    made = ([one.at(count) for count in inputs] for one in gene.treatments)
+    return next((level for level, some in enumerate(made) if some == list(wanted)), None)
 
 
 def _in_order(
