@@ -14,6 +14,7 @@ from torch import nn
 
 from ...files import new_folder
 from ...fitness.bench import Bench
+from ...fitness.bits.encoding import encode
 from ...fitness.model.checkpoint import load_tokenizer
 from ...fitness.model.configuration import locate
 from ...fitness.model.dtypes import DTYPES
@@ -25,7 +26,7 @@ from ...space.errors import SecateurError, StorageError
 from ...space.layout import kept_blocks
 from ...space.state import BlockState
 from ..features import Subject
-from ..formats.gguf import ARCHITECTURES, GROUP, OUTSIDE_TYPE, QUANTISED, check_model, check_states
+from ..formats.gguf import ARCHITECTURES, OUTSIDE_TYPE, QUANTISED, check_model, check_states
 from .begin import Finish
 from .vocabulary import Entry, of_gguf, of_tokenizer
 
@@ -164,8 +165,7 @@ def write_gguf(
             # What is fused is of one type.
             level = types.get(FUSED[0] if short == FUSED_NAME else short)
             if isinstance(level, Bits):
-                raw = gguf.GGMLQuantizationType(level.stored.number)
-                writer.add_tensor(f"blk.{new}.{short}", tensor.cpu().contiguous().numpy(), raw_dtype=raw)
+                _add_packed(writer, f"blk.{new}.{short}", tensor, level)
             else:
                 _add(writer, f"blk.{new}.{short}", tensor, kind)
     if left:
@@ -241,13 +241,18 @@ def _rotary_order(tensor: torch.Tensor, head_dim: int) -> torch.Tensor:
     return tensor.reshape(heads, 2, head_dim // 2, *tensor.shape[1:]).swapaxes(1, 2).reshape(tensor.shape)
 
 
+def _add_packed(writer: Any, name: str, rows: torch.Tensor, level: Bits) -> None:
+    """Packed rows (outputs, bytes) of a type."""
+    raw = gguf.GGMLQuantizationType(level.stored.number)
+    writer.add_tensor(name, rows.cpu().contiguous().numpy(), raw_dtype=raw)
+
+
 def _add(writer: Any, name: str, tensor: torch.Tensor, kind: str | None = None) -> None:
     """Matrices in their own dtype, or rounded to a type; vectors always in float32."""
     types = gguf.GGMLQuantizationType
     if tensor.dim() > 1 and kind is not None:
-        fits = tensor.shape[1] % GROUP == 0
-        chosen = types[kind.upper()] if fits else types.F16
-        writer.add_tensor(name, gguf.quants.quantize(tensor.cpu().contiguous().numpy(), chosen), raw_dtype=chosen)
+        level = Bits(kind.upper(), falling=True).at(tensor.shape[1])
+        _add_packed(writer, name, encode(level.kind, tensor), level)
         return
     if tensor.dim() > 1 and tensor.dtype == torch.bfloat16:
         # numpy has no bfloat16; the bits go as they are.

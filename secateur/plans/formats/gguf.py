@@ -21,10 +21,9 @@ ARCHITECTURES = {"llama": "deci", "mistral": "deci", "qwen2": "deci", "qwen3": "
 ROTARY = ("default", "linear", "llama3")
 """Kinds of rotary embedding that divide each frequency by a number of its own; llama.cpp reads those from a tensor."""
 QUANTISED: Mapping[str, float] = {kind.lower(): TYPES[kind].bits for kind in SIMPLE}
-"""Types that matrices may be written in, and bits a weight; rows are of whole groups of `GROUP` weights."""
+"""Types that matrices may be written in, and bits a weight; of rows that are no whole blocks half precision is made."""
 SMALLEST = "q4_0"
 """The one that is proposed where a checkpoint is larger than what went in."""
-GROUP = 32
 OUTSIDE_TYPE = "q8_0"
 """Of embedding and head, which llama.cpp's own presets keep finer than the rest, too."""
 FIRST = "llama.cpp reads the head size off the first layer, which must keep some attention"
