@@ -12,7 +12,7 @@ import torch
 from secateur.fitness.scores.rows import Rows, RowScore
 from secateur.fitness.scores.teacher import Teacher
 from secateur.fitness.subnets.subnet import Subnet
-from secateur.fitness.treatments import Ground, Kept, Watch
+from secateur.fitness.treatments import Ground, Kept, Position, Watch
 from secateur.operators.rules.dropping import drop_blocks
 from secateur.operators.rules.rule import Rule, Statistics
 from secateur.operators.rules.table import RULES
@@ -240,8 +240,8 @@ class Rounded:
     def __init__(self, ground: Ground) -> None:
         self.prepared: set[int] = set()
 
-    def prepare(self, wanted: Mapping[int, Collection[Treatment]], watch: Watch) -> None:
-        self.prepared |= wanted.keys()
+    def prepare(self, wanted: Mapping[Position, Collection[Treatment]], watch: Watch) -> None:
+        self.prepared |= {block for block, _ in wanted}
 
     def weight(self, place: tuple[int, int], matrix: torch.Tensor, level: Treatment, kept: Kept | None) -> torch.Tensor:
         assert place[0] in self.prepared

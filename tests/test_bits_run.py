@@ -36,8 +36,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(made: Path, **changes: Any) -> dict[str, Any]:
     asked: dict[str, Any] = {
-        "genes": [{"kind": "attention"}, {"kind": "bits", "per": "sublayer", "levels": LEVELS}],
-        "budgets": {"weight_bytes": "<= 0.35x"},
+        "genes": [
+            {"kind": "attention"},
+            {"kind": "bits", "per": "sublayer", "levels": LEVELS},
+            {"kind": "bits", "of": "embedding", "levels": LEVELS},
+        ],
+        "budgets": {"weight_bytes": "<= 0.2x"},
         "quantizer": "nearest",
         "strategy": {"name": "surrogate", "sequences": 2},
         "effort": {"tokens": 4000},
@@ -57,12 +61,13 @@ def test_the_answer_keeps_the_bytes_that_its_file_has(run: Any, made: Path, monk
     """The plan's bytes are those of the file's tensors: packed ones as they are, the others in the model's type."""
     monkeypatch.setenv("SECATEUR_CACHE", str(made / "cache"))
     found = run.summary.rows[0]
-    assert found.costs["weight_bytes"] <= 0.35 * run.summary.dense_costs["weight_bytes"]
+    assert found.costs["weight_bytes"] <= 0.2 * run.summary.dense_costs["weight_bytes"]
     run.export("gguf", made / "gguf", vocabulary="none")
     tensors = gguf.GGUFReader(made / "gguf" / "model.gguf").tensors
     packed = [one for one in tensors if one.tensor_type.name in LEVELS]
     plan = read_plan(made / "gguf" / "plan.json")
-    asked = [level for layer in plan.layers for level in layer.treated.values()]
+    asked = [*plan.outside.values(), *(level for layer in plan.layers for level in layer.treated.values())]
+    assert list(plan.outside) == ["model.embed_tokens"]
     assert sorted(one.tensor_type.name for one in packed) == sorted(level.removeprefix("bits:") for level in asked)
     assert sum(int(one.n_bytes) for one in tensors) == found.costs["weight_bytes"]
 

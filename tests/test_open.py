@@ -141,7 +141,7 @@ def test_a_treatment_is_counted_carried_out_and_refused_where_it_has_no_place() 
     ground = Ground(blocks, "m", Sequences("random", torch.zeros((1, 8), dtype=torch.int64), frozenset()))
     rounded = compressor("rounding", ground)
     with Subnet(blocks, Weights(blocks, {"rounding": rounded})) as subnet:
-        rounded.prepare({1: genes[1].treatments}, lambda _done, _total: None)
+        rounded.prepare({(1, 0): genes[1].treatments}, lambda _done, _total: None)
         subnet.apply(space.states(genome))
         for linear in linears:
             rows = blocks.modules[1].get_parameter(f"{linear.name}.weight")

@@ -34,7 +34,7 @@ from .subnets.weights import Repairs, Weights
 from .text import Sequences
 from .timing.latency import machine, measure_table, time_model
 from .training import Trainer, Training
-from .treatments import Compressor, Ground, compressor
+from .treatments import Compressor, Ground, Position, compressor
 from .widths.axes import Order
 from .widths.importance import Importance, importance
 from .widths.preparation import (
@@ -116,11 +116,12 @@ class Bench:
 
     def _prepare_levels(self, space: Space, watch: Callable[[str, int, int], None], layers: set[int]) -> None:
         """Every treatment, and zeros where there is a pruner."""
-        wanted: dict[str, dict[int, set[Treatment]]] = {} if self.pruner is None else {"zeros": {}}
+        wanted: dict[str, dict[Position, set[Treatment]]] = {} if self.pruner is None else {"zeros": {}}
         for gene in space.genes:
             for level in filter(None, gene.treatments):
-                for block in layers & set(gene.blocks):
-                    wanted.setdefault(level.name, {}).setdefault(block, set()).add(level)
+                for member in gene.members:
+                    if member[0] in layers:
+                        wanted.setdefault(level.name, {}).setdefault(member, set()).add(level)
         if not wanted:
             return
         rotation = self.basis.rotation if self.basis is not None else None

@@ -15,7 +15,7 @@ from ..space.evaluation import Evaluation
 from ..space.genome import Genome
 from ..space.question import Status
 from ..space.space import Space
-from ..space.state import BlockState
+from ..space.state import BlockState, Outside, outside_of
 from .faults import CANDIDATE_ERRORS, Batches, said_of
 from .memory import batch_size
 from .room import ROOM, Room
@@ -159,7 +159,7 @@ class SubnetEvaluator:
         if index in walk.failed:
             return {}, walk.failed[index]
         try:
-            self.subnet.set_hidden(states[index][0].hidden)
+            self.subnet.set_outside(outside_of(self.space.anatomy.blocks, states[index]))
             return self._scores_of(walk.hidden(index), batches, sequences)
         except CANDIDATE_ERRORS as error:
             return {}, said_of(error)
@@ -199,10 +199,11 @@ class SubnetEvaluator:
         self, states: tuple[BlockState, ...], path: "_Path", sequences: range, apart: bool
     ) -> tuple[dict[str, tuple[float, ...]], str]:
         batches = aligned(sequences, self._batches.size)
-        self.subnet.set_hidden(states[0].hidden)
-        if path.width != states[0].hidden:
+        anatomy = self.space.anatomy
+        self.subnet.set_outside(outside_of(anatomy.blocks, states))
+        if path.entered != (entered := outside_of(anatomy.blocks[:1], states[:1])):
             ids = [self.teacher.text.ids[batch.start : batch.stop] for batch in batches]
-            path.begin([self.teacher.blocks.embed(rows) for rows in ids], states[0].hidden)
+            path.begin([self.teacher.blocks.embed(rows) for rows in ids], entered)
         for depth in range(path.keep_common(states), len(states)):
             self.subnet.set_block(depth, states[depth])
             hidden = [self.subnet.run(depth, batch) for batch in path.top()]
@@ -278,15 +279,15 @@ class _Path:
     def __init__(self) -> None:
         self._hidden: list[list[torch.Tensor]] = []
         self._states: list[BlockState] = []
-        self.width = 0
+        self.entered: Outside | None = None
 
-    def begin(self, embedded: list[torch.Tensor], width: int) -> None:
-        """Starts over from embedded batches, at a residual width."""
-        self._hidden, self._states, self.width = [embedded], [], width
+    def begin(self, embedded: list[torch.Tensor], entered: Outside) -> None:
+        """Starts over from batches as an embedding has made them."""
+        self._hidden, self._states, self.entered = [embedded], [], entered
 
     def forget(self) -> None:
         """Everything: the next to come begins anew."""
-        self._hidden, self._states, self.width = [], [], 0
+        self._hidden, self._states, self.entered = [], [], None
 
     def top(self) -> list[torch.Tensor]:
         return self._hidden[-1]

@@ -72,6 +72,7 @@ class Work:
         rows, matrix: planes of zeros are made whose weights compete within their row; within their matrix.
         updates: levels have weights of their own, of which there are this many.
         packed: bytes of levels that are kept packed.
+        outer: weights of embedding and head at all levels that they may have.
         gram: inputs' products with each other are wanted.
         widths: how many narrower widths are repaired.
         variants: in how many forms other than its own a linear can be wanted, each of which is assembled.
@@ -90,6 +91,7 @@ class Work:
     matrix: bool = False
     updates: int = 0
     packed: int = 0
+    outer: int = 0
     gram: bool = False
     widths: int = 0
     variants: int = 0
@@ -180,12 +182,20 @@ class Work:
     def candidate(self) -> int:
         """Weights that a candidate's block is assembled to, or all its blocks, and the mask of one linear."""
         blocks = sum(self.blocks) if self.applied else max(self.blocks)
-        return blocks + 2 * self._most if self.variants else 0
+        outer = self.item * self._outer
+        return blocks + 2 * self._most + outer if self.variants else 0
 
     @property
     def _most(self) -> int:
-        """Weights of the largest linear."""
-        return max(linear.outputs * linear.inputs for block in self.anatomy.blocks for linear in block.linears)
+        """Weights of the largest matrix that has levels."""
+        inside = max(linear.outputs * linear.inputs for block in self.anatomy.blocks for linear in block.linears)
+        return max(inside, self._outer)
+
+    @property
+    def _outer(self) -> int:
+        """Weights of the largest matrix outside the blocks, where one has levels."""
+        sizes = [matrix.outputs * matrix.inputs for block in self.anatomy.blocks for matrix in block.outside]
+        return max(sizes) if self.outer else 0
 
     def returning(self) -> int:
         """What a pass backwards keeps of all blocks, and what is made of one linear there."""
@@ -222,7 +232,7 @@ class Work:
         yield Part("hidden states", min(room.hidden, self._hidden(whole)), room.host)
         yield Part("statistics", self.preparing())
         yield Part("teacher", self.answers if self.accelerator else self.teaching(whole), 0, self.answers)
-        assembled = min(room.assembled, self.variants * sum(self.blocks))
+        assembled = min(room.assembled, self.variants * sum(self.blocks) + self.item * self.outer)
         # What is applied is held besides, unless there is room for that within.
         beside = self.applied and not room.stays(sum(self.blocks))
         assembled = assembled if beside else max(assembled, self.candidate())

@@ -20,7 +20,7 @@ matrices each, and no gradient of a weight is ever stored: what leaves a linear 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -36,7 +36,7 @@ from .memory import batch_size
 from .model.blocks import unpacked
 from .scores.built_in import mean_losses
 from .scores.teacher import Teacher
-from .subnets.subnet import Subnet
+from .subnets.subnet import Subnet, pointed
 from .text import predicted
 from .zeros.level_store import as_matrix
 
@@ -126,7 +126,7 @@ class SubnetSlopes:
                     continue
                 changed = self.space.states(self.space.canonical(genome.with_level(index, level)))
                 for block in {block for block, _ in gene.members}:
-                    for position, linear in enumerate(self.space.anatomy.blocks[block].linears):
+                    for position, linear in enumerate(self.space.anatomy.blocks[block].matrices):
                         if states[block].level(linear.name) != changed[block].level(linear.name):
                             moves.setdefault((block, position), []).append((index, level))
         return moves
@@ -151,10 +151,9 @@ class SubnetSlopes:
         try:
             hooks += watch.hooks(blocks.modules)
             for (block, position), some in moves.items():
-                linear = blocks.anatomy.blocks[block].linears[position]
-                module = blocks.modules[block].get_submodule(linear.name)
                 told = self._contraction(genome, block, position, some, scale, note)
-                hooks.append(module.register_forward_hook(told))
+                if (module := self._multiplying(block, position)) is not None:
+                    hooks.append(module.register_forward_hook(told))
             with torch.enable_grad(), unpacked():
                 ids = text.ids[batch.start : batch.stop].to(blocks.device)
                 logits = model(input_ids=ids, use_cache=False).logits
@@ -164,10 +163,48 @@ class SubnetSlopes:
                     for loss in mean_losses([score], row, sequence, self.teacher)
                 ]
                 watch.passed()
-                torch.autograd.grad(torch.stack(losses).sum(), embedded)
+                [gradient] = torch.autograd.grad(torch.stack(losses).sum(), embedded)
         finally:
             for hook in hooks:
                 hook.remove()
+        for (block, position), some in moves.items():
+            if self._is_embedding(block, position):
+                self._looked_up(genome, (block, position), some, (ids, embedded[0].detach(), gradient), scale, note)
+
+    def _is_embedding(self, block: int, position: int) -> bool:
+        anatomy = self.space.anatomy
+        return f"{anatomy.matrix_name(block, position)}.weight" == anatomy.embedding
+
+    def _multiplying(self, block: int, position: int) -> Any:
+        """The module that multiplies with a matrix: a tied head's for an embedding; None where there is none."""
+        anatomy, model = self.space.anatomy, cast(Any, self.teacher.blocks.model)
+        if self._is_embedding(block, position):
+            return model.get_output_embeddings() if anatomy.tied else None
+        return model.get_submodule(anatomy.matrix_name(block, position))
+
+    def _looked_up(
+        self,
+        genome: Genome,
+        place: tuple[int, int],
+        moves: list[tuple[int, int]],
+        seen: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        scale: torch.Tensor,
+        note: Note,
+    ) -> None:
+        """Adds the products of gradients with what each of `moves` changes of what the embedding hands on.
+
+        `seen`: ids, what it has handed on, and the gradients there, (sequences, time) and (sequences, time, hidden).
+        """
+        ids, output, gradient = seen
+        model, space = cast(Any, self.teacher.blocks.model), self.space
+        g = gradient.float()
+        for gene, level in moves:
+            state = space.states(space.canonical(genome.with_level(gene, level)))[place[0]]
+            other = self.subnet.weights.linear(*place, state)
+            with torch.no_grad(), pointed(model, {space.anatomy.embedding: other}):
+                change = model.get_input_embeddings()(ids).float() - output.float()
+            pair = torch.stack([(g * change).sum(), (g.square() * scale * change.square()).sum()]).double()
+            note((gene, level), pair)
 
     def _contraction(
         self,
@@ -182,7 +219,7 @@ class SubnetSlopes:
 
         `scale`: positions that each sequence of the batch is scored at, (sequences, 1, 1).
         """
-        linear = self.space.anatomy.blocks[block].linears[position]
+        linear = self.space.anatomy.blocks[block].matrices[position]
         weights, space = self.subnet.weights, self.space
 
         def forward(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:

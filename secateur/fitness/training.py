@@ -187,8 +187,8 @@ class Trainer:
         """Those of `values` that have a treatment, as it holds them."""
         anatomy, compressors = self.space.anatomy, self.subnet.weights.compressors
         for block, state in zip(anatomy.blocks, self.space.states(genome), strict=True):
-            for linear in block.linears:
-                name = f"{anatomy.block_prefix(block.index)}{linear.name}.weight"
+            for position, linear in enumerate(block.matrices):
+                name = f"{anatomy.matrix_name(block.index, position)}.weight"
                 if linear.name in state.treated and name in values:
                     level = state.treated[linear.name]
                     pair = (as_matrix(linear, values[name]), as_matrix(linear, live[name]))

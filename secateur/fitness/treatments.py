@@ -15,7 +15,7 @@ from .text import Sequences
 Watch = Callable[[int, int], None]
 """Told how many blocks of how many are done."""
 Position = tuple[int, int]
-"""(block, position of a linear in it)."""
+"""(block, position among its `matrices`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class Compressor(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def prepare(self, wanted: Mapping[int, Collection[Treatment]], watch: Watch) -> None:
-        """Makes ready, and checks, all that the wanted levels of each block need; done again, it goes on where it was.
+    def prepare(self, wanted: Mapping[Position, Collection[Treatment]], watch: Watch) -> None:
+        """Makes ready, and checks, what the wanted levels of each matrix need; done again, it goes on where it was.
 
         Raises:
             SecateurError: something in the cache is damaged or cannot be written.

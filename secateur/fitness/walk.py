@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..space.state import BlockState
+from ..space.state import BlockState, Outside, outside_of
 from .faults import said_of
 from .scores.teacher import Teacher
 from .subnets.subnet import Subnet
@@ -62,14 +62,14 @@ class Walk:
 
     def _embedded(self) -> list[_Node]:
         blocks, text = self._teacher.blocks, self._teacher.text
-        widths: dict[int, list[int]] = {}
+        found: dict[Outside, list[int]] = {}
         for number, states in enumerate(self._states):
-            widths.setdefault(states[0].hidden, []).append(number)
+            found.setdefault(outside_of(blocks.anatomy.blocks[:1], states[:1]), []).append(number)
         nodes = []
-        for width, members in widths.items():
+        for outside, members in found.items():
             ids = [text.ids[batch.start : batch.stop] for batch in self._batches]
             try:
-                self._subnet.set_hidden(width)
+                self._subnet.set_outside(outside)
                 nodes.append(_Node(members, [self._kept(blocks.embed(rows)) for rows in ids]))
             except self._errors as error:
                 self.failed |= dict.fromkeys(members, said_of(error))

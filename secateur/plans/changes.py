@@ -54,7 +54,7 @@ def _state(block: Block, changes: Changes, hidden: int, where: str) -> BlockStat
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= full:
             raise SecateurError(f"{where} keeps {number} of {full} {unit(dimension)}")
     levels = {name: level for (layer, name), level in changes.treated.items() if layer == block.index}
-    linears = {linear.name: linear for linear in block.linears}
+    linears = {matrix.name: matrix for matrix in block.matrices}
     for name, level in levels.items():
         if name not in linears:
             raise SecateurError(f"{where} has no linear '{name}'; {suggest(name, linears)}")

@@ -15,7 +15,7 @@ from pydantic import (
 
 from ..space.anatomy import HIDDEN, Anatomy, Block
 from ..space.errors import SecateurError
-from ..space.state import BlockState, dense_state, settled
+from ..space.state import BlockState, dense_state, outside_of, settled
 from ..space.treatments import Sparsity, treatment
 
 NAMED = {"groups": "attention", "queries": "queries", "channels": "mlp"}
@@ -122,6 +122,11 @@ def layers(anatomy: Anatomy, states: Sequence[BlockState], orders: Orders | None
         )
         for block, state in zip(anatomy.blocks, states, strict=True)
     )
+
+
+def outside_levels(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[str, str]:
+    """What is done to embedding and head, by their full names."""
+    return {name: str(level) for name, level in outside_of(anatomy.blocks, states).treated}
 
 
 def _levels_of(block: Block, state: BlockState) -> dict[str, Any]:

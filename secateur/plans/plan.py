@@ -9,15 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from ..files import read_json, write_text
 from ..space.anatomy import HIDDEN, Anatomy
 from ..space.costs import COSTS, NONE_ADDED, block_costs, total
 from ..space.errors import SecateurError, suggest
-from ..space.state import BlockState, dense_state
+from ..space.state import BlockState, dense_state, settled
+from ..space.treatments import treatment
 from .html import html_table
-from .layers import Kept, Layer, Value, layers, residual, state_of, unit
+from .layers import Kept, Layer, Value, layers, outside_levels, residual, state_of, unit
 
 SCHEMA_FILE = Path(__file__).with_name("plan.schema.json")
 
@@ -88,6 +96,7 @@ class MeasuredLatency(Value):
 class Plan(Value):
     """A compression plan. `hidden`: residual width, absent where all is kept; `scores` by text and score, those of the
     baselines and the dense model in `compared`, by name. Latencies in `costs` are from a table, in nanoseconds;
+    `outside`: what is done to embedding and head, by their full names, where something is.
     `latency` is measured, where it was, and `latency_estimate` says that the table is no measurement. `training`: what
     the weights beside the plan have been trained on, and how; absent where they have not. A plan that was read from
     another tool's file has no scores, texts, genome or recipe."""
@@ -100,6 +109,7 @@ class Plan(Value):
     widths: WidthIdentity | None = None
     hidden: Kept | None = None
     layers: tuple[Layer, ...]
+    outside: dict[str, str] = Field(default_factory=dict)
     costs: dict[CostName, CostValue]
     dense_costs: dict[CostName, CostValue]
     latency: MeasuredLatency | None = None
@@ -113,6 +123,12 @@ class Plan(Value):
     recipe_digest: str
     recipe: dict[str, Any]
     training: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is empty and was not in plans of before, whose readers would not know it."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if value or name != "outside"}
 
     @model_validator(mode="after")
     def _costs_compare(self) -> "Plan":
@@ -131,7 +147,12 @@ class Plan(Value):
         for layer, block in zip(self.layers, anatomy.blocks, strict=True):
             if layer.index != block.index:
                 raise SecateurError(f"plan: layer {layer.index} stands where layer {block.index} belongs")
-            states.append(state_of(layer, block).with_kept(**{HIDDEN: hidden}))
+            levels = {matrix.name: treatment(self.outside.get(matrix.name, 0)) for matrix in block.outside}
+            state = state_of(layer, block).with_kept(**{HIDDEN: hidden}).with_treated(levels)
+            states.append(settled(block, state))
+        known = [matrix.name for block in anatomy.blocks for matrix in block.outside]
+        if unknown := sorted(self.outside.keys() - known):
+            raise SecateurError(f"plan: outside: no matrix '{unknown[0]}'; there are {' and '.join(known)}")
         return tuple(states)
 
     @property
@@ -140,13 +161,15 @@ class Plan(Value):
         return tuple(dict.fromkeys(dimension for layer in self.layers for dimension in layer.kept))
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """(headings, a row of cells for each layer): what it keeps of each dimension, and the levels of its linears."""
+        """(headings, a row of cells for each layer): what it keeps of each dimension, and the levels of its linears;
+        then those of what is outside."""
         rows = []
         for layer in self.layers:
             kept = (layer.kept.get(dimension) for dimension in self.dimensions)
             cells = ["" if one is None else f"{one.kept} of {one.of}" if one.kept else "dropped" for one in kept]
             levels = ", ".join(f"{name} {value}" for name, value in layer.levels.items())
             rows.append([str(layer.index), *cells, levels])
+        rows += [[name, *[""] * len(self.dimensions), level] for name, level in self.outside.items()]
         return ["layer", *map(unit, self.dimensions), "sparsity"], rows
 
     def _repr_html_(self) -> str:
@@ -174,6 +197,7 @@ def bare_plan(name: str, path: str, dtype: str, anatomy: Anatomy, states: Sequen
         pruner=None,
         hidden=residual(anatomy, states, None),
         layers=layers(anatomy, states, None),
+        outside=outside_levels(anatomy, states),
         costs=_costs(anatomy, states, context),
         dense_costs=_costs(anatomy, dense, context),
         budgets={},

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..fitness.bits.treatment import packed_bytes
+from ..fitness.bits.treatment import packed_bytes, wanted_of
 from ..fitness.free import free
 from ..fitness.memory import Part, Placement, Work, shown
 from ..fitness.model.device import CPU, find_device
@@ -114,6 +114,11 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         matrix=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "matrix",
         updates=len(levels) if zeros and recipe.pruner in UPDATING else 0,
         packed=packed_bytes(space),
+        outer=sum(
+            len(levels) * space.anatomy.blocks[index].matrices[position].weights
+            for (index, position), levels in wanted_of(space).items()
+            if position >= len(space.anatomy.blocks[index].linears)
+        ),
         gram=(zeros and recipe.pruner in UPDATING)
         or (narrower and (order_pairs or widths.repair not in (None, "bias")))
         or ("stream" in features and zeros),

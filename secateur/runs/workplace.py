@@ -25,6 +25,7 @@ from ..space.losses import LOSSES, TRAINING_PASSES, Losses
 from ..space.names import PREPARE
 from ..space.question import Priced, Question, Told
 from ..space.space import Space
+from ..space.state import Outside
 from .asked.machine import WorkersSettings
 from .asked.recipe import Recipe
 from .asked.settings import TRAINING, TextSettings
@@ -46,7 +47,7 @@ def with_zeros(folder: RunFolder, space: Space, bench: Bench) -> Space:
     zeros = bench.own_zeros() if counting_of(folder) > 1 else None
     if zeros is None:
         return space
-    outside = zeros.outside(space.anatomy.hidden_size)
+    outside = zeros.outside(Outside(space.anatomy.hidden_size))
     noted: ZerosFact = {"linears": zeros.linears, "outside": outside}
     folder.journal.note(ZEROS, noted, what=f"model {folder.recipe.model.path}")
     counted = replace(space, zeros=zeros)

@@ -145,6 +145,8 @@ class Block:
         dimensions: how many units there are of each, the residual width ("hidden") last.
         segments: what lies along the dimensions of tensors, by name.
         window: the sliding attention window in tokens, None for full attention.
+        outside: matrices that are none of the block's, but told of in its states, by their full names: the embedding in
+            those of the first block, a head of its own in those of the last.
     """
 
     index: int
@@ -152,14 +154,20 @@ class Block:
     dimensions: Mapping[str, int]
     segments: Mapping[str, Segment] = field(default_factory=dict)
     window: int | None = None
+    outside: tuple[Linear, ...] = ()
 
     def __hash__(self) -> int:
-        return hash((self.index, self.sublayers, tuple(self.dimensions.items()), self.window))
+        return hash((self.index, self.sublayers, tuple(self.dimensions.items()), self.window, self.outside))
 
     @cached_property
     def linears(self) -> tuple[Linear, ...]:
         """In module order."""
         return tuple(linear for sublayer in self.sublayers for linear in sublayer.linears)
+
+    @cached_property
+    def matrices(self) -> tuple[Linear, ...]:
+        """All that its states tell of, by their positions: its linears, then those outside."""
+        return (*self.linears, *self.outside)
 
     @cached_property
     def parameters(self) -> int:
@@ -168,7 +176,7 @@ class Block:
 
     @property
     def shape(self) -> Hashable:
-        """Equal for blocks that differ in their index alone."""
+        """Equal for blocks that differ in their index alone, and in what they tell of outside."""
         return self.sublayers, tuple(self.dimensions.items()), tuple(self.segments.items()), self.window
 
     def sublayer(self, name: str) -> Sublayer:
@@ -216,8 +224,8 @@ class Anatomy:
         config_names: (segment, the entry of the family's configuration that has its length).
         hidden_orders: how the residual width can be narrowed; empty where the family does not allow it.
         explicit_head_dim: the configuration says the size of a head; otherwise the family derives it from their number.
-        norm, head: the final norm's module and the head's weight, where `hidden_orders` is not empty; the head is the
-            embedding's weight where the two are tied.
+        embedding, head: their weights, one where the two are tied.
+        norm: the final norm's module, where `hidden_orders` is not empty.
     """
 
     family: str
@@ -244,6 +252,16 @@ class Anatomy:
     def block_prefix(self, index: int) -> str:
         """How the full names of a block's parameters begin."""
         return f"{self.blocks_path}.{index}."
+
+    def matrix_name(self, index: int, position: int) -> str:
+        """The full name of one of a block's `matrices`."""
+        block = self.blocks[index]
+        return (self.block_prefix(index) if position < len(block.linears) else "") + block.matrices[position].name
+
+    def place(self, index: int, position: int) -> str:
+        """Where a matrix is, for messages."""
+        block = self.blocks[index]
+        return (f"block {index}, " if position < len(block.linears) else "") + block.matrices[position].name
 
     @property
     def linear_weights(self) -> int:

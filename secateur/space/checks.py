@@ -27,9 +27,8 @@ def check_genes(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
                 continue
             if linear < 0:
                 raise SecateurError(f"block {block}: both {other} and {gene.key} decide on it; restrict their 'layers'")
-            name = anatomy.blocks[block].linears[linear].name
             raise SecateurError(
-                f"block {block}, {name}: covered by both {other} and {gene.key}; give each linear to one "
+                f"{anatomy.place(block, linear)}: covered by both {other} and {gene.key}; give each linear to one "
                 f"{gene.kind.name if other.startswith(gene.kind.name + '@') else 'such'} gene"
             )
 
@@ -45,28 +44,27 @@ def check_patterns(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
             if level.multiple == 1:
                 continue
             for index, linear in gene.members:
-                columns = anatomy.blocks[index].linears[linear].columns
+                columns = anatomy.blocks[index].matrices[linear].columns
                 sizes = _input_sizes if isinstance(level, Sparsity) else _row_sizes
                 for size in sorted(sizes(anatomy, genes, index, columns)):
                     if size % level.multiple:
-                        name = anatomy.blocks[index].linears[linear].name
                         kind = "pattern" if isinstance(level, Sparsity) else "level"
                         raise SecateurError(
-                            f"block {index}, {name}: the {kind} {words(level)} does not fit a width of {size} inputs; "
-                            f"set 'multiple_of' to a multiple of {level.multiple}, or leave it out"
+                            f"{anatomy.place(index, linear)}: the {kind} {words(level)} does not fit a width of {size} "
+                            f"inputs; set 'multiple_of' to a multiple of {level.multiple}, or leave it out"
                         )
 
 
 def _check_rising(anatomy: Anatomy, genes: Sequence[Gene], gene: Gene, level: Treatment) -> None:
     """Raises SecateurError where a narrower linear would take more bytes, since its rows fall to a larger type."""
     for index, place in gene.members if not isinstance(level, Sparsity) and level.multiple == 1 else ():
-        linear = anatomy.blocks[index].linears[place]
+        linear = anatomy.blocks[index].matrices[place]
         sizes = sorted(_row_sizes(anatomy, genes, index, linear.columns))
         needed = [level.at(size).bytes(1, size, anatomy.bytes_per_parameter) for size in sizes]
         for size, own, larger, more in zip(sizes, needed, sizes[1:], needed[1:], strict=False):
             if own > more:
                 raise SecateurError(
-                    f"block {index}, {linear.name}: a row of {size} inputs takes {own} bytes as "
+                    f"{anatomy.place(index, place)}: a row of {size} inputs takes {own} bytes as "
                     f"{words(level)}, one of {larger} only {more}; set "
                     "'multiple_of' so that widths are whole blocks of the type, or multiples of 32"
                 )

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple, Protocol
 
 from .anatomy import Anatomy, Block
-from .state import BlockState
+from .state import BlockState, Outside
 from .treatments import STEPS, zeros_per_row
 
 EXACT = (
@@ -44,8 +44,8 @@ class Zeros(Protocol):
     def in_block(self, index: int, state: BlockState) -> int:
         """In the linears of a block in a state, those that its levels make included."""
 
-    def outside(self, hidden: int) -> int:
-        """In embeddings and head, at a residual width."""
+    def outside(self, outside: Outside) -> int:
+        """In embeddings and head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Costs:
 
 
 class BlockCosts(NamedTuple):
-    """The share of one block; `kv` in elements, not bytes. `saved`: bytes that treatments save."""
+    """The share of one block; `kv` in elements, not bytes. `saved`: bytes that treatments save, outside as well."""
 
     parameters: int
     zeros: int
@@ -129,6 +129,10 @@ def block_costs(
             weights += count
         mixing += sublayer.mixing(sizes, min(context, block.window or context))
         kv += sublayer.cached(sizes, min(held, block.window or held))
+    for matrix in block.outside:
+        if (level := state.treated.get(matrix.name)) is not None:
+            outputs, inputs = matrix.shape(sizes)
+            saved += outputs * inputs * width - level.bytes(outputs, inputs, width)
     return BlockCosts(parameters, zeros, weights, weights + mixing, kv, sublayers, saved)
 
 

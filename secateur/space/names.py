@@ -19,6 +19,8 @@ def name_of(block: Block, state: BlockState) -> str:
     if hidden < block.hidden or 0 < queries < block.dimensions.get("queries", 0):
         row += [queries, hidden]
     # What came later is there where it is not dense, so that it changes no older key.
-    if later := {name: count for name, count in kept.items() if count < block.dimensions[name]}:
+    later: dict[str, object] = {name: count for name, count in kept.items() if count < block.dimensions[name]}
+    later |= {one.name: state.treated[one.name].to_json() for one in block.outside if one.name in state.treated}
+    if later:
         row.append(later)
     return json.dumps(row, separators=(",", ":"))

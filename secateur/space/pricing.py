@@ -158,6 +158,7 @@ class Pricing:
         taken = np.zeros((len(self._rows_of[index]), self._taken.shape[1], WIDTH), dtype=np.int64)
         sizes = base.sizes(block)
         here = {linear.name: linear.shape(sizes) for one in block.sublayers if base.has(one) for linear in one.linears}
+        here |= {matrix.name: matrix.shape(sizes) for matrix in block.outside}
         for place, row in enumerate(self._rows_of[index]):
             gene = self._genes[int(self._gene_of_row[row])]
             for level in range(1, len(gene.levels)):

@@ -20,7 +20,7 @@ from .genome import Genome
 from .latency import LatencyTable, Shape, Times, every_state, shapes
 from .names import name_of
 from .pricing import WIDTH, Pricing, levels_of, of_budget
-from .state import BlockState, dense_state, settled
+from .state import BlockState, dense_state, outside_of, settled
 
 REMEMBERED = 2048
 """States of one block, and their names."""
@@ -168,7 +168,8 @@ class Space:
         costs, outside = BlockCosts(*values), 0
         if self.zeros is not None:
             zeros = sum(self._zeros(genome, index, self.zeros) for index in range(len(self.anatomy.blocks)))
-            costs, outside = costs._replace(zeros=zeros), self.zeros.outside(hidden)
+            costs = costs._replace(zeros=zeros)
+            outside = self.zeros.outside(outside_of(self.anatomy.blocks, self.states(genome)))
         found = total(self.anatomy, [costs], hidden, self.additions, outside)
         if self.latency is None:
             return found

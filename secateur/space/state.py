@@ -1,6 +1,6 @@
 """What a genome makes of a block."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .anatomy import HIDDEN, Block, Sublayer
@@ -14,7 +14,8 @@ class BlockState:
     Attributes:
         kept: units of each of the block's dimensions; none of a sublayer's: it is dropped, and has none of any other.
             The residual width is the same in every block.
-        treated: what is done to linears, by their name inside the block; those of which nothing is are not in it.
+        treated: what is done to linears, by their name inside the block, and to matrices outside that the block tells
+            of, by their full name; those of which nothing is are not in it.
     """
 
     kept: Mapping[str, int]
@@ -58,7 +59,10 @@ class BlockState:
     def sort_key(self, block: Block) -> tuple[object, ...]:
         """Orders states so that those with the most in common stand together."""
         widths = [-self.kept[dimension] for dimension in block.dimensions if dimension != HIDDEN]
-        return (-self.hidden, *widths, *((level.share, str(level)) for level in self.levels(block)))
+        outside = (self.level(matrix.name) for matrix in block.outside)
+        levels = [(level.share, str(level)) for level in (*outside, *self.levels(block))]
+        # What the embedding is, nothing is shared across.
+        return (-self.hidden, *levels[: len(block.outside)], *widths, *levels[len(block.outside) :])
 
     def sizes(self, block: Block) -> dict[str, int]:
         """Lengths of the segments along the block's dimensions."""
@@ -83,6 +87,29 @@ def dense_state(block: Block) -> BlockState:
     return BlockState(block.dimensions)
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a genome makes of what lies outside the blocks.
+
+    Attributes:
+        hidden: the residual width.
+        treated: what is done to embedding and head, by their full names.
+    """
+
+    hidden: int
+    treated: tuple[tuple[str, Treatment], ...] = ()
+
+
+def outside_of(blocks: Sequence[Block], states: Sequence[BlockState]) -> Outside:
+    """As far as the states of some blocks tell."""
+    levels = {
+        matrix.name: state.level(matrix.name)
+        for block, state in zip(blocks, states, strict=True)
+        for matrix in block.outside
+    }
+    return Outside(states[0].hidden, tuple((name, level) for name, level in levels.items() if level))
+
+
 def settled(block: Block, state: BlockState) -> BlockState:
     """A state in which what is dropped has no units of any dimension, and no treatments, and in which treatments are
     what rows of their length make of them."""
@@ -93,7 +120,7 @@ def settled(block: Block, state: BlockState) -> BlockState:
     if not state.treated:
         return state
     sizes, found = state.sizes(block), {}
-    for linear in block.linears:
+    for linear in block.matrices:
         level = state.treated.get(linear.name)
         if level is not None and (other := level.at(linear.shape(sizes)[1])) != level:
             found[linear.name] = other

@@ -183,7 +183,8 @@ def test_importance_is_the_mean_square_of_inputs() -> None:
     assert isinstance(quantised, Quantised)
     for block, hidden in bench.blocks.inputs(bench.preparing.ids):
         for name, one in block_statistics(bench.blocks, block, hidden, gram=False).items():
-            found = quantised._importance(block.index, name)
+            place = [linear.name for linear in block.linears].index(name)
+            found = quantised._importance((block.index, place))
             assert found is not None
             assert torch.allclose(found, (one.square_sum / one.count).float())
 
@@ -194,9 +195,9 @@ def test_a_store_is_made_once_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
     made: list[str] = []
     whole = Quantised._rows
 
-    def counted(self: Quantised, index: int, kind: str) -> dict[str, torch.Tensor]:
-        made.append(f"{kind} {index}")
-        return whole(self, index, kind)
+    def counted(self: Quantised, place: tuple[int, int], kind: str) -> dict[str, torch.Tensor]:
+        made.append(f"{kind} {place[0]}")
+        return whole(self, place, kind)
 
     monkeypatch.setattr(Quantised, "_rows", counted)
     first, _ = bench_of(["Q8_0"])

@@ -41,7 +41,7 @@ TEXT = Sequences(
 def make(folder: Path, scores: tuple[str, ...] = ("kl",), model: Any = MODEL) -> SubnetEvaluator:
     blocks = Blocks(model, SHAPE)
     zeros = Zeros(Ground(blocks, str(folder), TEXT, "magnitude"))
-    zeros.prepare(dict.fromkeys(range(4), LEVELS), lambda _done, _total: None)
+    zeros.prepare({(block, 0): LEVELS for block in range(4)}, lambda _done, _total: None)
     weights = Weights(blocks, {"zeros": zeros})
     return SubnetEvaluator(SPACE, Subnet(blocks, weights), Teacher(blocks, TEXT, model_digest(model)), scores)
 

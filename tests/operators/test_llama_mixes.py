@@ -11,7 +11,7 @@ from secateur.fitness.model.blocks import Blocks
 from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.subnets.weights import Weights
 from secateur.operators.rules.llama_mixes import MIXES, llama_mix, mix_of
-from secateur.plans.checkpoint.gguf import NAMES, write_gguf
+from secateur.plans.checkpoint.gguf import NAMES, OUTSIDE, write_gguf
 from secateur.space.budget import Budget
 from secateur.space.errors import SecateurError
 from secateur.space.kinds.settings import Wishes
@@ -21,10 +21,10 @@ from secateur.space.state import dense_state
 from tests.tiny import anatomy_for, model_of
 
 
-@pytest.fixture(scope="module", params=[(17, 8, 256), (32, 2, 256), (9, 2, 96)], ids=str)
+@pytest.fixture(scope="module", params=[(17, 8, 256, True), (32, 2, 256, False), (9, 2, 96, True)], ids=str)
 def dense(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """A model's anatomy and its GGUF; of some rows of 96 no K type is made."""
-    layers, groups, hidden = request.param
+    layers, groups, hidden, tied = request.param
     model = model_of(
         "llama",
         hidden_size=hidden,
@@ -33,6 +33,7 @@ def dense(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         num_attention_heads=8,
         num_key_value_heads=groups,
         head_dim=32,
+        tie_word_embeddings=tied,
     )
     shape, path = anatomy_of(model), tmp_path_factory.mktemp("mixes") / "dense.gguf"
     states = [dense_state(block) for block in shape.blocks]
@@ -53,6 +54,9 @@ def test_types_are_those_that_llama_cpp_writes(dense: tuple[Any, Path], tmp_path
         for linear in block.linears:
             found = written[f"blk.{block.index}.{NAMES[f'{linear.name}.weight']}"]
             assert mix_of(name, shape, block.index, linear).kind == found, (block.index, linear.name)
+        for matrix in block.outside:
+            found = written[OUTSIDE[f"{matrix.name}.weight"]]
+            assert mix_of(name, shape, block.index, matrix).kind == found, matrix.name
 
 
 def space_of(levels: list[str], per: str = "linear") -> Space:

@@ -1,12 +1,13 @@
 """Fewer bits as a treatment: packed rows of every linear and type, made once, kept on disk, taken apart where used."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from ...space.anatomy import Block
+from ...space.anatomy import Anatomy
 from ...space.bits import TYPES, Bits
 from ...space.errors import SecateurError
 from ...space.space import Space
@@ -28,46 +29,91 @@ TRAINED = "training holds types of few bits to the nearest, not by importance: s
 """Why levels that were made otherwise are not trained."""
 NARROWER_BYTES = 2**26
 """Of packed rows of narrower linears."""
+AT_ONCE = 2**24
+"""Weights that are taken apart together."""
 
 
-def types_of(block: Block, levels: Iterable[Treatment]) -> set[str]:
-    """The types that levels are in the whole linears of a block."""
-    inputs = {linear.inputs for linear in block.linears}
-    return {level.at(count).kind for level in levels if isinstance(level, Bits) for count in inputs}
+Wanted = Mapping[Position, Collection[Treatment]]
+"""Levels, by the matrix that they are of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """What a store has to hold: types, of all linears of a block together, and of each matrix outside."""
+
+    blocks: Mapping[int, set[str]]
+    outside: Mapping[Position, set[str]]
+
+    def kinds(self) -> tuple[set[str], set[str]]:
+        """In blocks, and outside."""
+        return set().union(*self.blocks.values()), set().union(*self.outside.values())
+
+
+def planes_of(anatomy: Anatomy, wanted: Wanted) -> Planes:
+    """The types that levels are in whole matrices."""
+    blocks: dict[int, set[str]] = {}
+    outside: dict[Position, set[str]] = {}
+    for (index, position), levels in wanted.items():
+        block = anatomy.blocks[index]
+        inputs = block.matrices[position].inputs
+        kinds = {level.at(inputs).kind for level in levels if isinstance(level, Bits)}
+        if position < len(block.linears):
+            blocks.setdefault(index, set()).update(kinds)
+        else:
+            outside[index, position] = kinds
+    return Planes(blocks, outside)
+
+
+def wanted_of(space: Space) -> Wanted:
+    """All levels of a space."""
+    found: dict[Position, set[Treatment]] = {}
+    for gene in space.genes:
+        for member in gene.members if gene.treatments else ():
+            found.setdefault(member, set()).update(filter(None, gene.treatments))
+    return found
 
 
 def check_types(space: Space, quantizer: str) -> None:
     """Raises SecateurError where a type of the space's levels cannot be made on this machine by a quantizer."""
-    blocks = space.anatomy.blocks
-    _check(
-        {kind for gene in space.genes for block in gene.blocks for kind in types_of(blocks[block], gene.treatments)},
-        quantizer == IMPORTANCE,
-    )
+    _check(planes_of(space.anatomy, wanted_of(space)), quantizer == IMPORTANCE)
 
 
 def packed_bytes(space: Space) -> int:
     """What the store of all levels of a space takes on disk."""
-    total = 0
-    for block in space.anatomy.blocks:
-        levels = {level for gene in space.genes if block.index in gene.blocks for level in gene.treatments}
-        for kind in types_of(block, levels):
-            own = [linear for linear in block.linears if linear.inputs % TYPES[kind].block == 0]
-            total += sum(Bits(kind).bytes(linear.outputs, linear.inputs, 0) for linear in own)
-    return total
+    planes, blocks = planes_of(space.anatomy, wanted_of(space)), space.anatomy.blocks
+    stored = [
+        (linear, kind) for index, kinds in planes.blocks.items() for linear in blocks[index].linears for kind in kinds
+    ]
+    stored += [(blocks[index].matrices[n], kind) for (index, n), kinds in planes.outside.items() for kind in kinds]
+    return sum(
+        Bits(kind).bytes(matrix.outputs, matrix.inputs, 0)
+        for matrix, kind in stored
+        if matrix.inputs % TYPES[kind].block == 0
+    )
 
 
-def _check(kinds: Iterable[str], weighted: bool) -> None:
-    for kind in sorted(kinds):
-        # Made of nothing, it says what is missing.
-        one = torch.ones(TYPES[kind].block)
-        encode(kind, one[None], one if weighted else None)
+def _check(planes: Planes, weighted: bool) -> None:
+    inside, outside = planes.kinds()
+    for kinds, looks in ((inside, weighted), (outside, False)):
+        for kind in sorted(kinds):
+            # Made of nothing, it says what is missing.
+            one = torch.ones(TYPES[kind].block)
+            try:
+                encode(kind, one[None], one if looks else None)
+            except SecateurError as error:
+                if kinds is inside or not TYPES[kind].needs_importance:
+                    raise
+                raise SecateurError(
+                    f"bits: {kind} needs an importance matrix, which embedding and head have none of"
+                ) from error
 
 
 class Quantised:
-    """Linears in llama.cpp's types, bit for bit as its quantizer makes them of the same matrix and importance.
+    """Matrices in llama.cpp's types, bit for bit as its quantizer makes them of the same matrix and importance.
 
     A store is a folder named by what went into it. It has one safetensors file per block and type, of packed rows, and
-    where text is looked at one per block with the mean squares of the linears' inputs, the importance matrix.
+    where text is looked at one per block with the mean squares of the linears' inputs, the importance matrix. Embedding
+    and head have files of their own and, as in llama.cpp, no importance.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -79,34 +125,36 @@ class Quantised:
         self.anatomy = blocks.anatomy
         self._planes = Resident(blocks.device, ground.room)
         self._narrower = Recent(NARROWER_BYTES)
-        self._kinds: set[str] = set()
+        self._kinds: set[tuple[str, bool]] = set()
 
     @property
     def identity(self) -> str:
         """The version of the store, the name of its folder, and where not all comes from gguf the library's version."""
-        made = sorted({self._maker(kind) for kind in self._kinds} - {""})
+        made = sorted({self._maker(kind, looks) for kind, looks in self._kinds} - {""})
         return " ".join([str(VERSION), self.folder.name, *made])
 
-    def prepare(self, wanted: Mapping[int, Collection[Treatment]], watch: Watch) -> None:
-        """Fills the store, block by block.
+    def prepare(self, wanted: Wanted, watch: Watch) -> None:
+        """Fills the store, block by block, then what is outside.
 
         Raises:
             SecateurError: a type cannot be made here, or the cache is damaged or cannot be written.
         """
-        kinds = {index: types_of(self.anatomy.blocks[index], levels) for index, levels in wanted.items()}
-        self._kinds |= set().union(*kinds.values())
-        _check(self._kinds, self._looks)
+        planes = planes_of(self.anatomy, wanted)
+        _check(planes, self._looks)
+        inside, outside = planes.kinds()
+        self._kinds |= {(kind, self._looks) for kind in inside} | {(kind, False) for kind in outside}
         if self._looks:
-            self._measure(sorted(kinds), watch)
+            self._measure(sorted(planes.blocks), watch)
+        places = [((index, 0), kinds) for index, kinds in planes.blocks.items()] + list(planes.outside.items())
         todo = [
-            (index, kind)
-            for index in sorted(kinds)
-            for kind in sorted(kinds[index])
-            if not usable(self._file(index, kind))
+            (place, kind)
+            for place, kinds in sorted(places, key=lambda pair: (self._is_outside(pair[0]), pair[0]))
+            for kind in sorted(kinds)
+            if not usable(self._file(place, kind))
         ]
-        for done, (index, kind) in enumerate(todo):
+        for done, (place, kind) in enumerate(todo):
             watch(done, len(todo))
-            write_tensors(self._file(index, kind), self._rows(index, kind))
+            write_tensors(self._file(place, kind), self._rows(place, kind))
         if todo:
             watch(len(todo), len(todo))
 
@@ -114,13 +162,18 @@ class Quantised:
         """What the packed rows stand for, in the matrix's dtype."""
         assert isinstance(level, Bits)
         kind = level.at(matrix.shape[1]).kind
-        return decode(kind, self.packed(place, matrix, level, kept)).to(matrix.dtype)
+        rows = self.packed(place, matrix, level, kept)
+        found = torch.empty_like(matrix, memory_format=torch.contiguous_format)
+        count = max(1, AT_ONCE // matrix.shape[1])
+        for start in range(0, len(matrix), count):
+            found[start : start + count] = decode(kind, rows[start : start + count])
+        return found
 
     def packed(self, place: Position, matrix: torch.Tensor, level: Bits, kept: Kept | None) -> torch.Tensor:
         """Rows (outputs, bytes) of a matrix (outputs, inputs); see `Compressor.weight` for the rest."""
         kind = level.at(matrix.shape[1]).kind
         if kept is None:
-            return self._plane(place[0], kind)[self.anatomy.blocks[place[0]].linears[place[1]].name]
+            return self._plane(place, kind)[self.anatomy.blocks[place[0]].matrices[place[1]].name]
         key = place, kind, kept.widths, kept.rotated
         return self._narrower.get(key, lambda: self._encoded(place, matrix, kind, kept))
 
@@ -140,18 +193,27 @@ class Quantised:
 
     # -- making ----------------------------------------------------------------------------------------------------
 
-    def _maker(self, kind: str) -> str:
-        """What decides how the rows of a type come out, besides gguf's own rules; empty: nothing."""
-        found = library() if by_library(kind, self._looks) else None
+    def _maker(self, kind: str, looks: bool) -> str:
+        """What decides how the rows of a type come out, besides gguf's own rules; empty: nothing.
+
+        `looks`: at importance.
+        """
+        found = library() if by_library(kind, looks) else None
         return found.version if found is not None else ""
 
-    def _file(self, index: int, kind: str) -> Path:
-        maker = self._maker(kind) if kind in TYPES else ""
-        return self.folder / f"block-{index:03d}.{kind}{f'.{digest(maker)[:8]}' if maker else ''}.safetensors"
+    def _is_outside(self, place: Position) -> bool:
+        return place[1] >= len(self.anatomy.blocks[place[0]].linears)
+
+    def _file(self, place: Position, kind: str) -> Path:
+        """Of a block, or of one matrix outside."""
+        outside = self._is_outside(place)
+        maker = self._maker(kind, self._looks and not outside) if kind in TYPES else ""
+        what = self.anatomy.matrix_name(*place) if outside else f"block-{place[0]:03d}"
+        return self.folder / f"{what}.{kind}{f'.{digest(maker)[:8]}' if maker else ''}.safetensors"
 
     def _measure(self, indices: list[int], watch: Watch) -> None:
         """Has the importance of every block's inputs on disk."""
-        todo = [index for index in indices if not usable(self._file(index, IMPORTANCE))]
+        todo = [index for index in indices if not usable(self._file((index, 0), IMPORTANCE))]
         if not todo:
             return
         ground, blocks = self._ground, self._ground.blocks
@@ -162,30 +224,35 @@ class Quantised:
                 count = next(iter(found.values())).count
                 sums = input_norms(blocks.dense(block.index), block, found, ground.rotation)
                 means = {name: (value.double() / count).float() for name, value in sums.items()}
-                write_tensors(self._file(block.index, IMPORTANCE), means)
+                write_tensors(self._file((block.index, 0), IMPORTANCE), means)
                 watch(todo.index(block.index) + 1, len(todo))
 
-    def _importance(self, index: int, linear: str, rotated: bool = False) -> torch.Tensor | None:
-        if not self._looks:
+    def _importance(self, place: Position, rotated: bool = False) -> torch.Tensor | None:
+        if not self._looks or self._is_outside(place):
             return None
-        return self._plane(index, IMPORTANCE)[f"{linear}@rotated" if rotated else linear]
+        linear = self.anatomy.blocks[place[0]].linears[place[1]].name
+        return self._plane((place[0], 0), IMPORTANCE)[f"{linear}@rotated" if rotated else linear]
 
-    def _rows(self, index: int, kind: str) -> dict[str, torch.Tensor]:
-        """Of every linear of a block whose rows are whole blocks of the type."""
-        parameters, found = self._ground.blocks.dense(index), {}
-        for linear in self.anatomy.blocks[index].linears:
+    def _rows(self, place: Position, kind: str) -> dict[str, torch.Tensor]:
+        """Of every linear of a block whose rows are whole blocks of the type; or of the one matrix outside."""
+        index, blocks = place[0], self._ground.blocks
+        if self._is_outside(place):
+            name = self.anatomy.matrix_name(*place)
+            return {name: encode(kind, blocks.model.get_parameter(f"{name}.weight").data)}
+        parameters, found = blocks.dense(index), {}
+        for position, linear in enumerate(self.anatomy.blocks[index].linears):
             if linear.inputs % TYPES[kind].block == 0:
                 matrix = as_matrix(linear, parameters[f"{linear.name}.weight"])
-                found[linear.name] = encode(kind, matrix, self._importance(index, linear.name))
+                found[linear.name] = encode(kind, matrix, self._importance((index, position)))
         return found
 
     def _encoded(self, place: Position, matrix: torch.Tensor, kind: str, kept: Kept) -> torch.Tensor:
-        index, position = place
-        importance = self._importance(index, self.anatomy.blocks[index].linears[position].name, kept.rotated)
+        importance = self._importance(place, kept.rotated)
         own = None if importance is None else importance[kept.columns]
         return encode(kind, matrix, own).to(matrix.device)
 
-    def _plane(self, index: int, kind: str) -> Tensors:
+    def _plane(self, place: Position, kind: str) -> Tensors:
         """On the model's device."""
-        read: Callable[[], Tensors] = partial(read_tensors, self._file(index, kind))
-        return self._planes.get((index, kind), read)
+        file = self._file(place, kind)
+        read: Callable[[], Tensors] = partial(read_tensors, file)
+        return self._planes.get(file, read)

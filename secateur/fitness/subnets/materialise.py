@@ -12,7 +12,7 @@ from torch import nn
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
 from ...space.layout import kept_blocks, skips, widths
-from ...space.state import BlockState
+from ...space.state import BlockState, outside_of
 from ..model.surgery import add_projection, narrow
 from .weights import Weights
 
@@ -100,7 +100,7 @@ class SmallerWeights(Mapping[str, torch.Tensor]):
 
     def _all_outside(self, model: nn.Module) -> dict[str, torch.Tensor]:
         prefix = f"{self._anatomy.blocks_path}."
-        outside = dict(self._weights.outside(self._states[0].hidden))
+        outside = dict(self._weights.outside(outside_of(self._anatomy.blocks, self._states)))
         outside |= {name: tensor for name, tensor in self._trained.items() if not name.startswith(prefix)}
         known = {tensor.name for tensor in self._anatomy.outside}
         result = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefix)}

@@ -8,7 +8,7 @@ from types import TracebackType
 import torch
 from torch import nn
 
-from ...space.state import BlockState, dense_state
+from ...space.state import BlockState, Outside, dense_state, outside_of
 from ..model.blocks import Blocks
 from ..model.surgery import add_projection, parent_of, set_size, stand_in
 from .weights import Weights
@@ -27,32 +27,33 @@ class Subnet:
         self.weights = weights or Weights(blocks)
         self._dense = tuple(dense_state(block) for block in blocks.anatomy.blocks)
         self.states: list[BlockState] = list(self._dense)
-        self.hidden = blocks.anatomy.hidden_size
+        self.outside = outside_of(blocks.anatomy.blocks, self._dense)
         self._undo: dict[int, list[Callable[[], None]]] = {}
         if blocks.shelf is not None:
             blocks.shelf.follow(self._came, self._back)
 
     def apply(self, states: Sequence[BlockState]) -> None:
-        """Brings the residual width and every block into its state."""
-        self.set_hidden(states[0].hidden)
+        """Brings every block into its state, and what is outside."""
+        self.set_outside(outside_of(self._blocks.anatomy.blocks, states))
         for index, state in enumerate(states):
             self.set_block(index, state)
 
-    def set_hidden(self, hidden: int) -> None:
-        """Brings what lies outside the blocks to a residual width."""
-        if self.hidden == hidden:
+    def set_outside(self, outside: Outside) -> None:
+        """Brings what lies outside the blocks to a residual width, and embedding and head to their levels."""
+        if self.outside == outside:
             return
         anatomy, model = self._blocks.anatomy, self._blocks.model
-        parameters = dict(self.weights.outside(hidden))
+        dense = outside_of(anatomy.blocks, self._dense)
+        own, wanted = self.weights.outside(dense), self.weights.outside(outside)
+        parameters = {name: tensor for name, tensor in wanted.items() if tensor is not own.get(name)}
         self._back(-1)
-        self.hidden = anatomy.hidden_size
+        self.outside = dense
         undo = self._undo.setdefault(-1, [])
         if f"{anatomy.norm}.1.weight" in parameters:
-            norm = add_projection(model, anatomy.norm, hidden)
+            norm = add_projection(model, anatomy.norm, outside.hidden)
             undo.append(partial(setattr, *parent_of(model, anatomy.norm), norm))
-        if hidden < anatomy.hidden_size:
-            self._point(model, parameters, undo)
-        self.hidden = hidden
+        self._point(model, parameters, undo)
+        self.outside = outside
 
     def set_block(self, index: int, state: BlockState) -> None:
         """Brings one block into `state`, whatever it was in before; one that is not on the device when it comes."""

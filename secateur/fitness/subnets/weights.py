@@ -8,8 +8,8 @@ import torch
 
 from ...space.anatomy import HIDDEN, Block, Linear, Sublayer, Tensor
 from ...space.bits import Bits
-from ...space.state import BlockState, dense_state
-from ...space.treatments import DENSE
+from ...space.state import BlockState, Outside, dense_state
+from ...space.treatments import DENSE, Treatment
 from ..bits.treatment import Quantised
 from ..cache import read_tensors
 from ..model.blocks import Blocks
@@ -59,6 +59,11 @@ class Weights:
         for block in self.anatomy.blocks if blocks.shelf is None else ():
             blocks.dense(block.index)
         self._outside = {t.name: blocks.model.get_parameter(t.name).data for t in self.anatomy.outside}
+        self._places = {
+            matrix.name: (block.index, len(block.linears) + position)
+            for block in self.anatomy.blocks
+            for position, matrix in enumerate(block.outside)
+        }
         self._narrower: tuple[int, dict[str, torch.Tensor]] | None = None
         self._repaired = Resident(blocks.device, room.assembled)
         # What is applied is held even where the cache has let it go.
@@ -98,20 +103,25 @@ class Weights:
         return result
 
     def linear(self, index: int, position: int, state: BlockState) -> torch.Tensor:
-        """The weight of the linear at a position in a block, of a sublayer that `state` keeps, as its module has it."""
+        """One of a block's matrices, of a sublayer that `state` keeps or of what is outside, as its module has it."""
         block = self.anatomy.blocks[index]
-        linear = block.linears[position]
+        linear = block.matrices[position]
+        if position >= len(block.linears):
+            return self._outer(linear.name, state.hidden, state.level(linear.name))
         return self._linear(block, block.where[linear.name], linear, state)
 
     def packed(self, index: int, position: int, state: BlockState) -> torch.Tensor | None:
-        """The packed rows (outputs, bytes) of a linear that is stored in fewer bits; None where it is not."""
+        """The packed rows (outputs, bytes) of a matrix that is stored in fewer bits; None where it is not."""
         block = self.anatomy.blocks[index]
-        linear = block.linears[position]
+        linear = block.matrices[position]
         level = state.level(linear.name)
         if not isinstance(level, Bits):
             return None
         quantised = self.compressors[level.name]
         assert isinstance(quantised, Quantised)
+        if position >= len(block.linears):
+            matrix, kept = self._before_outer(linear.name, state.hidden)
+            return quantised.packed((index, position), matrix, level, kept)
         sublayer = block.where[linear.name]
         repair = self._repair(block, sublayer, linear, state)
         matrix, kept = self._before(block, sublayer, linear, state, repair["weight"] if repair else None)
@@ -130,8 +140,35 @@ class Weights:
         linear = self.anatomy.blocks[index].linears[position]
         return as_matrix(linear, self.linear(index, position, state.with_treated({linear.name: DENSE})))
 
-    def outside(self, hidden: int) -> dict[str, torch.Tensor]:
-        """The parameters outside the blocks for a residual width, by the names they have in a model of that width."""
+    def outside(self, outside: Outside) -> dict[str, torch.Tensor]:
+        """The parameters outside the blocks, by the names they have in a model of that residual width."""
+        found = self._untreated_outside(outside.hidden)
+        if not outside.treated:
+            return found
+        treated = {f"{name}.weight": self._outer(name, outside.hidden, level) for name, level in outside.treated}
+        return {**found, **treated}
+
+    def _outer(self, name: str, hidden: int, level: Treatment) -> torch.Tensor:
+        """Embedding or head at a level."""
+        if not level:
+            return self._untreated_outside(hidden)[f"{name}.weight"]
+        place, compressor = self._places[name], self.compressors[level.name]
+        matrix, kept = self._before_outer(name, hidden)
+        key = ("outside", name, hidden, level)
+        return self._assembled.get(key, lambda: compressor.weight(place, matrix, level, kept))
+
+    def _before_outer(self, name: str, hidden: int) -> tuple[torch.Tensor, Kept | None]:
+        """Embedding or head (tokens, hidden) before its level is applied, and which part of the dense one it is."""
+        block = self.anatomy.blocks[self._places[name][0]]
+        matrix = self._untreated_outside(hidden)[f"{name}.weight"]
+        if hidden == self.anatomy.hidden_size:
+            return matrix, None
+        rows = torch.arange(len(matrix), device=matrix.device)
+        columns = kept_positions((HIDDEN,), block.hidden, block, {**block.dimensions, HIDDEN: hidden}, matrix.device)
+        rotated = self._basis is not None and self._basis.rotation is not None
+        return matrix, Kept(rows, columns, not rotated, rotated, (hidden,))
+
+    def _untreated_outside(self, hidden: int) -> dict[str, torch.Tensor]:
         if hidden == self.anatomy.hidden_size:
             return self._outside
         if self._narrower is None or self._narrower[0] != hidden:

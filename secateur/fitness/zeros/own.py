@@ -7,7 +7,7 @@ zeros as its level asks for, or as there were if those are more.
 import torch
 
 from ...space.anatomy import Linear, Sublayer
-from ...space.state import BlockState
+from ...space.state import BlockState, Outside
 from ...space.treatments import Sparsity, zeros_per_row
 from ..subnets.weights import Weights
 from .nested import NESTED
@@ -23,7 +23,7 @@ class OwnZeros:
     def __init__(self, weights: Weights) -> None:
         self._weights, self._anatomy = weights, weights.anatomy
         self._counted: dict[tuple[object, ...], int] = {}
-        self._outside: dict[int, int] = {}
+        self._outside: dict[Outside, int] = {}
         self._some: set[tuple[int, int]] = set()
         self._lines: set[tuple[int, int]] = set()
         self.linears = 0
@@ -39,12 +39,15 @@ class OwnZeros:
     def _linear(self, index: int, position: int) -> Linear:
         return self._anatomy.blocks[index].linears[position]
 
-    def outside(self, hidden: int) -> int:
-        """In embeddings and head, at a residual width."""
-        if hidden not in self._outside:
-            matrices = [values for values in self._weights.outside(hidden).values() if values.dim() > 1]
-            self._outside[hidden] = sum(int((values == 0).sum()) for values in matrices)
-        return self._outside[hidden]
+    def outside(self, outside: Outside) -> int:
+        """In embeddings and head."""
+        if outside not in self._outside:
+            # Of treated ones the zeros are theirs to say.
+            treated = {f"{name}.weight" for name, _ in outside.treated}
+            tensors = self._weights.outside(Outside(outside.hidden)).items()
+            matrices = [values for name, values in tensors if values.dim() > 1 and name not in treated]
+            self._outside[outside] = sum(int((values == 0).sum()) for values in matrices)
+        return self._outside[outside]
 
     def in_block(self, index: int, state: BlockState) -> int:
         """In the linears of a block in a state."""

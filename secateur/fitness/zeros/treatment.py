@@ -26,22 +26,25 @@ class Zeros:
         """The version of the store and the name of its folder."""
         return f"{VERSION} {self.folder.name}"
 
-    def prepare(self, wanted: Mapping[int, Collection[Treatment]], watch: Watch) -> None:
+    def prepare(self, wanted: Mapping[Position, Collection[Treatment]], watch: Watch) -> None:
         """Fills the store; see `zeros.preparation.prepare`."""
         ground = self._ground
-        levels = {level for some in wanted.values() for level in some if isinstance(level, Sparsity)}
+        blocks: dict[int, set[Treatment]] = {}
+        for (index, _), some in wanted.items():
+            blocks.setdefault(index, set()).update(some)
+        levels = {level for some in blocks.values() for level in some if isinstance(level, Sparsity)}
         prepare(
             ground.blocks,
             self.store.pruner,
             levels,
-            wanted,
+            blocks,
             ground.text,
             self.folder,
             watch,
             ground.narrower,
             ground.rotation,
         )
-        self.store.check(levels, wanted, ground.narrower)
+        self.store.check(levels, blocks, ground.narrower)
 
     def weight(self, place: Position, matrix: torch.Tensor, level: Treatment, kept: Kept | None) -> torch.Tensor:
         """With exactly `level.zeros` zeros, or more where the model has them."""

@@ -90,6 +90,9 @@ ROLES = {"v_proj": "value", "o_proj": "output", "down_proj": "down"}
 def mix_of(name: str, anatomy: Anatomy, block: int, linear: Linear) -> Bits:
     """The type of a linear in a mix, or what it falls to."""
     kind, others = MIXES[name]
+    if f"{linear.name}.weight" == anatomy.head:
+        # An embedding that is the head as well is taken for the head; one by itself has the mix's own type.
+        return Bits("Q8_0" if kind == "Q8_0" else "Q6_K", falling=True).at(linear.inputs)
     queries = anatomy.blocks[block].dimensions.get("queries", 1)
     choice = others.get(ROLES.get(linear.name.rpartition(".")[2], ""))
     wanted = choice(Place(block, len(anatomy.blocks), queries)) if choice is not None else kind
@@ -117,7 +120,7 @@ def llama_mix(space: Space) -> Genome:
 
 def _level(anatomy: Anatomy, gene: Gene, name: str) -> int:
     """The level that makes of a gene's linears what a mix does; raises LookupError where there is none."""
-    linears = [(block, anatomy.blocks[block].linears[place]) for block, place in gene.members]
+    linears = [(block, anatomy.blocks[block].matrices[place]) for block, place in gene.members]
     wanted = [mix_of(name, anatomy, block, linear) for block, linear in linears]
     level = making(gene, [linear.inputs for _, linear in linears], wanted)
     if level is None:

@@ -32,7 +32,7 @@ def uniform_bits(space: Space) -> Genome:
 
 def _bytes(space: Space, gene: Gene, level: Treatment) -> int:
     blocks, width = space.anatomy.blocks, space.anatomy.bytes_per_parameter
-    linears = [blocks[block].linears[place] for block, place in gene.members]
+    linears = [blocks[block].matrices[place] for block, place in gene.members]
     return sum(level.at(one.inputs).bytes(one.outputs, one.inputs, width) for one in linears if _fits(level, one))
 
 
@@ -43,7 +43,7 @@ def _fits(level: Treatment, linear: Linear) -> bool:
 def _level(space: Space, gene: Gene, wanted: Treatment) -> int:
     """The level that makes of a gene's linears what a type does; else the next smaller one."""
     blocks, own = space.anatomy.blocks, gene.treatments
-    inputs = [blocks[block].linears[place].inputs for block, place in gene.members]
+    inputs = [blocks[block].matrices[place].inputs for block, place in gene.members]
     same = making(gene, inputs, [wanted.at(count) for count in inputs])
     if same is not None:
         return same

@@ -4,7 +4,7 @@ llama.cpp has two architectures that read sizes layer by layer and compute what 
 mistral, qwen2), and `openelm` with its query and key norms (qwen3 with tied embeddings).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,18 +149,22 @@ def write_gguf(
         writer.add_tensor("rope_freqs.weight", factors.numpy())
     if config.tie_word_embeddings:
         left.pop("lm_head.weight", None)
+    packed = dict(_packed_outside(weights, anatomy, states))
     for name, short in OUTSIDE.items():
-        if name in left:
+        if name in packed:
+            del left[name]
+            _add_packed(writer, short, *packed[name])
+        elif name in left:
             _add(writer, short, take(name), kind and OUTSIDE_TYPE)
     for new, old in enumerate(kept_blocks(states)):
         prefix = f"{anatomy.blocks_path}.{new}."
         own = {short: take(prefix + name) for name, short in NAMES.items() if prefix + name in left}
         types = {}
         for position, linear in enumerate(anatomy.blocks[old].linears):
-            packed = weights.packed(old, position, states[old])
-            if packed is not None:
+            rows = weights.packed(old, position, states[old])
+            if rows is not None:
                 short = NAMES[f"{linear.name}.weight"]
-                own[short], types[short] = packed, states[old].level(linear.name)
+                own[short], types[short] = rows, states[old].level(linear.name)
         for short, tensor in _block_tensors(own, anatomy.blocks[old], states[old], architecture).items():
             # What is fused is of one type.
             level = types.get(FUSED[0] if short == FUSED_NAME else short)
@@ -179,6 +183,17 @@ def write_gguf(
         raise StorageError(f"cannot write {path}: {error}") from error
     finally:
         writer.close()
+
+
+def _packed_outside(
+    weights: Weights, anatomy: Anatomy, states: Sequence[BlockState]
+) -> Iterator[tuple[str, tuple[torch.Tensor, Bits]]]:
+    """Packed rows and type of embedding and head, where they are stored in fewer bits, by the names of parameters."""
+    for block, state in zip(anatomy.blocks, states, strict=True):
+        for position, matrix in enumerate(block.outside, len(block.linears)):
+            rows, level = weights.packed(block.index, position, state), state.level(matrix.name)
+            if rows is not None and isinstance(level, Bits):
+                yield f"{matrix.name}.weight", (rows, level)
 
 
 def _add_sizes(writer: Any, config: Any, anatomy: Anatomy, states: Sequence[BlockState]) -> None:

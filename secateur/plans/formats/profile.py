@@ -10,6 +10,7 @@ import yaml
 
 from ...space.anatomy import HIDDEN, Anatomy
 from ...space.errors import SecateurError, suggest
+from ...space.state import outside_of
 from ...space.treatments import Sparsity, treatment
 from ..changes import Changes
 from ..features import ALL, Subject
@@ -23,11 +24,11 @@ NAMES = {dimension: name for name, dimension in FIELDS.items()}
 
 def profile(subject: Subject) -> dict[str, Any]:
     """As plain values: 0 of a dimension is a dropped sublayer, `sparsity` has the linears that are not dense, and
-    `treated` those to which something else is done."""
+    `treated` those to which something else is done, the embedding in the first layer, a head in the last."""
     rows = []
     for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
         numbers = {NAMES.get(one, one): count for one, count in state.kept.items() if one != HIDDEN}
-        levels = {linear.name: state.level(linear.name) for linear in block.linears}
+        levels = {matrix.name: state.level(matrix.name) for matrix in block.matrices}
         sparsity = {name: level.to_json() for name, level in levels.items() if level and isinstance(level, Sparsity)}
         others = {name: level.to_json() for name, level in levels.items() if level and name not in sparsity}
         rows.append({"layer": block.index, **numbers, "sparsity": sparsity} | ({"treated": others} if others else {}))
@@ -46,7 +47,9 @@ def as_yaml(subject: Subject) -> Files:
 
 def as_csv(subject: Subject) -> Files:
     """A row for each layer: the residual width, what is kept, and a column for what is done to every linear."""
-    names = list(dict.fromkeys(linear.name for _, linear, _ in linears(subject)))
+    inside = dict.fromkeys(linear.name for _, linear, _ in linears(subject))
+    treated = outside_of(subject.anatomy.blocks, subject.states).treated
+    names = [*inside, *(name for name, _ in treated)]
     buffer = io.StringIO()
     rows = profile(subject)["layers"]
     numbers = dict.fromkeys(name for row in rows for name in row if name not in ("sparsity", "treated"))
@@ -54,7 +57,8 @@ def as_csv(subject: Subject) -> Files:
     writer.writeheader()
     for row in rows:
         levels = row.pop("sparsity") | row.pop("treated", {})
-        writer.writerow(row | {"hidden": subject.states[0].hidden} | {name: levels.get(name, 0.0) for name in names})
+        own = {name: levels.get(name, 0.0 if name in inside else "") for name in names}
+        writer.writerow(row | {"hidden": subject.states[0].hidden} | own)
     return {"profile.csv": buffer.getvalue()}
 
 
@@ -88,7 +92,7 @@ def read_rows(content: Content, anatomy: Anatomy) -> Changes:
     if not rows or "layer" not in rows[0]:
         raise SecateurError(f"{where}: has no column 'layer'")
     changes = Changes(hidden=int(rows[0].get("hidden") or anatomy.hidden_size))
-    names = {linear.name for block in anatomy.blocks for linear in block.linears}
+    names = {matrix.name for block in anatomy.blocks for matrix in block.matrices}
     numbers = {*FIELDS, *(one for block in anatomy.blocks for one in block.dimensions if one not in FIELDS.values())}
     unknown = sorted(set(rows[0]) - names - numbers - {"layer", HIDDEN})
     if unknown:

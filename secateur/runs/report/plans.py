@@ -1,6 +1,6 @@
 """The neutral plans of a run, from its comparison."""
 
-from ...plans.layers import layers, residual
+from ...plans.layers import layers, outside_levels, residual
 from ...plans.plan import MeasuredLatency, ModelIdentity, Plan, TextIdentity, WidthIdentity
 from ...space.families.table import saved_dtype
 from ...space.gene import features_of
@@ -33,6 +33,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
         widths=widths,
         hidden=residual(space.anatomy, states, orders),
         layers=layers(space.anatomy, states, orders),
+        outside=outside_levels(space.anatomy, states),
         costs=dict(row.costs),
         dense_costs=space.costs(space.dense).to_json(),
         latency=_measured_latency(folder, row),

@@ -60,7 +60,8 @@ def _encoder(config: Config, size: int, root: str, head: str, dense: str, head_n
         Tensor(f"{head}.{dense}.bias", (hidden,)),
         *norm(f"{head}.{head_norm}", hidden, bias=True),
     ]
-    if not config.get("tie_word_embeddings", True):
+    untied = not config.get("tie_word_embeddings", True)
+    if untied:
         outside += [
             Tensor(f"{head}.decoder.weight", (vocabulary, hidden)),
             Tensor(f"{head}.decoder.bias", (vocabulary,)),
@@ -75,5 +76,7 @@ def _encoder(config: Config, size: int, root: str, head: str, dense: str, head_n
         vocabulary * hidden + hidden * hidden,
         size,
         causal=False,
+        embedding=outside[0].name,
+        head=f"{head}.decoder.weight" if untied else outside[0].name,
         config_names=(("heads", "num_attention_heads"), ("channel", "intermediate_size"), ("hidden", "hidden_size")),
     )

@@ -1,13 +1,15 @@
 """The anatomy of opt, gpt2 and gpt_neox: layer norms, biases, as many KV heads as query heads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..anatomy import Anatomy, Axis, Linear, Tensor
+from ..anatomy import Anatomy, Axis, Block, Linear, Tensor
 from ..errors import SecateurError
 from .parts import attention_of, mlp_of, norm, ungrouped
 
 Config = Mapping[str, Any]
+HEAD = "lm_head.weight"
+"""Where it is not the embedding."""
 
 
 def opt(config: Config, size: int) -> Anatomy:
@@ -53,11 +55,11 @@ def opt(config: Config, size: int) -> Anatomy:
         ]
         macs += 2 * width * hidden
     if not config.get("tie_word_embeddings", True):
-        outside.append(Tensor("lm_head.weight", (vocabulary, width)))
+        outside.append(Tensor(HEAD, (vocabulary, width)))
     names = (("heads", "num_attention_heads"), ("channel", "ffn_dim"), ("hidden", "hidden_size"))
     blocks = ungrouped(config["num_hidden_layers"], attention, mlp, heads, hidden, channels)
     path = "model.decoder.layers"
-    return Anatomy("opt", hidden, vocabulary, path, blocks, tuple(outside), macs, size, config_names=names)
+    return _model("opt", hidden, vocabulary, path, blocks, outside, macs, size, names)
 
 
 def gpt2(config: Config, size: int) -> Anatomy:
@@ -96,11 +98,11 @@ def gpt2(config: Config, size: int) -> Anatomy:
         *norm("transformer.ln_f", hidden, bias=True),
     ]
     if not config.get("tie_word_embeddings", True):
-        outside.append(Tensor("lm_head.weight", (vocabulary, hidden)))
+        outside.append(Tensor(HEAD, (vocabulary, hidden)))
     names = (("heads", "n_head"), ("channel", "n_inner"), ("hidden", "n_embd"))
     blocks = ungrouped(config["n_layer"], attention, mlp, heads, hidden, channels)
     macs = vocabulary * hidden
-    return Anatomy("gpt2", hidden, vocabulary, "transformer.h", blocks, tuple(outside), macs, size, config_names=names)
+    return _model("gpt2", hidden, vocabulary, "transformer.h", blocks, outside, macs, size, names)
 
 
 def gpt_neox(config: Config, size: int) -> Anatomy:
@@ -129,8 +131,36 @@ def gpt_neox(config: Config, size: int) -> Anatomy:
         *norm("gpt_neox.final_layer_norm", hidden, bias=True),
     ]
     if not config.get("tie_word_embeddings"):
-        outside.append(Tensor("lm_head.weight", (vocabulary, hidden)))
+        outside.append(Tensor(HEAD, (vocabulary, hidden)))
     names = (("heads", "num_attention_heads"), ("channel", "intermediate_size"), ("hidden", "hidden_size"))
     blocks = ungrouped(config["num_hidden_layers"], attention, mlp, heads, hidden, channels)
     path, macs = "gpt_neox.layers", vocabulary * hidden
-    return Anatomy("gpt_neox", hidden, vocabulary, path, blocks, tuple(outside), macs, size, config_names=names)
+    return _model("gpt_neox", hidden, vocabulary, path, blocks, outside, macs, size, names)
+
+
+def _model(
+    family: str,
+    hidden: int,
+    vocabulary: int,
+    path: str,
+    blocks: tuple[Block, ...],
+    outside: Sequence[Tensor],
+    macs: int,
+    size: int,
+    names: tuple[tuple[str, str], ...],
+) -> Anatomy:
+    """Of `outside` the embedding comes first, and a head of its own last."""
+    first, last = outside[0].name, outside[-1].name
+    return Anatomy(
+        family,
+        hidden,
+        vocabulary,
+        path,
+        blocks,
+        tuple(outside),
+        macs,
+        size,
+        config_names=names,
+        embedding=first,
+        head=last if last == HEAD else first,
+    )

@@ -1,6 +1,8 @@
 """What families are put together from: norms, attention, MLPs, and blocks of both."""
 
-from ..anatomy import HIDDEN, Axis, Block, Linear, Role, Segment, Sublayer, Tensor
+from dataclasses import replace
+
+from ..anatomy import HIDDEN, Anatomy, Axis, Block, Linear, Role, Segment, Sublayer, Tensor
 
 
 def norm(name: str, size: int, axis: Axis = (), bias: bool = False, affine: bool = True) -> tuple[Tensor, ...]:
@@ -67,3 +69,19 @@ def ungrouped(
         transformer_block(index, attention, mlp, heads, heads, hidden // heads, channels, hidden)
         for index in range(count)
     )
+
+
+def with_outside(anatomy: Anatomy) -> Anatomy:
+    """The same with the embedding told of by its first block, and a head of its own by its last."""
+    shapes = {tensor.name: tensor for tensor in anatomy.outside}
+
+    def matrix(name: str) -> Linear:
+        outputs, inputs = shapes[name].shape
+        rows, columns = shapes[name].axes or ((), ())
+        return Linear(name.removesuffix(".weight"), outputs, inputs, rows=rows, columns=columns)
+
+    blocks = list(anatomy.blocks)
+    blocks[0] = replace(blocks[0], outside=(matrix(anatomy.embedding),))
+    if not anatomy.tied:
+        blocks[-1] = replace(blocks[-1], outside=(*blocks[-1].outside, matrix(anatomy.head)))
+    return replace(anatomy, blocks=tuple(blocks))

@@ -14,6 +14,7 @@ from ..errors import SecateurError, suggest
 from .bert import bert, roberta
 from .gpt import gpt2, gpt_neox, opt
 from .llama import gemma2, gemma3, llama, llama_like, olmo2, phi3, qwen2, qwen3
+from .parts import with_outside
 
 Config = Mapping[str, Any]
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -55,7 +56,7 @@ def anatomy(config: Config, dtype: str = "float32") -> Anatomy:
     if dtype not in BYTES:
         raise SecateurError(f"unknown dtype '{dtype}'; {suggest(dtype, BYTES)}")
     check_sizes(config, family)
-    return FAMILIES[family].anatomy(_Entries(config), BYTES[dtype])
+    return with_outside(FAMILIES[family].anatomy(_Entries(config), BYTES[dtype]))
 
 
 class _Entries(dict[str, Any]):

@@ -1,23 +1,33 @@
-"""The type that the weights of linears are stored in."""
+"""The type that the weights of linears, of the embedding or of the head are stored in."""
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ..anatomy import Anatomy
 from ..bits import OR_OTHER, Bits
+from ..errors import SecateurError
 from ..gene import Feature
-from .linears import LinearKind, LinearSettings
+from .linears import LinearKind, LinearSettings, Site
 from .settings import Levels
 
 
 class BitsSettings(LinearSettings):
-    """The type that the weights of linears are stored in, of llama.cpp's."""
+    """The type that weights are stored in, of llama.cpp's."""
 
     kind: Literal["bits"] = "bits"
     levels: Levels = Field(default=(), examples=[["Q8_0", "Q5_K", "Q3_K"], ["Q4_K or other"]])
     """Types, from Q8_0 down to IQ2_S; "Q4_K or other": rows that are no whole blocks of it take the type that llama.cpp
     takes for them, which may be larger."""
+    of: Literal["layers", "embedding", "head"] = "layers"
+    """Of the layers' linears; of the embedding, which may be the head as well; or of a head of its own."""
     texts: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _of_one(self) -> "BitsSettings":
+        if self.of != "layers" and (self.layers != "all" or self.per != "linear"):
+            raise ValueError(f"the {self.of} is one matrix: it takes no 'layers' and no 'per'")
+        return self
 
     def features(self) -> frozenset[Feature]:
         return frozenset({"bits"})
@@ -26,6 +36,25 @@ class BitsSettings(LinearSettings):
     def example(cls) -> str:
         """A list of levels, for messages."""
         return "[Q8_0, Q5_0, Q4_0]"
+
+    def sites(self, anatomy: Anatomy) -> tuple[Site, ...]:
+        """What has one level together.
+
+        Raises:
+            SecateurError: a head that is the embedding; see `sites_of` for more.
+        """
+        if self.of == "layers":
+            return LinearSettings.sites(self, anatomy)
+        if self.of == "head" and anatomy.tied:
+            raise SecateurError("bits: the head of this model is its embedding; write of: embedding")
+        name = (anatomy.embedding if self.of == "embedding" else anatomy.head).removesuffix(".weight")
+        [member] = [
+            (block.index, position)
+            for block in anatomy.blocks
+            for position, matrix in enumerate(block.matrices)
+            if matrix.name == name and position >= len(block.linears)
+        ]
+        return ((self.of, (member,)),)
 
 
 BITS = LinearKind(

@@ -15,6 +15,8 @@ from ..treatments import DENSE, Sparsity, Treatment, read_with, words
 from .settings import GeneSettings, Levels, Wishes, parse_layers
 
 GRANULARITIES = ("linear", "sublayer", "block", "group")
+Site = tuple[str, tuple[tuple[int, int], ...]]
+"""Where a gene is, in words, and its members."""
 
 
 class LinearSettings(GeneSettings):
@@ -46,6 +48,10 @@ class LinearSettings(GeneSettings):
         """A list of levels, for messages."""
         return "['...']"
 
+    def sites(self, anatomy: Anatomy) -> tuple[Site, ...]:
+        """What has one level together; see `sites_of` for what it raises."""
+        return sites_of(anatomy, parse_layers(self.layers, len(anatomy.blocks)), self.per, self.group)
+
 
 @dataclass(frozen=True, slots=True)
 class LinearKind:
@@ -71,21 +77,18 @@ class LinearKind:
     otherwise: str = ""
 
     def genes(self, anatomy: Anatomy, asked: GeneSettings, wishes: Wishes) -> tuple[Gene, ...]:
-        """Genes over the linears of the layers; see `made` for what it raises."""
+        """Genes over the linears of the layers; see `at` for what it raises."""
         assert isinstance(asked, LinearSettings)
-        layers = parse_layers(asked.layers, len(anatomy.blocks))
+        sites = asked.sites(anatomy)
         if isinstance(asked.levels, str):
-            return self._made_by_size(anatomy, asked.levels, layers, asked.per, asked.group)
+            return self._made_by_size(anatomy, asked.levels, sites)
         levels = [read_with(self.read, one, self.name) for one in asked.levels if not isinstance(one, tuple)]
-        return self.made(anatomy, levels, layers, asked.per, asked.group)
+        return self.at(anatomy, levels, sites)
 
-    def _made_by_size(
-        self, anatomy: Anatomy, text: str, layers: Sequence[int], per: str, group: int
-    ) -> tuple[Gene, ...]:
+    def _made_by_size(self, anatomy: Anatomy, text: str, sites: Sequence[Site]) -> tuple[Gene, ...]:
         """Genes whose levels depend on how many weights they have."""
         assert self.sized is not None
-        sites = list(_sites(anatomy, tuple(layers), per, group))
-        sizes = [sum(anatomy.blocks[block].linears[place].weights for block, place in members) for _, members in sites]
+        sizes = [sum(anatomy.blocks[block].matrices[place].weights for block, place in members) for _, members in sites]
         return tuple(
             Gene(self, site, (DENSE, *(level for level in self.sized(text, size, max(sizes)) if level)), members)
             for (site, members), size in zip(sites, sizes, strict=True)
@@ -94,25 +97,26 @@ class LinearKind:
     def made(
         self, anatomy: Anatomy, levels: Sequence[Treatment], layers: Sequence[int], per: str, group: int = 1
     ) -> tuple[Gene, ...]:
-        """Genes over the linears of `layers`, one per linear, sublayer, block or group of `group` blocks.
+        """Genes over the linears of `layers`, one per linear, sublayer, block or group of `group` blocks; see `at` and
+        `sites_of` for what they raise."""
+        return self.at(anatomy, levels, sites_of(anatomy, layers, per, group))
+
+    def at(self, anatomy: Anatomy, levels: Sequence[Treatment], sites: Sequence[Site]) -> tuple[Gene, ...]:
+        """A gene at each site.
 
         Raises:
-            SecateurError: a level does not fit a linear's input, or `per` is unknown.
+            SecateurError: a level does not fit a matrix's inputs.
         """
-        for index in layers:
-            for linear in anatomy.blocks[index].linears:
-                for level in levels:
-                    if linear.inputs % level.multiple:
-                        kind = "pattern" if isinstance(level, Sparsity) else "level"
-                        raise SecateurError(
-                            f"block {index}, {linear.name}: {linear.inputs} inputs are no multiple of "
-                            f"{level.multiple}, so the {kind} {words(level)} does not fit; {self.otherwise}leave it "
-                            "out or restrict 'layers'"
-                        )
-        return tuple(
-            Gene(self, site, _in_order(anatomy, levels, members), members)
-            for site, members in _sites(anatomy, tuple(layers), per, group)
-        )
+        for index, position in (member for _, members in sites for member in members):
+            inputs = anatomy.blocks[index].matrices[position].inputs
+            for level in levels:
+                if inputs % level.multiple:
+                    kind = "pattern" if isinstance(level, Sparsity) else "level"
+                    raise SecateurError(
+                        f"{anatomy.place(index, position)}: {inputs} inputs are no multiple of {level.multiple}, so "
+                        f"the {kind} {words(level)} does not fit; {self.otherwise}leave it out or restrict 'layers'"
+                    )
+        return tuple(Gene(self, site, _in_order(anatomy, levels, members), members) for site, members in sites)
 
     def features(self, gene: Gene) -> frozenset[Feature]:
         return frozenset({self.feature})
@@ -120,14 +124,16 @@ class LinearKind:
     def apply(self, gene: Gene, level: int, block: Block, state: BlockState) -> BlockState:
         value = gene.levels[level]
         assert not isinstance(value, int)
-        linears = [block.linears[linear].name for index, linear in gene.members if index == block.index]
+        linears = [block.matrices[linear].name for index, linear in gene.members if index == block.index]
         return state.with_treated(dict.fromkeys(linears, value))
 
     def places(self, gene: Gene, anatomy: Anatomy) -> frozenset[Place]:
+        # Nothing silences what is outside the blocks.
         return frozenset(
             (index, block.where[block.linears[linear].name].name)
             for index, linear in gene.members
             for block in [anatomy.blocks[index]]
+            if linear < len(block.linears)
         )
 
     def silences(self, gene: Gene, level: int, anatomy: Anatomy) -> frozenset[Place]:
@@ -139,9 +145,9 @@ class LinearKind:
         return value.share
 
     def nearest(self, gene: Gene, states: Sequence[BlockState], anatomy: Anatomy) -> int:
-        wanted = [states[block].level(anatomy.blocks[block].linears[linear].name) for block, linear in gene.members]
+        wanted = [states[block].level(anatomy.blocks[block].matrices[linear].name) for block, linear in gene.members]
         sizes = {block: states[block].sizes(anatomy.blocks[block]) for block in gene.blocks}
-        inputs = [anatomy.blocks[block].linears[linear].shape(sizes[block])[1] for block, linear in gene.members]
+        inputs = [anatomy.blocks[block].matrices[linear].shape(sizes[block])[1] for block, linear in gene.members]
         exact = making(gene, inputs, wanted)
         if exact is not None:
             return exact
@@ -160,7 +166,7 @@ def _in_order(
     anatomy: Anatomy, levels: Sequence[Treatment], members: Sequence[tuple[int, int]]
 ) -> tuple[Treatment, ...]:
     """The levels of a gene, from dense to small; of those that its linears make the same of the first."""
-    linears = [anatomy.blocks[index].linears[place] for index, place in members]
+    linears = [anatomy.blocks[index].matrices[place] for index, place in members]
     distinct: dict[tuple[Treatment, ...], Treatment] = {}
     for level in (DENSE, *levels):
         distinct.setdefault(tuple(level.at(linear.inputs) for linear in linears), level)
@@ -171,9 +177,12 @@ def _in_order(
     return tuple(sorted(distinct.values(), key=lambda level: (-size(level), level.share, level.multiple, str(level))))
 
 
-def _sites(
-    anatomy: Anatomy, layers: Sequence[int], per: str, group: int
-) -> Iterator[tuple[str, tuple[tuple[int, int], ...]]]:
+def sites_of(anatomy: Anatomy, layers: Sequence[int], per: str, group: int) -> tuple[Site, ...]:
+    """The linears of layers, as they have a level together; raises SecateurError where `per` is unknown."""
+    return tuple(_sites(anatomy, tuple(layers), per, group))
+
+
+def _sites(anatomy: Anatomy, layers: Sequence[int], per: str, group: int) -> Iterator[Site]:
     if per not in GRANULARITIES:
         raise SecateurError(f"per '{per}'; {suggest(per, GRANULARITIES)}")
     if per in ("block", "group"):
