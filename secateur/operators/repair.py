@@ -109,6 +109,8 @@ class Spare:
             return self.space.feasible(self._denser(index))
         if is_free(self.space, index):
             return self._fit[index]
+        if self.space.rounds:
+            return self.space.feasible(self._denser(index))
         return bool((self._step(index) <= self._room).all())
 
     def make_denser(self, index: int) -> None:

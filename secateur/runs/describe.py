@@ -193,6 +193,7 @@ def _written(space: Space) -> list[str]:
     outside, width = dense.parameters - dense.block_parameters, space.anatomy.bytes_per_parameter
     bounds = {
         "weight_bytes": lambda limit: limit,
+        "file_bytes": lambda limit: limit,
         "parameters": lambda limit: limit * width,
         "block_parameters": lambda limit: (limit + outside) * width,
     }

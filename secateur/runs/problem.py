@@ -14,7 +14,7 @@ from ..search.steps import Pool
 from ..search.trained import Stage, TrainedSelection, whole
 from ..search.validated import Validated
 from ..space.budget import parse_budgets, parse_limit
-from ..space.costs import Additions, Costs, weights_left
+from ..space.costs import FILE, Additions, Costs, Layout, weights_left
 from ..space.errors import SecateurError
 from ..space.families.table import FAMILIES, anatomy, saved_dtype
 from ..space.gene import Gene, features_of
@@ -48,11 +48,17 @@ def counting_of(folder: RunFolder) -> int:
 
 
 def build_space(
-    recipe: Recipe, config: dict[str, Any] | None = None, table: LatencyTable | None = None, counting: int = COUNTING
+    recipe: Recipe,
+    config: dict[str, Any] | None = None,
+    table: LatencyTable | None = None,
+    counting: int = COUNTING,
+    metadata: int | None = None,
 ) -> Space:
     """The space of a recipe; reads the model's configuration and no weights.
 
     `table`: the measured latency, once there is one; budgets on it are left out before. `counting`: that of a run.
+    `metadata`: bytes of what a file says of the model, where that is known; otherwise its tokenizer is read, where the
+    recipe names `file_bytes`.
 
     Raises:
         SecateurError: anything about model, genes or budgets that does not fit.
@@ -81,6 +87,8 @@ def build_space(
     if recipe.target is not None:
         left = restricted(space, recipe.target, recipe.model.path, saved, config)
         space = replace(space, genes=left)
+    if FILE in (*recipe.objectives, *recipe.budgets, recipe.score):
+        space = replace(space, layout=_layout(recipe, config, space, metadata))
     if recipe.latency is not None:
         _check_positions(recipe.latency, shape.family, config)
         if not shape.causal and recipe.latency.decode:
@@ -102,6 +110,17 @@ def build_space(
         if counting == 1 or not broken <= NONZERO or not has_zeros(recipe.model.path):
             raise
     return space
+
+
+def _layout(recipe: Recipe, config: dict[str, Any], space: Space, metadata: int | None) -> Layout:
+    """What bytes of files are counted by; raises SecateurError where the model has no such file, or no vocabulary."""
+    from ..plans.checkpoint.gguf import layout_of, vocabulary_of  # which takes a while, and few ask for it
+
+    try:
+        entries = vocabulary_of(recipe.model.path, space.anatomy.vocabulary) if metadata is None else []
+        return layout_of(config, space.anatomy, space.additions, entries, metadata)
+    except SecateurError as error:
+        raise SecateurError(f"{FILE}: {error}; weight_bytes are counted of every model") from error
 
 
 def _check_positions(settings: LatencySettings, family: str, config: Mapping[str, Any]) -> None:
@@ -285,7 +304,8 @@ def space_of(folder: RunFolder) -> Space:
     """The space of a run, from what its journal noted of the model and its latency; needs no model."""
     table = folder.journal.of(facts.LATENCY)
     known = table_from_json(table) if table is not None else None
-    space = build_space(folder.recipe, folder.journal.of(facts.CONFIG), known, counting_of(folder))
+    journal = folder.journal
+    space = build_space(folder.recipe, journal.of(facts.CONFIG), known, counting_of(folder), journal.of(facts.METADATA))
     counted, zeros = check_genomes(folder, space), folder.journal.of(facts.ZEROS)
     if zeros is None:
         return space

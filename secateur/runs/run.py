@@ -22,7 +22,19 @@ from .checks import affordable, check
 from .logged import logged, results
 from .memory import check_needs
 from .problem import build_space, check_genomes, counting_of, goal_of, pool_of
-from .record.facts import CONFIG, COUNTING, MODEL, ORDER, ORDERS, SOURCE_BYTES, TEXTS, WHOLE, OrdersFact, TextFact
+from .record.facts import (
+    CONFIG,
+    COUNTING,
+    METADATA,
+    MODEL,
+    ORDER,
+    ORDERS,
+    SOURCE_BYTES,
+    TEXTS,
+    WHOLE,
+    OrdersFact,
+    TextFact,
+)
 from .record.folder import GIVEN, RunFolder, check_free
 from .record.journal import CALIBRATION
 from .stages.comparing import baseline, compare_file
@@ -53,7 +65,7 @@ def _execute(folder: RunFolder, watcher: Watcher, loaded: Loaded | None) -> None
     recipe = folder.recipe
     config = load_config(recipe.model.path, recipe.model.trust_remote_code)
     counting = counting_of(folder)
-    space = build_space(recipe, config, counting=counting)
+    space = build_space(recipe, config, counting=counting, metadata=folder.journal.of(METADATA))
     check_genomes(folder, space)
     note_deciding(recipe, folder)
     if loaded is None:
@@ -68,6 +80,8 @@ def _execute(folder: RunFolder, watcher: Watcher, loaded: Loaded | None) -> None
     if size is not None and journal.of(SOURCE_BYTES) is None:
         journal.note(SOURCE_BYTES, size)
     journal.note(CONFIG, config)
+    if space.layout is not None:
+        journal.note(METADATA, space.layout.metadata)
     journal.note(MODEL, loaded.digest, what=f"model {recipe.model.path}")
     journal.note(TEXTS, {title: text_fact(text) for title, text in loaded.texts.items()})
     threads = threads_of(folder)

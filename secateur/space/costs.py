@@ -18,8 +18,9 @@ EXACT = (
     "kv_bytes",
     "sublayers",
 )
+FILE = "file_bytes"
 LATENCIES = ("prefill", "decode", "latency")
-COSTS = (*EXACT, *LATENCIES)
+COSTS = (*EXACT, FILE, *LATENCIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,23 @@ class Zeros(Protocol):
         """In embeddings and head."""
 
 
+class Layout(Protocol):
+    """How subnets are laid out in a file: what `file_bytes` are counted by.
+
+    Attributes:
+        metadata: bytes of what the file says of the model, which need more than shapes to be told.
+    """
+
+    @property
+    def metadata(self) -> int: ...
+
+    def block(self, block: Block, state: BlockState) -> int:
+        """Bytes of a block in a state, and of the matrices outside that it tells of."""
+
+    def around(self, states: Sequence[BlockState]) -> int:
+        """What is to be added to those of all blocks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Costs of a subnet.
@@ -65,6 +83,7 @@ class Costs:
         kv_bytes: of the KV cache of one sequence as long as the context, in the model's dtype; a sliding window holds
             no more than its length, and an encoder has none.
         sublayers: those kept, however narrow; None in journals of before this was counted.
+        file_bytes: of the GGUF file, vocabulary and all; None where the space has no layout of one.
         prefill: nanoseconds from a latency table, None where the space has none; so are the next two.
         decode: the same for one token.
         latency: the same for a whole request: prefill, and as many tokens as the workload says.
@@ -78,6 +97,7 @@ class Costs:
     weight_bytes: int
     kv_bytes: int
     sublayers: int | None = None
+    file_bytes: int | None = None
     prefill: int | None = None
     decode: int | None = None
     latency: int | None = None
@@ -88,7 +108,8 @@ class Costs:
 
 
 class BlockCosts(NamedTuple):
-    """The share of one block; `kv` in elements, not bytes. `saved`: bytes that treatments save, outside as well."""
+    """The share of one block; `kv` in elements, not bytes. `saved`: bytes that treatments save, outside as well;
+    `file`: bytes in the file that it is written to, where there is a layout of one."""
 
     parameters: int
     zeros: int
@@ -97,6 +118,7 @@ class BlockCosts(NamedTuple):
     kv: int
     sublayers: int
     saved: int = 0
+    file: int = 0
 
 
 def block_costs(
@@ -140,7 +162,7 @@ def total(
     anatomy: Anatomy, blocks: Sequence[BlockCosts], hidden: int, additions: Additions, zeros_outside: int = 0
 ) -> Costs:
     """Adds up the blocks of a subnet of residual width `hidden` and what lies outside them."""
-    block_parameters, zeros, weights, macs, kv, sublayers, saved = map(sum, zip(*blocks, strict=True))
+    block_parameters, zeros, weights, macs, kv, sublayers, saved, _ = map(sum, zip(*blocks, strict=True))
     parameters = block_parameters + anatomy.outside_parameters(hidden)
     head_macs = anatomy.head_macs
     if hidden < anatomy.hidden_size:

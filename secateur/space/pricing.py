@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .anatomy import Anatomy, Block
-from .costs import BlockCosts
+from .costs import BlockCosts, Layout
 from .gene import Gene
 from .state import BlockState, dense_state, settled
 from .treatments import Treatment
@@ -41,9 +41,12 @@ class Pricing:
         genes: Sequence[Gene],
         priced: Callable[[Block, BlockState], BlockCosts],
         timed: Timed = lambda block, state: (0, 0),
+        layout: Layout | None = None,
     ) -> None:
-        """`priced` is what a block costs without treatments, `timed` its nanoseconds, whatever its treatments."""
+        """`priced` is what a block costs without treatments, `timed` its nanoseconds, whatever its treatments;
+        `layout`: that its bytes in a file are counted by."""
         self._anatomy, self._genes, self._priced, self._timed = anatomy, genes, priced, timed
+        self._layout = layout
         self.free = _free(genes)
         touching: list[list[int]] = [[] for _ in anatomy.blocks]
         rows = []
@@ -154,7 +157,7 @@ class Pricing:
         for number in self._structural[index]:
             state = self._genes[number].kind.apply(self._genes[number], levels[number], block, state)
         base = settled(block, state)
-        price = self._priced(block, base)
+        price = self._priced(block, base)._replace(file=self._filed(block, base))
         taken = np.zeros((len(self._rows_of[index]), self._taken.shape[1], WIDTH), dtype=np.int64)
         sizes = base.sizes(block)
         here = {linear.name: linear.shape(sizes) for one in block.sublayers if base.has(one) for linear in one.linears}
@@ -162,11 +165,15 @@ class Pricing:
         for place, row in enumerate(self._rows_of[index]):
             gene = self._genes[int(self._gene_of_row[row])]
             for level in range(1, len(gene.levels)):
-                treated = settled(block, gene.kind.apply(gene, level, block, base)).treated
-                for name, treatment in treated.items():
+                state = settled(block, gene.kind.apply(gene, level, block, base))
+                for name, treatment in state.treated.items():
                     if name not in base.treated:
                         taken[place, level, :-2] += _saved(treatment, *here[name], self._anatomy.bytes_per_parameter)
+                taken[place, level, -3] += self._filed(block, state) - price.file
         return np.array([*price, *self._timed(block, base)], dtype=np.int64), taken
+
+    def _filed(self, block: Block, state: BlockState) -> int:
+        return self._layout.block(block, state) if self._layout is not None else 0
 
 
 def of_budget(cost: str, anatomy: Anatomy, decoded: int) -> Numbers:
@@ -175,19 +182,20 @@ def of_budget(cost: str, anatomy: Anatomy, decoded: int) -> Numbers:
     `decoded`: tokens of the request that is timed.
     """
     width, cached = anatomy.bytes_per_parameter, anatomy.bytes_per_parameter * anatomy.causal
-    #        parameters, zeros, weights, macs, kv, sublayers, saved, prefill, decode
+    #        parameters, zeros, weights, macs, kv, sublayers, saved, file, prefill, decode
     weights = {
-        "parameters": (1, 0, 0, 0, 0, 0, 0, 0, 0),
-        "block_parameters": (1, 0, 0, 0, 0, 0, 0, 0, 0),
-        "nonzero_parameters": (1, -1, 0, 0, 0, 0, 0, 0, 0),
-        "linear_weights": (0, -1, 1, 0, 0, 0, 0, 0, 0),
-        "macs": (0, 0, 0, 1, 0, 0, 0, 0, 0),
-        "weight_bytes": (width, 0, 0, 0, 0, 0, -1, 0, 0),
-        "kv_bytes": (0, 0, 0, 0, cached, 0, 0, 0, 0),
-        "sublayers": (0, 0, 0, 0, 0, 1, 0, 0, 0),
-        "prefill": (0, 0, 0, 0, 0, 0, 0, 1, 0),
-        "decode": (0, 0, 0, 0, 0, 0, 0, 0, 1),
-        "latency": (0, 0, 0, 0, 0, 0, 0, 1, decoded),
+        "parameters": (1, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+        "block_parameters": (1, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+        "nonzero_parameters": (1, -1, 0, 0, 0, 0, 0, 0, 0, 0),
+        "linear_weights": (0, -1, 1, 0, 0, 0, 0, 0, 0, 0),
+        "macs": (0, 0, 0, 1, 0, 0, 0, 0, 0, 0),
+        "weight_bytes": (width, 0, 0, 0, 0, 0, -1, 0, 0, 0),
+        "kv_bytes": (0, 0, 0, 0, cached, 0, 0, 0, 0, 0),
+        "sublayers": (0, 0, 0, 0, 0, 1, 0, 0, 0, 0),
+        "file_bytes": (0, 0, 0, 0, 0, 0, 0, 1, 0, 0),
+        "prefill": (0, 0, 0, 0, 0, 0, 0, 0, 1, 0),
+        "decode": (0, 0, 0, 0, 0, 0, 0, 0, 0, 1),
+        "latency": (0, 0, 0, 0, 0, 0, 0, 0, 1, decoded),
     }
     return np.array(weights[cost], dtype=np.int64)
 
@@ -197,7 +205,7 @@ def _saved(treatment: Treatment, outputs: int, inputs: int, width: int) -> tuple
     left = treatment.parameters(outputs, inputs)
     less = left - outputs * inputs
     saved = left * width - treatment.bytes(outputs, inputs, width)
-    return less, treatment.zeros(outputs, inputs), less, less, 0, 0, saved
+    return less, treatment.zeros(outputs, inputs), less, less, 0, 0, saved, 0
 
 
 def _free(genes: Sequence[Gene]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from .activity import Activity
 from .anatomy import Anatomy, Block
 from .budget import Budget, shown
 from .checks import check_genes, check_patterns, check_projection
-from .costs import NONE_ADDED, Additions, BlockCosts, Costs, Zeros, block_costs, total
+from .costs import FILE, NONE_ADDED, Additions, BlockCosts, Costs, Layout, Zeros, block_costs, total
 from .errors import SecateurError, suggest
 from .gene import Gene
 from .genome import Genome
@@ -32,8 +32,8 @@ class Space:
 
     `context` is the context length in tokens at which MACs are counted, and the KV cache where `cached` is None;
     `additions` are the parameters that repairs and rotations add to narrower models; `latency`, where there is one,
-    adds latency to the costs. `zeros` are those that the model has by itself; `counted` are costs that were noted with
-    them, for those who have no model at hand.
+    adds latency to the costs; `layout`, where there is one, the bytes of its file. `zeros` are those that the model has
+    by itself; `counted` are costs that were noted with them, for those who have no model at hand.
     """
 
     anatomy: Anatomy
@@ -45,6 +45,7 @@ class Space:
     cached: int | None = None
     zeros: Zeros | None = None
     counted: Mapping[Genome, Costs] = field(default_factory=dict)
+    layout: Layout | None = None
 
     def __post_init__(self) -> None:
         check_genes(self.anatomy, self.genes)
@@ -171,6 +172,8 @@ class Space:
             costs = costs._replace(zeros=zeros)
             outside = self.zeros.outside(outside_of(self.anatomy.blocks, self.states(genome)))
         found = total(self.anatomy, [costs], hidden, self.additions, outside)
+        if self.layout is not None:
+            found = replace(found, file_bytes=costs.file + self.layout.around(self.states(genome)))
         if self.latency is None:
             return found
         times = self.latency.outside(hidden) + Times(prefill, decode)
@@ -210,7 +213,7 @@ class Space:
             times = self.latency.block(block, state) if self.latency is not None else Times()
             return times.prefill, times.decode
 
-        return Pricing(self.anatomy, self.genes, priced, timed)
+        return Pricing(self.anatomy, self.genes, priced, timed, self.layout)
 
     def shapes(self) -> list[Shape]:
         """Everything whose latency a table for this space must have, dense shapes included."""
@@ -279,6 +282,11 @@ class Space:
     def adds_up(self) -> bool:
         """Whether what levels add (`steps`) is exact: not where the model has zeros by itself, which levels meet."""
         return self.zeros is None and not self.counted
+
+    @cached_property
+    def rounds(self) -> bool:
+        """Whether the cost of a budget is not quite the sum over blocks: a file's begins anew on whole multiples."""
+        return any(budget.cost == FILE for budget in self.budgets)
 
     @cached_property
     def in_budgets(self) -> NDArray[np.int64]:

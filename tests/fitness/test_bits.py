@@ -26,7 +26,8 @@ from secateur.fitness.model.examined import model_digest
 from secateur.fitness.subnets.materialise import materialised
 from secateur.fitness.workplace import Loaded
 from secateur.fitness.zeros.preparation import block_statistics
-from secateur.plans.checkpoint.gguf import NAMES, write_gguf
+from secateur.plans.checkpoint.gguf import write_gguf
+from secateur.plans.formats.gguf_layout import NAMES
 from secateur.space.bits import SIMPLE, TYPES, Bits
 from secateur.space.errors import SecateurError
 from secateur.space.kinds.settings import Wishes

@@ -11,7 +11,8 @@ from secateur.fitness.model.blocks import Blocks
 from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.subnets.weights import Weights
 from secateur.operators.rules.llama_mixes import MIXES, llama_mix, mix_of
-from secateur.plans.checkpoint.gguf import NAMES, OUTSIDE, write_gguf
+from secateur.plans.checkpoint.gguf import write_gguf
+from secateur.plans.formats.gguf_layout import NAMES, OUTSIDE
 from secateur.space.budget import Budget
 from secateur.space.errors import SecateurError
 from secateur.space.kinds.settings import Wishes

@@ -15,8 +15,9 @@ from secateur.fitness.subnets.materialise import materialised
 from secateur.fitness.subnets.weights import Weights
 from secateur.fitness.timing.llama_cpp import time_files
 from secateur.fitness.widths.preparation import WidthSettings
-from secateur.plans.checkpoint.gguf import PLACEHOLDER, write_gguf
+from secateur.plans.checkpoint.gguf import write_gguf
 from secateur.plans.formats.gguf import QUANTISED
+from secateur.plans.formats.gguf_layout import PLACEHOLDER
 from secateur.space.anatomy import Anatomy
 from secateur.space.errors import SecateurError
 from secateur.space.genome import Genome

@@ -6,6 +6,7 @@ mistral, qwen2), and `openelm` with its query and key norms (qwen3 with tied emb
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gguf
@@ -22,44 +23,15 @@ from ...fitness.subnets.materialise import smaller_weights
 from ...fitness.subnets.weights import Weights
 from ...space.anatomy import Anatomy, Block
 from ...space.bits import Bits
+from ...space.costs import Additions
 from ...space.errors import SecateurError, StorageError
 from ...space.layout import kept_blocks
-from ...space.state import BlockState
+from ...space.state import BlockState, dense_state
 from ..features import Subject
 from ..formats.gguf import ARCHITECTURES, OUTSIDE_TYPE, QUANTISED, check_model, check_states
+from ..formats.gguf_layout import FACTORS, FUSED, FUSED_NAME, HEADER, NAMES, OUTSIDE, PLACEHOLDER, SIZED, GgufLayout
 from .begin import Finish
 from .vocabulary import Entry, of_gguf, of_tokenizer
-
-PLACEHOLDER = 32
-"""Channels of zeros in a layer without MLP: deci skips a layer that has none together with its attention."""
-NAMES = {
-    "input_layernorm.weight": "attn_norm.weight",
-    "self_attn.q_proj.weight": "attn_q.weight",
-    "self_attn.k_proj.weight": "attn_k.weight",
-    "self_attn.v_proj.weight": "attn_v.weight",
-    "self_attn.o_proj.weight": "attn_output.weight",
-    "self_attn.q_proj.bias": "attn_q.bias",
-    "self_attn.k_proj.bias": "attn_k.bias",
-    "self_attn.v_proj.bias": "attn_v.bias",
-    "self_attn.o_proj.bias": "attn_output.bias",
-    "self_attn.q_norm.weight": "attn_q_norm.weight",
-    "self_attn.k_norm.weight": "attn_k_norm.weight",
-    "post_attention_layernorm.weight": "ffn_norm.weight",
-    "mlp.gate_proj.weight": "ffn_gate.weight",
-    "mlp.up_proj.weight": "ffn_up.weight",
-    "mlp.down_proj.weight": "ffn_down.weight",
-    "mlp.gate_proj.bias": "ffn_gate.bias",
-    "mlp.up_proj.bias": "ffn_up.bias",
-    "mlp.down_proj.bias": "ffn_down.bias",
-}
-FUSED = ("attn_q.weight", "attn_k.weight", "attn_v.weight")
-"""One tensor in openelm, in this order."""
-FUSED_NAME = "attn_qkv.weight"
-OUTSIDE = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
 
 
 def begin(subject: Subject, options: Mapping[str, str], trusted: bool) -> Finish:
@@ -77,7 +49,7 @@ def begin(subject: Subject, options: Mapping[str, str], trusted: bool) -> Finish
             f"--quantize {kind[:40]}: write one of {', '.join(QUANTISED)}; for other types export without it, and have "
             "llama-quantize read that"
         )
-    entries = _vocabulary(subject, options.get("vocabulary"), trusted)
+    entries = vocabulary_of(subject.path, int(subject.config["vocab_size"]), options.get("vocabulary"), trusted)
 
     def finish(bench: Bench, out: Path) -> None:
         with new_folder(out) as folder:
@@ -89,8 +61,12 @@ def begin(subject: Subject, options: Mapping[str, str], trusted: bool) -> Finish
     return finish
 
 
-def _vocabulary(subject: Subject, wanted: str | None, trusted: bool) -> list[Entry]:
-    path, count = subject.path, int(subject.config["vocab_size"])
+def vocabulary_of(path: str, count: int, wanted: str | None = None, trusted: bool = False) -> list[Entry]:
+    """The vocabulary of `count` tokens of a model: from a GGUF that is `wanted`, or "none"; or the model's own.
+
+    Raises:
+        SecateurError: it is not to be had.
+    """
     if wanted == "none":
         return []
     if wanted is not None:
@@ -120,8 +96,9 @@ def write_gguf(
     Raises:
         SecateurError: the model or the subnet cannot be written.
     """
-    config: Any = getattr(model, "config")  # noqa: B009 - modules have no such attribute for the type checker
-    check_model(anatomy, config.to_dict())
+    own: Any = getattr(model, "config")  # noqa: B009 - modules have no such attribute for the type checker
+    config: Mapping[str, Any] = own.to_dict()
+    check_model(anatomy, config)
     check_states(states, anatomy)
     architecture = ARCHITECTURES[anatomy.family]
     values = smaller_weights(model, anatomy, states, weights)
@@ -135,19 +112,12 @@ def write_gguf(
         tensor = values[name]
         return tensor.to(dtype or tensor.dtype) if kind is None else tensor.float()
 
-    _add_sizes(writer, config, anatomy, states)
-    for entry in vocabulary:
-        writer.add_key_value(*entry)
-    if not vocabulary:
-        writer.add_tokenizer_model("none")
-    stored = any(isinstance(level, Bits) for state in states for level in state.treated.values())
-    if kind is not None or stored:
-        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    _add_metadata(writer, config, anatomy, states, vocabulary)
     if kind is not None:
         writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"])
     if (factors := _rotary_factors(model, config)) is not None:
-        writer.add_tensor("rope_freqs.weight", factors.numpy())
-    if config.tie_word_embeddings:
+        writer.add_tensor(FACTORS, factors.numpy())
+    if config.get("tie_word_embeddings"):
         left.pop("lm_head.weight", None)
     packed = dict(_packed_outside(weights, anatomy, states))
     for name, short in OUTSIDE.items():
@@ -196,11 +166,51 @@ def _packed_outside(
                 yield f"{matrix.name}.weight", (rows, level)
 
 
-def _add_sizes(writer: Any, config: Any, anatomy: Anatomy, states: Sequence[BlockState]) -> None:
+def layout_of(
+    config: Mapping[str, Any],
+    anatomy: Anatomy,
+    additions: Additions,
+    vocabulary: Sequence[Entry],
+    metadata: int | None = None,
+) -> GgufLayout:
+    """Bytes of the files of all subnets of a model, as `write_gguf` writes them.
+
+    `config`: its configuration. `metadata`: bytes of keys and values, where they are known.
+
+    Raises:
+        SecateurError: the model cannot be written.
+    """
+    check_model(anatomy, config)
+    if metadata is None:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "metadata.gguf"
+            writer = gguf.GGUFWriter(path, ARCHITECTURES[anatomy.family])
+            _add_metadata(writer, config, anatomy, [dense_state(block) for block in anatomy.blocks], vocabulary)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.close()
+            metadata = path.stat().st_size - HEADER - SIZED * 4 * len(anatomy.blocks)
+    scaled = _rotary_kind(config) != "default"
+    factors = anatomy.blocks[0].segments["query"].unit // 2 if scaled else 0
+    return GgufLayout(anatomy, metadata, factors, additions)
+
+
+def _add_metadata(
+    writer: Any, config: Mapping[str, Any], anatomy: Anatomy, states: Sequence[BlockState], vocabulary: Sequence[Entry]
+) -> None:
+    _add_sizes(writer, config, anatomy, states)
+    for entry in vocabulary:
+        writer.add_key_value(*entry)
+    if not vocabulary:
+        writer.add_tokenizer_model("none")
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+
+
+def _add_sizes(writer: Any, config: Mapping[str, Any], anatomy: Anatomy, states: Sequence[BlockState]) -> None:
     kept = [states[index] for index in kept_blocks(states)]
     block = anatomy.blocks[0]
     writer.add_block_count(len(kept))
-    writer.add_context_length(config.max_position_embeddings)
+    writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(anatomy.hidden_size)
     writer.add_feed_forward_length([state.kept["channels"] or PLACEHOLDER for state in kept])
     writer.add_head_count([state.kept["groups"] * state.kept["queries"] for state in kept])
@@ -210,17 +220,21 @@ def _add_sizes(writer: Any, config: Any, anatomy: Anatomy, states: Sequence[Bloc
     writer.add_value_length(head)
     writer.add_rope_dimension_count(head)
     writer.add_rope_freq_base(_theta(config))
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
 
 
-def _theta(config: Any) -> float:
-    return float((getattr(config, "rope_parameters", None) or {}).get("rope_theta", 10000.0))
+def _theta(config: Mapping[str, Any]) -> float:
+    return float((config.get("rope_parameters") or {}).get("rope_theta", 10000.0))
 
 
-def _rotary_factors(model: nn.Module, config: Any) -> torch.Tensor | None:
+def _rotary_kind(config: Mapping[str, Any]) -> str:
+    return str((config.get("rope_parameters") or {}).get("rope_type", "default"))
+
+
+def _rotary_factors(model: nn.Module, config: Mapping[str, Any]) -> torch.Tensor | None:
     """What each frequency (half of a head's dimensions,) is divided by; None where none is."""
-    if (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default") == "default":
+    if _rotary_kind(config) == "default":
         return None
     actual = model.get_submodule("model.rotary_emb").get_buffer("inv_freq").float().cpu()
     plain = _theta(config) ** -(torch.arange(len(actual)) / len(actual))

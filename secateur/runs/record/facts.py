@@ -171,6 +171,7 @@ TEXTS = Fact("texts", dict[str, TextFact], "the text")
 COUNTING = Fact("counting", int, "the way of counting costs")
 ZEROS = Fact("zeros", ZerosFact, "the model's own zeros")
 SOURCE_BYTES = Fact("source bytes", int, "the size of the model's files")
+METADATA = Fact("file metadata", int, "the size of what a file says of the model")
 WHOLE = Fact("whole", int, "whether the whole model is on its device")
 THREADS = Fact("threads", int, "how many threads it is computed with")
 ORDER = Fact("order", str, "the importance order of heads and channels")
@@ -212,6 +213,7 @@ FACTS: tuple[Fact[Any], ...] = (
         COUNTING,
         ZEROS,
         SOURCE_BYTES,
+        METADATA,
         ORDER,
         ORDERS,
         LATENCY,

@@ -21,7 +21,7 @@ from ...space.latency import Measured, table_from_json
 from ...space.space import Space
 from ..asked.settings import LatencySettings
 from ..problem import build_space, counting_of, workload_of
-from ..record.facts import CONFIG, LATENCY, MEASURED, TIMED_ON, UNTIMED, LatencyFact, MeasuredFact
+from ..record.facts import CONFIG, LATENCY, MEASURED, METADATA, TIMED_ON, UNTIMED, LatencyFact, MeasuredFact
 from ..record.folder import RunFolder
 from ..watcher import Watcher
 
@@ -47,7 +47,7 @@ def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
             table = team.one(partial(calls.latency_table, *how), patient=True)
         journal.note(LATENCY, cast(LatencyFact, table.to_json()))
     table = table_from_json(journal.known(LATENCY))
-    return build_space(folder.recipe, journal.known(CONFIG), table, counting_of(folder))
+    return build_space(folder.recipe, journal.known(CONFIG), table, counting_of(folder), journal.of(METADATA))
 
 
 def _threads(settings: LatencySettings, team: Team | None) -> int | None:
