@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..space.anatomy import Anatomy, Block
-from ..space.state import BlockState
+from ..space.state import BlockState, outside_of
 from ..space.treatments import Sparsity
 from .layers import UNITS, unit
 from .plan import Plan
@@ -80,6 +80,8 @@ def features(anatomy: Anatomy, states: Sequence[BlockState]) -> dict[str, str]:
     for block, state in zip(anatomy.blocks, states, strict=True):
         for feature, words in _of_block(block, state):
             found.setdefault(feature, f"layer {block.index} {words}")
+    for name, level in outside_of(anatomy.blocks, states).treated:
+        found.setdefault(level.name, f"{name} has {level}")
     return found
 
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 
-from ..fitness.bits.treatment import check_types
+from ..fitness.bits.planes import check_types
 from ..fitness.model.configuration import load_config
 from ..fitness.scores.own import check_own
 from ..fitness.timing.llama_cpp import load_llama_cpp

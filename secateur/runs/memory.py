@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from ..fitness.bits.treatment import packed_bytes, wanted_of
+from ..fitness.bits.planes import packed_bytes, wanted_of
+from ..fitness.bits.rows import GPTQ, LOOKING
 from ..fitness.free import free
 from ..fitness.memory import Part, Placement, Work, shown
 from ..fitness.model.device import CPU, find_device
@@ -109,7 +110,7 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         dense_hidden=any(SCORES[name].stream for name in recipe.scores if name in SCORES),
         text=(zeros and needs_text(recipe.pruner))
         or (narrower and (order_looks or widths.repair is not None))
-        or ("bits" in features and recipe.quantizer == "importance"),
+        or ("bits" in features and recipe.quantizer in LOOKING),
         rows=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "row",
         matrix=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "matrix",
         updates=len(levels) if zeros and recipe.pruner in UPDATING else 0,
@@ -120,6 +121,7 @@ def work_of(recipe: Recipe, space: Space) -> Work:
             if position >= len(space.anatomy.blocks[index].linears)
         ),
         gram=(zeros and recipe.pruner in UPDATING)
+        or ("bits" in features and recipe.quantizer == GPTQ)
         or (narrower and (order_pairs or widths.repair not in (None, "bias")))
         or ("stream" in features and zeros),
         widths=_widths(space) if narrower and widths.repair is not None else 0,

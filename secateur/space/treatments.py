@@ -155,6 +155,7 @@ class Entry(NamedTuple):
 
 TREATMENTS: dict[str, Entry] = {
     "zeros": Entry("secateur.space.treatments:Sparsity.parse", "secateur.fitness.zeros.treatment:Zeros"),
+    "grid": Entry("secateur.space.grids:Grid.read", "secateur.fitness.bits.treatment:Quantised"),
     "bits": Entry("secateur.space.bits:Bits.read", "secateur.fitness.bits.treatment:Quantised"),
 }
 

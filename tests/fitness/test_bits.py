@@ -20,7 +20,8 @@ from secateur.fitness.bench import Bench
 from secateur.fitness.bits import encoding
 from secateur.fitness.bits.decoding import decode
 from secateur.fitness.bits.encoding import VARIABLE, encode, library
-from secateur.fitness.bits.treatment import Quantised, packed_bytes
+from secateur.fitness.bits.planes import packed_bytes
+from secateur.fitness.bits.treatment import Quantised
 from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.model.examined import model_digest
 from secateur.fitness.subnets.materialise import materialised
@@ -185,7 +186,7 @@ def test_importance_is_the_mean_square_of_inputs() -> None:
     for block, hidden in bench.blocks.inputs(bench.preparing.ids):
         for name, one in block_statistics(bench.blocks, block, hidden, gram=False).items():
             place = [linear.name for linear in block.linears].index(name)
-            found = quantised._importance((block.index, place))
+            found = quantised._seen((block.index, place))
             assert found is not None
             assert torch.allclose(found, (one.square_sum / one.count).float())
 

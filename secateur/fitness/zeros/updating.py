@@ -23,7 +23,8 @@ def sparsegpt(weight: torch.Tensor, statistics: Statistics, level: Sparsity) -> 
     """
     pruned = weight.double().clone()
     outputs, inputs = pruned.shape
-    upper = _inverse_factor(statistics)
+    assert statistics.gram is not None
+    upper = inverse_factor(statistics.gram)
     total = level.zeros(outputs, inputs)
     width = BLOCK // level.of * level.of if level.of else BLOCK
     for start in range(0, inputs, width):
@@ -54,19 +55,18 @@ _factors: Any = WeakTensorKeyDictionary()
 """Of Gram matrices that still are somewhere: all linears that read one input, at all levels, share one."""
 
 
-def _inverse_factor(statistics: Statistics) -> torch.Tensor:
-    """Upper Cholesky factor of the inverse of the damped Gram matrix."""
-    assert statistics.gram is not None
-    known: torch.Tensor | None = _factors.get(statistics.gram)
+def inverse_factor(gram: torch.Tensor) -> torch.Tensor:
+    """Upper Cholesky factor (inputs, inputs) of the inverse of the damped Gram matrix, in double precision."""
+    known: torch.Tensor | None = _factors.get(gram)
     if known is None:
-        matrix = statistics.gram.clone()
+        matrix = gram.to(torch.float64, copy=True)
         diagonal = matrix.diagonal()
         diagonal[diagonal == 0] = 1
         diagonal += DAMPING * diagonal.mean()
         # One name for all three, so that no two of them are held for longer than it takes.
         matrix = torch.linalg.cholesky(matrix)
         matrix = torch.cholesky_inverse(matrix)
-        known = _factors[statistics.gram] = torch.linalg.cholesky(matrix, upper=True)
+        known = _factors[gram] = torch.linalg.cholesky(matrix, upper=True)
     return known
 
 

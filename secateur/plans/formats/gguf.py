@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...space.anatomy import Anatomy
-from ...space.bits import SIMPLE, TYPES
+from ...space.bits import SIMPLE, TYPES, Bits
 from ...space.errors import SecateurError
 from ...space.gene import features_of
 from ...space.layout import kept_blocks
 from ...space.space import Space
 from ...space.state import BlockState
+from ...space.treatments import Sparsity
 from ..features import ALL, Subject
 from .form import Format
 
@@ -82,6 +83,9 @@ def check_states(states: Sequence[BlockState], anatomy: Anatomy) -> None:
         raise SecateurError(f"gguf: {FIRST}")
     if states[0].hidden < anatomy.hidden_size:
         raise SecateurError("gguf: a narrower residual width is not written")
+    for state in states:
+        if other := next((one for one in state.treated.values() if not isinstance(one, Bits | Sparsity)), None):
+            raise SecateurError(f"gguf: {other} is none of llama.cpp's types")
     without = next((index for index in kept if not states[index].kept["groups"]), None)
     if ARCHITECTURES.get(anatomy.family) != "openelm":
         return

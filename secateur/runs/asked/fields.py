@@ -65,9 +65,10 @@ class Fields(Settings):
     """Whether layer 0 keeps some attention, and the first layer of each sort where sorts alternate."""
     pruner: str = Field(default="wanda", examples=["sparsegpt"])
     """What decides which weights of a linear become zero, and whether the others make up for them."""
-    quantizer: Literal["importance", "nearest"] = "importance"
-    """How weights are stored in fewer bits: weighted by what their inputs are on the text, as llama.cpp does with an
-    importance matrix, or each to the nearest."""
+    quantizer: Literal["importance", "nearest", "hqq", "gptq"] = "importance"
+    """How weights are stored in fewer bits. llama.cpp's types: weighted by what their inputs are on the text, as it
+    does with an importance matrix (`importance`). Grids of integers: column after column, the next making up for errors
+    (`gptq`); or with zero points that outliers count less for, without text (`hqq`). Both: each to the `nearest`."""
     widths: WidthsSettings = WidthsSettings()
     """How narrower sublayers are made."""
     score: str = Field(default="kl", examples=["perplexity", "my_module:function", "lm-eval:2*piqa+csqa"])

@@ -8,17 +8,35 @@ from ..anatomy import Anatomy
 from ..bits import OR_OTHER, Bits
 from ..errors import SecateurError
 from ..gene import Feature
+from ..grids import Grid
+from ..treatments import Treatment
 from .linears import LinearKind, LinearSettings, Site
 from .settings import Levels
 
+GRIDS = ("int", "fp")
+"""How the names of those begin that are none of llama.cpp's."""
+
+
+def read(value: float | int | str) -> Treatment:
+    """A type of llama.cpp's, or a grid of integers.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return Grid.read(value) if str(value).strip().lower().startswith(GRIDS) else Bits.read(value)
+
 
 class BitsSettings(LinearSettings):
-    """The type that weights are stored in, of llama.cpp's."""
+    """The type that weights are stored in: one of llama.cpp's, or a grid of integers."""
 
     kind: Literal["bits"] = "bits"
-    levels: Levels = Field(default=(), examples=[["Q8_0", "Q5_K", "Q3_K"], ["Q4_K or other"]])
+    levels: Levels = Field(
+        default=(), examples=[["Q8_0", "Q5_K", "Q3_K"], ["Q4_K or other"], ["int8", "int4-g128", "int3-g64-sym"]]
+    )
     """Types, from Q8_0 down to IQ2_S; "Q4_K or other": rows that are no whole blocks of it take the type that llama.cpp
-    takes for them, which may be larger."""
+    takes for them, which may be larger. Or integers of 8 to 2 bits, with a scale and zero point for every 128 weights
+    (`int4-g128`), zero points that need be no integers (`int4-g64-half`), a scale alone (`int4-g128-sym`), or one of
+    each row (`int8`); or eight-bit floats (`fp8`)."""
     of: Literal["layers", "embedding", "head"] = "layers"
     """Of the layers' linears; of the embedding, which may be the head as well; or of a head of its own."""
     texts: ClassVar[bool] = False
@@ -61,6 +79,6 @@ BITS = LinearKind(
     "bits",
     BitsSettings,
     "bits",
-    Bits.read,
-    otherwise=f"write '{OR_OTHER.strip()}' after the type for what llama.cpp takes there, ",
+    read,
+    otherwise=f"write '{OR_OTHER.strip()}' after a type of llama.cpp's for what that takes there, or another group; ",
 )

@@ -1,0 +1,99 @@
+"""Which packed rows a space needs, whether they can be made here, and what they take."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ...space.anatomy import Anatomy
+from ...space.bits import TYPES
+from ...space.errors import SecateurError
+from ...space.grids import Grid
+from ...space.space import Space
+from ...space.treatments import Treatment
+from ..treatments import Position
+from .rows import GPTQ, HQQ, IMPORTANCE, NEAREST, level_of, name_of, rows_of
+
+Wanted = Mapping[Position, Collection[Treatment]]
+"""Levels, by the matrix that they are of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """What a store has to hold: types, of all linears of a block together, and of each matrix outside."""
+
+    blocks: Mapping[int, set[str]]
+    outside: Mapping[Position, set[str]]
+
+    def kinds(self) -> tuple[set[str], set[str]]:
+        """In blocks, and outside."""
+        return set().union(*self.blocks.values()), set().union(*self.outside.values())
+
+
+def planes_of(anatomy: Anatomy, wanted: Wanted) -> Planes:
+    """The types that levels are in whole matrices."""
+    blocks: dict[int, set[str]] = {}
+    outside: dict[Position, set[str]] = {}
+    for (index, position), levels in wanted.items():
+        block = anatomy.blocks[index]
+        inputs = block.matrices[position].inputs
+        kinds = {name for level in levels if (name := name_of(level, inputs)) is not None}
+        if position < len(block.linears):
+            blocks.setdefault(index, set()).update(kinds)
+        else:
+            outside[index, position] = kinds
+    return Planes(blocks, outside)
+
+
+def wanted_of(space: Space) -> Wanted:
+    """All levels of a space."""
+    found: dict[Position, set[Treatment]] = {}
+    for gene in space.genes:
+        for member in gene.members if gene.treatments else ():
+            found.setdefault(member, set()).update(filter(None, gene.treatments))
+    return found
+
+
+def packed_bytes(space: Space) -> int:
+    """What the store of all levels of a space takes on disk."""
+    planes, blocks = planes_of(space.anatomy, wanted_of(space)), space.anatomy.blocks
+    stored = [
+        (linear, kind) for index, kinds in planes.blocks.items() for linear in blocks[index].linears for kind in kinds
+    ]
+    stored += [(blocks[index].matrices[n], kind) for (index, n), kinds in planes.outside.items() for kind in kinds]
+    return sum(
+        level.bytes(matrix.outputs, matrix.inputs, 0)
+        for matrix, kind in stored
+        for level in [level_of(kind)]
+        if matrix.inputs % level.multiple == 0
+    )
+
+
+def check_types(space: Space, quantizer: str) -> None:
+    """Raises SecateurError where a level of the space cannot be made on this machine by a quantizer."""
+    check_planes(planes_of(space.anatomy, wanted_of(space)), quantizer)
+
+
+def check_planes(planes: Planes, quantizer: str) -> None:
+    """The same of what a store has to hold."""
+    inside, outside = planes.kinds()
+    for kind in sorted(inside | outside):
+        ways = (IMPORTANCE, NEAREST) if kind in TYPES else (GPTQ, HQQ, NEAREST)
+        if quantizer not in ways:
+            raise SecateurError(f"quantizer: {kind} is made by {', '.join(ways[:-1])} or {ways[-1]}, not {quantizer}")
+        level = level_of(kind)
+        if quantizer == HQQ and isinstance(level, Grid) and level.symmetric:
+            raise SecateurError(f"quantizer: {kind} has no zero points for hqq to move; write nearest or gptq")
+    for kind in sorted(inside):
+        _make(kind, quantizer, looks=True)
+    for kind in sorted(outside):
+        if kind in TYPES and TYPES[kind].needs_importance:
+            raise SecateurError(f"bits: {kind} needs an importance matrix, which embedding and head have none of")
+        _make(kind, quantizer, looks=False)
+
+
+def _make(kind: str, quantizer: str, looks: bool) -> None:
+    """Made of nothing, it says what is missing."""
+    if kind in TYPES:
+        one = torch.ones(TYPES[kind].block)
+        rows_of(kind, one[None], quantizer, one if looks and quantizer == IMPORTANCE else None)
