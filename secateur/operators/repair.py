@@ -107,7 +107,7 @@ class Spare:
             return False
         if not self.space.adds_up or index == self.space.everywhere:
             return self.space.feasible(self._denser(index))
-        if is_free(self.space, index):
+        if is_free(self.space, index) and not (self.space.rounds and self.genome.levels[index] == 1):
             return self._fit[index]
         if self.space.rounds:
             return self.space.feasible(self._denser(index))

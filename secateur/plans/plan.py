@@ -170,7 +170,8 @@ class Plan(Value):
             levels = ", ".join(f"{name} {value}" for name, value in layer.levels.items())
             rows.append([str(layer.index), *cells, levels])
         rows += [[name, *[""] * len(self.dimensions), level] for name, level in self.outside.items()]
-        return ["layer", *map(unit, self.dimensions), "sparsity"], rows
+        stored = bool(self.outside) or any(layer.treated for layer in self.layers)
+        return ["layer", *map(unit, self.dimensions), "levels" if stored else "sparsity"], rows
 
     def _repr_html_(self) -> str:
         """In a notebook: layer by layer."""

@@ -113,14 +113,26 @@ def build_space(
 
 
 def _layout(recipe: Recipe, config: dict[str, Any], space: Space, metadata: int | None) -> Layout:
-    """What bytes of files are counted by; raises SecateurError where the model has no such file, or no vocabulary."""
+    """What bytes of files are counted by; raises SecateurError where not every genome has such a file."""
     from ..plans.checkpoint.gguf import layout_of, vocabulary_of  # which takes a while, and few ask for it
+    from ..plans.formats.gguf import check_space
 
+    instead = "weight_bytes are counted of every model"
     try:
-        entries = vocabulary_of(recipe.model.path, space.anatomy.vocabulary) if metadata is None else []
-        return layout_of(config, space.anatomy, space.additions, entries, metadata)
+        check_space(space, config)
     except SecateurError as error:
-        raise SecateurError(f"{FILE}: {error}; weight_bytes are counted of every model") from error
+        raise SecateurError(f"{FILE}: {error}; {instead}") from error
+    entries: list[Any] = []
+    if metadata is None:
+        try:
+            asked = recipe.model
+            entries = vocabulary_of(asked.path, space.anatomy.vocabulary, None, asked.trust_remote_code)
+        except SecateurError as error:
+            raise SecateurError(
+                f"{FILE}: what its vocabulary takes there is not known, since llama.cpp's name for this kind of "
+                f"tokenizer is not; {instead}"
+            ) from error
+    return layout_of(config, space.anatomy, space.additions, entries, metadata)
 
 
 def _check_positions(settings: LatencySettings, family: str, config: Mapping[str, Any]) -> None:

@@ -18,6 +18,8 @@ WORDS = {
     "hidden": "residual width",
     "shares": "shares of zeros",
     "patterns": "N:M",
+    "bits": "llama.cpp's types",
+    "grid": "grids of integers",
 }
 ROUND_TRIP = "format checked by reading it back, tool not run"
 OURS = ("plan", "json", "yaml", "csv")
@@ -36,7 +38,7 @@ class Proof:
 def expressed(form: Format) -> str:
     if form.carries == ALL:
         return "everything"
-    missing = [WORDS[feature] for feature in WORDS if feature not in form.carries]
+    missing = [WORDS[feature] for feature in WORDS if feature in ALL and feature not in form.carries]
     if len(missing) == 1:
         return f"all but {missing[0]}"
     return ", ".join(WORDS[feature] for feature in WORDS if feature in form.carries)

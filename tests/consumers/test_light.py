@@ -1,6 +1,8 @@
 """Exports carried out by the tools they are for, on a small model, and the outcome compared with the plan."""
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from secateur.fitness.bits.grids import rounded, taken_apart
 from secateur.fitness.model.blocks import Blocks
 from secateur.fitness.model.checkpoint import anatomy_of, load_model
 from secateur.fitness.subnets.materialise import materialised, smaller_weights
@@ -15,6 +18,7 @@ from secateur.fitness.subnets.weights import Weights
 from secateur.plans.features import Subject
 from secateur.plans.formats.table import FORMATS, files
 from secateur.space.anatomy import Block
+from secateur.space.grids import Grid
 from secateur.space.state import BlockState, dense_state
 from secateur.space.treatments import Sparsity
 from tests.consumers.environment import Consumer
@@ -124,6 +128,50 @@ def test_llm_compressor_makes_as_many_zeros(
     assert torch.equal(pruned["lm_head.weight"], before["lm_head.weight"])
     version = f"llm-compressor {consumer.version('llmcompressor')}, transformers {consumer.version('transformers')}"
     proofs.append(Proof("llm-compressor", version, "zeros of every linear after oneshot, N:M", "to 1 %"))
+
+
+ROUNDED = ("int8", "int4-g16", "fp8", "int8-sym")
+
+
+@pytest.mark.consumer("llm-compressor")
+def test_llm_compressor_rounds_as_the_plan_says(
+    consumer: Consumer, model_folder: Path, tmp_path: Path, proofs: list[Proof]
+) -> None:
+    """Another grid in every linear, one left as it is, each weight to the nearest: the checkpoint that it saves packed,
+    read by transformers, computes what our own weights do. Its scales are in single precision, ours in half."""
+    model = load_model(str(model_folder))
+    live = dict(model.named_parameters())
+
+    def change(block: Block, state: BlockState) -> BlockState:
+        levels = {}
+        for place, linear in enumerate(block.linears[:-1]):
+            grid = Grid.read(ROUNDED[(place + block.index) % len(ROUNDED)])
+            weight = live[f"model.layers.{block.index}.{linear.name}.weight"].data
+            weight.copy_(taken_apart(rounded(weight, grid), linear.inputs, grid))
+            levels[linear.name] = grid
+        return state.with_treated(levels)
+
+    plan = source(model_folder, change)
+    assert plan.plan is not None
+    made = plan.plan.model_copy(update={"recipe": {"quantizer": "nearest"}})
+    recipe = exported("llm-compressor", replace(plan, plan=made), tmp_path / "export") / "recipe.yaml"
+    text, out, ids = save_text(tmp_path / "text.txt"), tmp_path / "out", torch.arange(3, 51).reshape(4, 12)
+    consumer.run(HERE / "run_llm_compressor.py", model_folder, recipe, text, out)
+    names = set(load_file(out / "model.safetensors"))
+    assert "model.layers.0.mlp.down_proj.weight" in names
+    assert {"model.layers.0.self_attn.k_proj.weight_packed", "model.layers.0.self_attn.k_proj.weight_scale"} <= names
+    save_file({"ids": ids.contiguous()}, tmp_path / "ids.safetensors")
+    files_of = (tmp_path / "ids.safetensors", tmp_path / "logits.safetensors")
+    answer = json.loads(consumer.run(HERE / "run_transformers.py", out, *files_of))
+    theirs, dense = load_file(files_of[1])["logits"], load_model(str(model_folder))
+    with torch.inference_mode():
+        ours, before = model(ids).logits, dense(ids).logits
+    off, rounding = float((theirs - ours).norm()), float((before - ours).norm())
+    assert off < rounding / 5
+    version = f"llm-compressor {consumer.version('llmcompressor')}, transformers {answer['version']}"
+    what = "logits of its packed checkpoint, integers of 8 and 4 bits and fp8 in turns"
+    result = f"{100 * off / rounding:.0f} % of what rounding changes"
+    proofs.append(Proof("llm-compressor", version, what, result))
 
 
 @pytest.mark.consumer("torch-pruning")

@@ -19,6 +19,7 @@ from secateur.plans.formats.table import FORMATS, files, refusal
 from secateur.plans.reading import read_states
 from secateur.space.anatomy import Anatomy
 from secateur.space.errors import SecateurError
+from secateur.space.grids import Grid
 from secateur.space.state import BlockState, dense_state
 from secateur.space.treatments import Sparsity, Treatment
 from tests.consumers.environment import ROOT
@@ -30,9 +31,11 @@ from tests.tiny import anatomy_for
 ANATOMY = anatomy_for(num_hidden_layers=5, head_dim=8)
 BLOCK = ANATOMY.blocks[0]
 READ = [
-    name for name, form in FORMATS.items() if form.write is not None and name not in ("llama-quantize", "torch-prune")
+    name
+    for name, form in FORMATS.items()
+    if form.write is not None and name not in ("llama-quantize", "torch-prune", "mlx")
 ]
-"""Those that say all of it in one file; llama-quantize's is an argument, torch-prune's is torchao's."""
+"""Those that say all of it in one file; llama-quantize's may be two, torch-prune's is torchao's, MLX's is not read."""
 MAIN = {"evopress-levels": "levels.txt", "darwinlm": "darwinlm.txt", "alphapruning": "profile.npy"}
 
 
@@ -71,11 +74,12 @@ def sources(draw: st.DrawFn, carries: frozenset[str]) -> Subject:
         elif "sublayers" in carries:
             dropped = draw(st.sampled_from([None, "attention", "mlp"]))
             attention, mlp = (0 if dropped == "attention" else attention), (0 if dropped == "mlp" else mlp)
-        levels = [Sparsity()]
+        levels: list[Treatment] = [Sparsity()]
         if "shares" in carries:
             levels += [Sparsity(steps) for steps in (1, 73, 100, 199)]
         if "patterns" in carries:
             levels += [Sparsity(keep=2, of=4), Sparsity(keep=1, of=4)]
+        levels += [Grid.read(text) for text in ("int4-g16", "int8-sym", "int3-g8-sym", "int2")] * ("grid" in carries)
         zeros = [draw(st.sampled_from(levels)) for _ in block.linears]
         states.append(state_of(block, zeros, groups=attention, queries=queries, channels=mlp, hidden=hidden))
     return source(states)

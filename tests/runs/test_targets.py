@@ -18,7 +18,7 @@ from secateur.space.layout import stock_widths
 from secateur.space.space import Space
 from tests.tiny import config_of, save_tiny
 
-NOTHING = ("no layer is dropped", "no linear has zeros")
+NOTHING = ("no layer is dropped", "no linear has zeros", "no linear is on a grid")
 """What formats that only say what is done say of the dense model, and of the like."""
 EVERYTHING: list[dict[str, Any]] = [
     {"kind": "attention", "levels": [2, 1, 0]},
@@ -27,6 +27,8 @@ EVERYTHING: list[dict[str, Any]] = [
     {"kind": "block"},
     {"kind": "sparsity", "per": "sublayer", "levels": [0.5, "2:4"]},
 ]
+STORED: dict[str, Any] = {"kind": "bits", "per": "sublayer", "levels": ["Q8_0", "int8", "int4-g32"]}
+"""Beside zeros there is no place for it; formats that have no zeros are asked."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def restricted(model: Path, target: str, genes: list[dict[str, Any]], **changes:
 def fitting(model: Path, target: str) -> list[dict[str, Any]]:
     """Of all kinds of genes those of which the target leaves something."""
     left = []
-    for gene in EVERYTHING:
+    for gene in (*EVERYTHING, *([STORED] if target in ("gptqmodel", "mlx", "llama-quantize") else [])):
         try:
             restricted(model, target, [gene])
         except SecateurError as error:

@@ -88,6 +88,7 @@ def encode(kind: str, matrix: torch.Tensor, importance: torch.Tensor | None = No
         SecateurError: the type needs ggml's library, or an importance matrix, and there is none.
     """
     stored = TYPES[kind]
+    assert matrix.shape[1] % stored.block == 0, "rows are whole blocks"
     values = np.ascontiguousarray(matrix.detach().float().cpu().numpy())
     if kind == "F16":
         return torch.from_numpy(values).half().view(torch.uint8)

@@ -24,7 +24,7 @@ def nearest(groups: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tenso
     if grid.float8:
         return _scale(torch.maximum(-low, high) / LARGEST_FLOAT), torch.zeros_like(low)
     if grid.symmetric:
-        return _scale(torch.maximum(-low, high) * 2 / top), torch.full_like(low, float((top + 1) // 2))
+        return _scale(torch.maximum(-low, high) * 2 / top, down=True), torch.full_like(low, float((top + 1) // 2))
     scale = _scale((high - low) / top)
     return scale, _point(-low / scale, grid)
 
@@ -105,9 +105,16 @@ def _point(values: torch.Tensor, grid: Grid) -> torch.Tensor:
     return values.half().float() if grid.half else values.round().clamp(0, 2**grid.width - 1)
 
 
-def _scale(values: torch.Tensor) -> torch.Tensor:
-    """As it is stored, in half precision, and none of them zero."""
-    return values.clamp(torch.finfo(torch.float16).tiny, torch.finfo(torch.float16).max).half().float()
+def _scale(values: torch.Tensor, down: bool = False) -> torch.Tensor:
+    """As it is stored, in half precision, and none of them zero.
+
+    `down`: not rounded up. The largest weight of a symmetric grid is half way between two steps, and would fall to the
+    nearer zero by chance.
+    """
+    halves = values.clamp(torch.finfo(torch.float16).tiny, torch.finfo(torch.float16).max).half()
+    if down:
+        halves = torch.where(halves.float() > values, (halves.view(torch.int16) - 1).view(torch.float16), halves)
+    return halves.clamp_min(torch.finfo(torch.float16).tiny).float()
 
 
 def _codes(weights: torch.Tensor, scales: torch.Tensor, points: torch.Tensor, grid: Grid) -> torch.Tensor:

@@ -118,6 +118,10 @@ class Quantised:
             held = weights_of(name, rows, matrix.shape[1]).to(matrix.dtype)
         return matrix + (held - matrix).detach()
 
+    def importance(self, place: Position) -> torch.Tensor | None:
+        """Mean squares (inputs,) of a whole linear's inputs; None where they were not looked at for that."""
+        return self._seen(place) if self.quantizer == IMPORTANCE else None
+
     # -- making ----------------------------------------------------------------------------------------------------
 
     @property

@@ -38,6 +38,9 @@ class Statistics(Protocol):
     def fluctuations(self) -> UnitScores:
         """FLAP's standardised scores (An et al. 2024, arXiv 2312.11983, eq. 6)."""
 
+    def stored_errors(self, space: Space) -> Sequence[Sequence[float]]:
+        """For each gene of bits what its levels do to weights, as `--target-bpw` measures it; zeros for others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

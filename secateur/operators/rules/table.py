@@ -8,6 +8,7 @@ from . import (
     llama_mixes,
     owl,
     shortgpt,
+    target_bpw,
     uniform_bits,
     uniform_sparsity,
     uniform_width,
@@ -24,6 +25,7 @@ RULES: dict[str, Rule] = {
     "owl": owl.RULE,
     "uniform-bits": uniform_bits.RULE,
     "llama-mix": llama_mixes.RULE,
+    "target-bpw": target_bpw.RULE,
     "er": erdos_renyi.RULE,
 }
 """In the order of reports."""

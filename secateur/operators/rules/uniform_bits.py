@@ -10,23 +10,28 @@ from ...space.kinds.linears import making
 from ...space.space import Space
 from ...space.treatments import Treatment
 from .rule import Rule, Statistics
+from .uniform_width import uniform_width
 
 
 def uniform_bits(space: Space) -> Genome:
     """The largest type of the genes' levels that keeps the budgets, in every linear that may have it.
 
-    Where a gene has not that type it takes its next smaller one.
+    Where a gene has not that type it takes its next smaller one. Where not even the smallest keeps the budgets, all
+    layers become narrower besides, by one share (`uniform_width`), as far as there are genes of widths.
 
     Raises:
-        SecateurError: not even the smallest keeps them.
+        SecateurError: that is not small enough either.
     """
     genes = [gene for gene in space.genes if "bits" in gene.features]
     types = {level for gene in genes for level in gene.treatments}
+    levels: list[int] = []
     for wanted in sorted(types, key=lambda level: (-sum(_bytes(space, gene, level) for gene in genes), str(level))):
         levels = [_level(space, gene, wanted) if "bits" in gene.features else 0 for gene in space.genes]
         genome = space.canonical(Genome(tuple(levels)))
         if space.feasible(genome):
             return genome
+    if any(gene.narrows for gene in space.genes):
+        return uniform_width(space, levels)
     raise SecateurError("no type in every linear keeps the budgets")
 
 

@@ -29,7 +29,19 @@ from ...space.layout import kept_blocks
 from ...space.state import BlockState, dense_state
 from ..features import Subject
 from ..formats.gguf import ARCHITECTURES, OUTSIDE_TYPE, QUANTISED, check_model, check_states
-from ..formats.gguf_layout import FACTORS, FUSED, FUSED_NAME, HEADER, NAMES, OUTSIDE, PLACEHOLDER, SIZED, GgufLayout
+from ..formats.gguf_layout import (
+    FACTORS,
+    FUSED,
+    FUSED_NAME,
+    HEADER,
+    NAMES,
+    OUTSIDE,
+    PLACEHOLDER,
+    SIZED,
+    ZEROS,
+    GgufLayout,
+    is_packed,
+)
 from .begin import Finish
 from .vocabulary import Entry, of_gguf, of_tokenizer
 
@@ -135,10 +147,13 @@ def write_gguf(
             if rows is not None:
                 short = NAMES[f"{linear.name}.weight"]
                 own[short], types[short] = rows, states[old].level(linear.name)
+        dropped = not states[old].kept["channels"]
         for short, tensor in _block_tensors(own, anatomy.blocks[old], states[old], architecture).items():
             # What is fused is of one type.
             level = types.get(FUSED[0] if short == FUSED_NAME else short)
-            if isinstance(level, Bits):
+            if dropped and short.startswith("ffn_") and tensor.dim() > 1 and is_packed(states, tensor.shape[1]):
+                _add_packed(writer, f"blk.{new}.{short}", encode(ZEROS.kind, tensor), ZEROS)
+            elif isinstance(level, Bits):
                 _add_packed(writer, f"blk.{new}.{short}", tensor, level)
             else:
                 _add(writer, f"blk.{new}.{short}", tensor, kind)

@@ -27,6 +27,8 @@ SMALLEST = "q4_0"
 """The one that is proposed where a checkpoint is larger than what went in."""
 OUTSIDE_TYPE = "q8_0"
 """Of embedding and head, which llama.cpp's own presets keep finer than the rest, too."""
+FUSED_LINEARS = frozenset(f"self_attn.{name}_proj" for name in "qkv")
+"""Of one type in openelm."""
 FIRST = "llama.cpp reads the head size off the first layer, which must keep some attention"
 
 
@@ -72,6 +74,15 @@ def check_space(space: Space, config: Mapping[str, Any]) -> None:
     ]
     if openelm and any({branch for _, branch in places} == {"attention"} for places in silenced):
         raise SecateurError("gguf: openelm has no layers without attention; leave 0 out of attention's levels")
+    for gene in space.genes if openelm else ():
+        for index in gene.blocks if "bits" in gene.features else ():
+            block = space.anatomy.blocks[index]
+            names = {block.matrices[place].name for own, place in gene.members if own == index}
+            if names & FUSED_LINEARS and not names >= FUSED_LINEARS:
+                raise SecateurError(
+                    f"gguf: openelm has queries, keys and values in one tensor, and {gene.key} decides on a part of "
+                    "it; search bits with per: sublayer"
+                )
     if any((0, "attention") in places for places in silenced):
         raise SecateurError(f"gguf: {FIRST}; leave keep_first_attention as it is")
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ...space.anatomy import Anatomy, Block
+from ...space.bits import Bits
 from ...space.costs import NONE_ADDED, Additions
 from ...space.layout import kept_blocks
 from ...space.state import BlockState
@@ -22,6 +23,9 @@ ALIGNMENT = 32
 """Of tensors in a file."""
 PLACEHOLDER = 32
 """Channels of zeros in a layer without MLP: deci skips a layer that has none together with its attention."""
+ZEROS = Bits("Q4_0")
+"""In which they are beside others that are packed, where rows are whole blocks, so that dropping an MLP makes no file
+larger. A file of which nothing is packed is left to llama-quantize, which takes none that is."""
 VECTOR = 4
 """Bytes of a number of a vector, which is always in float32."""
 SIZED = 3
@@ -103,7 +107,8 @@ class GgufLayout:
     additions: Additions = NONE_ADDED
 
     def block(self, block: Block, state: BlockState) -> int:
-        """Of its tensors, of matrices outside that it tells of, and of lines on the former under its own index."""
+        """Of its tensors, of matrices outside that it tells of, and of lines on the former under its own index; in a
+        file of which something is packed."""
         width, sizes = self.anatomy.bytes_per_parameter, state.sizes(block)
         tensors = [_matrix(one.name, one.shape(sizes), state, width) for one in block.outside]
         if not state.removed:
@@ -111,7 +116,7 @@ class GgufLayout:
         return sum(tensor.padded for tensor in tensors) + self._lines(block, state).at(block.index)
 
     def around(self, states: Sequence[BlockState]) -> int:
-        """All else, and what new indices change of the lines on blocks."""
+        """All else, what new indices change of the lines on blocks, and what is more where nothing is packed."""
         blocks, kept = self.anatomy.blocks, kept_blocks(states)
         lines = [self._lines(blocks[old], states[old]) for old in kept]
         beside = [
@@ -122,7 +127,18 @@ class GgufLayout:
         begin = HEADER + self.metadata + SIZED * 4 * len(kept) + said
         counted = sum(one.at(old) for old, one in zip(kept, lines, strict=True))
         vectors = sum(tensor.padded for tensor in beside if tensor.dimensions == 1)
-        return -(-begin // ALIGNMENT) * ALIGNMENT + vectors - counted
+        return -(-begin // ALIGNMENT) * ALIGNMENT + vectors - counted + self._unpacked(states)
+
+    def _unpacked(self, states: Sequence[BlockState]) -> int:
+        """What zeros in dropped MLPs' place take more where nothing in the file is packed."""
+        if any_packed(states):
+            return 0
+        without = sum(not state.removed and not state.kept["channels"] for state in states)
+        block, width = self.anatomy.blocks[0], self.anatomy.bytes_per_parameter
+        return without * sum(
+            one.padded - other.padded
+            for one, other in zip(_zeros(block.hidden, width, False), _zeros(block.hidden, width, True), strict=True)
+        )
 
     def _lines(self, block: Block, state: BlockState) -> Lines:
         if state.removed:
@@ -157,13 +173,37 @@ class GgufLayout:
                 found.append(Stored(NAMES[f"{last.name}.bias"], 1, VECTOR * last.shape(sizes)[0]))
         if not state.kept["channels"]:
             found.append(Stored(NAMES["post_attention_layernorm.weight"], 1, VECTOR * block.hidden))
-            matrices = (name for name in NAMES if name.startswith("mlp.") and name.endswith(".weight"))
-            found += [Stored(NAMES[name], 2, PLACEHOLDER * block.hidden * width) for name in matrices]
+            found += _zeros(block.hidden, width, packed=True)
         if ARCHITECTURES[self.anatomy.family] == "openelm":
             fused = [one for one in found if one.name in FUSED]
             found = [one for one in found if one.name not in FUSED]
             found.append(Stored(FUSED_NAME, 2, sum(one.bytes for one in fused)))
         return found
+
+
+def any_packed(states: Sequence[BlockState]) -> bool:
+    """Whether a file of such states has something in it that is packed."""
+    return any(isinstance(level, Bits) for state in states for level in state.treated.values())
+
+
+def is_packed(states: Sequence[BlockState], inputs: int) -> bool:
+    """Whether zeros in a dropped MLP's place are packed, in rows of so many inputs."""
+    return inputs % ZEROS.stored.block == 0 and any_packed(states)
+
+
+def _zeros(hidden: int, width: int, packed: bool) -> list[Stored]:
+    """The matrices in a dropped MLP's place; `packed`: where their rows are whole blocks."""
+    shapes = {"gate": (PLACEHOLDER, hidden), "up": (PLACEHOLDER, hidden), "down": (hidden, PLACEHOLDER)}
+    return [
+        Stored(
+            NAMES[f"mlp.{name}_proj.weight"],
+            2,
+            ZEROS.bytes(outputs, inputs, width)
+            if packed and inputs % ZEROS.stored.block == 0
+            else outputs * inputs * width,
+        )
+        for name, (outputs, inputs) in shapes.items()
+    ]
 
 
 def _matrix(name: str, shape: tuple[int, int], state: BlockState, width: int) -> Stored:

@@ -1,6 +1,6 @@
-"""Recipes for the oneshot of llm-compressor: shares of zeros by module.
+"""Recipes for the oneshot of llm-compressor: shares of zeros by module, and grids of integers.
 
-They say how much, not which weights: the tool chooses those by its own scores on the dense model.
+They say how much, not which weights: the tool chooses those by its own scores on the dense model, and rounds by itself.
 """
 
 import re
@@ -14,8 +14,10 @@ from ...space.errors import SecateurError
 from ...space.treatments import Sparsity
 from ..changes import Changes, located, share
 from ..features import Subject
-from .form import ZEROS, Content, Files, Format
+from .form import ZEROS, Content, Files, Format, of
 from .linears import OTHER_ORDER, check_order, linears
+from .schemes import MODIFIERS, check_grids, grids, read_groups
+from .schemes import stage as quantization
 
 
 def write(subject: Subject) -> Files:
@@ -41,18 +43,29 @@ def write(subject: Subject) -> Files:
         }
         for number, (structure, group) in enumerate(sorted(groups.items()))
     }
-    return {"recipe.yaml": yaml.safe_dump({"pruning_stage": stage}, sort_keys=False)}
+    stages = {**({"pruning_stage": stage} if stage else {}), **quantization(subject)}
+    return {"recipe.yaml": yaml.safe_dump(stages, sort_keys=False)}
+
+
+def refuses(subject: Subject) -> str | None:
+    """Why it cannot do what a plan asks for; None where it can."""
+    if any(True for _ in grids(subject)):
+        transposed = next((name for name, linear, _ in linears(subject) if linear.transposed), None)
+        return f"{transposed} is a Conv1D, and it rounds nn.Linear" if transposed else check_grids(subject)
+    return check_order(subject)
 
 
 def reads(content: Content) -> bool:
     """Anything with one of its modifiers inside."""
-    return bool(_modifiers(content.values))
+    return bool(_modifiers(content.values) or _modifiers(content.values, QUANTIZERS))
 
 
 def read(content: Content, anatomy: Anatomy) -> Changes:
     """Shares go to the modules that `targets` match, in module order whatever the order of the targets."""
     every, where = _modifiers(content.values), content.where
     changes = Changes()
+    for settings in _modifiers(content.values, QUANTIZERS):
+        changes.treated |= read_groups(settings.get("config_groups") or {}, anatomy, where).treated
     for settings in every:
         targets = settings.get("targets", ["Linear"])
         wanted = [targets] if isinstance(targets, str) else list(targets)
@@ -79,15 +92,18 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     return changes
 
 
-def _modifiers(values: Any) -> list[Mapping[str, Any]]:
-    """The settings of every pruning modifier in a recipe of llm-compressor, in order; empty where there is none."""
+PRUNERS, QUANTIZERS = ("SparseGPTModifier", "WandaPruningModifier"), tuple(MODIFIERS.values())
+
+
+def _modifiers(values: Any, wanted: Sequence[str] = PRUNERS) -> list[Mapping[str, Any]]:
+    """The settings of every modifier of some names in a recipe of llm-compressor, in order; empty where none is."""
     found: list[Mapping[str, Any]] = []
     if isinstance(values, dict):
         for name, inner in values.items():
-            if name in ("SparseGPTModifier", "WandaPruningModifier") and isinstance(inner, dict):
+            if name in wanted and isinstance(inner, dict):
                 found.append(inner)
             else:
-                found += _modifiers(inner)
+                found += _modifiers(inner, wanted)
     return found
 
 
@@ -128,5 +144,5 @@ def _matched(
 
 
 LLM_COMPRESSOR = Format(
-    "llm-compressor", "recipe for its oneshot", ZEROS, write, refuses=check_order, reads=reads, read=read
+    "llm-compressor", "recipe for its oneshot", ZEROS | of("grid"), write, refuses=refuses, reads=reads, read=read
 )

@@ -10,10 +10,12 @@ from .evopress import EVOPRESS
 from .evopress_levels import EVOPRESS_LEVELS
 from .form import Files, Format
 from .gguf import GGUF
+from .gptqmodel import GPTQMODEL
 from .hf import HF
 from .llama_quantize import LLAMA_QUANTIZE
 from .llm_compressor import LLM_COMPRESSOR
 from .mergekit import MERGEKIT
+from .mlx import MLX
 from .multipruner import MULTIPRUNER
 from .plan import PLAN
 from .profile import CSV, JSON, YAML
@@ -25,7 +27,10 @@ FORMATS: dict[str, Format] = {
     "plan": PLAN,
     "hf": HF,
     "gguf": GGUF,
+    "llama-quantize": LLAMA_QUANTIZE,
     "llm-compressor": LLM_COMPRESSOR,
+    "gptqmodel": GPTQMODEL,
+    "mlx": MLX,
     "torchao": TORCHAO,
     "torch-prune": TORCH_PRUNE,
     "torch-pruning": TORCH_PRUNING,
@@ -38,7 +43,6 @@ FORMATS: dict[str, Format] = {
     "sleb": SLEB,
     "blockpruner": BLOCKPRUNER,
     "alphapruning": ALPHAPRUNING,
-    "llama-quantize": LLAMA_QUANTIZE,
     "json": JSON,
     "yaml": YAML,
     "csv": CSV,

@@ -264,6 +264,9 @@ class Recipe(Fields):
         unused |= {"objectives", "reference", "front"} if not self.objectives else set()
         values = {name: value for name, value in values.items() if name not in unused}
         values["genes"] = [{**OF_ALL_KINDS, **gene} for gene in values["genes"]]
+        for gene in values["genes"]:
+            if gene.get("of") == "layers":
+                del gene["of"]
         texts = [values["calibration"], *values["held_out"], *([values["prepare"]] if self.prepare is not None else [])]
         stages = values["training"]["stages"] if self.training is not None else []
         new = [(values["strategy"], "race"), *((text, "positions") for text in texts), *((s, "steps") for s in stages)]

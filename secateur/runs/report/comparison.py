@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ...space.budget import labelled
-from ...space.costs import LATENCIES
+from ...space.costs import FILE, LATENCIES
 from ...space.latency import Measured
 from .fitting import Column
 from .rows import JUDGED, Row
@@ -45,7 +45,8 @@ def _cells(row: Row, summary: Summary, costs: Sequence[str], timed: Sequence[str
             cells.append(
                 human(cost, dense) if row.name == "dense" else as_timed(summary.dense_costs, row.measured, cost)
             )
-    cells.append(human("weight_bytes", row.costs["weight_bytes"]))
+    size = FILE if FILE in row.costs else "weight_bytes"
+    cells.append(human(size, row.costs[size]))
     for text in summary.held_out:
         scores = row.scores.get(text)
         shown = ["kl"] if summary.judged in JUDGED else [summary.judged, "kl"]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ...space.objective import Objective, is_own
 from ...space.space import Space
+from ...space.treatments import Sparsity
 from .charts import COLOURS, GREY, SYMBOLS, axis_of, beyond, clipped, styled
 from .figures import PLAIN, png, profile
 from .front import FrontSummary, Point, line_of
@@ -54,9 +55,13 @@ def profile_text(space: Space, point: Point) -> str:
     lines = [f"{name} {' '.join(counts)}" for name, counts in units.items()]
     if states[0].hidden < space.anatomy.hidden_size:
         lines.append(f"residual width {states[0].hidden}")
-    shares = [max((level.share for level in state.treated.values()), default=0) for state in states]
-    if any(shares):
-        lines.append("sparsity " + " ".join(f"{float(share):.2f}" for share in shares))
+    for what, zeros in (("sparsity", True), ("bits taken off", False)):
+        shares = [
+            max((one.share for one in state.treated.values() if isinstance(one, Sparsity) == zeros), default=0)
+            for state in states
+        ]
+        if any(shares):
+            lines.append(f"{what} " + " ".join(f"{float(share):.2f}" for share in shares))
     return "<br>".join(lines)
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from ...space.budget import shown
+from ...space.costs import FILE
 from ...space.objective import is_own
 from ...space.space import Space
 from ..record.folder import RunFolder
@@ -247,7 +248,8 @@ def _cards(space: Space, front: FrontSummary) -> list[Card]:
             cards.append(Card(objective.name, f"{values[0]:.3f} to {values[-1]:.3f}", "calibration text"))
     knee = next((point for point in sound if point.row.name == front.knee), None)
     if knee is not None:
-        cards.append(Card("knee", human("weight_bytes", knee.row.costs["weight_bytes"]), kept(space, knee.row)))
+        size = FILE if FILE in knee.row.costs else "weight_bytes"
+        cards.append(Card("knee", human(size, knee.row.costs[size]), kept(space, knee.row)))
         if knee.measured is not None:
             cards.append(Card("knee, a request", *milliseconds(space, knee.measured)))
     return cards

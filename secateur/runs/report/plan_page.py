@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...space.budget import labelled, shown
+from ...space.costs import FILE
 from ...space.latency import Measured
 from ...space.space import Space
 from ..record.folder import RunFolder
@@ -102,12 +103,9 @@ def all_costs(summary: Summary, row: Row, estimate: bool) -> Grid:
 
 def _cards(space: Space, summary: Summary, found: Row) -> list[Card]:
     dense = summary.dense_costs
+    size = FILE if FILE in found.costs else "weight_bytes"
     cards = [
-        Card(
-            "size",
-            human("weight_bytes", found.costs["weight_bytes"]),
-            f"of {human('weight_bytes', dense['weight_bytes'])} dense",
-        ),
+        Card("size", human(size, found.costs[size]), f"of {human(size, dense[size])} dense"),
         Card(
             "parameters",
             human("parameters", found.costs["parameters"]),

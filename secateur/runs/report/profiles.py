@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from ...plans.layers import unit
 from ...space.evaluation import Evaluation
+from ...space.gene import features_of
 from ...space.genome import Genome
 from ...space.space import Space
+from ...space.state import outside_of
+from ...space.treatments import Sparsity, Treatment, words
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION
 from .charts import styled
@@ -46,7 +49,17 @@ def profile_chart(space: Space, plans: Sequence[tuple[str, str, Genome]], added:
     figure.update_xaxes(title_text="layer", showgrid=False, dtick=max(1, len(space.anatomy.blocks) // 10))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     note = "Each cell: the share of the sublayer's weights that is kept and not zero; what is dropped is darkest."
-    return Chart("Profile per layer", "profile", figure, [note], choices=shown)
+    notes = [note + " Fewer bits count as a share of half precision." * ("bits" in features_of(space.genes))]
+    for _, title, genome in plans:
+        treated = outside_of(space.anatomy.blocks, space.states(genome)).treated
+        if treated:
+            notes.append(f"{title}: " + ", ".join(f"{name} {_done(level)}" for name, level in treated) + ".")
+    return Chart("Profile per layer", "profile", figure, notes, choices=shown)
+
+
+def _done(level: Treatment) -> str:
+    """What is done at a level, in words."""
+    return f"{level} zeros" if isinstance(level, Sparsity) else words(level)
 
 
 def alone(folder: RunFolder, space: Space) -> dict[tuple[int, int], float]:
@@ -69,16 +82,18 @@ def alone(folder: RunFolder, space: Space) -> dict[tuple[int, int], float]:
 
 
 def kept_shares(space: Space, genome: Genome) -> NDArray[np.float64]:
-    """(sublayers, layers), the share of a sublayer's weights that is kept and not zero; NaN where there is none."""
+    """(sublayers, layers), the share of a sublayer's weights that is kept and not zero, less what fewer bits take off
+    half precision; NaN where there is none."""
     rows = max(len(block.sublayers) for block in space.anatomy.blocks)
     shares = np.full((rows, len(space.anatomy.blocks)), np.nan)
     for column, (block, state) in enumerate(zip(space.anatomy.blocks, space.states(genome), strict=True)):
         sizes = state.sizes(block)
         for row, sublayer in enumerate(block.sublayers):
-            left = 0
+            left = 0.0
             for linear in sublayer.linears if state.has(sublayer) else ():
                 shape, level = linear.shape(sizes), state.level(linear.name)
-                left += level.parameters(*shape) - level.zeros(*shape)
+                kept = level.parameters(*shape) - level.zeros(*shape)
+                left += kept if isinstance(level, Sparsity) else kept * (1 - level.share)
             shares[row, column] = left / sublayer.weights
     return shares
 
@@ -104,11 +119,14 @@ def _shown(space: Space, genome: Genome, added: Added, title: str, score: str) -
                     if linear.name in state.treated
                 }
                 if len(set(levels.values())) == 1 and len(levels) == len(sublayer.linears):
-                    lines.append(f"{next(iter(levels.values()))} zeros")
+                    lines.append(_done(next(iter(levels.values()))))
                 else:
-                    lines += [f"{name.rpartition('.')[2]} {level} zeros" for name, level in levels.items()]
+                    lines += [f"{name.rpartition('.')[2]} {_done(level)}" for name, level in levels.items()]
             left = shares[row, column]
-            lines.append(f"{human('weights', left * sublayer.weights)} weights, {100 * left:.1f} % of dense")
+            stored = any(not isinstance(level, Sparsity) for level in state.treated.values())
+            what = "bits of half precision" if stored else "weights"
+            size = left * sublayer.weights * (16 if stored else 1)
+            lines.append(f"{human('weights', size)} {what}, {100 * left:.1f} % of dense")
             told = [
                 added.get((index, genome.levels[index]))
                 for place in (row, -1)

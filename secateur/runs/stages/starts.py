@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...fitness.bench import Bench
+from ...fitness.bits.errors import stored_errors
 from ...operators.repair import compress
 from ...operators.rules.rule import UnitScores
 from ...operators.rules.table import RULES
@@ -44,6 +45,9 @@ class Measured:
 
     def fluctuations(self) -> UnitScores:
         return self._bench.fluctuations(self._sequences)
+
+    def stored_errors(self, space: Space) -> Sequence[Sequence[float]]:
+        return stored_errors(space, self._bench.weights)
 
 
 def by_rule(name: str, space: Space, bench: Bench, seed: int) -> Genome:

@@ -130,7 +130,11 @@ def _shifted(table: NDArray[np.float64], cells: tuple[int, ...]) -> NDArray[np.f
 
 
 def _spending(table: NDArray[np.float64], cells: tuple[int, ...]) -> tuple[Slices, Slices] | None:
-    """From where in the table to where `cells` lead; None where they are more than it has."""
+    """From where in the table to where `cells` lead; None where they are more than it has.
+
+    What would give something back spends nothing: where a model has zeros of its own, a deeper level may cost more.
+    """
+    cells = tuple(max(0, cell) for cell in cells)
     if any(c >= size for c, size in zip(cells, table.shape, strict=True)):
         return None
     before = tuple(slice(None, size - c) for c, size in zip(cells, table.shape, strict=True))

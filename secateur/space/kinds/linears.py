@@ -112,9 +112,12 @@ class LinearKind:
             for level in levels:
                 if inputs % level.multiple:
                     kind = "pattern" if isinstance(level, Sparsity) else "level"
+                    inside = position < len(anatomy.blocks[index].linears)
                     raise SecateurError(
                         f"{anatomy.place(index, position)}: {inputs} inputs are no multiple of {level.multiple}, so "
-                        f"the {kind} {words(level)} does not fit; {self.otherwise}leave it out or restrict 'layers'"
+                        f"the {kind} {words(level)} does not fit; {self.otherwise}leave it out"
+                        + " or restrict 'layers'"
+                        * inside
                     )
         return tuple(Gene(self, site, _in_order(anatomy, levels, members), members) for site, members in sites)
 

@@ -1,0 +1,89 @@
+"""GPTQModel's `quantize_config.json`, which vLLM reads as well: one grid, and what is `dynamic` beside it."""
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from ...space.anatomy import Anatomy
+from ...space.errors import SecateurError
+from ...space.grids import Grid
+from ..changes import Changes
+from ..features import Subject
+from .form import Content, Files, Format, of
+from .schemes import check_grids, grids
+
+WHOLE_ROW = -1
+"""Its size of a group that is a row."""
+
+
+def write(subject: Subject) -> Files:
+    """The commonest grid is everyone's; others stand in `dynamic` by their names, and what is not rounded with a "-:".
+
+    Patterns are matched from the beginning of a name, the first that fits counts.
+    """
+    found = dict(grids(subject))
+    [(base, _)] = Counter(found.values()).most_common(1)
+    dynamic: dict[str, dict[str, Any]] = {}
+    for block in subject.anatomy.blocks:
+        for position in range(len(block.linears)):
+            name = subject.anatomy.matrix_name(block.index, position)
+            level = found.get(name)
+            if level is None:
+                dynamic[f"-:^{re.escape(name)}$"] = {}
+            elif level != base:
+                dynamic[f"+:^{re.escape(name)}$"] = _settings(level)
+    config = {**_settings(base), "desc_act": False, "quant_method": "gptq", "dynamic": dynamic}
+    return {"quantize_config.json": json.dumps(config, indent=1) + "\n"}
+
+
+def _settings(level: Grid) -> dict[str, Any]:
+    return {"bits": level.width, "group_size": level.group or WHOLE_ROW, "sym": level.symmetric}
+
+
+def refuses(subject: Subject) -> str | None:
+    """Why these grids are none of its own; None where they are."""
+    found = dict(grids(subject))
+    if not found:
+        return "no linear is on a grid of integers"
+    for name, level in found.items():
+        if level.float8 or level.width not in (2, 3, 4, 8):
+            return f"{name} has {level}, and it has integers of 2, 3, 4 and 8 bits"
+    return check_grids(subject)
+
+
+def reads(content: Content) -> bool:
+    """A mapping with bits and the size of groups."""
+    return {"bits", "group_size"} <= content.names
+
+
+def read(content: Content, anatomy: Anatomy) -> Changes:
+    """The grid of every linear of the layers."""
+    values, where = content.values, content.where
+    changes = Changes()
+    for block in anatomy.blocks:
+        for position, linear in enumerate(block.linears):
+            settings: dict[str, Any] | None = dict(values)
+            for pattern, own in (values.get("dynamic") or {}).items():
+                if re.match(pattern.removeprefix("+:").removeprefix("-:"), anatomy.matrix_name(block.index, position)):
+                    settings = None if pattern.startswith("-:") else {**values, **own}
+                    break
+            if settings is None:
+                continue
+            group = int(settings["group_size"])
+            level = Grid(int(settings["bits"]), 0 if group == WHOLE_ROW else group, bool(settings.get("sym", True)))
+            if not 2 <= level.width <= 8 or linear.inputs % level.multiple:
+                raise SecateurError(f"{where}: {linear.name} has {linear.inputs} inputs, no whole {level}")
+            changes.treated[block.index, linear.name] = level
+    return changes
+
+
+GPTQMODEL = Format(
+    "gptqmodel",
+    "its quantize_config.json, which vLLM reads",
+    of("grid"),
+    write,
+    refuses=refuses,
+    reads=reads,
+    read=read,
+)

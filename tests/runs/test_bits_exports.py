@@ -1,0 +1,199 @@
+"""Types and grids in other tools' formats: written, read back, and carried out by llama.cpp's own quantizer."""
+
+import ctypes
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import yaml
+
+from secateur.fitness.bits.encoding import library
+from secateur.fitness.model.blocks import Blocks
+from secateur.fitness.model.checkpoint import anatomy_of
+from secateur.fitness.subnets.weights import Weights
+from secateur.plans.checkpoint.gguf import write_gguf
+from secateur.plans.features import Subject
+from secateur.plans.formats.gguf_layout import NAMES, OUTSIDE
+from secateur.plans.formats.table import FORMATS, files, refusal
+from secateur.plans.reading import read_states
+from secateur.space.bits import Bits
+from secateur.space.errors import SecateurError
+from secateur.space.grids import Grid
+from secateur.space.state import BlockState, dense_state
+from secateur.space.treatments import Treatment, treatment
+from tests.genes import without
+from tests.plans import plan_source
+from tests.tiny import anatomy_for, model_of
+
+SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 12, "head_dim": 16}
+ANATOMY = anatomy_for(**SIZES, tie_word_embeddings=True)
+TYPES = ("Q8_0", "Q5_1", "Q4_0", "")
+
+
+def states_of(levels: dict[str, Treatment | None], removed: tuple[int, ...] = ()) -> list[BlockState]:
+    """Of all layers alike, less those that are removed; others' levels by turns where one is None."""
+    states = []
+    for block in ANATOMY.blocks:
+        own = {name: levels.get(name, Bits("Q8_0")) for name in (one.name for one in block.matrices)}
+        state = dense_state(block).with_treated({name: one for name, one in own.items() if one is not None})
+        if block.index in removed:
+            state = without(block, "attention", "mlp").with_treated(
+                {name: state.treated[name] for name in (one.name for one in block.outside) if name in state.treated}
+            )
+        states.append(state)
+    return states
+
+
+def mixed(removed: tuple[int, ...] = ()) -> Subject:
+    """Another type in every other linear, some none."""
+    states = []
+    for block, state in zip(ANATOMY.blocks, states_of({}, removed), strict=True):
+        kinds = [TYPES[(block.index + place) % 4] for place in range(len(block.matrices))]
+        named = zip((one.name for one in block.matrices), kinds, strict=True)
+        levels: dict[str, Treatment] = {n: Bits(k) if k else treatment(0) for n, k in named if n in state.treated}
+        states.append(state.with_treated(levels))
+    return plan_source(ANATOMY, states)
+
+
+def written(subject: Subject, name: str, folder: Path) -> Path:
+    for file, content in files(FORMATS[name], subject).items():
+        (folder / file).write_text(str(content))
+    return folder
+
+
+@pytest.mark.parametrize("removed", [(), (3, 10)])
+def test_types_are_given_back(tmp_path: Path, removed: tuple[int, ...]) -> None:
+    subject = mixed(removed)
+    written(subject, "llama-quantize", tmp_path)
+    assert read_states(tmp_path / "types.txt", ANATOMY) == subject.states
+    command = shlex.split((tmp_path / "command.txt").read_text())
+    assert ("--prune-layers" in command) == bool(removed)
+    assert command[command.index("--tensor-type-file") + 1] == "types.txt"
+
+
+@pytest.mark.skipif(library() is None, reason="needs llama.cpp: make test has it")
+def test_llama_cpp_quantizes_as_the_file_of_types_says(tmp_path: Path) -> None:
+    """Its own quantizer with the file's patterns: every matrix has the plan's type, whatever its mix would have."""
+    llama_cpp = pytest.importorskip("llama_cpp")
+    subject = mixed()
+    written(subject, "llama-quantize", tmp_path)
+    model = model_of("llama", **SIZES, tie_word_embeddings=True)
+    dense = [dense_state(block) for block in ANATOMY.blocks]
+    write_gguf(model, anatomy_of(model), dense, Weights(Blocks(model, ANATOMY)), tmp_path / "dense.gguf")
+    lines = (tmp_path / "types.txt").read_text().split()
+    overrides = (llama_cpp.llama_model_tensor_override * (len(lines) + 1))()
+    for place, line in enumerate(lines):
+        pattern, _, kind = line.rpartition("=")
+        overrides[place].pattern = pattern.encode()
+        overrides[place].type = int(gguf.GGMLQuantizationType[kind.upper()])
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
+    parameters.tt_overrides = ctypes.cast(overrides, type(parameters.tt_overrides))
+    small = tmp_path / "small.gguf"
+    done = llama_cpp.llama_model_quantize(
+        str(tmp_path / "dense.gguf").encode(), str(small).encode(), ctypes.byref(parameters)
+    )
+    assert done == 0
+    found = {one.name: one.tensor_type.name for one in gguf.GGUFReader(small).tensors}
+    for block, state in zip(ANATOMY.blocks, subject.states, strict=True):
+        for position, matrix in enumerate(block.matrices):
+            inside = position < len(block.linears)
+            short = (NAMES if inside else OUTSIDE)[f"{matrix.name}.weight"]
+            level = state.level(matrix.name)
+            wanted = level.kind if isinstance(level, Bits) else "F32"
+            assert found[f"blk.{block.index}.{short}" if inside else short] == wanted, matrix.name
+
+
+GRIDS: dict[str, Treatment | None] = {
+    "self_attn.q_proj": Grid.read("int8-sym"),
+    "self_attn.k_proj": Grid.read("int8-sym"),
+    "self_attn.v_proj": Grid.read("int8-sym"),
+    "self_attn.o_proj": Grid.read("int4-g32"),
+    "mlp.gate_proj": Grid.read("int4-g32"),
+    "mlp.up_proj": Grid.read("int4-g32"),
+    "mlp.down_proj": None,
+    "model.embed_tokens": None,
+}
+
+
+@pytest.mark.parametrize(("name", "file"), [("llm-compressor", "recipe.yaml"), ("gptqmodel", "quantize_config.json")])
+def test_grids_are_given_back(tmp_path: Path, name: str, file: str) -> None:
+    subject = plan_source(ANATOMY, states_of(GRIDS))
+    written(subject, name, tmp_path)
+    assert read_states(tmp_path / file, ANATOMY) == subject.states
+
+
+def test_what_llm_compressor_rounds_with_is_what_the_plan_was_made_with() -> None:
+    subject = plan_source(ANATOMY, states_of({**GRIDS, "mlp.down_proj": Grid.read("fp8")}))
+    assert subject.plan is not None
+    for way, modifier in (
+        ("gptq", "GPTQModifier"),
+        ("nearest", "QuantizationModifier"),
+        ("hqq", "QuantizationModifier"),
+    ):
+        plan = subject.plan.model_copy(update={"recipe": {"quantizer": way}})
+        recipe = yaml.safe_load(str(files(FORMATS["llm-compressor"], replace(subject, plan=plan))["recipe.yaml"]))
+        assert list(recipe) == ["quant_stage"]
+        [(found, settings)] = recipe["quant_stage"]["quant_modifiers"].items()
+        assert found == modifier
+        kinds = sorted(
+            (one["weights"]["type"], one["weights"]["num_bits"]) for one in settings["config_groups"].values()
+        )
+        assert kinds == [("float", 8), ("int", 4), ("int", 8)]
+
+
+def test_mlx_says_the_rest_by_name() -> None:
+    levels = {**GRIDS, **dict.fromkeys([f"self_attn.{one}_proj" for one in "qkv"], Grid.read("int8-g64"))}
+    subject = plan_source(ANATOMY, states_of(levels))
+    config = json.loads(str(files(FORMATS["mlx"], subject)["quantization.json"]))["quantization"]
+    assert (config["bits"], config["group_size"], config["mode"]) in ((4, 32, "affine"), (8, 64, "affine"))
+    assert config["model.layers.3.mlp.down_proj"] is False
+    assert config["model.embed_tokens"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "message"),
+    [
+        ("llama-quantize", GRIDS, "grid:int8-sym in self_attn.q_proj, which it cannot express"),
+        ("gguf", GRIDS, "grid:int8-sym is none of llama.cpp's types"),
+        ("llm-compressor", {**GRIDS, "mlp.down_proj": Grid.read("int4-g32-half")}, "zero points in half precision"),
+        ("llm-compressor", {**GRIDS, "model.embed_tokens": Grid.read("int8")}, "embed_tokens is stored in fewer bits"),
+        ("gptqmodel", {**GRIDS, "mlp.down_proj": Grid.read("fp8")}, "integers of 2, 3, 4 and 8 bits"),
+        ("mlx", GRIDS, "it has zero points, groups of 32, 64, 128"),
+        ("torchao", {}, "bits:Q8_0 in self_attn.q_proj, which it cannot express"),
+        ("evopress", {"model.embed_tokens": Bits("Q8_0"), **dict.fromkeys(GRIDS, None)}, "which it cannot express"),
+    ],
+)
+def test_what_a_format_cannot_say(name: str, levels: dict[str, Treatment | None], message: str) -> None:
+    if name == "evopress":
+        levels = {**levels, "model.embed_tokens": Bits("Q8_0")}
+    assert message in (refusal(FORMATS[name], plan_source(ANATOMY, states_of(levels))) or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("blk.0.attn_q=q9_9\n", "no type q9_9"),
+        ("blk.77.attn_q=q8_0\n", "no matrix of the model matches"),
+        ("blk.(0=q8_0\n", "cannot read the pattern"),
+    ],
+)
+def test_bad_files_of_types(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "types.txt").write_text(text)
+    with pytest.raises(SecateurError, match=message):
+        read_states(tmp_path / "types.txt", ANATOMY)
+
+
+def test_bad_grids(tmp_path: Path) -> None:
+    (tmp_path / "quantize_config.json").write_text(json.dumps({"bits": 4, "group_size": 100}))
+    with pytest.raises(SecateurError, match="64 inputs, no whole grid:int4-g100"):
+        read_states(tmp_path / "quantize_config.json", ANATOMY)
+    group = {"targets": ["re:.*nothing"], "weights": {"num_bits": 4, "strategy": "group", "group_size": 32}}
+    values = {"quant_stage": {"quant_modifiers": {"GPTQModifier": {"config_groups": {"one": group}}}}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(SecateurError, match=r"matches the target 're:\.\*nothing'"):
+        read_states(tmp_path / "recipe.yaml", ANATOMY)
