@@ -85,11 +85,12 @@ def test_a_first_recipe_that_cannot_be_is_refused_and_not_written(
 
 def test_recipes_that_ship_are_listed_shown_and_found_by_name(tmp_path: Path) -> None:
     listed = json.loads(command("recipes", "--json").stdout)
-    assert {"demo-depth", "demo-sparsity", "demo-widths", "demo-front"} <= {one["name"] for one in listed}
+    assert {"demo-bits", "demo-depth", "demo-sparsity", "demo-widths", "demo-front"} <= {one["name"] for one in listed}
     assert all(one["about"].endswith(".") for one in listed)
     shown = command("recipes", "demo-depth", cwd=tmp_path)
     assert yaml.safe_load(shown.stdout)["budgets"] == {"block_parameters": "<= 0.75x"}
-    assert read_recipe(Path("demo-depth")) == read_recipe(Path(listed[0]["path"]))
+    [path] = [one["path"] for one in listed if one["name"] == "demo-depth"]
+    assert read_recipe(Path("demo-depth")) == read_recipe(Path(path))
     assert "did you mean 'demo-depth'" in command("recipes", "demo-dept").stderr
     (tmp_path / "demo-depth").write_text("model: mine\n")
     assert "calibration: missing" in command("space", "demo-depth", cwd=tmp_path).stderr, "a file of that name is meant"

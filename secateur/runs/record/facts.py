@@ -171,6 +171,8 @@ TEXTS = Fact("texts", dict[str, TextFact], "the text")
 COUNTING = Fact("counting", int, "the way of counting costs")
 ZEROS = Fact("zeros", ZerosFact, "the model's own zeros")
 SOURCE_BYTES = Fact("source bytes", int, "the size of the model's files")
+SOURCE_TYPES = Fact("source types", dict[str, int], "the types that the model's file is in")
+"""By the type of fewer bits, how many weights."""
 METADATA = Fact("file metadata", int, "the size of what a file says of the model")
 WHOLE = Fact("whole", int, "whether the whole model is on its device")
 THREADS = Fact("threads", int, "how many threads it is computed with")
@@ -213,6 +215,7 @@ FACTS: tuple[Fact[Any], ...] = (
         COUNTING,
         ZEROS,
         SOURCE_BYTES,
+        SOURCE_TYPES,
         METADATA,
         ORDER,
         ORDERS,

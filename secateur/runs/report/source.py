@@ -1,11 +1,25 @@
 """What went in: how large its files are, which weights were zero before anything was pruned, and where it was run."""
 
+from collections.abc import Mapping
+
 from ...space.space import Space
-from ..record.facts import DEVICE, SOURCE_BYTES, ZEROS
+from ..record.facts import DEVICE, SOURCE_BYTES, SOURCE_TYPES, ZEROS
 from ..record.folder import RunFolder
 
 NOTICEABLE = 0.05
 """Bytes that the counted ones may differ by before anything is said; a header's difference is not worth a line."""
+
+
+def quantised_note(types: Mapping[str, int]) -> str:
+    """What it means that the model is quantised already; empty where it is not."""
+    if not types:
+        return ""
+    told = " and ".join(f"{count:,} in {kind}" for kind, count in types.items())
+    return (
+        f"The model's file is quantised already ({told} weights). Types that hold such weights as they are lose "
+        "nothing, and what others lose is counted from here, not from the model that was quantised: of that it says "
+        "little."
+    )
 
 
 def source_notes(folder: RunFolder, space: Space) -> tuple[str, ...]:
@@ -17,6 +31,8 @@ def source_notes(folder: RunFolder, space: Space) -> tuple[str, ...]:
             f"The model came in files of {size:,} bytes; dense it is {counted:,} in the dtype that is counted here and "
             "written."
         )
+    if note := quantised_note(folder.journal.of(SOURCE_TYPES) or {}):
+        lines.append(note)
     zeros = folder.journal.of(ZEROS)
     if zeros is not None:
         share = zeros["linears"] / space.anatomy.linear_weights
