@@ -120,6 +120,23 @@ GRIDS: dict[str, Treatment | None] = {
 }
 
 
+def test_evopress_bits_are_given_back(tmp_path: Path) -> None:
+    """Integers with the size of their groups beside them, and its successor's lines with types."""
+    named = [name for name in GRIDS if name.startswith("self_attn")]
+    widths: dict[str, Treatment | None] = {name: Grid(3 + place, 32) for place, name in enumerate(named)}
+    types: dict[str, Treatment | None] = dict.fromkeys(named, Bits("Q5_1"))
+    for number, levels in enumerate((widths, types)):
+        others: dict[str, Treatment | None] = dict.fromkeys((name for name in GRIDS if name not in widths), None)
+        subject = plan_source(ANATOMY, states_of({**levels, **others}))
+        (tmp_path / str(number)).mkdir()
+        folder = written(subject, "evopress-bits", tmp_path / str(number))
+        assert read_states(folder / "levels.txt", ANATOMY) == subject.states
+    assert (tmp_path / "0" / "levels.txt").read_text().startswith("model.layers.0.self_attn.q_proj: 3\n")
+    assert "layers.0.self_attn.q_proj: 6 (6-Q5_1.pth)" in (tmp_path / "1" / "levels.txt").read_text()
+    both = plan_source(ANATOMY, states_of({**widths, "mlp.down_proj": Bits("Q8_0"), "model.embed_tokens": None}))
+    assert "one of the two" in (refusal(FORMATS["evopress-bits"], both) or "")
+
+
 @pytest.mark.parametrize(("name", "file"), [("llm-compressor", "recipe.yaml"), ("gptqmodel", "quantize_config.json")])
 def test_grids_are_given_back(tmp_path: Path, name: str, file: str) -> None:
     subject = plan_source(ANATOMY, states_of(GRIDS))

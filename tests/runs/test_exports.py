@@ -36,7 +36,12 @@ READ = [
     if form.write is not None and name not in ("llama-quantize", "torch-prune", "mlx")
 ]
 """Those that say all of it in one file; llama-quantize's may be two, torch-prune's is torchao's, MLX's is not read."""
-MAIN = {"evopress-levels": "levels.txt", "darwinlm": "darwinlm.txt", "alphapruning": "profile.npy"}
+MAIN = {
+    "evopress-levels": "levels.txt",
+    "evopress-bits": "levels.txt",
+    "darwinlm": "darwinlm.txt",
+    "alphapruning": "profile.npy",
+}
 
 
 def source(states: list[BlockState]) -> Subject:

@@ -18,7 +18,7 @@ from secateur.space.layout import stock_widths
 from secateur.space.space import Space
 from tests.tiny import config_of, save_tiny
 
-NOTHING = ("no layer is dropped", "no linear has zeros", "no linear is on a grid")
+NOTHING = ("no layer is dropped", "no linear has zeros", "no linear is on a grid", "nothing is stored")
 """What formats that only say what is done say of the dense model, and of the like."""
 EVERYTHING: list[dict[str, Any]] = [
     {"kind": "attention", "levels": [2, 1, 0]},
@@ -27,8 +27,11 @@ EVERYTHING: list[dict[str, Any]] = [
     {"kind": "block"},
     {"kind": "sparsity", "per": "sublayer", "levels": [0.5, "2:4"]},
 ]
-STORED: dict[str, Any] = {"kind": "bits", "per": "sublayer", "levels": ["Q8_0", "int8", "int4-g32"]}
-"""Beside zeros there is no place for it; formats that have no zeros are asked."""
+STORED: dict[str, list[str]] = {
+    **{name: ["Q8_0", "int8", "int4-g32"] for name in ("gptqmodel", "mlx", "llama-quantize")},
+    "evopress-bits": ["int4-g32", "int3-g32"],
+}
+"""Levels of bits for formats that have no zeros: beside those there is no place for them."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,8 @@ def restricted(model: Path, target: str, genes: list[dict[str, Any]], **changes:
 def fitting(model: Path, target: str) -> list[dict[str, Any]]:
     """Of all kinds of genes those of which the target leaves something."""
     left = []
-    for gene in (*EVERYTHING, *([STORED] if target in ("gptqmodel", "mlx", "llama-quantize") else [])):
+    stored = [{"kind": "bits", "per": "sublayer", "levels": STORED[target]}] if target in STORED else []
+    for gene in (*EVERYTHING, *stored):
         try:
             restricted(model, target, [gene])
         except SecateurError as error:

@@ -7,6 +7,7 @@ from .block_configs import BLOCK_CONFIGS
 from .blockpruner import BLOCKPRUNER
 from .darwinlm import DARWINLM
 from .evopress import EVOPRESS
+from .evopress_bits import EVOPRESS_BITS
 from .evopress_levels import EVOPRESS_LEVELS
 from .form import Files, Format
 from .gguf import GGUF
@@ -37,6 +38,7 @@ FORMATS: dict[str, Format] = {
     "mergekit": MERGEKIT,
     "block_configs": BLOCK_CONFIGS,
     "evopress": EVOPRESS,
+    "evopress-bits": EVOPRESS_BITS,
     "evopress-levels": EVOPRESS_LEVELS,
     "darwinlm": DARWINLM,
     "multipruner": MULTIPRUNER,
