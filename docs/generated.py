@@ -61,6 +61,10 @@ def commands() -> str:
     return "\n\n".join(parts)
 
 
+GRIDS = ("int8", "int4-g128", "int3-g64-sym", "int4-g64-half", "fp8", "0.5+int4-g128", "2:4+int8")
+"""Some of the levels that are no type's name."""
+
+
 def choices() -> str:
     """What can be chosen of everything that is open, by name."""
     orders = Recipe.model_fields["widths"].default
@@ -70,7 +74,7 @@ def choices() -> str:
         "costs (budgets, objectives)": COSTS,
         "scores (objectives, budgets)": [*SCORES, "lm-eval:TASK", "module:function"],
         "pruners": PRUNERS,
-        "types (genes of bits)": [kind for kind in TYPES if kind != "F16"],
+        "levels of bits": [*(kind for kind in TYPES if kind != "F16"), *GRIDS],
         "orders of heads and channels": _words(type(orders), "order"),
         "repairs": _words(type(orders), "repair"),
         "strategies for one plan": [name for name, entry in STRATEGIES.items() if entry.plans],

@@ -156,6 +156,7 @@ class Entry(NamedTuple):
 TREATMENTS: dict[str, Entry] = {
     "zeros": Entry("secateur.space.treatments:Sparsity.parse", "secateur.fitness.zeros.treatment:Zeros"),
     "grid": Entry("secateur.space.grids:Grid.read", "secateur.fitness.bits.treatment:Quantised"),
+    "both": Entry("secateur.space.both:Both.read", "secateur.fitness.bits.treatment:Quantised"),
     "bits": Entry("secateur.space.bits:Bits.read", "secateur.fitness.bits.treatment:Quantised"),
 }
 

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 from secateur.fitness.bench import Bench
 from secateur.fitness.bits.grids import gptq, hqq, nearest, packed, rounded, taken_apart, unpacked
 from secateur.fitness.bits.planes import packed_bytes
-from secateur.fitness.bits.rows import rows_of, weights_of
+from secateur.fitness.bits.rows import level_of, name_of, rows_of, weights_of
 from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.model.examined import model_digest
 from secateur.fitness.subnets.materialise import materialised
 from secateur.fitness.widths.preparation import WidthSettings
 from secateur.fitness.workplace import Loaded
+from secateur.fitness.zeros.nested import Statistics
 from secateur.fitness.zeros.preparation import block_statistics
-from secateur.fitness.zeros.updating import DAMPING
+from secateur.fitness.zeros.updating import DAMPING, sparsegpt
+from secateur.space.both import Both
 from secateur.space.errors import SecateurError
 from secateur.space.grids import Grid
 from secateur.space.kinds.bits import read
@@ -289,3 +291,97 @@ def test_a_held_level_is_what_it_was_and_lets_gradients_through() -> None:
     other, _ = bench_of(["int4-g32"], "gptq")
     with pytest.raises(SecateurError, match="quantizer: nearest"):
         other.compressors["grid"].hold(level, matrix(8, 64), matrix(8, 64))
+
+
+BOTH = ["0.5+int4-g32", "2:4+int8-sym", "0.25+int3-g16", "1:4+int4-g16-sym", "0.5+fp8"]
+
+
+@pytest.mark.parametrize("text", BOTH)
+def test_zeros_and_a_grid_are_read_and_cost_what_the_grid_does(text: str) -> None:
+    level = read(text)
+    assert isinstance(level, Both)
+    assert treatment(str(level)) == level
+    assert level_of(str(name_of(level, 192))) == level
+    assert level.bytes(12, 192, 4) == level.grid.bytes(12, 192, 4)
+    assert level.zeros(12, 192) == level.zeros_of.zeros(12, 192) > 0
+    assert level.share > level.grid.share
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("0+int4-g32", "no zeros"), ("0.5+int4-g32-half", "leave -half out"), ("0.5+Q8_0", "no grid")]
+)
+def test_what_is_no_level_of_both(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read(text)
+
+
+@pytest.mark.parametrize("text", BOTH)
+@pytest.mark.parametrize("way", ["nearest", "gptq"])
+def test_both_have_their_zeros_and_their_grid(text: str, way: str) -> None:
+    """No fewer zeros than asked for, patterns in place, and every other weight on the grid that is stored."""
+    level, whole, of = read(text), matrix(), gram()
+    assert isinstance(level, Both)
+    rows = rows_of(f"{level.zeros_of}+{text.partition('+')[2]}", whole, way, of if way == "gptq" else None)
+    found = weights_of(text, rows, 192)
+    assert int((found == 0).sum()) >= level.zeros(12, 192)
+    if level.zeros_of.of:
+        groups = (found != 0).reshape(12, -1, level.zeros_of.of).sum(-1)
+        assert int(groups.max()) <= level.zeros_of.keep
+    assert torch.equal(found, taken_apart(rows, 192, level.grid))
+    if way == "nearest":
+        kept = found != 0
+        assert torch.all((found - whole)[kept].abs() <= (whole.abs().max() if level.grid.float8 else 0.2))
+
+
+@pytest.mark.parametrize("text", BOTH)
+def test_one_pass_is_better_than_one_after_the_other(text: str) -> None:
+    """What is pruned and what is rounded make up for each other; against pruning by SparseGPT and rounding then."""
+    level, whole, of = read(text), matrix(), gram()
+    assert isinstance(level, Both)
+    together = rows_of(text, whole, "gptq", of)
+    statistics = Statistics(of.diagonal().double(), 600, of.double(), torch.zeros(192, dtype=torch.float64))
+    pruned = sparsegpt(whole, statistics, level.zeros_of)
+    apart = rounded(pruned, level.grid)
+    assert seen_error(together, whole, level.grid, of) < seen_error(apart, whole, level.grid, of)
+
+
+def test_without_anything_to_round_one_pass_is_sparsegpt() -> None:
+    """On a grid so fine that rounding does nothing, masks are SparseGPT's."""
+    level, whole, of = read("0.5+int8-g8"), matrix(), gram()
+    assert isinstance(level, Both)
+    found = weights_of("0.5+int8-g8", rows_of("0.5+int8-g8", whole, "gptq", of), 192)
+    statistics = Statistics(of.diagonal().double(), 600, of.double(), torch.zeros(192, dtype=torch.float64))
+    wanted = sparsegpt(whole, statistics, level.zeros_of)
+    assert ((found == 0) == (wanted == 0)).float().mean() > 0.98
+    assert float((found - wanted).norm() / wanted.norm()) < 0.1
+
+
+@pytest.mark.parametrize("quantizer", ["nearest", "gptq"])
+def test_both_applied_is_materialised(quantizer: str) -> None:
+    bench, space = bench_of(
+        ["int8", "0.5+int4-g32", "2:4+int8-sym"], quantizer, "llama", WidthSettings("magnitude", None)
+    )
+    for genome in (space.smallest, space.canonical(space.dense.with_level(0, 2).with_level(1, 1).with_level(4, 1))):
+        states = space.states(genome)
+        smaller = materialised(bench.model, space.anatomy, states, bench.weights)
+        assert torch.equal(through_blocks(bench, states), smaller(IDS).logits[0].float())
+    costs, dense = space.costs(space.smallest), space.costs(space.dense)
+    assert costs.nonzero_parameters < costs.parameters
+    assert dense.nonzero_parameters == dense.parameters
+
+
+def test_what_is_trained_keeps_its_zeros_and_its_grid() -> None:
+    bench, _ = bench_of(["0.5+int4-g32"], "nearest")
+    level, live = (
+        read("0.5+int4-g32"),
+        weights_of("0.5+int4-g32", rows_of("0.5+int4-g32", matrix(8, 64), "nearest"), 64),
+    )
+    assert isinstance(level, Both)
+    trained = (live + matrix(8, 64, seed=3) / 4).requires_grad_()
+    held = bench.compressors["both"].hold(level, trained, live)
+    assert torch.all(held[live == 0] == 0)
+    wanted = taken_apart(rounded(torch.where(live != 0, trained.detach(), 0.0), level.grid), 64, level.grid)
+    assert torch.allclose(held, wanted)
+    held.sum().backward()  # type: ignore[no-untyped-call]
+    assert trained.grad is not None
+    assert torch.equal(trained.grad, (live != 0).float())

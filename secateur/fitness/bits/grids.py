@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 
 from ...space.grids import SCALE, Grid
-from ..zeros.updating import BLOCK, inverse_factor
+from ...space.treatments import DENSE, Sparsity
+from ..zeros.updating import BLOCK, inverse_factor, smallest
 
 LARGEST_FLOAT = 448.0
 """Of E4M3."""
@@ -66,10 +67,13 @@ def rounded(weights: torch.Tensor, grid: Grid, find: Find = nearest) -> torch.Te
     return packed(_codes(groups, scales, points, grid).reshape(outputs, inputs), scales[..., 0], points[..., 0], grid)
 
 
-def gptq(weights: torch.Tensor, gram: torch.Tensor, grid: Grid) -> torch.Tensor:
+def gptq(weights: torch.Tensor, gram: torch.Tensor, grid: Grid, zeros: Sparsity = DENSE) -> torch.Tensor:
     """Packed rows of a matrix, column after column: what rounding one leaves of error is made up for by those after
     it (Frantar et al. 2022, arXiv 2210.17323, algorithm 1; damping 1 % of the mean diagonal, blocks of 128 columns, a
     group's scales are set when it is reached, columns in their own order).
+
+    With `zeros` both are done in the same pass (Frantar and Alistarh 2023, arXiv 2301.00774, sec. 3.5): masks are
+    chosen as SparseGPT chooses them, and what is pruned leaves its error to those after it like what is rounded.
 
     `gram`: (inputs, inputs), of the inputs.
     """
@@ -78,19 +82,27 @@ def gptq(weights: torch.Tensor, gram: torch.Tensor, grid: Grid) -> torch.Tensor:
     size, upper = grid.group or inputs, inverse_factor(gram)
     codes = torch.zeros((outputs, inputs), device=left.device)
     found: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for start in range(0, inputs, BLOCK):
-        stop = min(start + BLOCK, inputs)
+    total, width = zeros.zeros(outputs, inputs), BLOCK // zeros.of * zeros.of if zeros.of else BLOCK
+    for start in range(0, inputs, width):
+        stop = min(start + width, inputs)
         block, factor = left[:, start:stop].clone(), upper[start:stop, start:stop]
-        errors = torch.zeros_like(block)
+        errors, weight = torch.zeros_like(block), factor.diagonal() ** 2
+        mask = torch.zeros_like(block, dtype=torch.bool)
+        if zeros.steps:
+            mask = smallest(block**2 / weight, zeros, total * stop // inputs - total * start // inputs)
         for column in range(stop - start):
             place = start + column
             if place % size == 0:
                 # Of the next blocks' columns what this block leaves them is not known yet, as in the authors' code.
                 here = torch.cat([block[:, column:], left[:, stop:]], dim=1)[:, :size]
                 found.append(nearest(here.float(), grid))
+            if zeros.of and column % zeros.of == 0:
+                group = slice(column, column + zeros.of)
+                mask[:, group] = smallest(block[:, group] ** 2 / weight[group], zeros, 0)
             scale, point = found[-1]
             value = block[:, column : column + 1]
-            code = _codes(value.float(), scale, point, grid)
+            kept = torch.where(mask[:, column : column + 1], 0.0, value)
+            code = _codes(kept.float(), scale, point, grid)
             codes[:, place] = code[:, 0]
             error = (value - _values(code, scale, point, grid)) / factor[column, column]
             block[:, column + 1 :] -= error * factor[column, column + 1 :][None]

@@ -7,6 +7,7 @@ import torch
 
 from ...space.anatomy import Anatomy
 from ...space.bits import TYPES
+from ...space.both import Both
 from ...space.errors import SecateurError
 from ...space.grids import Grid
 from ...space.space import Space
@@ -82,7 +83,8 @@ def check_planes(planes: Planes, quantizer: str) -> None:
         if quantizer not in ways:
             raise SecateurError(f"quantizer: {kind} is made by {', '.join(ways[:-1])} or {ways[-1]}, not {quantizer}")
         level = level_of(kind)
-        if quantizer == HQQ and isinstance(level, Grid) and level.symmetric:
+        grid = level.grid if isinstance(level, Both) else level
+        if quantizer == HQQ and isinstance(grid, Grid) and grid.symmetric:
             raise SecateurError(f"quantizer: {kind} has no zero points for hqq to move; write nearest or gptq")
     for kind in sorted(inside):
         _make(kind, quantizer, looks=True)

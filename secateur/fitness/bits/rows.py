@@ -3,8 +3,10 @@
 import torch
 
 from ...space.bits import TYPES, Bits
+from ...space.both import Both
 from ...space.grids import Grid
-from ...space.treatments import Treatment, words
+from ...space.treatments import DENSE, Sparsity, Treatment, words
+from ..zeros.updating import smallest
 from .decoding import decode
 from .encoding import encode
 from .grids import gptq, hqq, nearest, rounded, taken_apart
@@ -18,12 +20,14 @@ def name_of(level: Treatment, inputs: int) -> str | None:
     """By which rows of so many inputs are kept at a level; None where it is none of fewer bits."""
     if isinstance(level, Bits):
         return level.at(inputs).kind
-    return words(level) if isinstance(level, Grid) else None
+    return words(level) if isinstance(level, Grid | Both) else None
 
 
-def level_of(name: str) -> Bits | Grid:
+def level_of(name: str) -> Bits | Grid | Both:
     """The inverse of `name_of`."""
-    return Bits(name) if name in TYPES else Grid.read(name)
+    if name in TYPES:
+        return Bits(name)
+    return Both.read(name) if "+" in name else Grid.read(name)
 
 
 def rows_of(name: str, matrix: torch.Tensor, quantizer: str, seen: torch.Tensor | None = None) -> torch.Tensor:
@@ -38,12 +42,27 @@ def rows_of(name: str, matrix: torch.Tensor, quantizer: str, seen: torch.Tensor 
     level = level_of(name)
     if isinstance(level, Bits):
         return encode(name, matrix, seen)
+    grid, zeros = (level.grid, level.zeros_of) if isinstance(level, Both) else (level, DENSE)
     if seen is not None and quantizer == GPTQ:
-        return gptq(matrix, seen, level)
-    return rounded(matrix, level, hqq if quantizer == HQQ else nearest)
+        return gptq(matrix, seen, grid, zeros)
+    if zeros:
+        # The smallest of each row, before anything is rounded.
+        matrix = torch.where(_pruned(matrix, zeros), 0.0, matrix.float())
+    return rounded(matrix, grid, hqq if quantizer == HQQ else nearest)
+
+
+def _pruned(matrix: torch.Tensor, zeros: Sparsity) -> torch.Tensor:
+    """Where a matrix (outputs, inputs) has zeros: the smallest weights of each row, or of each pattern's inputs."""
+    if zeros.of:
+        return smallest(matrix.float().abs(), zeros, 0)
+    order = matrix.float().abs().argsort(dim=1, stable=True)
+    count = zeros.zeros(1, matrix.shape[1])
+    return torch.zeros_like(matrix, dtype=torch.bool).scatter_(1, order[:, :count], True)
 
 
 def weights_of(name: str, rows: torch.Tensor, inputs: int) -> torch.Tensor:
     """Weights (outputs, inputs) in float32 of packed rows, where they are."""
     level = level_of(name)
-    return decode(name, rows) if isinstance(level, Bits) else taken_apart(rows, inputs, level)
+    if isinstance(level, Bits):
+        return decode(name, rows)
+    return taken_apart(rows, inputs, level.grid if isinstance(level, Both) else level)

@@ -8,12 +8,13 @@ import torch
 
 from ...space.anatomy import Block
 from ...space.bits import TYPES
+from ...space.both import Both
 from ...space.errors import SecateurError
 from ...space.treatments import Treatment
 from ..cache import cache_folder, digest, read_tensors, usable, write_tensors
 from ..recent import Recent
 from ..resident import Resident, Tensors
-from ..treatments import Ground, Kept, Position, Watch
+from ..treatments import Ground, Kept, Position, Watch, masked
 from ..widths.rotation import norm_before
 from ..zeros.level_store import as_matrix
 from ..zeros.preparation import block_statistics, input_norms
@@ -112,6 +113,9 @@ class Quantised:
         """
         if self.quantizer != NEAREST:
             raise SecateurError(TRAINED)
+        if isinstance(level, Both):
+            # Its zeros stay where they are, and the rest is on its grid.
+            matrix, level = masked(matrix, live), level.grid
         name = self._name(level, matrix)
         with torch.no_grad():
             rows = rows_of(name, matrix, NEAREST).to(matrix.device)
@@ -150,6 +154,7 @@ class Quantised:
         outside = self._is_outside(place)
         maker = self._maker(kind, self._looks and not outside)
         what = self.anatomy.matrix_name(*place) if outside else f"block-{place[0]:03d}"
+        kind = kind.replace(":", "of")  # which some file systems do not have in names
         return self.folder / f"{what}.{kind}{f'.{digest(maker)[:8]}' if maker else ''}.safetensors"
 
     def _in_turn(self, places: list[Position]) -> Iterable[Position]:

@@ -35,11 +35,11 @@ def sparsegpt(weight: torch.Tensor, statistics: Statistics, level: Sparsity) -> 
         scale = factor.diagonal() ** 2
         mask = torch.zeros_like(block, dtype=torch.bool)
         if not level.of:
-            mask = _smallest(block**2 / scale, level, total * stop // inputs - total * start // inputs)
+            mask = smallest(block**2 / scale, level, total * stop // inputs - total * start // inputs)
         for column in range(stop - start):
             if level.of and column % level.of == 0:
                 group = slice(column, column + level.of)
-                mask[:, group] = _smallest(block[:, group] ** 2 / scale[group], level, 0)
+                mask[:, group] = smallest(block[:, group] ** 2 / scale[group], level, 0)
             value = block[:, column]
             quantised = torch.where(mask[:, column], 0.0, value)
             error = (value - quantised) / factor[column, column]
@@ -94,7 +94,7 @@ def admm(weight: torch.Tensor, statistics: Statistics, level: Sparsity) -> torch
     for iteration in range(ITERATIONS):
         if iteration < GRADUAL:
             share = 1 - (1 - (iteration + 1) / GRADUAL) ** 3
-            mask = _smallest((current + dual).abs(), level, int(total * share) if iteration + 1 < GRADUAL else total)
+            mask = smallest((current + dual).abs(), level, int(total * share) if iteration + 1 < GRADUAL else total)
         split = torch.where(mask, 0.0, current + dual)
         dual = dual + current - split
         current = (product + split - dual) @ inverse
@@ -102,7 +102,8 @@ def admm(weight: torch.Tensor, statistics: Statistics, level: Sparsity) -> torch
     return (split / scale).float()
 
 
-def _smallest(score: torch.Tensor, level: Sparsity, count: int) -> torch.Tensor:
+def smallest(score: torch.Tensor, level: Sparsity, count: int) -> torch.Tensor:
+    """Where a level makes zeros (outputs, inputs): the `count` lowest scores, or those of each pattern."""
     if level.of:
         return pattern_ranks(score, level.of) < level.of - level.keep
     mask = torch.zeros(score.numel(), dtype=torch.bool, device=score.device)

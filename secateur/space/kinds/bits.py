@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from ..anatomy import Anatomy
 from ..bits import OR_OTHER, Bits
+from ..both import Both
 from ..errors import SecateurError
 from ..gene import Feature
 from ..grids import Grid
@@ -18,12 +19,15 @@ GRIDS = ("int", "fp")
 
 
 def read(value: float | int | str) -> Treatment:
-    """A type of llama.cpp's, or a grid of integers.
+    """A type of llama.cpp's, a grid of integers, or one with zeros besides.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of them.
     """
-    return Grid.read(value) if str(value).strip().lower().startswith(GRIDS) else Bits.read(value)
+    text = str(value).strip().lower()
+    if "+" in text:
+        return Both.read(value)
+    return Grid.read(value) if text.startswith(GRIDS) else Bits.read(value)
 
 
 class BitsSettings(LinearSettings):
@@ -36,7 +40,7 @@ class BitsSettings(LinearSettings):
     """Types, from Q8_0 down to IQ2_S; "Q4_K or other": rows that are no whole blocks of it take the type that llama.cpp
     takes for them, which may be larger. Or integers of 8 to 2 bits, with a scale and zero point for every 128 weights
     (`int4-g128`), zero points that need be no integers (`int4-g64-half`), a scale alone (`int4-g128-sym`), or one of
-    each row (`int8`); or eight-bit floats (`fp8`)."""
+    each row (`int8`); or eight-bit floats (`fp8`). Zeros besides: `0.5+int4-g128`, `2:4+int8-sym`."""
     of: Literal["layers", "embedding", "head"] = "layers"
     """Of the layers' linears; of the embedding, which may be the head as well; or of a head of its own."""
     texts: ClassVar[bool] = False
