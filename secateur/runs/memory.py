@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..fitness.bits.planes import packed_bytes, wanted_of
+from ..fitness.bits.planes import packed_bytes, seen_bytes, wanted_of
 from ..fitness.bits.rows import GPTQ, LOOKING
 from ..fitness.free import free
 from ..fitness.memory import Part, Placement, Work, shown
@@ -114,7 +114,7 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         rows=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "row",
         matrix=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "matrix",
         updates=len(levels) if zeros and recipe.pruner in UPDATING else 0,
-        packed=packed_bytes(space),
+        packed=packed_bytes(space) + (seen_bytes(space, recipe.quantizer) if narrower else 0),
         outer=sum(
             len(levels) * space.anatomy.blocks[index].matrices[position].weights
             for (index, position), levels in wanted_of(space).items()

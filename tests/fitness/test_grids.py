@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from secateur.fitness.bench import Bench
 from secateur.fitness.bits.grids import gptq, hqq, nearest, packed, rounded, taken_apart, unpacked
-from secateur.fitness.bits.planes import packed_bytes
+from secateur.fitness.bits.planes import packed_bytes, seen_bytes
 from secateur.fitness.bits.rows import level_of, name_of, rows_of, weights_of
 from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.model.examined import model_digest
@@ -263,6 +263,15 @@ def test_costs_are_what_the_store_holds(tmp_path: Path) -> None:
     saved = sum(4 * one.weights - Grid.read("int3-g16").bytes(one.outputs, one.inputs, 4) for one in linears)
     assert dense.weight_bytes - small.weight_bytes == saved
     assert len(bench.compressors) == 1
+
+
+def test_what_was_seen_is_predicted_as_it_is_kept(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    _, space = bench_of(["int4-g32"], "gptq", widths=WidthSettings("magnitude", None))
+    files = [file for file in (tmp_path / "cache" / "levels").rglob("*.safetensors") if ".gptq." in file.name]
+    assert sum(tensor.nbytes for file in files for tensor in load_file(file).values()) == seen_bytes(space, "gptq")
+    assert seen_bytes(space, "nearest") == 0
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from ...space.treatments import Treatment
 from ..treatments import Position
 from .rows import GPTQ, HQQ, IMPORTANCE, NEAREST, level_of, name_of, rows_of
 
+FLOAT = 4
+"""Bytes of a number in single precision."""
 Wanted = Mapping[Position, Collection[Treatment]]
 """Levels, by the matrix that they are of."""
 
@@ -68,6 +70,14 @@ def packed_bytes(space: Space) -> int:
         for level in [level_of(kind)]
         if matrix.inputs % level.multiple == 0
     )
+
+
+def seen_bytes(space: Space, quantizer: str) -> int:
+    """What is kept on disk of inputs' products with each other, where narrower linears are rounded by them."""
+    if quantizer != GPTQ:
+        return 0
+    blocks = planes_of(space.anatomy, wanted_of(space)).blocks
+    return sum(FLOAT * linear.inputs**2 for index in blocks for linear in space.anatomy.blocks[index].linears)
 
 
 def check_types(space: Space, quantizer: str) -> None:
