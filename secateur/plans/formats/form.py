@@ -70,8 +70,8 @@ class Content:
         if not meta.exists():
             raise SecateurError(
                 f"{self.where}: levels say nothing without the numbers they count in; put a metadata.json beside it "
-                'with "sparsity" and "weights_diff" (EvoPress), or "cols_removed_attn" and "cols_removed_mlp" '
-                "(DarwinLM)"
+                'with "sparsity" and "weights_diff", or for bits "group_size" (EvoPress), or "cols_removed_attn" and '
+                '"cols_removed_mlp" (DarwinLM)'
             )
         values = read_json(meta, f"plan {meta}", LARGEST)
         return values if isinstance(values, dict) else {}
