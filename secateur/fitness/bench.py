@@ -34,7 +34,7 @@ from .subnets.weights import Repairs, Weights
 from .text import Sequences
 from .timing.latency import machine, measure_table, time_model
 from .training import Trainer, Training
-from .treatments import Compressor, Ground, Position, compressor
+from .treatments import Compressor, Ground, Position, compressor, wanted_of
 from .widths.axes import Order
 from .widths.importance import Importance, importance
 from .widths.preparation import (
@@ -117,11 +117,9 @@ class Bench:
     def _prepare_levels(self, space: Space, watch: Callable[[str, int, int], None], layers: set[int]) -> None:
         """Every treatment, and zeros where there is a pruner."""
         wanted: dict[str, dict[Position, set[Treatment]]] = {} if self.pruner is None else {"zeros": {}}
-        for gene in space.genes:
-            for level in filter(None, gene.treatments):
-                for member in gene.members:
-                    if member[0] in layers:
-                        wanted.setdefault(level.name, {}).setdefault(member, set()).add(level)
+        for place, levels_there in wanted_of(space).items():
+            for level in levels_there if place[0] in layers else ():
+                wanted.setdefault(level.name, {}).setdefault(place, set()).add(level)
         if not wanted:
             return
         rotation = self.basis.rotation if self.basis is not None else None

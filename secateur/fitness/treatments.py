@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from ..space.space import Space
 from ..space.tables import load
 from ..space.treatments import TREATMENTS, Treatment
 from .model.blocks import Blocks
@@ -16,6 +17,8 @@ Watch = Callable[[int, int], None]
 """Told how many blocks of how many are done."""
 Position = tuple[int, int]
 """(block, position among its `matrices`)."""
+Wanted = Mapping[Position, Collection[Treatment]]
+"""Levels, by the matrix that they are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Compressor(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def prepare(self, wanted: Mapping[Position, Collection[Treatment]], watch: Watch) -> None:
+    def prepare(self, wanted: Wanted, watch: Watch) -> None:
         """Makes ready, and checks, what the wanted levels of each matrix need; done again, it goes on where it was.
 
         Raises:
@@ -92,6 +95,15 @@ class Compressor(Protocol):
         `live`: as the subnet has it. Which of its zeros have to stay, the model's own or those of the level, is decided
         here.
         """
+
+
+def wanted_of(space: Space) -> Wanted:
+    """All levels of a space."""
+    found: dict[Position, set[Treatment]] = {}
+    for gene in space.genes:
+        for member in gene.members if gene.treatments else ():
+            found.setdefault(member, set()).update(filter(None, gene.treatments))
+    return found
 
 
 def masked(matrix: torch.Tensor, live: torch.Tensor) -> torch.Tensor:

@@ -105,13 +105,12 @@ class Spare:
         """Whether a gene can be made a level denser."""
         if not self._active[index] or not self.genome.levels[index]:
             return False
-        if not self.space.adds_up or index == self.space.everywhere:
+        free = is_free(self.space, index)
+        # A step to dense may leave nothing in the file that is packed.
+        rounds = self.space.rounds and (not free or self.genome.levels[index] == 1)
+        if rounds or not self.space.adds_up or index == self.space.everywhere:
             return self.space.feasible(self._denser(index))
-        if is_free(self.space, index) and not (self.space.rounds and self.genome.levels[index] == 1):
-            return self._fit[index]
-        if self.space.rounds:
-            return self.space.feasible(self._denser(index))
-        return bool((self._step(index) <= self._room).all())
+        return self._fit[index] if free else bool((self._step(index) <= self._room).all())
 
     def make_denser(self, index: int) -> None:
         """Makes it so, where it fits."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from ..fitness.bits.planes import packed_bytes, seen_bytes, wanted_of
+from ..fitness.bits.planes import packed_bytes, seen_bytes
 from ..fitness.bits.rows import GPTQ, LOOKING
 from ..fitness.free import free
 from ..fitness.memory import Part, Placement, Work, shown
 from ..fitness.model.device import CPU, find_device
 from ..fitness.model.dtypes import DTYPES
+from ..fitness.treatments import wanted_of
 from ..fitness.zeros.level_store import needs_text
 from ..fitness.zeros.nested import NESTED
 from ..fitness.zeros.updating import UPDATING
@@ -116,9 +117,9 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         updates=len(levels) if zeros and recipe.pruner in UPDATING else 0,
         packed=packed_bytes(space) + (seen_bytes(space, recipe.quantizer) if narrower else 0),
         outer=sum(
-            len(levels) * space.anatomy.blocks[index].matrices[position].weights
-            for (index, position), levels in wanted_of(space).items()
-            if position >= len(space.anatomy.blocks[index].linears)
+            len(levels) * space.anatomy.blocks[place[0]].matrices[place[1]].weights
+            for place, levels in wanted_of(space).items()
+            if space.anatomy.is_outside(*place)
         ),
         gram=(zeros and recipe.pruner in UPDATING)
         or ("bits" in features and recipe.quantizer == GPTQ)

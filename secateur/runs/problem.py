@@ -14,7 +14,7 @@ from ..search.steps import Pool
 from ..search.trained import Stage, TrainedSelection, whole
 from ..search.validated import Validated
 from ..space.budget import parse_budgets, parse_limit
-from ..space.costs import FILE, Additions, Costs, Layout, weights_left
+from ..space.costs import FILE, Additions, Costs, weights_left
 from ..space.errors import SecateurError
 from ..space.families.table import FAMILIES, anatomy, saved_dtype
 from ..space.gene import Gene, features_of
@@ -29,6 +29,7 @@ from ..space.space import Space
 from .asked.recipe import Recipe
 from .asked.settings import LatencySettings
 from .asked.shorthand import AFFORDED
+from .file_size import layout
 from .record import facts
 from .record.folder import RunFolder
 
@@ -88,7 +89,7 @@ def build_space(
         left = restricted(space, recipe.target, recipe.model.path, saved, config)
         space = replace(space, genes=left)
     if FILE in (*recipe.objectives, *recipe.budgets, recipe.score):
-        space = replace(space, layout=_layout(recipe, config, space, metadata))
+        space = replace(space, layout=layout(recipe, config, space, metadata))
     if recipe.latency is not None:
         _check_positions(recipe.latency, shape.family, config)
         if not shape.causal and recipe.latency.decode:
@@ -110,29 +111,6 @@ def build_space(
         if counting == 1 or not broken <= NONZERO or not has_zeros(recipe.model.path):
             raise
     return space
-
-
-def _layout(recipe: Recipe, config: dict[str, Any], space: Space, metadata: int | None) -> Layout:
-    """What bytes of files are counted by; raises SecateurError where not every genome has such a file."""
-    from ..plans.checkpoint.gguf import layout_of, vocabulary_of  # which takes a while, and few ask for it
-    from ..plans.formats.gguf import check_space
-
-    instead = "weight_bytes are counted of every model"
-    try:
-        check_space(space, config)
-    except SecateurError as error:
-        raise SecateurError(f"{FILE}: {error}; {instead}") from error
-    entries: list[Any] = []
-    if metadata is None:
-        try:
-            asked = recipe.model
-            entries = vocabulary_of(asked.path, space.anatomy.vocabulary, None, asked.trust_remote_code)
-        except SecateurError as error:
-            raise SecateurError(
-                f"{FILE}: what its vocabulary takes there is not known, since llama.cpp's name for this kind of "
-                f"tokenizer is not; {instead}"
-            ) from error
-    return layout_of(config, space.anatomy, space.additions, entries, metadata)
 
 
 def _check_positions(settings: LatencySettings, family: str, config: Mapping[str, Any]) -> None:

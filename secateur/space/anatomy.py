@@ -253,15 +253,29 @@ class Anatomy:
         """How the full names of a block's parameters begin."""
         return f"{self.blocks_path}.{index}."
 
+    @cached_property
+    def places_outside(self) -> Mapping[str, tuple[int, int]]:
+        """Which block tells of the embedding and of a head of its own, and where among its `matrices`, by full name."""
+        return {
+            matrix.name: (block.index, position)
+            for block in self.blocks
+            for position, matrix in enumerate(block.outside, len(block.linears))
+        }
+
+    def is_outside(self, index: int, position: int) -> bool:
+        """Whether one of a block's `matrices` is none of its own."""
+        return position >= len(self.blocks[index].linears)
+
     def matrix_name(self, index: int, position: int) -> str:
         """The full name of one of a block's `matrices`."""
-        block = self.blocks[index]
-        return (self.block_prefix(index) if position < len(block.linears) else "") + block.matrices[position].name
+        return ("" if self.is_outside(index, position) else self.block_prefix(index)) + self._named(index, position)
 
     def place(self, index: int, position: int) -> str:
         """Where a matrix is, for messages."""
-        block = self.blocks[index]
-        return (f"block {index}, " if position < len(block.linears) else "") + block.matrices[position].name
+        return ("" if self.is_outside(index, position) else f"block {index}, ") + self._named(index, position)
+
+    def _named(self, index: int, position: int) -> str:
+        return self.blocks[index].matrices[position].name
 
     @property
     def linear_weights(self) -> int:

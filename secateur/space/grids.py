@@ -9,8 +9,8 @@ Micikevicius et al. 2022, arXiv 2209.05433) a byte a weight, and a scale a row.
 import re
 from dataclasses import dataclass
 
-BITS_OF_ALL = 16
-"""What shares are told of: a weight in half precision."""
+from .bits import BITS_OF_ALL
+
 SCALE = 2
 """Bytes of a scale."""
 FLOAT = "fp8"

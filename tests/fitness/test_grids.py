@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from secateur.fitness.bench import Bench
 from secateur.fitness.bits.grids import gptq, hqq, nearest, packed, rounded, taken_apart, unpacked
 from secateur.fitness.bits.planes import packed_bytes, seen_bytes
-from secateur.fitness.bits.rows import level_of, name_of, rows_of, weights_of
+from secateur.fitness.bits.rows import name_of, rows_of, weights_of
 from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.model.examined import model_digest
 from secateur.fitness.subnets.materialise import materialised
@@ -310,7 +310,7 @@ def test_zeros_and_a_grid_are_read_and_cost_what_the_grid_does(text: str) -> Non
     level = read(text)
     assert isinstance(level, Both)
     assert treatment(str(level)) == level
-    assert level_of(str(name_of(level, 192))) == level
+    assert read(str(name_of(level, 192))) == level
     assert level.bytes(12, 192, 4) == level.grid.bytes(12, 192, 4)
     assert level.zeros(12, 192) == level.zeros_of.zeros(12, 192) > 0
     assert level.share > level.grid.share

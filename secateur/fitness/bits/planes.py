@@ -1,6 +1,6 @@
 """Which packed rows a space needs, whether they can be made here, and what they take."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,15 +10,13 @@ from ...space.bits import TYPES
 from ...space.both import Both
 from ...space.errors import SecateurError
 from ...space.grids import Grid
+from ...space.kinds.bits import read as level_of
 from ...space.space import Space
-from ...space.treatments import Treatment
-from ..treatments import Position
-from .rows import GPTQ, HQQ, IMPORTANCE, NEAREST, level_of, name_of, rows_of
+from ..treatments import Position, Wanted, wanted_of
+from .rows import GPTQ, HQQ, IMPORTANCE, NEAREST, name_of, rows_of
 
 FLOAT = 4
 """Bytes of a number in single precision."""
-Wanted = Mapping[Position, Collection[Treatment]]
-"""Levels, by the matrix that they are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +36,13 @@ def planes_of(anatomy: Anatomy, wanted: Wanted) -> Planes:
     blocks: dict[int, set[str]] = {}
     outside: dict[Position, set[str]] = {}
     for (index, position), levels in wanted.items():
-        block = anatomy.blocks[index]
-        inputs = block.matrices[position].inputs
+        inputs = anatomy.blocks[index].matrices[position].inputs
         kinds = {name for level in levels if (name := name_of(level, inputs)) is not None}
-        if position < len(block.linears):
-            blocks.setdefault(index, set()).update(kinds)
-        else:
+        if anatomy.is_outside(index, position):
             outside[index, position] = kinds
+        else:
+            blocks.setdefault(index, set()).update(kinds)
     return Planes(blocks, outside)
-
-
-def wanted_of(space: Space) -> Wanted:
-    """All levels of a space."""
-    found: dict[Position, set[Treatment]] = {}
-    for gene in space.genes:
-        for member in gene.members if gene.treatments else ():
-            found.setdefault(member, set()).update(filter(None, gene.treatments))
-    return found
 
 
 def packed_bytes(space: Space) -> int:

@@ -2,9 +2,10 @@
 
 import torch
 
-from ...space.bits import TYPES, Bits
+from ...space.bits import Bits
 from ...space.both import Both
 from ...space.grids import Grid
+from ...space.kinds.bits import read as level_of
 from ...space.treatments import DENSE, Sparsity, Treatment, words
 from ..zeros.updating import smallest
 from .decoding import decode
@@ -17,17 +18,11 @@ LOOKING = (IMPORTANCE, GPTQ)
 
 
 def name_of(level: Treatment, inputs: int) -> str | None:
-    """By which rows of so many inputs are kept at a level; None where it is none of fewer bits."""
+    """By which rows of so many inputs are kept at a level, and which `level_of` reads; None where it is none of fewer
+    bits."""
     if isinstance(level, Bits):
         return level.at(inputs).kind
     return words(level) if isinstance(level, Grid | Both) else None
-
-
-def level_of(name: str) -> Bits | Grid | Both:
-    """The inverse of `name_of`."""
-    if name in TYPES:
-        return Bits(name)
-    return Both.read(name) if "+" in name else Grid.read(name)
 
 
 def rows_of(name: str, matrix: torch.Tensor, quantizer: str, seen: torch.Tensor | None = None) -> torch.Tensor:

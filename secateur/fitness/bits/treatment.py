@@ -10,17 +10,18 @@ from ...space.anatomy import Block
 from ...space.bits import TYPES
 from ...space.both import Both
 from ...space.errors import SecateurError
+from ...space.kinds.bits import read as level_of
 from ...space.treatments import Treatment
 from ..cache import cache_folder, digest, read_tensors, usable, write_tensors
 from ..recent import Recent
 from ..resident import Resident, Tensors
-from ..treatments import Ground, Kept, Position, Watch, masked
+from ..treatments import Ground, Kept, Position, Wanted, Watch, masked
 from ..widths.rotation import norm_before
 from ..zeros.level_store import as_matrix
 from ..zeros.preparation import block_statistics, input_norms
 from .encoding import by_library, library
-from .planes import Wanted, check_planes, planes_of
-from .rows import GPTQ, IMPORTANCE, LOOKING, NEAREST, level_of, name_of, rows_of, weights_of
+from .planes import check_planes, planes_of
+from .rows import GPTQ, IMPORTANCE, LOOKING, NEAREST, name_of, rows_of, weights_of
 
 VERSION = 1
 """Part of every store's address: raise it when a type's rows change."""
@@ -146,12 +147,9 @@ class Quantised:
         found = library() if kind in TYPES and by_library(kind, looks) else None
         return found.version if found is not None else ""
 
-    def _is_outside(self, place: Position) -> bool:
-        return place[1] >= len(self.anatomy.blocks[place[0]].linears)
-
     def _file(self, place: Position, kind: str) -> Path:
         """Of a block, or of one matrix outside."""
-        outside = self._is_outside(place)
+        outside = self.anatomy.is_outside(*place)
         maker = self._maker(kind, self._looks and not outside)
         what = self.anatomy.matrix_name(*place) if outside else f"block-{place[0]:03d}"
         kind = kind.replace(":", "of")  # which some file systems do not have in names
@@ -159,7 +157,7 @@ class Quantised:
 
     def _in_turn(self, places: list[Position]) -> Iterable[Position]:
         """The places; of blocks, what is seen of their inputs is there as long as it is their turn."""
-        inside = [place for place in places if not self._is_outside(place)]
+        inside = [place for place in places if not self.anatomy.is_outside(*place)]
         if not self._looks or not inside:
             yield from places
             return
@@ -170,7 +168,7 @@ class Quantised:
                 if not self._keeps or not usable(self._file((block.index, 0), self.quantizer)):
                     self._look(block, hidden)
                 yield block.index, 0
-        yield from (place for place in places if self._is_outside(place))
+        yield from (place for place in places if self.anatomy.is_outside(*place))
 
     def _look(self, block: Block, hidden: list[torch.Tensor]) -> None:
         """Has what is to be seen of a block's inputs at hand, and on disk where it is kept."""
@@ -194,7 +192,7 @@ class Quantised:
 
     def _seen(self, place: Position, rotated: bool = False) -> torch.Tensor | None:
         """Of the inputs of a linear, mean squares (inputs,) or products (inputs, inputs)."""
-        if not self._looks or self._is_outside(place):
+        if not self._looks or self.anatomy.is_outside(*place):
             return None
         held = self._held.get(place[0])
         tensors = held if held is not None else self._plane((place[0], 0), self.quantizer)
@@ -204,7 +202,7 @@ class Quantised:
     def _rows(self, place: Position, kind: str) -> dict[str, torch.Tensor]:
         """Of every linear of a block that the type fits; or of the one matrix outside."""
         index, blocks = place[0], self._ground.blocks
-        if self._is_outside(place):
+        if self.anatomy.is_outside(*place):
             name = self.anatomy.matrix_name(*place)
             return {name: rows_of(kind, blocks.model.get_parameter(f"{name}.weight").data, self.quantizer)}
         parameters, found = blocks.dense(index), {}

@@ -138,9 +138,9 @@ def quantised_types(path: str) -> dict[str, int]:
     source = locate(path)
     if source.gguf is None:
         return {}
-    found: dict[str, int] = {}
+    found, known = dict[str, int](), set(GGMLQuantizationType)
     for shape, number in read_header(source.file).tensors.values():
-        kind = GGMLQuantizationType(number) if number in set(GGMLQuantizationType) else None
+        kind = GGMLQuantizationType(number) if number in known else None
         if kind is not None and GGML_QUANT_SIZES[kind][0] > 1:
             found[kind.name] = found.get(kind.name, 0) + math.prod(shape)
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))

@@ -59,11 +59,6 @@ class Weights:
         for block in self.anatomy.blocks if blocks.shelf is None else ():
             blocks.dense(block.index)
         self._outside = {t.name: blocks.model.get_parameter(t.name).data for t in self.anatomy.outside}
-        self._places = {
-            matrix.name: (block.index, len(block.linears) + position)
-            for block in self.anatomy.blocks
-            for position, matrix in enumerate(block.outside)
-        }
         self._narrower: tuple[int, dict[str, torch.Tensor]] | None = None
         self._repaired = Resident(blocks.device, room.assembled)
         # What is applied is held even where the cache has let it go.
@@ -106,7 +101,7 @@ class Weights:
         """One of a block's matrices, of a sublayer that `state` keeps or of what is outside, as its module has it."""
         block = self.anatomy.blocks[index]
         linear = block.matrices[position]
-        if position >= len(block.linears):
+        if self.anatomy.is_outside(index, position):
             return self._outer(linear.name, state.hidden, state.level(linear.name))
         return self._linear(block, block.where[linear.name], linear, state)
 
@@ -119,7 +114,7 @@ class Weights:
             return None
         quantised = self.compressors[level.name]
         assert isinstance(quantised, Quantised)
-        if position >= len(block.linears):
+        if self.anatomy.is_outside(index, position):
             matrix, kept = self._before_outer(linear.name, state.hidden)
             return quantised.packed((index, position), matrix, level, kept)
         sublayer = block.where[linear.name]
@@ -152,14 +147,14 @@ class Weights:
         """Embedding or head at a level."""
         if not level:
             return self._untreated_outside(hidden)[f"{name}.weight"]
-        place, compressor = self._places[name], self.compressors[level.name]
+        place, compressor = self.anatomy.places_outside[name], self.compressors[level.name]
         matrix, kept = self._before_outer(name, hidden)
         key = ("outside", name, hidden, level)
         return self._assembled.get(key, lambda: compressor.weight(place, matrix, level, kept))
 
     def _before_outer(self, name: str, hidden: int) -> tuple[torch.Tensor, Kept | None]:
         """Embedding or head (tokens, hidden) before its level is applied, and which part of the dense one it is."""
-        block = self.anatomy.blocks[self._places[name][0]]
+        block = self.anatomy.blocks[self.anatomy.places_outside[name][0]]
         matrix = self._untreated_outside(hidden)[f"{name}.weight"]
         if hidden == self.anatomy.hidden_size:
             return matrix, None

@@ -1,12 +1,10 @@
 """Zeros as a treatment: the level store of a pruner, filled for what is wanted."""
 
-from collections.abc import Collection, Mapping
-
 import torch
 
 from ...space.errors import SecateurError
 from ...space.treatments import Sparsity, Treatment
-from ..treatments import Ground, Kept, Position, Watch, masked
+from ..treatments import Ground, Kept, Position, Wanted, Watch, masked
 from .level_store import VERSION, LevelStore, as_matrix
 from .preparation import prepare, store_folder
 
@@ -26,7 +24,7 @@ class Zeros:
         """The version of the store and the name of its folder."""
         return f"{VERSION} {self.folder.name}"
 
-    def prepare(self, wanted: Mapping[Position, Collection[Treatment]], watch: Watch) -> None:
+    def prepare(self, wanted: Wanted, watch: Watch) -> None:
         """Fills the store; see `zeros.preparation.prepare`."""
         ground = self._ground
         blocks: dict[int, set[Treatment]] = {}

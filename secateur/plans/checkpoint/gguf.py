@@ -7,7 +7,7 @@ mistral, qwen2), and `openelm` with its query and key norms (qwen3 with tied emb
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import gguf
 import torch
@@ -108,8 +108,7 @@ def write_gguf(
     Raises:
         SecateurError: the model or the subnet cannot be written.
     """
-    own: Any = getattr(model, "config")  # noqa: B009 - modules have no such attribute for the type checker
-    config: Mapping[str, Any] = own.to_dict()
+    config: Mapping[str, Any] = cast(Any, model).config.to_dict()
     check_model(anatomy, config)
     check_states(states, anatomy)
     architecture = ARCHITECTURES[anatomy.family]

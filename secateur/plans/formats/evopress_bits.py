@@ -52,16 +52,7 @@ def refuses(subject: Subject) -> str | None:
         return "its integers are all in groups of one size"
     if any(level.float8 for level in found.values()):
         return "it has integers, and these are floats"
-    outside = next(
-        (
-            one.name
-            for block, state in zip(subject.anatomy.blocks, subject.states, strict=True)
-            for one in block.outside
-            if one.name in state.treated
-        ),
-        None,
-    )
-    return f"{outside} is stored in fewer bits, and it has linears of layers" if outside else check_grids(subject)
+    return check_grids(subject)
 
 
 def reads(content: Content) -> bool:

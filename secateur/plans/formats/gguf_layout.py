@@ -119,15 +119,19 @@ class GgufLayout:
         """All else, what new indices change of the lines on blocks, and what is more where nothing is packed."""
         blocks, kept = self.anatomy.blocks, kept_blocks(states)
         lines = [self._lines(blocks[old], states[old]) for old in kept]
-        beside = [
-            Stored(OUTSIDE[one.name], len(one.shape), VECTOR * math.prod(one.shape)) for one in self.anatomy.outside
-        ]
-        beside += [Stored(FACTORS, 1, VECTOR * self.factors)] if self.factors else []
-        said = sum(one.at(new) for new, one in enumerate(lines)) + sum(tensor.line for tensor in beside)
+        said = sum(one.at(new) for new, one in enumerate(lines)) + sum(tensor.line for tensor in self._beside)
         begin = HEADER + self.metadata + SIZED * 4 * len(kept) + said
         counted = sum(one.at(old) for old, one in zip(kept, lines, strict=True))
-        vectors = sum(tensor.padded for tensor in beside if tensor.dimensions == 1)
+        vectors = sum(tensor.padded for tensor in self._beside if tensor.dimensions == 1)
         return -(-begin // ALIGNMENT) * ALIGNMENT + vectors - counted + self._unpacked(states)
+
+    @cached_property
+    def _beside(self) -> tuple[Stored, ...]:
+        """What is in no block; of matrices the bytes are told by blocks."""
+        found = [
+            Stored(OUTSIDE[one.name], len(one.shape), VECTOR * math.prod(one.shape)) for one in self.anatomy.outside
+        ]
+        return (*found, *([Stored(FACTORS, 1, VECTOR * self.factors)] if self.factors else []))
 
     def _unpacked(self, states: Sequence[BlockState]) -> int:
         """What zeros in dropped MLPs' place take more where nothing in the file is packed."""

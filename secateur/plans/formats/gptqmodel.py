@@ -11,6 +11,7 @@ from ...space.grids import Grid
 from ..changes import Changes
 from ..features import Subject
 from .form import Content, Files, Format, of
+from .linears import linears
 from .schemes import check_grids, grids
 
 WHOLE_ROW = -1
@@ -25,14 +26,12 @@ def write(subject: Subject) -> Files:
     found = dict(grids(subject))
     [(base, _)] = Counter(found.values()).most_common(1)
     dynamic: dict[str, dict[str, Any]] = {}
-    for block in subject.anatomy.blocks:
-        for position in range(len(block.linears)):
-            name = subject.anatomy.matrix_name(block.index, position)
-            level = found.get(name)
-            if level is None:
-                dynamic[f"-:^{re.escape(name)}$"] = {}
-            elif level != base:
-                dynamic[f"+:^{re.escape(name)}$"] = _settings(level)
+    for name, *_ in linears(subject):
+        level = found.get(name)
+        if level is None:
+            dynamic[f"-:^{re.escape(name)}$"] = {}
+        elif level != base:
+            dynamic[f"+:^{re.escape(name)}$"] = _settings(level)
     config = {**_settings(base), "desc_act": False, "quant_method": "gptq", "dynamic": dynamic}
     return {"quantize_config.json": json.dumps(config, indent=1) + "\n"}
 

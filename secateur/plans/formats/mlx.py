@@ -7,7 +7,8 @@ from typing import Any
 from ...space.grids import Grid
 from ..features import Subject
 from .form import Files, Format, of
-from .schemes import check_grids, grids
+from .linears import linears
+from .schemes import check_inside, grids
 
 GROUPS, WIDTHS = (32, 64, 128), (2, 3, 4, 5, 6, 8)
 """What its kernels have."""
@@ -21,11 +22,9 @@ def write(subject: Subject) -> Files:
     found = dict(grids(subject))
     [(base, _)] = Counter(found.values()).most_common(1)
     config: dict[str, Any] = {**_settings(base), "mode": "affine"}
-    for block in subject.anatomy.blocks:
-        for position in range(len(block.linears)):
-            name = subject.anatomy.matrix_name(block.index, position)
-            if (level := found.get(name)) != base:
-                config[name] = _settings(level) if level is not None else False
+    for name, *_ in linears(subject):
+        if (level := found.get(name)) != base:
+            config[name] = _settings(level) if level is not None else False
     for name in (subject.anatomy.embedding, subject.anatomy.head):
         config[name.removesuffix(".weight")] = False
     return {"quantization.json": json.dumps({"quantization": config}, indent=1) + "\n"}
@@ -43,8 +42,7 @@ def refuses(subject: Subject) -> str | None:
     for name, level in found.items():
         if level.float8 or level.symmetric or level.group not in GROUPS or level.width not in WIDTHS:
             return f"{name} has {level}; it has zero points, groups of {', '.join(map(str, GROUPS))}, and no floats"
-    reason = check_grids(subject)
-    return None if reason is not None and "half precision" in reason else reason
+    return check_inside(subject)
 
 
 MLX = Format("mlx", "the quantization of its config.json", of("grid"), write, refuses=refuses)

@@ -7,6 +7,7 @@ from typing import Any
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
 from ...space.grids import Grid
+from ...space.state import outside_of
 from ..changes import Changes
 from ..features import Subject
 
@@ -25,13 +26,16 @@ def grids(subject: Subject) -> Iterator[tuple[str, Grid]]:
 
 def check_grids(subject: Subject) -> str | None:
     """Why the grids of a plan cannot be said so; None where they can."""
-    for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
-        if outside := next((one.name for one in block.outside if one.name in state.treated), None):
-            return f"{outside} is stored in fewer bits, and it stores the linears of layers so"
     for name, level in grids(subject):
         if level.half:
             return f"{name} has zero points in half precision, and it has integers"
-    return None
+    return check_inside(subject)
+
+
+def check_inside(subject: Subject) -> str | None:
+    """Why embedding or head cannot be stored as they are to be; None where nothing is done to them."""
+    treated = outside_of(subject.anatomy.blocks, subject.states).treated
+    return f"{treated[0][0]} is stored in fewer bits, and it stores the linears of layers so" if treated else None
 
 
 def stage(subject: Subject) -> Mapping[str, Any]:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from ...space.budget import labelled
-from ...space.costs import FILE, LATENCIES
+from ...space.costs import LATENCIES
 from ...space.latency import Measured
 from .fitting import Column
 from .rows import JUDGED, Row
 from .summary import Summary
-from .units import human, perplexity, rounded
+from .units import human, perplexity, rounded, size_cost
 
 
 def comparison(
@@ -45,7 +45,7 @@ def _cells(row: Row, summary: Summary, costs: Sequence[str], timed: Sequence[str
             cells.append(
                 human(cost, dense) if row.name == "dense" else as_timed(summary.dense_costs, row.measured, cost)
             )
-    size = FILE if FILE in row.costs else "weight_bytes"
+    size = size_cost(row.costs)
     cells.append(human(size, row.costs[size]))
     for text in summary.held_out:
         scores = row.scores.get(text)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 from ...space.budget import shown
-from ...space.costs import FILE
 from ...space.objective import is_own
 from ...space.space import Space
 from ..record.folder import RunFolder
@@ -16,7 +15,7 @@ from .plan_page import budgets_of, kept, milliseconds, model_name, notes, tasks
 from .profiles import alone, profile_chart
 from .rows import JUDGED
 from .timed import broken_budgets
-from .units import human, perplexity, rounded, share
+from .units import human, perplexity, rounded, share, size_cost
 
 TINY = 1e-6
 """Scores that are nothing but rounding."""
@@ -248,7 +247,7 @@ def _cards(space: Space, front: FrontSummary) -> list[Card]:
             cards.append(Card(objective.name, f"{values[0]:.3f} to {values[-1]:.3f}", "calibration text"))
     knee = next((point for point in sound if point.row.name == front.knee), None)
     if knee is not None:
-        size = FILE if FILE in knee.row.costs else "weight_bytes"
+        size = size_cost(knee.row.costs)
         cards.append(Card("knee", human(size, knee.row.costs[size]), kept(space, knee.row)))
         if knee.measured is not None:
             cards.append(Card("knee, a request", *milliseconds(space, knee.measured)))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...space.budget import labelled, shown
-from ...space.costs import FILE
 from ...space.latency import Measured
 from ...space.space import Space
 from ..record.folder import RunFolder
@@ -16,7 +15,7 @@ from .profiles import alone, profile_chart
 from .rows import Row
 from .summary import Summary
 from .timed import BROKEN, CLOSE, KEPT, standing
-from .units import human, perplexity, share
+from .units import human, perplexity, share, size_cost
 
 
 def plan_page(folder: RunFolder, space: Space, summary: Summary, costs: Sequence[str], estimate: bool) -> Page:
@@ -103,7 +102,7 @@ def all_costs(summary: Summary, row: Row, estimate: bool) -> Grid:
 
 def _cards(space: Space, summary: Summary, found: Row) -> list[Card]:
     dense = summary.dense_costs
-    size = FILE if FILE in found.costs else "weight_bytes"
+    size = size_cost(found.costs)
     cards = [
         Card("size", human(size, found.costs[size]), f"of {human(size, dense[size])} dense"),
         Card(

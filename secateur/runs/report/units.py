@@ -1,9 +1,10 @@
 """Costs and losses in units that people think in."""
 
 import math
+from collections.abc import Mapping
 
 from ...space.budget import shown
-from ...space.costs import LATENCIES
+from ...space.costs import FILE, LATENCIES
 
 
 def human(cost: str, value: int | float | None) -> str:
@@ -22,6 +23,11 @@ def human(cost: str, value: int | float | None) -> str:
         if value >= size:
             return f"{value / size:,.2f} {unit}"
     return shown(cost, int(value))
+
+
+def size_cost(costs: Mapping[str, int]) -> str:
+    """The cost that says how large a plan is: of its file where that is counted, else of its weights."""
+    return FILE if FILE in costs else "weight_bytes"
 
 
 def rounded(value: float, digits: int) -> str:

@@ -10,7 +10,6 @@ from ..both import Both
 from ..errors import SecateurError
 from ..gene import Feature
 from ..grids import Grid
-from ..treatments import Treatment
 from .linears import LinearKind, LinearSettings, Site
 from .settings import Levels
 
@@ -18,7 +17,7 @@ GRIDS = ("int", "fp")
 """How the names of those begin that are none of llama.cpp's."""
 
 
-def read(value: float | int | str) -> Treatment:
+def read(value: float | int | str) -> Bits | Grid | Both:
     """A type of llama.cpp's, a grid of integers, or one with zeros besides.
 
     Raises:
@@ -69,14 +68,8 @@ class BitsSettings(LinearSettings):
             return LinearSettings.sites(self, anatomy)
         if self.of == "head" and anatomy.tied:
             raise SecateurError("bits: the head of this model is its embedding; write of: embedding")
-        name = (anatomy.embedding if self.of == "embedding" else anatomy.head).removesuffix(".weight")
-        [member] = [
-            (block.index, position)
-            for block in anatomy.blocks
-            for position, matrix in enumerate(block.matrices)
-            if matrix.name == name and position >= len(block.linears)
-        ]
-        return ((self.of, (member,)),)
+        name = anatomy.embedding if self.of == "embedding" else anatomy.head
+        return ((self.of, (anatomy.places_outside[name.removesuffix(".weight")],)),)
 
 
 BITS = LinearKind(

@@ -112,12 +112,10 @@ class LinearKind:
             for level in levels:
                 if inputs % level.multiple:
                     kind = "pattern" if isinstance(level, Sparsity) else "level"
-                    inside = position < len(anatomy.blocks[index].linears)
+                    instead = "leave it out" + ("" if anatomy.is_outside(index, position) else " or restrict 'layers'")
                     raise SecateurError(
                         f"{anatomy.place(index, position)}: {inputs} inputs are no multiple of {level.multiple}, so "
-                        f"the {kind} {words(level)} does not fit; {self.otherwise}leave it out"
-                        + " or restrict 'layers'"
-                        * inside
+                        f"the {kind} {words(level)} does not fit; {self.otherwise}{instead}"
                     )
         return tuple(Gene(self, site, _in_order(anatomy, levels, members), members) for site, members in sites)
 
