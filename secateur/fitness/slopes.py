@@ -111,7 +111,7 @@ class SubnetSlopes:
 
     def _at_dense(self, genome: Genome) -> bool:
         """Whether the score has no slope there."""
-        return SCORES[self.score].distance and genome == self.space.dense
+        return SCORES[self.score].distance and genome == self.space.dense and self.space.base is None
 
     def _moves(self, genome: Genome) -> Moves:
         """Which levels in reach change which linears."""

@@ -98,8 +98,12 @@ class Compressor(Protocol):
 
 
 def wanted_of(space: Space) -> Wanted:
-    """All levels of a space."""
+    """All levels of a space, those of the plan below it as well."""
     found: dict[Position, set[Treatment]] = {}
+    for block, state in zip(space.anatomy.blocks, space.begun, strict=True):
+        for position, matrix in enumerate(block.matrices):
+            if level := state.level(matrix.name):
+                found.setdefault((block.index, position), set()).add(level)
     for gene in space.genes:
         for member in gene.members if gene.treatments else ():
             found.setdefault(member, set()).update(filter(None, gene.treatments))

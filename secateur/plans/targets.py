@@ -83,6 +83,8 @@ def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[s
     shape = space.anatomy
     if space.additions.bias and (refused := target.form.biases(shape)) is not None:
         raise SecateurError(refused)
+    if space.base is not None and (refused := refusal(target.form, Subject(shape, space.base, config, path, dtype))):
+        raise SecateurError(f"target: {name} cannot carry out the plan below: {refused}")
     genes: list[Gene] = []
     reasons: dict[str, str] = {}
     # Widths of a stock class depend on each other: one gene's levels are tried with all that the ones before may take.

@@ -10,7 +10,7 @@ from ..fitness.timing.speed import speed_here
 from ..plans.formats.gguf import ARCHITECTURES, SMALLEST, quantised_bytes
 from ..search.loop import Allowance
 from ..space.budget import labelled, shown
-from ..space.gene import Gene, features_of
+from ..space.gene import Gene
 from ..space.limits import of_costs
 from ..space.space import Space
 from ..space.treatments import Sparsity, words
@@ -72,12 +72,16 @@ def describe(recipe: Recipe) -> Description:
         for name, full in dense.items()
     )
     lines = [f"Target: {recipe.target}; every plan of this space can go there."] if recipe.target else []
+    if space.base is not None:
+        below = space.costs(space.dense).parameters
+        share = below / max(1, space.dense_costs.parameters)
+        lines.append(f"On top of {recipe.base}, which keeps {below:,} parameters ({share:.4f} of dense).")
     lines += [
         _about_budgets(recipe, space),
         f"Baselines: {', '.join((*recipe.wanted_baselines(), *recipe.peers.values())) or 'none'}.",
     ]
     lines += [f"Baseline {name} does not apply: {reason}." for name, reason in recipe.idle_baselines().items()]
-    features = features_of(space.genes)
+    features = space.features
     if "widths" in features:
         widths = recipe.widths
         hidden = f", residual width by {widths.hidden}" if "stream" in features else ""
@@ -129,7 +133,7 @@ def describe(recipe: Recipe) -> Description:
 
 def _smaller(space: Space) -> str:
     """What makes it smaller, where there is something."""
-    if space.anatomy.family not in ARCHITECTURES or "stream" in features_of(space.genes):
+    if space.anatomy.family not in ARCHITECTURES or "stream" in space.features:
         return ""
     dense = space.dense_costs
     small = quantised_bytes(dense.parameters, dense.block_parameters, SMALLEST)
@@ -191,7 +195,7 @@ def _written(space: Space) -> list[str]:
     if not space.budgets:
         return []
     dense = space.dense_costs
-    if features_of(space.genes) == {"zeros"}:
+    if space.features == {"zeros"}:
         return [f"Written: {dense.weight_bytes:,} bytes, as many as dense: zeros save none in a checkpoint."]
     outside, width = dense.parameters - dense.block_parameters, space.anatomy.bytes_per_parameter
     bounds = {
@@ -201,7 +205,7 @@ def _written(space: Space) -> list[str]:
         "block_parameters": lambda limit: (limit + outside) * width,
     }
     sizes = [bounds[budget.cost](budget.limit) for budget in space.budgets if budget.cost in bounds]
-    treated = features_of(space.genes) & {"bits", "treatments"}
+    treated = space.features & {"bits", "treatments"}
     where = " by what stores types as they are, such as gguf; a checkpoint has them in its own dtype" if treated else ""
     return [f"Written: at most {min(*sizes, dense.weight_bytes):,} bytes{where}."] if sizes else []
 

@@ -14,7 +14,6 @@ from ..fitness.zeros.nested import NESTED
 from ..fitness.zeros.updating import UPDATING
 from ..space.budget import parse_bytes
 from ..space.errors import SecateurError
-from ..space.gene import features_of
 from ..space.objective import is_own
 from ..space.scores import SCORES
 from ..space.space import Space
@@ -84,7 +83,7 @@ def _whole(recipe: Recipe, space: Space) -> Iterator[tuple[str, str, str]]:
     """Settings that need all blocks at once: where, what, and what would do without."""
     if recipe.training is not None:
         yield "training", "training", "leave it out, or give model.memory more"
-    if "widths" in features_of(space.genes) and recipe.widths.order == "taylor":
+    if "widths" in space.features and recipe.widths.order == "taylor":
         yield "widths.order", "'taylor', which passes backwards,", "take another order, such as output-error"
     if recipe.latency is not None and recipe.latency.device != "estimate":
         yield "latency.device", "measuring latency", "take device: estimate, with the device's peaks"
@@ -94,12 +93,12 @@ def _whole(recipe: Recipe, space: Space) -> Iterator[tuple[str, str, str]]:
 
 def work_of(recipe: Recipe, space: Space) -> Work:
     """What is to be done, in numbers."""
-    features, widths = features_of(space.genes), recipe.widths
+    features, widths = space.features, recipe.widths
     others = (*recipe.held_out, recipe.prepare, recipe.training_text)
     texts = [recipe.calibration, *(text for text in others if text is not None)]
     prepare = recipe.prepare or recipe.calibration
     zeros, narrower = "zeros" in features, "widths" in features
-    levels = {level for gene in space.genes for level in gene.treatments if level and level.name == "zeros"}
+    levels = {level for some in wanted_of(space).values() for level in some if level.name == "zeros"}
     order_looks, order_pairs = widths.order not in ("magnitude", "taylor"), widths.order in ("output-error", "obs")
     treated = any(any(gene.treatments) for gene in space.genes)
     backward = recipe.training is not None or (treated and not recipe.objectives and recipe.strategy.descends())

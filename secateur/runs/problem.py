@@ -7,12 +7,14 @@ from typing import Any
 
 from ..fitness.model.configuration import has_zeros, load_config
 from ..fitness.zeros.level_store import needs_text
+from ..plans.plan import Plan
 from ..search.archive import Goal
 from ..search.loop import Allowance
 from ..search.problem import Problem
 from ..search.steps import Pool
 from ..search.trained import Stage, TrainedSelection, whole
 from ..search.validated import Validated
+from ..space.base import features_of_states, left_of
 from ..space.budget import parse_budgets, parse_limit
 from ..space.costs import FILE, Additions, Costs, weights_left
 from ..space.errors import SecateurError
@@ -29,6 +31,7 @@ from ..space.space import Space
 from .asked.recipe import Recipe
 from .asked.settings import LatencySettings
 from .asked.shorthand import AFFORDED
+from .base import base_of, states_of
 from .file_size import layout
 from .record import facts
 from .record.folder import RunFolder
@@ -54,12 +57,14 @@ def build_space(
     table: LatencyTable | None = None,
     counting: int = COUNTING,
     metadata: int | None = None,
+    base: Plan | None = None,
 ) -> Space:
     """The space of a recipe; reads the model's configuration and no weights.
 
     `table`: the measured latency, once there is one; budgets on it are left out before. `counting`: that of a run.
     `metadata`: bytes of what a file says of the model, where that is known; otherwise its tokenizer is read, where the
-    recipe names `file_bytes`.
+    recipe names `file_bytes`. `base`: the plan below, where it is known; otherwise the file is read that the recipe
+    names.
 
     Raises:
         SecateurError: anything about model, genes or budgets that does not fit.
@@ -79,12 +84,19 @@ def build_space(
     genes: list[Gene] = []
     for settings in recipe.genes:
         genes += KINDS[settings.kind].genes(shape, settings, wishes)
+    below = states_of(base_of(recipe, shape, base), shape)
+    features = features_of(genes)
     narrows = any(gene.narrows and not gene.kind.everywhere for gene in genes)
+    if below is not None:
+        genes = list(left_of(shape, genes, below))
+        features |= features_of_states(shape, below)
+        narrows |= "widths" in features_of_states(shape, below)
     additions = Additions(
         bias=narrows and recipe.widths.repair == "bias",
-        projection=recipe.widths.hidden == "pca" and shape.tied and "stream" in features_of(genes),
+        projection=recipe.widths.hidden == "pca" and shape.tied and "stream" in features,
     )
-    space = Space(shape, tuple(genes), context=recipe.context, additions=additions, cached=1 if counting == 1 else None)
+    cached = 1 if counting == 1 else None
+    space = Space(shape, tuple(genes), context=recipe.context, additions=additions, cached=cached, base=below)
     if recipe.target is not None:
         left = restricted(space, recipe.target, recipe.model.path, saved, config)
         space = replace(space, genes=left)
@@ -111,6 +123,19 @@ def build_space(
         if counting == 1 or not broken <= NONZERO or not has_zeros(recipe.model.path):
             raise
     return space
+
+
+def space_noted(folder: RunFolder, table: LatencyTable | None = None) -> Space:
+    """The space of a run whose journal has noted what it needs of the model and of files."""
+    journal = folder.journal
+    config, metadata = journal.of(facts.CONFIG), journal.of(facts.METADATA)
+    return build_space(folder.recipe, config, table, counting_of(folder), metadata, base_noted(folder))
+
+
+def base_noted(folder: RunFolder) -> Plan | None:
+    """The plan below all genomes of a run, as its journal has it; None where there is none, or it is not noted yet."""
+    noted = folder.journal.of(facts.BASE)
+    return Plan.model_validate(noted) if noted is not None else None
 
 
 def _check_positions(settings: LatencySettings, family: str, config: Mapping[str, Any]) -> None:
@@ -294,8 +319,7 @@ def space_of(folder: RunFolder) -> Space:
     """The space of a run, from what its journal noted of the model and its latency; needs no model."""
     table = folder.journal.of(facts.LATENCY)
     known = table_from_json(table) if table is not None else None
-    journal = folder.journal
-    space = build_space(folder.recipe, journal.of(facts.CONFIG), known, counting_of(folder), journal.of(facts.METADATA))
+    space = space_noted(folder, known)
     counted, zeros = check_genomes(folder, space), folder.journal.of(facts.ZEROS)
     if zeros is None:
         return space

@@ -16,14 +16,15 @@ from ..fitness.workers.spread import prepared
 from ..fitness.workers.team import Team
 from ..fitness.workplace import Loaded
 from ..space.errors import SecateurError
-from ..space.gene import features_of
 from ..space.space import Space
 from .asked.recipe import Recipe
+from .base import base_of, check_model
 from .checks import affordable, check
 from .logged import logged, results
 from .memory import check_needs
-from .problem import build_space, check_genomes, counting_of, goal_of, pool_of
+from .problem import base_noted, build_space, check_genomes, counting_of, goal_of, pool_of
 from .record.facts import (
+    BASE,
     CONFIG,
     COUNTING,
     METADATA,
@@ -67,7 +68,9 @@ def _execute(folder: RunFolder, watcher: Watcher, loaded: Loaded | None) -> None
     recipe = folder.recipe
     config = load_config(recipe.model.path, recipe.model.trust_remote_code)
     counting = counting_of(folder)
-    space = build_space(recipe, config, counting=counting, metadata=folder.journal.of(METADATA))
+    metadata, noted = folder.journal.of(METADATA), base_noted(folder)
+    space = build_space(recipe, config, counting=counting, metadata=metadata, base=noted)
+    base = base_of(recipe, space.anatomy, noted)
     check_genomes(folder, space)
     note_deciding(recipe, folder)
     if loaded is None:
@@ -81,11 +84,14 @@ def _execute(folder: RunFolder, watcher: Watcher, loaded: Loaded | None) -> None
     size = source_bytes(recipe.model.path)
     if size is not None and journal.of(SOURCE_BYTES) is None:
         journal.note(SOURCE_BYTES, size)
-    if "bits" in features_of(space.genes) and journal.of(SOURCE_TYPES) is None:
+    if "bits" in space.features and journal.of(SOURCE_TYPES) is None:
         journal.note(SOURCE_TYPES, quantised_types(recipe.model.path))
     journal.note(CONFIG, config)
     if space.layout is not None:
         journal.note(METADATA, space.layout.metadata)
+    if base is not None:
+        check_model(base, loaded.digest, recipe.model.path)
+        journal.note(BASE, base.model_dump(mode="json"))
     journal.note(MODEL, loaded.digest, what=f"model {recipe.model.path}")
     journal.note(TEXTS, {title: text_fact(text) for title, text in loaded.texts.items()})
     threads = threads_of(folder)
@@ -143,7 +149,8 @@ def _search(folder: RunFolder, space: Space, bench: Bench, team: Team | None, wa
     space = with_latency(folder, space, bench, watcher, team)
     space = with_zeros(folder, space, bench)
     if space.budgets and space.feasible(space.dense):
-        watcher.say("the dense model keeps the budgets as it is: lower them to have anything removed")
+        as_it_is = "the dense model" if space.base is None else "the plan below"
+        watcher.say(f"{as_it_is} keeps the budgets as it is: lower them to have anything removed")
     memo = memo_of(folder, space, bench, CALIBRATION, recipe.scores, watcher, team)
     execution = Execution(folder, space, bench, watcher, memo, pool_of(recipe), goal_of(recipe, space), team)
     search_found(execution)
@@ -180,6 +187,7 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Loaded]:
         operations = matrix_speed(recipe.model.dtype, find_device(recipe.model.device))
     peers = check(recipe, space, affordable(recipe, space, operations))
     loaded = coordinating(recipe, space).load()
+    check_model(base_of(recipe, space.anatomy), loaded.digest, recipe.model.path)
     folder = RunFolder.create(path, recipe)
     for file, genome in peers.items():
         keep_peer(file, genome, folder.journal)

@@ -20,7 +20,6 @@ from ..fitness.workers.team import Team
 from ..fitness.workplace import Workplace
 from ..search.memo import Asker, Memo
 from ..space.errors import SecateurError
-from ..space.gene import features_of
 from ..space.losses import LOSSES, TRAINING_PASSES, Losses
 from ..space.names import PREPARE
 from ..space.question import Priced, Question, Told
@@ -67,7 +66,7 @@ def workplace_of(
     `at_most`: of `training` fewer sequences will do where there are no more. `placement`: of the model, by default that
     for whoever works alone.
     """
-    features, widths = features_of(space.genes), None
+    features, widths = space.features, None
     if "widths" in features:
         hidden = recipe.widths.hidden if "stream" in features else None
         widths = WidthSettings(recipe.widths.order, recipe.widths.repair, hidden)

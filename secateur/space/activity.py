@@ -18,18 +18,21 @@ class Activity:
 
     anatomy: Anatomy
     genes: tuple[Gene, ...]
+    gone: frozenset[Place] = frozenset()
+    """What has been dropped before any gene decides."""
 
     @cached_property
     def _places(self) -> tuple[frozenset[Place], ...]:
         """For each gene, where it decides."""
-        return tuple(gene.kind.places(gene, self.anatomy) for gene in self.genes)
+        return tuple(gene.kind.places(gene, self.anatomy) - self.gone for gene in self.genes)
 
     @cached_property
     def _silencing(self) -> tuple[tuple[int, Mapping[int, frozenset[Place]]], ...]:
         """Genes that can make others matter no more, and where they do at which levels."""
         found = []
         for index, gene in enumerate(self.genes):
-            levels = {level: gene.kind.silences(gene, level, self.anatomy) for level in range(len(gene.levels))}
+            silenced = (gene.kind.silences(gene, level, self.anatomy) - self.gone for level in range(len(gene.levels)))
+            levels = dict(enumerate(silenced))
             if levels := {level: places for level, places in levels.items() if places}:
                 found.append((index, levels))
         return tuple(found)

@@ -1,8 +1,10 @@
 """What does not fit together in a space, said before anything is tried."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from .anatomy import Anatomy, Axis
+from .base import Base
 from .costs import Costs
 from .errors import SecateurError
 from .gene import Gene
@@ -33,33 +35,41 @@ def check_genes(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
             )
 
 
-def check_patterns(anatomy: Anatomy, genes: Sequence[Gene]) -> None:
+def check_patterns(anatomy: Anatomy, genes: Sequence[Gene], base: Base) -> None:
     """Raises SecateurError where a pattern N:M, or a type of whole blocks, would not fit narrower inputs of a linear.
 
     Patterns are those of the dense matrix, and have to fit what stays together of it; types are of the narrower one.
+    `base`: the states that genes begin with.
     """
-    for gene in genes:
-        for level in gene.treatments:
-            _check_rising(anatomy, genes, gene, level)
-            if level.multiple == 1:
-                continue
-            for index, linear in gene.members:
-                columns = anatomy.blocks[index].matrices[linear].columns
-                sizes = _input_sizes if isinstance(level, Sparsity) else _row_sizes
-                for size in sorted(sizes(anatomy, genes, index, columns)):
-                    if size % level.multiple:
-                        kind = "pattern" if isinstance(level, Sparsity) else "level"
-                        raise SecateurError(
-                            f"{anatomy.place(index, linear)}: the {kind} {words(level)} does not fit a width of {size} "
-                            f"inputs; set 'multiple_of' to a multiple of {level.multiple}, or leave it out"
-                        )
+    widths = _Widths(anatomy, genes, base)
+    wanted = [(level, member) for gene in genes for level in gene.treatments for member in gene.members]
+    for block, state in zip(anatomy.blocks, base, strict=True):
+        places = enumerate(block.matrices)
+        wanted += [(state.level(one.name), (block.index, place)) for place, one in places if one.name in state.treated]
+    for level, member in wanted:
+        _check_rising(widths, *member, level)
+        _check_multiple(widths, *member, level)
 
 
-def _check_rising(anatomy: Anatomy, genes: Sequence[Gene], gene: Gene, level: Treatment) -> None:
+def _check_multiple(widths: "_Widths", index: int, place: int, level: Treatment) -> None:
+    columns = widths.anatomy.blocks[index].matrices[place].columns
+    if level.multiple == 1:
+        return
+    for size in sorted((widths.runs if isinstance(level, Sparsity) else widths.rows)(index, columns)):
+        if size % level.multiple:
+            kind = "pattern" if isinstance(level, Sparsity) else "level"
+            raise SecateurError(
+                f"{widths.anatomy.place(index, place)}: the {kind} {words(level)} does not fit a width of {size} "
+                f"inputs; set 'multiple_of' to a multiple of {level.multiple}, or leave it out"
+            )
+
+
+def _check_rising(widths: "_Widths", index: int, place: int, level: Treatment) -> None:
     """Raises SecateurError where a narrower linear would take more bytes, since its rows fall to a larger type."""
-    for index, place in gene.members if not isinstance(level, Sparsity) and level.multiple == 1 else ():
+    if not isinstance(level, Sparsity) and level.multiple == 1:
+        anatomy = widths.anatomy
         linear = anatomy.blocks[index].matrices[place]
-        sizes = sorted(_row_sizes(anatomy, genes, index, linear.columns))
+        sizes = sorted(widths.rows(index, linear.columns))
         needed = [level.at(size).bytes(1, size, anatomy.bytes_per_parameter) for size in sizes]
         for size, own, larger, more in zip(sizes, needed, sizes[1:], needed[1:], strict=False):
             if own > more:
@@ -70,34 +80,45 @@ def _check_rising(anatomy: Anatomy, genes: Sequence[Gene], gene: Gene, level: Tr
                 )
 
 
-def _input_sizes(anatomy: Anatomy, genes: Sequence[Gene], index: int, columns: Axis) -> set[int]:
-    """The lengths that `columns` can take in runs that stay together: whole heads, channels, residual width."""
-    block = anatomy.blocks[index]
-    touching = [gene for gene in genes if index in gene.blocks]
-    if len(columns) != 1:
-        return set()
-    segment = block.segments[columns[0]]
-    own = [gene for gene in touching if gene.kind.dimension in segment.dimensions]
-    if segment.unit > 1:
-        return {segment.unit} if any(gene.narrows for gene in own) else {block.dense_sizes[columns[0]]}
-    # Units of the last dimension lie side by side in each unit of those before it.
-    last = segment.dimensions[-1]
-    counts = {level for gene in own if gene.kind.dimension == last for level in gene.levels if isinstance(level, int)}
-    return counts or {block.dimensions[last]}
+@dataclass(frozen=True)
+class _Widths:
+    """What rows of linears can be as long as."""
 
+    anatomy: Anatomy
+    genes: Sequence[Gene]
+    base: Base
 
-def _row_sizes(anatomy: Anatomy, genes: Sequence[Gene], index: int, columns: Axis) -> set[int]:
-    """The lengths that `columns` can have in all."""
-    block = anatomy.blocks[index]
-    if len(columns) != 1:
-        return set()
-    segment = block.segments[columns[0]]
-    found = {segment.unit}
-    for dimension in segment.dimensions:
-        own = [gene for gene in genes if index in gene.blocks and gene.kind.dimension == dimension]
-        counts = {count for gene in own for count in gene.levels if isinstance(count, int) and count}
-        found = {size * count for size in found for count in counts or {block.dimensions[dimension]}}
-    return found
+    def runs(self, index: int, columns: Axis) -> set[int]:
+        """The lengths that `columns` can take in runs that stay together: whole heads, channels, residual width."""
+        block, kept = self.anatomy.blocks[index], self.base[index].kept
+        if len(columns) != 1:
+            return set()
+        segment = block.segments[columns[0]]
+        if segment.unit > 1:
+            own = [gene for gene in self._touching(index) if gene.kind.dimension in segment.dimensions]
+            below = any(0 < kept[one] < block.dimensions[one] for one in segment.dimensions)
+            narrowed = below or any(gene.narrows for gene in own)
+            return {segment.unit} if narrowed else {block.dense_sizes[columns[0]]}
+        # Units of the last dimension lie side by side in each unit of those before it.
+        return self._counts(index, segment.dimensions[-1], dropped=True)
+
+    def rows(self, index: int, columns: Axis) -> set[int]:
+        """The lengths that `columns` can have in all."""
+        if len(columns) != 1:
+            return set()
+        segment = self.anatomy.blocks[index].segments[columns[0]]
+        found = {segment.unit}
+        for dimension in segment.dimensions:
+            found = {size * count for size in found for count in self._counts(index, dimension)}
+        return found
+
+    def _touching(self, index: int) -> list[Gene]:
+        return [gene for gene in self.genes if index in gene.blocks]
+
+    def _counts(self, index: int, dimension: str, dropped: bool = False) -> set[int]:
+        own = [gene for gene in self._touching(index) if gene.kind.dimension == dimension]
+        counts = {count for gene in own for count in gene.levels if isinstance(count, int) and (count or dropped)}
+        return counts or {self.base[index].kept[dimension]}
 
 
 def check_projection(anatomy: Anatomy, gene: Gene, dense: Costs, first: Costs) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .anatomy import Anatomy, Block
+from .base import Base, begun
 from .costs import BlockCosts, Layout
 from .gene import Gene
-from .state import BlockState, dense_state, settled
+from .state import BlockState, settled
 from .treatments import Treatment
 
 Numbers = NDArray[np.int64]
@@ -42,11 +43,12 @@ class Pricing:
         priced: Callable[[Block, BlockState], BlockCosts],
         timed: Timed = lambda block, state: (0, 0),
         layout: Layout | None = None,
+        base: Base | None = None,
     ) -> None:
-        """`priced` is what a block costs without treatments, `timed` its nanoseconds, whatever its treatments;
-        `layout`: that its bytes in a file are counted by."""
+        """`priced` is what a block costs, `timed` its nanoseconds, whatever its treatments; `layout`: that its bytes in
+        a file are counted by; `base`: the states that genes begin with, by default dense."""
         self._anatomy, self._genes, self._priced, self._timed = anatomy, genes, priced, timed
-        self._layout = layout
+        self._layout, self._begun = layout, begun(anatomy, base)
         self.free = _free(genes)
         touching: list[list[int]] = [[] for _ in anatomy.blocks]
         rows = []
@@ -153,11 +155,11 @@ class Pricing:
 
     def _in_structure(self, index: int, levels: Sequence[int]) -> tuple[Numbers, Numbers]:
         block = self._anatomy.blocks[index]
-        state = dense_state(block)
+        state = self._begun[index]
         for number in self._structural[index]:
             state = self._genes[number].kind.apply(self._genes[number], levels[number], block, state)
         base = settled(block, state)
-        price = self._priced(block, base)._replace(file=self._filed(block, base))
+        price = self._cost(block, base)
         taken = np.zeros((len(self._rows_of[index]), self._taken.shape[1], WIDTH), dtype=np.int64)
         sizes = base.sizes(block)
         here = {linear.name: linear.shape(sizes) for one in block.sublayers if base.has(one) for linear in one.linears}
@@ -169,8 +171,18 @@ class Pricing:
                 for name, treatment in state.treated.items():
                     if name not in base.treated:
                         taken[place, level, :-2] += _saved(treatment, *here[name], self._anatomy.bytes_per_parameter)
-                taken[place, level, -3] += self._filed(block, state) - price.file
-        return np.array([*price, *self._timed(block, base)], dtype=np.int64), taken
+                taken[place, level, -3] += self._filed(block, state) - int(price[-3])
+        return price, taken
+
+    def of(self, states: Sequence[BlockState]) -> Numbers:
+        """(WIDTH,), of blocks in any states."""
+        pairs = zip(self._anatomy.blocks, states, strict=True)
+        found: Numbers = np.sum([self._cost(block, state) for block, state in pairs], axis=0)
+        return found
+
+    def _cost(self, block: Block, state: BlockState) -> Numbers:
+        price = self._priced(block, state)._replace(file=self._filed(block, state))
+        return np.array([*price, *self._timed(block, state)], dtype=np.int64)
 
     def _filed(self, block: Block, state: BlockState) -> int:
         return self._layout.block(block, state) if self._layout is not None else 0

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from .activity import Activity
 from .anatomy import Anatomy, Block
+from .base import Base, begun, features_of_states, gone
 from .budget import Budget, shown
 from .checks import check_genes, check_patterns, check_projection
 from .costs import FILE, NONE_ADDED, Additions, BlockCosts, Costs, Layout, Zeros, block_costs, total
 from .errors import SecateurError, suggest
-from .gene import Gene
+from .gene import Feature, Gene, features_of
 from .genome import Genome
 from .latency import LatencyTable, Shape, Times, every_state, shapes
 from .names import name_of
 from .pricing import WIDTH, Pricing, levels_of, of_budget
-from .state import BlockState, dense_state, outside_of, settled
+from .state import BlockState, outside_of, settled
 
 REMEMBERED = 2048
 """States of one block, and their names."""
@@ -33,7 +34,8 @@ class Space:
     `context` is the context length in tokens at which MACs are counted, and the KV cache where `cached` is None;
     `additions` are the parameters that repairs and rotations add to narrower models; `latency`, where there is one,
     adds latency to the costs; `layout`, where there is one, the bytes of its file. `zeros` are those that the model has
-    by itself; `counted` are costs that were noted with them, for those who have no model at hand.
+    by itself; `counted` are costs that were noted with them, for those who have no model at hand. `base`: what a plan
+    below has made of the blocks, which level 0 of every gene leaves as it is; None: nothing.
     """
 
     anatomy: Anatomy
@@ -46,18 +48,31 @@ class Space:
     zeros: Zeros | None = None
     counted: Mapping[Genome, Costs] = field(default_factory=dict)
     layout: Layout | None = None
+    base: Base | None = None
 
     def __post_init__(self) -> None:
         check_genes(self.anatomy, self.genes)
-        check_patterns(self.anatomy, self.genes)
+        check_patterns(self.anatomy, self.genes, self.begun)
         if self.everywhere is not None and self.additions.projection:
             first = self.costs(self.dense.with_level(self.everywhere, 1))
             check_projection(self.anatomy, self.genes[self.everywhere], self.dense_costs, first)
 
     # -- genomes -------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def begun(self) -> Base:
+        """The states of all blocks where every gene is at level 0."""
+        return begun(self.anatomy, self.base)
+
+    @cached_property
+    def features(self) -> frozenset[Feature]:
+        """What genomes can do to the model, and what the plan below them has done."""
+        below = features_of_states(self.anatomy, self.base) if self.base is not None else frozenset[Feature]()
+        return features_of(self.genes) | below
+
     @property
     def dense(self) -> Genome:
+        """Every gene at level 0: the dense model, or the plan below all genomes."""
         return Genome((0,) * len(self.genes))
 
     @cached_property
@@ -111,7 +126,7 @@ class Space:
     @cached_property
     def activity(self) -> Activity:
         """Which genes matter, given the others."""
-        return Activity(self.anatomy, self.genes)
+        return Activity(self.anatomy, self.genes, gone(self.anatomy, self.base))
 
     def active(self, genome: Genome) -> tuple[bool, ...]:
         """Which genes matter, given the others; in canonical form one that does not is at level 0."""
@@ -149,7 +164,7 @@ class Space:
 
     def _state(self, genome: Genome, index: int) -> BlockState:
         block = self.anatomy.blocks[index]
-        state = dense_state(block)
+        state = self.begun[index]
         for number in self._touching[index]:
             gene = self.genes[number]
             state = gene.kind.apply(gene, genome.levels[number], block, state)
@@ -164,16 +179,28 @@ class Space:
         noted = self.counted.get(self.canonical(genome)) if self.counted else None
         if noted is not None:
             return noted
-        hidden = self._hidden(genome)
-        *values, prefill, decode = self.pricing.total(genome.levels).tolist()
-        costs, outside = BlockCosts(*values), 0
+        priced, outside, zeros = self.pricing.total(genome.levels), 0, None
         if self.zeros is not None:
             zeros = sum(self._zeros(genome, index, self.zeros) for index in range(len(self.anatomy.blocks)))
-            costs = costs._replace(zeros=zeros)
             outside = self.zeros.outside(outside_of(self.anatomy.blocks, self.states(genome)))
+        return self._total(priced, self._hidden(genome), lambda: self.states(genome), zeros, outside)
+
+    def _total(
+        self,
+        priced: NDArray[np.int64],
+        hidden: int,
+        states: Callable[[], Base],
+        zeros: int | None = None,
+        outside: int = 0,
+    ) -> Costs:
+        """Costs from what all blocks cost, (WIDTH,); `zeros` and `outside`: of a model that has some by itself."""
+        *values, prefill, decode = priced.tolist()
+        costs = BlockCosts(*values)
+        if zeros is not None:
+            costs = costs._replace(zeros=zeros)
         found = total(self.anatomy, [costs], hidden, self.additions, outside)
         if self.layout is not None:
-            found = replace(found, file_bytes=costs.file + self.layout.around(self.states(genome)))
+            found = replace(found, file_bytes=costs.file + self.layout.around(states()))
         if self.latency is None:
             return found
         times = self.latency.outside(hidden) + Times(prefill, decode)
@@ -197,7 +224,7 @@ class Space:
     def _hidden(self, genome: Genome) -> int:
         """The residual width."""
         if self.everywhere is None:
-            return self.anatomy.hidden_size
+            return self.begun[0].hidden
         return self._state(genome, 0).hidden
 
     @cached_property
@@ -213,13 +240,13 @@ class Space:
             times = self.latency.block(block, state) if self.latency is not None else Times()
             return times.prefill, times.decode
 
-        return Pricing(self.anatomy, self.genes, priced, timed, self.layout)
+        return Pricing(self.anatomy, self.genes, priced, timed, self.layout, self.begun)
 
     def shapes(self) -> list[Shape]:
         """Everything whose latency a table for this space must have, dense shapes included."""
         levels = []
         for block in self.anatomy.blocks:
-            kept = {dimension: {size} for dimension, size in block.dimensions.items()}
+            kept = {one: {size, self.begun[block.index].kept[one]} for one, size in block.dimensions.items()}
             for number in self._touching[block.index]:
                 gene = self.genes[number]
                 if gene.kind.dimension:
@@ -230,8 +257,8 @@ class Space:
     @cached_property
     def dense_costs(self) -> Costs:
         """What relative budgets and all ratios are of: the dense model, with zeros of its own taken for weights."""
-        whole = replace(self, zeros=None, counted={}) if self.zeros is not None or self.counted else self
-        return whole.costs(self.dense)
+        dense = begun(self.anatomy, None)
+        return self._total(self.pricing.of(dense), self.anatomy.hidden_size, lambda: dense)
 
     def feasible(self, genome: Genome) -> bool:
         """Whether the genome keeps every budget."""

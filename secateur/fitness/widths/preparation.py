@@ -168,8 +168,10 @@ def narrower_sublayers(space: Space) -> dict[int, set[tuple[str, Widths]]]:
         wanted[block.index] = set()
         for sublayer in block.sublayers:
             full = tuple(block.dimensions[one] for one in sublayer.dimensions)
-            counts = [levels.get(one, (block.dimensions[one],)) for one in sublayer.dimensions]
-            wanted[block.index] |= {(sublayer.name, kept) for kept in itertools.product(*counts) if kept != full}
+            begun = space.begun[block.index].kept
+            counts = [levels.get(one, (begun[one],)) for one in sublayer.dimensions]
+            kept = {one for one in itertools.product(*counts) if one != full and all(one)}
+            wanted[block.index] |= {(sublayer.name, one) for one in kept}
     return wanted
 
 

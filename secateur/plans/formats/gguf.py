@@ -10,7 +10,6 @@ from typing import Any
 from ...space.anatomy import Anatomy
 from ...space.bits import SIMPLE, TYPES, Bits
 from ...space.errors import SecateurError
-from ...space.gene import features_of
 from ...space.layout import kept_blocks
 from ...space.space import Space
 from ...space.state import BlockState
@@ -64,7 +63,7 @@ def check_space(space: Space, config: Mapping[str, Any]) -> None:
     """Raises SecateurError where not every genome could be written, before anything is searched."""
     check_model(space.anatomy, config)
     openelm = ARCHITECTURES[space.anatomy.family] == "openelm"
-    if "stream" in features_of(space.genes):
+    if "stream" in space.features:
         raise SecateurError("gguf: a narrower residual width is not written; leave the hidden gene out")
     if space.additions.bias:
         check_biases(space.anatomy)

@@ -57,6 +57,9 @@ class Fields(Settings):
     )
     """The most that a plan may cost, each cost in shares of dense or in numbers; and the most that scores may come to
     on the calibration text, where something else is minimised."""
+    base: str | None = Field(default=None, examples=["pruned/plan.json"])
+    """A plan file below all candidates: what it drops, narrows or stores in fewer bits stays, and genes decide on what
+    it has left. Of no weights: training is not carried over."""
     target: str | None = Field(default=None, examples=["llama.cpp", "mergekit"])
     """A format or a program; nothing is searched that could not go there."""
     context: Annotated[int, Field(ge=1, le=2**31)] = 2048

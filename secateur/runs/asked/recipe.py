@@ -89,7 +89,7 @@ class Recipe(Fields):
         """Raises ValueError for baselines from files whose names cannot be those of plans."""
         for title, path in self.peers.items():
             taken = (
-                title in (*baselines(), "found", "untrained", "dense", "knee")
+                title in (*baselines(), "found", "untrained", "dense", "base", "knee")
                 or title.startswith("front-")
                 or title.isdigit()
             )
@@ -145,6 +145,11 @@ class Recipe(Fields):
                 f"{others}"
             )
         for limit in self.limits:
+            if self.base is not None and limit.relative:
+                raise ValueError(
+                    f"budgets: {limit.objective.name}: shares are of the dense model, which is not scored where there "
+                    "is a base; write a number"
+                )
             if limit.objective.score == Objective(self.score).score and not self.objectives:
                 raise ValueError(
                     f"budgets: {limit.objective.name} is what the search minimises; limit another score, or write "
@@ -258,7 +263,8 @@ class Recipe(Fields):
             if values["tasks"][name] == plain:
                 del values["tasks"][name]
         unused |= {"latency"} if self.latency is None else set()
-        unused |= {name for name in ("prepare", "validation", "seeds", "held_out_seed") if getattr(self, name) is None}
+        later = ("base", "prepare", "validation", "seeds", "held_out_seed")
+        unused |= {name for name in later if getattr(self, name) is None}
         unused |= {"training"} if self.training is None else set()
         unused |= {"target"} if self.target is None else set()
         unused |= {"objectives", "reference", "front"} if not self.objectives else set()

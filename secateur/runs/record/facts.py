@@ -173,6 +173,7 @@ ZEROS = Fact("zeros", ZerosFact, "the model's own zeros")
 SOURCE_BYTES = Fact("source bytes", int, "the size of the model's files")
 SOURCE_TYPES = Fact("source types", dict[str, int], "the types that the model's file is in")
 """By the type of fewer bits, how many weights."""
+BASE = Fact("base", Values, "the plan below all genomes")
 METADATA = Fact("file metadata", int, "the size of what a file says of the model")
 WHOLE = Fact("whole", int, "whether the whole model is on its device")
 THREADS = Fact("threads", int, "how many threads it is computed with")
@@ -216,6 +217,7 @@ FACTS: tuple[Fact[Any], ...] = (
         ZEROS,
         SOURCE_BYTES,
         SOURCE_TYPES,
+        BASE,
         METADATA,
         ORDER,
         ORDERS,

@@ -8,7 +8,7 @@ from ..record.journal import FOUND
 from .charts import COLOURS, GREY, SYMBOLS, axis_of, beyond, clipped, styled
 from .figures import incumbents
 from .page import Chart
-from .rows import JUDGED
+from .rows import JUDGED, ORIGINS
 from .summary import Summary
 
 
@@ -47,7 +47,7 @@ def comparison_chart(summary: Summary) -> Chart | None:
 
     None where something is missing.
     """
-    rows = [row for row in summary.rows if row.name != "dense"]
+    rows = [row for row in summary.rows if row.name not in ORIGINS]
     if not summary.held_out or not all(
         summary.judged in row.scores.get(text, ()) for row in rows for text in summary.held_out
     ):

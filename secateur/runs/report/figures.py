@@ -16,7 +16,7 @@ from ..record.journal import CALIBRATION, FOUND
 from .charts import DECADES
 from .difference import joined
 from .profiles import kept_shares
-from .rows import JUDGED
+from .rows import JUDGED, ORIGINS
 from .summary import Summary
 
 PLAIN = {"text.parse_math": False}
@@ -28,7 +28,9 @@ def figures(folder: RunFolder, space: Space, summary: Summary) -> dict[str, byte
     """Pictures by name: the profile per layer, loss over the search, the comparison on held-out text, costs."""
     pictures = {}
     if summary.rows and summary.rows[0].name == FOUND:
-        pictures["profile"] = profile(space, [(row.name, row.genome) for row in summary.rows if row.name != "dense"])
+        pictures["profile"] = profile(
+            space, [(row.name, row.genome) for row in summary.rows if row.name not in ORIGINS]
+        )
         pictures["costs"] = costs(summary)
         search = progress(folder, space)
         if search is not None:
@@ -110,7 +112,7 @@ def progress(folder: RunFolder, space: Space) -> bytes | None:
 
 def comparison(summary: Summary) -> bytes:
     """The score that decides on each held-out text with 95 % intervals, found plan against baselines."""
-    rows = [row for row in summary.rows if row.name != "dense"]
+    rows = [row for row in summary.rows if row.name not in ORIGINS]
     figure = Figure(figsize=(10, 1.0 + 0.36 * len(rows)), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(summary.held_out) + 1, sharey=True))
     places = range(len(rows))

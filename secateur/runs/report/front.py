@@ -18,7 +18,7 @@ from ..record.facts import CORNERS, HYPERVOLUME, UNTIMED
 from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, MEMBER, filed_under
 from .difference import Difference, compare, joined
-from .rows import JUDGED, Row
+from .rows import JUDGED, ORIGINS, Row
 from .summary import Summary, summarise
 from .timed import broken_budgets
 
@@ -121,7 +121,7 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
     references = tuple(
         point
         for name, point in points.items()
-        if not name.startswith(MEMBER) and name != "dense" and name not in searched
+        if not name.startswith(MEMBER) and name not in ORIGINS and name not in searched
     )
     worst, ideal = tuple(corners["worst"]), tuple(corners["ideal"])
     alive = [point for point in members if not point.fault]
@@ -134,7 +134,7 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
         objectives=objectives,
         members=members,
         references=references,
-        dense=points["dense"],
+        dense=points[summary.rows[-1].name],
         knee=alive[knee([_row_of(point, objectives) for point in alive])].row.name if alive else "",
         against=against,
         others=tuple(tuple(objective.of(one) for objective in objectives) for one in known),
@@ -145,7 +145,7 @@ def summarise_front(folder: RunFolder, space: Space) -> FrontSummary | None:
             for name in (FOUND, *searched)
             if journal.of(HYPERVOLUME, name)
         },
-        table_errors=_table_errors([*members, *references], points["dense"]),
+        table_errors=_table_errors([*members, *references], points[summary.rows[-1].name]),
         estimate=space.latency is not None and space.latency.estimate,
         batch=space.latency.workload.batch if space.latency is not None else 1,
         unreliable=tuple(

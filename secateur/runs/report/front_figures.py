@@ -15,6 +15,7 @@ from .charts import COLOURS, GREY, SYMBOLS, axis_of, beyond, clipped, styled
 from .figures import PLAIN, png, profile
 from .front import FrontSummary, Point, line_of
 from .page import Chart
+from .rows import ORIGINS
 
 Pair = tuple[Objective, Objective]
 """(along the bottom, upwards)"""
@@ -108,7 +109,7 @@ def _front(front: FrontSummary, space: Space, pair: Pair) -> go.Figure:
             groups.setdefault(point.fault, []).append(point)
     for point in front.references:
         groups.setdefault(line_of(point.row.name), []).append(point)
-    groups["dense"] = [front.dense]
+    groups[front.dense.row.name] = [front.dense]
     known = {
         name: sorted(
             (p for p in points if across.name in p.values and upwards.name in p.values),
@@ -177,13 +178,13 @@ def _front(front: FrontSummary, space: Space, pair: Pair) -> go.Figure:
 
 
 def _axis(front: FrontSummary, objective: Objective, known: Mapping[str, Sequence[Point]]) -> dict[str, object]:
-    """Fitted to the front, to references that are not far away, and to the dense model's costs.
+    """Fitted to the front, to references that are not far away, and to the dense model's costs, or the base's.
 
     Its scores are next to nothing, and would take most of a logarithmic axis.
     """
-    names = ("front", "dense") if objective.is_cost else ("front",)
+    names = ("front", *ORIGINS) if objective.is_cost else ("front",)
     kept = [scaled(objective, p.values[objective.name], front) for name in names for p in known.get(name, ())]
-    beside = [points for name, points in known.items() if name not in ("front", "dense")]
+    beside = [points for name, points in known.items() if name not in ("front", *ORIGINS)]
     others = [scaled(objective, p.values[objective.name], front) for points in beside for p in points]
     return axis_of(beyond(others, kept))
 

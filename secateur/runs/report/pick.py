@@ -7,7 +7,7 @@ from ...space.costs import Costs
 from ...space.errors import SecateurError, suggest
 from ..record.journal import FOUND
 from .front import FrontSummary, Point
-from .rows import Row
+from .rows import ORIGINS, Row
 from .summary import Summary
 
 LIMIT = re.compile(r"\s*([\w:.-]+)\s*<=?\s*(.+?)\s*")
@@ -23,7 +23,7 @@ def pick_row(pick: str, summary: Summary, front: FrontSummary | None, dense: Cos
     Raises:
         SecateurError: there is no such plan, or no member keeps the limit.
     """
-    rows = {row.name: row for row in summary.rows if row.name != "dense"}
+    rows = {row.name: row for row in summary.rows if row.name not in ORIGINS}
     if front is not None and pick in (FOUND, "knee"):
         if not front.knee:
             raise SecateurError(f"--pick {pick}: {front.verdict}")

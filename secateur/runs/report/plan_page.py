@@ -12,7 +12,7 @@ from .comparison import as_timed, comparison
 from .curves import comparison_chart, search_chart
 from .page import Card, Chart, Grid, Page
 from .profiles import alone, profile_chart
-from .rows import Row
+from .rows import ORIGINS, Row
 from .summary import Summary
 from .timed import BROKEN, CLOSE, KEPT, standing
 from .units import human, perplexity, share, size_cost
@@ -24,7 +24,7 @@ def plan_page(folder: RunFolder, space: Space, summary: Summary, costs: Sequence
     parts: list[Chart | Grid | None] = []
     if found is not None:
         score = folder.recipe.scores[0]
-        plans = [(row.name, kept(space, row), row.genome) for row in summary.rows if row.name != "dense"]
+        plans = [(row.name, kept(space, row), row.genome) for row in summary.rows if row.name not in ORIGINS]
         parts = [
             _budgets(space, summary),
             compared(summary, costs, estimate),

@@ -3,8 +3,8 @@
 from ...plans.layers import layers, outside_levels, residual
 from ...plans.plan import MeasuredLatency, ModelIdentity, Plan, TextIdentity, WidthIdentity
 from ...space.families.table import saved_dtype
-from ...space.gene import features_of
 from ...space.space import Space
+from ..problem import base_noted
 from ..record.facts import CONFIG, MODEL, ORDERS, TEXTS
 from ..record.folder import RunFolder
 from .rows import Row
@@ -15,7 +15,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
     """The neutral plan of one row of the comparison."""
     recipe, journal = folder.recipe, folder.journal
     orders = journal.of(ORDERS)
-    features = features_of(space.genes)
+    features = space.features
     widths = WidthIdentity(**recipe.widths.model_dump()) if orders is not None else None
     if widths is not None and "stream" not in features:
         widths = widths.model_copy(update={"hidden": None})
@@ -35,7 +35,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
         layers=layers(space.anatomy, states, orders),
         outside=outside_levels(space.anatomy, states),
         costs=dict(row.costs),
-        dense_costs=space.costs(space.dense).to_json(),
+        dense_costs=(space.costs(space.dense) if space.base is None else space.dense_costs).to_json(),
         latency=_measured_latency(folder, row),
         latency_estimate=space.latency is not None and space.latency.estimate,
         budgets={budget.cost: budget.limit for budget in space.budgets},
@@ -47,6 +47,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
         },
         texts={title: TextIdentity.model_validate(values) for title, values in journal.known(TEXTS).items()},
         genome=space.to_json(row.genome),
+        base=base_noted(folder),
         seed=recipe.seed,
         recipe_digest=recipe.digest(),
         recipe=recipe.model_dump(mode="json"),

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ...plans.layers import unit
 from ...space.evaluation import Evaluation
-from ...space.gene import features_of
 from ...space.genome import Genome
 from ...space.space import Space
 from ...space.state import outside_of
@@ -49,7 +48,7 @@ def profile_chart(space: Space, plans: Sequence[tuple[str, str, Genome]], added:
     figure.update_xaxes(title_text="layer", showgrid=False, dtick=max(1, len(space.anatomy.blocks) // 10))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     note = "Each cell: the share of the sublayer's weights that is kept and not zero; what is dropped is darkest."
-    notes = [note + " Fewer bits count as a share of half precision." * ("bits" in features_of(space.genes))]
+    notes = [note + " Fewer bits count as a share of half precision." * ("bits" in space.features)]
     for _, title, genome in plans:
         treated = outside_of(space.anatomy.blocks, space.states(genome)).treated
         if treated:

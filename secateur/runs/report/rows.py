@@ -10,6 +10,8 @@ from ...space.latency import Measured
 from ..record.journal import HELD_OUT_SCORES
 from .difference import Difference
 
+ORIGINS = ("dense", "base")
+"""What the row is called that has every gene at level 0: the dense model, or the plan that was searched on top of."""
 JUDGED = {"kl": "KL", "cross_entropy": "loss"}
 """What scores of every held-out text are called; both are in nats per token."""
 

@@ -14,7 +14,7 @@ from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, OWN_SCORES, UNTRAINED, filed_under
 from .difference import compare, joined
 from .limits import limit_lines
-from .rows import JUDGED, Row
+from .rows import JUDGED, ORIGINS, Row
 from .source import source_notes
 from .tasks import task_grid
 from .timed import latency_notes, missed
@@ -100,7 +100,8 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         _row(name, choices[name].genome, folder, space, losses, held_out, judged, found.genome if found else None)
         for name in names
     ]
-    rows.append(_row("dense", space.dense, folder, space, losses, held_out, judged, None))
+    origin = "dense" if space.base is None else "base"
+    rows.append(_row(origin, space.dense, folder, space, losses, held_out, judged, None))
     rows = with_broken(folder.recipe, rows, held_out)
     if folder.recipe.smallest:
         # Of other sizes: their losses are not compared.
@@ -137,11 +138,11 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         domains=by_domain(rows, held_out, judged),
         mixture=_mixture(rows[0], judged),
         limits=limit_lines(
-            folder.recipe.limits, [(row.name, row.scores) for row in rows if row.name != "dense"], rows[-1].scores
+            folder.recipe.limits, [(row.name, row.scores) for row in rows if row.name not in ORIGINS], rows[-1].scores
         ),
         kin=""
         if folder.recipe.objectives
-        else kin(rows, {UNTRAINED, "dense", *search_baselines(), *folder.recipe.peers}, len(space.genes)),
+        else kin(rows, {UNTRAINED, *ORIGINS, *search_baselines(), *folder.recipe.peers}, len(space.genes)),
     )
 
 
@@ -195,7 +196,7 @@ def _row(
         choice.evaluations if choice else 0,
         choice.seconds if choice else 0.0,
         against,
-        slack=name not in (FOUND, "dense") and found is not None and _has_slack(space, genome, found),
+        slack=name not in (FOUND, *ORIGINS) and found is not None and _has_slack(space, genome, found),
         measured=measured_of(folder, space, genome),
         by_text=by_text,
     )

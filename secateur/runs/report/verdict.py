@@ -8,7 +8,7 @@ from ...space.limits import Limit
 from ..asked.recipe import Recipe
 from ..record.journal import FOUND, UNTRAINED
 from .limits import most_of, value_of
-from .rows import JUDGED, Row, mean_held_out
+from .rows import JUDGED, ORIGINS, Row, mean_held_out
 
 KIN = 3
 """Genes by which a plan may differ from a published rule's and still be called its kin."""
@@ -20,7 +20,7 @@ def verdict(rows: list[Row], held_out: tuple[str, ...], when: str, judged: str) 
         return "No plan found yet: the search has not finished."
     if not held_out:
         return "Not confirmed: the recipe names no held-out text, so nothing is claimed."
-    baselines = [row for row in rows if row.name not in (FOUND, UNTRAINED, "dense")]
+    baselines = [row for row in rows if row.name not in (FOUND, UNTRAINED, *ORIGINS)]
     if not math.isfinite(mean_held_out(rows[0], held_out, judged)):
         return "Not confirmed yet: the found plan has not been scored on held-out text."
     scored = comparable(rows)
@@ -51,7 +51,7 @@ def verdict(rows: list[Row], held_out: tuple[str, ...], when: str, judged: str) 
 
 def comparable(rows: Sequence[Row]) -> list[Row]:
     """The baselines that a verdict counts."""
-    others = [row for row in rows if row.name not in (FOUND, UNTRAINED, "dense")]
+    others = [row for row in rows if row.name not in (FOUND, UNTRAINED, *ORIGINS)]
     return [row for row in others if row.against is not None and not row.slack and not row.broken]
 
 
@@ -74,12 +74,13 @@ def smallest(recipe: Recipe, rows: Sequence[Row], held_out: Sequence[str]) -> st
         return "No plan found yet: the search has not finished."
     found, cost = rows[0], recipe.score
     kept = " and ".join(map(str, recipe.limits))
-    others = [row for row in rows if row.name not in (FOUND, "dense", *recipe.peers)]
+    others = [row for row in rows if row.name not in (FOUND, *ORIGINS, *recipe.peers)]
+    origin = "the dense model" if rows[-1].name == "dense" else "the plan below"
     if found.costs[cost] >= rows[-1].costs[cost]:
-        return f"No plan that is smaller than the dense model was found to keep {kept} on the calibration text."
+        return f"No plan that is smaller than {origin} was found to keep {kept} on the calibration text."
 
     def share(row: Row) -> str:
-        return f"{row.costs[cost] / max(1, rows[-1].costs[cost]):.4f} of the dense model's {cost}"
+        return f"{row.costs[cost] / max(1, rows[-1].costs[cost]):.4f} of {origin}'s {cost}"
 
     told = f"The smallest plan found that keeps {kept} on the calibration text takes {share(found)}"
     if others:

@@ -11,6 +11,7 @@ from .front_page import front_page
 from .page import rendered
 from .plan_page import plan_page
 from .plans import make_plan
+from .rows import ORIGINS
 from .summary import Summary
 
 
@@ -44,7 +45,7 @@ def write_report(folder: RunFolder, space: Space, summary: Summary | FrontSummar
 
 def _write_plans(folder: RunFolder, space: Space, summary: Summary, without: tuple[str, ...] = ()) -> None:
     for row in summary.rows:
-        if row.name != "dense" and row.name not in without:
+        if row.name not in ORIGINS and row.name not in without:
             make_plan(folder, space, summary, row).write(folder.inside("plans", f"{row.name}.json"))
 
 

@@ -151,7 +151,7 @@ def _bench(subject: Subject, plan: Plan, trusted: bool) -> Bench:
     if not trusted:
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"trust_remote_code": False})})
     # Which genome it is, and nothing of what it may cost, is what is compared.
-    space = problem.build_space(recipe.model_copy(update={"budgets": {}}))
+    space = problem.build_space(recipe.model_copy(update={"budgets": {}}), base=plan.base)
     if space.states(space.from_json(plan.genome)) != subject.states:
         raise SecateurError("the plan's layers are not those of its genome: it was changed; export the run's own plan")
     loaded = workplace.workplace_of(recipe, space).load()

@@ -53,8 +53,8 @@ def picked(folder: RunFolder, space: Space, picks: Sequence[str]) -> dict[str, G
     for pick in picks:
         if pick == "all":
             genomes |= {row.name: row.genome for row in summary.rows}
-        elif pick == "dense":
-            genomes["dense"] = space.dense
+        elif pick == summary.rows[-1].name:  # dense, or the plan below
+            genomes[pick] = space.dense
         else:
             row = pick_row(pick, summary, front, space.dense_costs)
             genomes[row.name] = row.genome

@@ -20,8 +20,8 @@ from ...space.genome import Genome
 from ...space.latency import Measured, table_from_json
 from ...space.space import Space
 from ..asked.settings import LatencySettings
-from ..problem import build_space, counting_of, workload_of
-from ..record.facts import CONFIG, LATENCY, MEASURED, METADATA, TIMED_ON, UNTIMED, LatencyFact, MeasuredFact
+from ..problem import space_noted, workload_of
+from ..record.facts import LATENCY, MEASURED, TIMED_ON, UNTIMED, LatencyFact, MeasuredFact
 from ..record.folder import RunFolder
 from ..watcher import Watcher
 
@@ -47,7 +47,7 @@ def with_latency(folder: RunFolder, space: Space, bench: Bench, watcher: Watcher
             table = team.one(partial(calls.latency_table, *how), patient=True)
         journal.note(LATENCY, cast(LatencyFact, table.to_json()))
     table = table_from_json(journal.known(LATENCY))
-    return build_space(folder.recipe, journal.known(CONFIG), table, counting_of(folder), journal.of(METADATA))
+    return space_noted(folder, table)
 
 
 def _threads(settings: LatencySettings, team: Team | None) -> int | None:

@@ -1,0 +1,105 @@
+"""Runs on top of a plan: prune, then quantize, and all that is told and written of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import secateur
+from secateur.plans.plan import read_plan
+from secateur.runs.problem import space_of
+from secateur.runs.record.folder import RunFolder
+from secateur.runs.stages.exporting import export_plan
+from secateur.space.errors import SecateurError
+from tests.tiny import save_text, save_tiny, tiny_recipe
+
+BITS = {"kind": "bits", "per": "sublayer", "levels": ["int8", "int4", "int2"]}
+QUANTIZED: dict[str, Any] = {
+    "genes": [BITS, {"kind": "bits", "of": "embedding", "levels": BITS["levels"]}],
+    "budgets": {"weight_bytes": "<= 0.2x"},
+    "quantizer": "gptq",
+    "strategy": {"name": "surrogate", "sequences": 2},
+    "effort": {"tokens": 6000},
+    "baselines": ["uniform-bits", "target-bpw"],
+}
+PRUNED: dict[str, Any] = {
+    "genes": [{"kind": "attention"}, {"kind": "mlp", "levels": [48, 32, 16, 0]}],
+    "budgets": {"block_parameters": "<= 0.6x"},
+    "strategy": {"name": "surrogate", "sequences": 2},
+    "effort": {"tokens": 6000},
+    "baselines": [],
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bases")
+    save_tiny(folder / "model")
+    save_tiny(folder / "other", seed=1)
+    save_text(folder / "calibration.txt", seed=1)
+    save_text(folder / "held.txt", seed=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECATEUR_CACHE", str(folder / "cache"))
+        secateur.run(recipe(folder, **PRUNED), folder / "pruned").plan().write(folder / "pruned.json")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _cache(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECATEUR_CACHE", str(made / "cache"))
+
+
+def recipe(made: Path, model: str = "model", **changes: Any) -> dict[str, Any]:
+    return tiny_recipe(made / model, made / "calibration.txt", made / "held.txt", **changes)
+
+
+def test_pruned_then_quantized(made: Path, tmp_path: Path) -> None:
+    """What is found has the pruned plan's structure, is scored against the dense model, and can be written when the
+    base's file is gone."""
+    (tmp_path / "base.json").write_text((made / "pruned.json").read_text())
+    run = secateur.run(recipe(made, **QUANTIZED, base=str(tmp_path / "base.json")), tmp_path / "run")
+    below, plan = read_plan(made / "pruned.json"), run.plan()
+    assert [layer.kept for layer in plan.layers] == [layer.kept for layer in below.layers]
+    assert any(layer.treated for layer in plan.layers)
+    rows = {row.name: row for row in run.summary.rows}
+    assert {"found", "uniform-bits", "base"} <= rows.keys()
+    # The base is the pruned plan, number for number; shares are of the dense model.
+    for text, scores in below.scores.items():
+        assert rows["base"].scores[text]["kl"].mean == pytest.approx(scores["kl"].mean, abs=1e-9)
+    assert run.summary.dense_costs["parameters"] == below.dense_costs["parameters"]
+    assert rows["found"].costs["weight_bytes"] <= 0.2 * below.dense_costs["weight_bytes"]
+    assert rows["base"].costs["parameters"] == below.costs["parameters"]
+    (tmp_path / "base.json").unlink()
+    assert plan.base is not None
+    assert plan.base == below
+    run.export("plan", tmp_path / "out")
+    export_plan(read_plan(tmp_path / "out" / "plan.json"), "hf", tmp_path / "checkpoint")
+    written = json.loads((tmp_path / "checkpoint" / "plan.json").read_text())
+    assert written["base"]["name"] == below.name
+    with RunFolder.open(tmp_path / "run", writing=False) as folder:
+        again = space_of(folder)
+    assert again.states(rows["found"].genome) == tuple(plan.states(again.anatomy))
+    secateur.resume(run.path)
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert ">base<" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": "nowhere.json"}, r"base: there is no file .*nowhere\.json"),
+        ({"genes": [{"kind": "mlp", "levels": [48, 24]}]}, r"already, and gene mlp@\d+ decides on them"),
+        ({"widths": {"order": "magnitude"}}, r"made in another way; write widths: \{order: output-error"),
+        ({"model": "other"}, r"base: its model is not .*other, but one with other weights"),
+        ({"budgets": {"weight_bytes": "0.2x", "perplexity": "<= 1.5x"}}, "shares are of the dense model"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything(
+    made: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    asked = QUANTIZED | {"base": str(made / "pruned.json")} | changes
+    model = asked.pop("model", "model")
+    with pytest.raises((SecateurError, ValueError), match=message):
+        secateur.run(recipe(made, model, **asked), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
