@@ -236,6 +236,7 @@ class Rounded:
     """Rounds to the nearest of 2^bits values of each row."""
 
     identity = "1"
+    from_before = True
 
     def __init__(self, ground: Ground) -> None:
         self.prepared: set[int] = set()
@@ -247,7 +248,7 @@ class Rounded:
         assert place[0] in self.prepared
         return self.hold(level, matrix, matrix)
 
-    def hold(self, level: Treatment, matrix: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+    def hold(self, level: Treatment, matrix: torch.Tensor, began: torch.Tensor) -> torch.Tensor:
         assert isinstance(level, Rounding)
         step = matrix.detach().abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / (2 ** (level.bits - 1) - 1)
         # Gradients pass as if nothing was rounded.

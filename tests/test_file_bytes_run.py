@@ -101,6 +101,7 @@ def test_the_smallest_file_that_keeps_a_score(made: Path, tmp_path: Path) -> Non
         ("gemma2", [{"kind": "mlp"}], "file_bytes: gguf: gemma2 has no layout with sizes of its own per layer"),
         ("llama", [{"kind": "mlp"}], "file_bytes: what its vocabulary takes there is not known"),
         ("llama", [{"kind": "hidden", "levels": [1.0, 0.5]}], "a narrower residual width is not written"),
+        ("llama", [{"kind": "bits", "levels": ["int4"]}], "has int4, which is none of llama.cpp's types"),
         (
             "qwen3",
             [{"kind": "bits", "levels": ["Q8_0 or other"]}],

@@ -23,10 +23,13 @@ from typing import Literal
 
 import torch
 
+from ..space.anatomy import Block
 from ..space.errors import SecateurError
 from ..space.genome import Genome
 from ..space.question import Chain
 from ..space.space import Space
+from ..space.state import BlockState
+from ..space.treatments import DENSE, Treatment
 from .cache import digest, read_tensors, usable, write_tensors
 from .model.blocks import unpacked
 from .scores.built_in import mean_losses
@@ -35,7 +38,7 @@ from .subnets.subnet import Subnet
 from .treatments import masked
 from .zeros.level_store import as_matrix
 
-VERSION = 2
+VERSION = 3
 KEPT_BYTES, KEPT_STATES = 16 * 2**30, 32
 """How much of states is kept: so many bytes, or so many states where half of what is free on the disk has room. The
 oldest go first, and are trained again should anybody want them."""
@@ -105,7 +108,8 @@ class Trainer:
         with self.subnet:
             self.subnet.apply(self.space.states(genome))
             with torch.no_grad():
-                return {name: tensor.detach() for name, tensor in self._effective(genome, state).items()}
+                began = self._began(genome)
+                return {name: tensor.detach() for name, tensor in self._effective(genome, state, began).items()}
 
     # -- states ----------------------------------------------------------------------------------------------------
 
@@ -147,9 +151,29 @@ class Trainer:
                 for linear in sublayer.linears if state.has(sublayer) else ():
                     yield f"{anatomy.blocks_path}.{block.index}.{linear.name}.weight", linear.transposed
 
-    def _masters(self, genome: Genome) -> dict[str, torch.Tensor]:
-        """What is optimised, in float32, as it begins; the subnet is applied."""
-        live = dict(self.teacher.blocks.model.named_parameters())
+    def _began(self, genome: Genome) -> dict[str, torch.Tensor]:
+        """All parameters as training begins with them; the subnet is applied.
+
+        Those that it has, but where levels are carried out anew at every step: these begin as they were before.
+        """
+        anatomy, weights = self.space.anatomy, self.subnet.weights
+        began = {name: parameter.detach() for name, parameter in self.teacher.blocks.model.named_parameters()}
+        for block, position, state, level in self._treated(genome):
+            if weights.compressors[level.name].from_before:
+                matrix = block.matrices[position].name
+                before = weights.linear(block.index, position, state.with_treated({matrix: DENSE}))
+                began[f"{anatomy.matrix_name(block.index, position)}.weight"] = before
+        return began
+
+    def _treated(self, genome: Genome) -> Iterator[tuple[Block, int, BlockState, Treatment]]:
+        """Every matrix that has a level: its block, its position there, the block's state, and the level."""
+        for block, state in zip(self.space.anatomy.blocks, self.space.states(genome), strict=True):
+            for position, matrix in enumerate(block.matrices):
+                if matrix.name in state.treated:
+                    yield block, position, state, state.treated[matrix.name]
+
+    def _masters(self, genome: Genome, live: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What is optimised, in float32, as it begins; `live`: see `_began`."""
         if self.settings.what == "norms":
             matrices = {name for name, parameter in live.items() if parameter.dim() > 1}
             return {name: p.detach().float().clone() for name, p in live.items() if name not in matrices}
@@ -165,34 +189,33 @@ class Trainer:
             masters[f"{name}@B"] = torch.zeros(outputs, rank, device=live[name].device)
         return masters
 
-    def _effective(self, genome: Genome, masters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _effective(
+        self, genome: Genome, masters: Mapping[str, torch.Tensor], began: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """Parameters in the model's precision, differentiable in `masters`, of which other entries are left alone."""
-        live = dict(self.teacher.blocks.model.named_parameters())
         result = {}
         if self.settings.what != "lora":
             result = {name: tensor for name, tensor in masters.items() if "@" not in name}
         else:
             for name, transposed in self._linears(genome):
                 update = masters[f"{name}@B"] @ masters[f"{name}@A"]
-                result[name] = live[name].float() + (update.T if transposed else update)
-        held = dict(self._held(genome, result, live))
+                result[name] = began[name].float() + (update.T if transposed else update)
+        held = dict(self._held(genome, result, began))
         for name, tensor in result.items():
             if name not in held:
-                held[name] = masked(tensor, live[name]) if tensor.dim() > 1 else tensor
-        return {name: held[name].to(live[name].dtype) for name in result}
+                held[name] = masked(tensor, began[name]) if tensor.dim() > 1 else tensor
+        return {name: held[name].to(began[name].dtype) for name in result}
 
     def _held(
-        self, genome: Genome, values: Mapping[str, torch.Tensor], live: Mapping[str, torch.Tensor]
+        self, genome: Genome, values: Mapping[str, torch.Tensor], began: Mapping[str, torch.Tensor]
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """Those of `values` that have a treatment, as it holds them."""
         anatomy, compressors = self.space.anatomy, self.subnet.weights.compressors
-        for block, state in zip(anatomy.blocks, self.space.states(genome), strict=True):
-            for position, linear in enumerate(block.matrices):
-                name = f"{anatomy.matrix_name(block.index, position)}.weight"
-                if linear.name in state.treated and name in values:
-                    level = state.treated[linear.name]
-                    pair = (as_matrix(linear, values[name]), as_matrix(linear, live[name]))
-                    yield name, as_matrix(linear, compressors[level.name].hold(level, *pair))
+        for block, position, _, level in self._treated(genome):
+            name, linear = f"{anatomy.matrix_name(block.index, position)}.weight", block.matrices[position]
+            if name in values:
+                pair = (as_matrix(linear, values[name]), as_matrix(linear, began[name]))
+                yield name, as_matrix(linear, compressors[level.name].hold(level, *pair))
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -206,8 +229,9 @@ class Trainer:
                 self.teacher.prepare(range(sequence, sequence + 1))
         with self.subnet:
             self.subnet.apply(self.space.states(genome))
+            began = self._began(genome)
             masters = {name: tensor for name, tensor in before.items() if not name.startswith("optimiser@")}
-            masters = {name: tensor.clone() for name, tensor in masters.items()} or self._masters(genome)
+            masters = {name: tensor.clone() for name, tensor in masters.items()} or self._masters(genome, began)
             device = self.teacher.blocks.device
             masters = {name: tensor.to(device).requires_grad_() for name, tensor in masters.items()}
             if not masters:  # nothing is left of what would be trained
@@ -215,7 +239,9 @@ class Trainer:
             optimiser = self._optimiser(masters, before, len(chain) - 1)
             for start in range(0, count, self.settings.batch):
                 with torch.enable_grad():
-                    loss = self._loss(self._effective(genome, masters), order[start : start + self.settings.batch])
+                    loss = self._loss(
+                        self._effective(genome, masters, began), order[start : start + self.settings.batch]
+                    )
                     if not math.isfinite(float(loss.detach())):
                         raise TrainingError(f"training: the loss is not finite after {start * text.length:,} tokens")
                     optimiser.zero_grad()

@@ -69,10 +69,14 @@ class Compressor(Protocol):
 
     Attributes:
         identity: names how levels are made; evaluations under others are not comparable.
+        from_before: training begins with matrices as they were before their level, which `hold` carries out anew at
+            every step; else with what the level has made of them.
     """
 
     @property
     def identity(self) -> str: ...
+    @property
+    def from_before(self) -> bool: ...
 
     def prepare(self, wanted: Wanted, watch: Watch) -> None:
         """Makes ready, and checks, what the wanted levels of each matrix need; done again, it goes on where it was.
@@ -89,11 +93,11 @@ class Compressor(Protocol):
             kept: which part of the dense matrix it is; None: all of it, unchanged.
         """
 
-    def hold(self, level: Treatment, matrix: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+    def hold(self, level: Treatment, matrix: torch.Tensor, began: torch.Tensor) -> torch.Tensor:
         """What is left at a level of what a training made of a matrix (outputs, inputs); differentiable in it.
 
-        `live`: as the subnet has it. Which of its zeros have to stay, the model's own or those of the level, is decided
-        here.
+        `began`: what training began with. Which of its zeros have to stay, the model's own or those of the level, is
+        decided here.
         """
 
 

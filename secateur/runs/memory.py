@@ -98,6 +98,7 @@ def work_of(recipe: Recipe, space: Space) -> Work:
     texts = [recipe.calibration, *(text for text in others if text is not None)]
     prepare = recipe.prepare or recipe.calibration
     zeros, narrower = "zeros" in features, "widths" in features
+    rotated = "stream" in features and widths.hidden == "pca"
     levels = {level for some in wanted_of(space).values() for level in some if level.name == "zeros"}
     order_looks, order_pairs = widths.order not in ("magnitude", "taylor"), widths.order in ("output-error", "obs")
     treated = any(any(gene.treatments) for gene in space.genes)
@@ -114,7 +115,7 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         rows=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "row",
         matrix=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "matrix",
         updates=len(levels) if zeros and recipe.pruner in UPDATING else 0,
-        packed=packed_bytes(space) + (seen_bytes(space, recipe.quantizer) if narrower else 0),
+        packed=packed_bytes(space) + (seen_bytes(space, recipe.quantizer, rotated) if narrower else 0),
         outer=sum(
             len(levels) * space.anatomy.blocks[place[0]].matrices[place[1]].weights
             for place, levels in wanted_of(space).items()

@@ -36,6 +36,14 @@ class Grid:
     half: bool = False
     float8: bool = False
 
+    def __post_init__(self) -> None:
+        if not 2 <= self.width <= 8:
+            raise ValueError("a grid has 2 to 8 bits")
+        if self.group and not 8 <= self.group <= LARGEST_GROUP:
+            raise ValueError(f"a group has 8 to {LARGEST_GROUP} weights")
+        if self.float8 and (self.width != 8 or self.group or not self.symmetric):
+            raise ValueError("floats have eight bits, a scale of each row, and no zero points")
+
     @classmethod
     def read(cls, value: float | int | str) -> "Grid":
         """Reads "int4-g128", "int8", "int3-g64-sym" or "fp8".
@@ -50,9 +58,7 @@ class Grid:
         if match is None:
             raise ValueError(f"no grid; write {EXAMPLES}")
         width, group = int(match[1]), int(match[2] or 0)
-        if not 2 <= width <= 8:
-            raise ValueError("a grid has 2 to 8 bits")
-        if match[2] and not 8 <= group <= LARGEST_GROUP:
+        if match[2] and not group:
             raise ValueError(f"a group has 8 to {LARGEST_GROUP} weights")
         return cls(width, group, symmetric=match[3] == "-sym", half=match[3] == "-half")
 

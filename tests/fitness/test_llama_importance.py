@@ -104,7 +104,7 @@ def test_importance_is_what_llama_cpp_adds_up(tmp_path: Path, monkeypatch: pytes
     for block in shape.blocks:
         for position, linear in enumerate(block.linears):
             wanted = theirs[f"blk.{block.index}.{NAMES[f'{linear.name}.weight']}"] / text.ids.numel()
-            found = ours.importance((block.index, position))
+            found = ours.importance((block.index, position), None)
             assert found is not None
             # Its keys and values are in half precision.
             assert np.allclose(found.numpy(), wanted, rtol=5e-3, atol=1e-6), (block.index, linear.name)

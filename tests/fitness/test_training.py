@@ -84,7 +84,7 @@ def test_zeros_stay_and_the_dense_model_is_bitwise_what_it_was(benches: Any, see
         state = trainer._train(genome, state, (32,) * (step + 1))
         with bench.subnet as subnet, torch.no_grad():
             subnet.apply(space.states(genome))
-            parameters = trainer._effective(genome, state)
+            parameters = trainer._effective(genome, state, trainer._began(genome))
             live = dict(bench.model.named_parameters())
             changed = sum(int((tensor != live[name]).any()) for name, tensor in parameters.items())
         assert changed > len(parameters) // 2 or not parameters

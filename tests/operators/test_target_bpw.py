@@ -17,14 +17,14 @@ from secateur.fitness.model.examined import model_digest
 from secateur.fitness.workplace import Loaded
 from secateur.operators.rules.target_bpw import allotted, hull, target_bpw
 from secateur.operators.rules.uniform_bits import uniform_bits
-from secateur.space.budget import Budget
+from secateur.space.budget import Budget, parse_budgets
 from secateur.space.errors import SecateurError
 from secateur.space.kinds.settings import Wishes
 from secateur.space.kinds.table import KINDS
 from secateur.space.space import Space
 from tests.fitness.prepared import random_text
 from tests.genes import structured_genes
-from tests.tiny import model_of
+from tests.tiny import anatomy_for, model_of
 
 LEVELS = ["Q8_0", "Q5_0", "Q4_0"]
 
@@ -113,3 +113,21 @@ def test_the_rule_fills_a_budget_of_bytes_better_than_one_type() -> None:
         target_bpw(space.with_budgets((Budget("weight_bytes", 1000, "1000"),)), errors)
     with pytest.raises(SecateurError, match="none of file_bytes or weight_bytes"):
         target_bpw(space.with_budgets((Budget("parameters", dense, "dense"),)), errors)
+
+
+@pytest.mark.parametrize(
+    ("levels", "budget", "wanted"),
+    [
+        (["int8", "int4-g16", "2:4+int4-g16"], 0.25, "grid:int4-g16"),
+        (["int8", "0.5+int8", "int4-g16"], 0.45, "grid:int8"),
+    ],
+)
+def test_of_two_that_take_as_much_the_uniform_type_has_no_zeros(levels: list[str], budget: float, wanted: str) -> None:
+    shape = anatomy_for()
+    asked = KINDS["bits"].settings.model_validate({"kind": "bits", "levels": levels, "per": "sublayer"})
+    free = Space(shape, KINDS["bits"].genes(shape, asked, Wishes()))
+    block = free.costs(free.dense).block_parameters * shape.bytes_per_parameter
+    rest = free.costs(free.dense).weight_bytes - block
+    space = free.with_budgets(parse_budgets({"weight_bytes": f"{rest + int(budget * block)}"}, free.dense_costs))
+    states = space.states(uniform_bits(space))
+    assert {str(level) for state in states for level in state.treated.values()} == {wanted}

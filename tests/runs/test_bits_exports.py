@@ -205,12 +205,87 @@ def test_bad_files_of_types(tmp_path: Path, text: str, message: str) -> None:
         read_states(tmp_path / "types.txt", ANATOMY)
 
 
-def test_bad_grids(tmp_path: Path) -> None:
-    (tmp_path / "quantize_config.json").write_text(json.dumps({"bits": 4, "group_size": 100}))
-    with pytest.raises(SecateurError, match="64 inputs, no whole grid:int4-g100"):
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"bits": 4, "group_size": 100}, "64 inputs, no whole grid:int4-g100"),
+        ({"bits": 4, "group_size": 2}, "4 bits in groups of 2: a group has 8 to"),
+        ({"bits": 4, "group_size": -64}, "groups of -64: a group has 8 to"),
+        ({"bits": 4, "group_size": 0}, "group_size: 0; a whole row is -1"),
+        ({"bits": 4.7, "group_size": 32}, "bits: write a whole number, not '4.7'"),
+        ({"bits": 9, "group_size": 32}, "a grid has 2 to 8 bits"),
+        ({"bits": 4, "group_size": 32, "sym": "false"}, "sym: write true or false, not 'false'"),
+        ({"bits": 4, "group_size": 32, "lm_head": True}, "'lm_head' is rounded as well"),
+        ({"bits": 4, "group_size": 32, "dynamic": {"-:.*nothing": {}}}, "no linear of the model matches"),
+    ],
+)
+def test_bad_grids(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    (tmp_path / "quantize_config.json").write_text(json.dumps(values))
+    with pytest.raises(SecateurError, match=message):
         read_states(tmp_path / "quantize_config.json", ANATOMY)
-    group = {"targets": ["re:.*nothing"], "weights": {"num_bits": 4, "strategy": "group", "group_size": 32}}
-    values = {"quant_stage": {"quant_modifiers": {"GPTQModifier": {"config_groups": {"one": group}}}}}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(SecateurError, match=r"matches the target 're:\.\*nothing'"):
-        read_states(tmp_path / "recipe.yaml", ANATOMY)
+
+
+def recipe_of(folder: Path, *modifiers: dict[str, Any]) -> Path:
+    """A recipe of llm-compressor, a stage for each modifier."""
+    stages = {f"stage{number}_stage": {"own_modifiers": one} for number, one in enumerate(modifiers)}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(stages))
+    return folder / "recipe.yaml"
+
+
+def grouped(target: str = "Linear", inputs: dict[str, Any] | None = None, **weights: Any) -> dict[str, Any]:
+    group = {"targets": [target], "weights": weights, "input_activations": inputs}
+    return {"GPTQModifier": {"config_groups": {"one": group}}}
+
+
+@pytest.mark.parametrize(
+    ("modifier", "message"),
+    [
+        (grouped("re:.*nothing", num_bits=4, group_size=32), r"matches the target 're:\.\*nothing'"),
+        (grouped(num_bits=4), "strategy 'tensor' with no size of groups"),
+        (grouped(num_bits=4, strategy="group"), "strategy 'group' with no size"),
+        (grouped(num_bits=4, strategy="channel", group_size=32), "strategy 'channel' with group_size 32"),
+        (grouped(num_bits=4, group_size=2), "a group has 8 to"),
+        (grouped(num_bits=4, group_size=32, type="float"), "floats have eight bits"),
+        (grouped(num_bits=4, strategy="block", block_structure=[8, 8]), "'block_structure' of weights"),
+        (grouped(inputs={"num_bits": 8}, num_bits=8, group_size=-1), "'input_activations' are rounded too"),
+        ({"GPTQModifier": {"scheme": "W8A8"}}, "scheme 'W8A8' is none of weights alone"),
+        ({"GPTQModifier": {"ignore": ["lm_head"]}}, "neither config_groups nor scheme"),
+    ],
+)
+def test_what_no_level_says_of_a_recipe(tmp_path: Path, modifier: dict[str, Any], message: str) -> None:
+    with pytest.raises(SecateurError, match=message):
+        read_states(recipe_of(tmp_path, modifier), ANATOMY)
+
+
+def test_common_recipes_are_read_as_the_tool_does(tmp_path: Path) -> None:
+    """What it ignores, its schemes by name, sizes of groups without a strategy; and zeros before it rounds."""
+    stored = {"config_groups": {"one": {"targets": ["Linear"], "weights": {"num_bits": 4, "group_size": 32}}}}
+    quantizer = {"GPTQModifier": {**stored, "ignore": ["lm_head", "re:.*down_proj"]}}
+    linears = {one.name: one for one in ANATOMY.blocks[0].linears}
+    wanted: dict[str, Treatment] = {
+        name: Grid(4, 32, symmetric=True) for name in linears if not name.endswith("down_proj")
+    }
+    assert dict(read_states(recipe_of(tmp_path, quantizer), ANATOMY)[3].treated) == wanted
+    pruner = {"SparseGPTModifier": {"sparsity": 0.5, "mask_structure": "2:4", "targets": ["re:.*(down|gate)_proj"]}}
+    found = read_states(recipe_of(tmp_path, pruner, quantizer), ANATOMY)[3].treated
+    assert found["mlp.down_proj"] == treatment("2:4")
+    assert found["mlp.gate_proj"] == treatment("both:2:4+int4-g32-sym")
+    assert found["mlp.up_proj"] == Grid(4, 32, symmetric=True)
+    scheme = {"QuantizationModifier": {"scheme": "W4A16_ASYM", "targets": "re:.*down_proj"}}
+    assert dict(read_states(recipe_of(tmp_path, scheme), ANATOMY)[0].treated) == {"mlp.down_proj": Grid(4, 128)}
+
+
+def test_zeros_and_a_grid_are_given_back_by_llm_compressor(tmp_path: Path) -> None:
+    """Pruned in one stage, rounded in the next."""
+    levels = {**GRIDS, "mlp.down_proj": treatment("both:2:4+int4-g32"), "mlp.up_proj": treatment(0.5)}
+    subject = plan_source(ANATOMY, states_of(levels))
+    written(subject, "llm-compressor", tmp_path)
+    assert list(yaml.safe_load((tmp_path / "recipe.yaml").read_text())) == ["pruning_stage", "quant_stage"]
+    assert read_states(tmp_path / "recipe.yaml", ANATOMY) == subject.states
+
+
+def test_an_embedding_in_fewer_bits_is_not_lost_beside_zeros() -> None:
+    levels: dict[str, Treatment | None] = {**dict.fromkeys(GRIDS, treatment(0.5)), "model.embed_tokens": Grid(8)}
+    assert "embed_tokens is stored in fewer bits" in (
+        refusal(FORMATS["llm-compressor"], plan_source(ANATOMY, states_of(levels))) or ""
+    )

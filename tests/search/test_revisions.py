@@ -148,7 +148,7 @@ def test_who_decides_otherwise_has_another_revision(case: str, now: dict[str, An
     if found["decided"] != before["decided"] and now["numbers"] != recorded["numbers"]:
         pytest.skip("this processor's kernels come to other numbers than those that the record was made with")
     assert found["decided"] == before["decided"], (
-        f"{case} decides otherwise than revision {found['revision']} did: raise `revision` of that strategy, and {again}"
+        f"{case} decides otherwise than revision {found['revision']} did: raise that strategy's `revision`, and {again}"
     )
 
 

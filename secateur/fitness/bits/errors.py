@@ -6,7 +6,6 @@ from ...space.anatomy import Linear
 from ...space.space import Space
 from ..subnets.weights import Weights
 from ..zeros.level_store import as_matrix
-from .treatment import Quantised
 
 TRIMMED = 0.01
 """Share of rows that are left out at either end."""
@@ -41,11 +40,8 @@ def stored_errors(space: Space, weights: Weights) -> list[list[float]]:
                 dense = weights.linear(block, position, space.states(space.dense)[block])
                 stored = weights.linear(block, position, states[block])
                 treatment = states[block].level(matrix.name)
-                compressor = weights.compressors[treatment.name]
-                assert isinstance(compressor, Quantised)
-                error = relative_error(
-                    as_matrix(matrix, dense), as_matrix(matrix, stored), compressor.importance((block, position))
-                )
+                importance = weights.importance(block, position, states[block])
+                error = relative_error(as_matrix(matrix, dense), as_matrix(matrix, stored), importance)
                 bits = 8 * treatment.bytes(matrix.outputs, matrix.inputs, 0) / matrix.weights
                 found[index][level] += error * _counts(matrix, bits)
     return found

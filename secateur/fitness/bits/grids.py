@@ -10,6 +10,8 @@ from ..zeros.updating import BLOCK, inverse_factor, smallest
 
 LARGEST_FLOAT = 448.0
 """Of E4M3."""
+LEAST = 2.0**-24
+"""Of half precision, besides nothing."""
 NORM, BETA, GROWTH, STEPS = 0.7, 10.0, 1.01, 20
 """Of HQQ as its authors set it: the norm's exponent, the penalty, its growth, and iterations at most."""
 
@@ -34,8 +36,8 @@ def hqq(groups: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
     """The same scales, and zero points by half-quadratic splitting: they minimise the errors' norm of exponent 0.7,
     which outliers weigh less in than in a square (Badri and Shaji 2023, "Half-Quadratic Quantization", eqs. 5 to 8).
 
-    Where they are kept as integers they are rounded to that at the end, as by the authors' option `round_zero`; where
-    that leaves larger errors than the nearest, those of the nearest stay.
+    Zero points are in half precision, between the steps, which is all that they can be moved by. Where that leaves
+    larger errors than the nearest, those of the nearest stay.
     """
     scale, first = nearest(groups, grid)
     top, point, beta, best = 2**grid.width - 1, first.clone(), BETA, float("inf")
@@ -123,10 +125,10 @@ def _scale(values: torch.Tensor, down: bool = False) -> torch.Tensor:
     `down`: not rounded up. The largest weight of a symmetric grid is half way between two steps, and would fall to the
     nearer zero by chance.
     """
-    halves = values.clamp(torch.finfo(torch.float16).tiny, torch.finfo(torch.float16).max).half()
+    halves = values.clamp(LEAST, torch.finfo(torch.float16).max).half()
     if down:
         halves = torch.where(halves.float() > values, (halves.view(torch.int16) - 1).view(torch.float16), halves)
-    return halves.clamp_min(torch.finfo(torch.float16).tiny).float()
+    return halves.clamp_min(LEAST).float()
 
 
 def _codes(weights: torch.Tensor, scales: torch.Tensor, points: torch.Tensor, grid: Grid) -> torch.Tensor:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ...space.anatomy import Anatomy
+from ...space.anatomy import Anatomy, Block
 from ...space.bits import TYPES
-from ...space.both import Both
 from ...space.errors import SecateurError
 from ...space.grids import Grid
 from ...space.kinds.bits import read as level_of
@@ -60,12 +59,23 @@ def packed_bytes(space: Space) -> int:
     )
 
 
-def seen_bytes(space: Space, quantizer: str) -> int:
-    """What is kept on disk of inputs' products with each other, where narrower linears are rounded by them."""
+def reads_with(block: Block, linear: str) -> str:
+    """The first linear of a sublayer for all that read the same input: all but the last."""
+    linears = block.where[linear].linears
+    return linear if linear == linears[-1].name else linears[0].name
+
+
+def seen_bytes(space: Space, quantizer: str, rotated: bool = False) -> int:
+    """What is kept on disk of inputs' products with each other, where narrower linears are rounded by them; those of
+    what reads the residual stream twice, where that is `rotated`."""
     if quantizer != GPTQ:
         return 0
-    blocks = planes_of(space.anatomy, wanted_of(space)).blocks
-    return sum(FLOAT * linear.inputs**2 for index in blocks for linear in space.anatomy.blocks[index].linears)
+    blocks = [space.anatomy.blocks[index] for index in planes_of(space.anatomy, wanted_of(space)).blocks]
+    return sum(
+        FLOAT * ((1 + rotated) * sublayer.linears[0].inputs ** 2 + sublayer.linears[-1].inputs ** 2)
+        for block in blocks
+        for sublayer in block.sublayers
+    )
 
 
 def check_types(space: Space, quantizer: str) -> None:
@@ -79,11 +89,15 @@ def check_planes(planes: Planes, quantizer: str) -> None:
     for kind in sorted(inside | outside):
         ways = (IMPORTANCE, NEAREST) if kind in TYPES else (GPTQ, HQQ, NEAREST)
         if quantizer not in ways:
-            raise SecateurError(f"quantizer: {kind} is made by {', '.join(ways[:-1])} or {ways[-1]}, not {quantizer}")
+            raise SecateurError(
+                f"quantizer: {quantizer} does not make {kind}; write quantizer: {', '.join(ways[:-1])} or {ways[-1]}"
+            )
         level = level_of(kind)
-        grid = level.grid if isinstance(level, Both) else level
-        if quantizer == HQQ and isinstance(grid, Grid) and grid.symmetric:
-            raise SecateurError(f"quantizer: {kind} has no zero points for hqq to move; write nearest or gptq")
+        if quantizer == HQQ and not (isinstance(level, Grid) and level.half):
+            raise SecateurError(
+                f"quantizer: hqq moves zero points between the steps of a grid, and those of {kind} lie on it; write "
+                "int4-g64-half or the like, or quantizer: nearest or gptq"
+            )
     for kind in sorted(inside):
         _make(kind, quantizer, looks=True)
     for kind in sorted(outside):

@@ -42,11 +42,11 @@ def rows_of(name: str, matrix: torch.Tensor, quantizer: str, seen: torch.Tensor 
         return gptq(matrix, seen, grid, zeros)
     if zeros:
         # The smallest of each row, before anything is rounded.
-        matrix = torch.where(_pruned(matrix, zeros), 0.0, matrix.float())
+        matrix = torch.where(pruned(matrix, zeros), 0.0, matrix.float())
     return rounded(matrix, grid, hqq if quantizer == HQQ else nearest)
 
 
-def _pruned(matrix: torch.Tensor, zeros: Sparsity) -> torch.Tensor:
+def pruned(matrix: torch.Tensor, zeros: Sparsity) -> torch.Tensor:
     """Where a matrix (outputs, inputs) has zeros: the smallest weights of each row, or of each pattern's inputs."""
     if zeros.of:
         return smallest(matrix.float().abs(), zeros, 0)

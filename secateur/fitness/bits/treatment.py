@@ -15,15 +15,15 @@ from ...space.treatments import Treatment
 from ..cache import cache_folder, digest, read_tensors, usable, write_tensors
 from ..recent import Recent
 from ..resident import Resident, Tensors
-from ..treatments import Ground, Kept, Position, Wanted, Watch, masked
+from ..treatments import Ground, Kept, Position, Wanted, Watch
 from ..widths.rotation import norm_before
 from ..zeros.level_store import as_matrix
 from ..zeros.preparation import block_statistics, input_norms
 from .encoding import by_library, library
-from .planes import check_planes, planes_of
-from .rows import GPTQ, IMPORTANCE, LOOKING, NEAREST, name_of, rows_of, weights_of
+from .planes import check_planes, planes_of, reads_with
+from .rows import GPTQ, IMPORTANCE, LOOKING, NEAREST, name_of, pruned, rows_of, weights_of
 
-VERSION = 1
+VERSION = 2
 """Part of every store's address: raise it when a type's rows change."""
 TRAINED = "training holds levels of few bits to the nearest: search with quantizer: nearest"
 """Why levels that were made otherwise are not trained."""
@@ -39,9 +39,11 @@ class Quantised:
 
     A store is a folder named by what went into it. It has one safetensors file per block and type, of packed rows, and
     where text is looked at one per block with what was seen of the linears' inputs: their mean squares, the importance
-    matrix; of their products with each other, which take more, only where linears may become narrower. Embedding and
-    head have files of their own and, as in llama.cpp, nothing that was seen.
+    matrix; or their products with each other, once for all that read the same, and only where linears may become
+    narrower. Embedding and head have files of their own and, as in llama.cpp, nothing that was seen.
     """
+
+    from_before = True
 
     def __init__(self, ground: Ground) -> None:
         self._ground, blocks = ground, ground.blocks
@@ -106,7 +108,7 @@ class Quantised:
         key = place, name, kept.widths, kept.rotated
         return self._narrower.get(key, lambda: self._encoded(place, matrix, name, kept))
 
-    def hold(self, level: Treatment, matrix: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+    def hold(self, level: Treatment, matrix: torch.Tensor, began: torch.Tensor) -> torch.Tensor:
         """To the nearest of the level, where gradients pass as if it was not done (straight-through).
 
         Raises:
@@ -115,17 +117,19 @@ class Quantised:
         if self.quantizer != NEAREST:
             raise SecateurError(TRAINED)
         if isinstance(level, Both):
-            # Its zeros stay where they are, and the rest is on its grid.
-            matrix, level = masked(matrix, live), level.grid
+            # Its zeros stay where they were made, and the rest is on its grid.
+            matrix, level = torch.where(pruned(began, level.zeros_of), 0.0, matrix), level.grid
         name = self._name(level, matrix)
         with torch.no_grad():
             rows = rows_of(name, matrix, NEAREST).to(matrix.device)
             held = weights_of(name, rows, matrix.shape[1]).to(matrix.dtype)
         return matrix + (held - matrix).detach()
 
-    def importance(self, place: Position) -> torch.Tensor | None:
-        """Mean squares (inputs,) of a whole linear's inputs; None where they were not looked at for that."""
-        return self._seen(place) if self.quantizer == IMPORTANCE else None
+    def importance(self, place: Position, kept: Kept | None) -> torch.Tensor | None:
+        """Mean squares of the inputs (inputs,) that are kept of a linear, or of all linears' one multiple of them; None
+        where they were not looked at."""
+        seen = self._seen_of(place, kept)
+        return seen if seen is None or seen.dim() == 1 else seen.diagonal()
 
     # -- making ----------------------------------------------------------------------------------------------------
 
@@ -177,11 +181,14 @@ class Quantised:
         found = block_statistics(ground.blocks, block, hidden, gram=products or ground.rotation is not None)
         parameters = ground.blocks.dense(block.index)
         if products:
-            seen = {name: one.gram.float() for name, one in found.items() if one.gram is not None}
-            if ground.rotation is not None:
-                for sublayer in block.sublayers:
-                    view = ground.rotation.float() / parameters[norm_before(sublayer).name].float()[:, None]
-                    seen |= {f"{one.name}@rotated": view.T @ seen[one.name] @ view for one in sublayer.linears[:-1]}
+            told = {reads_with(block, name) for name in found}
+            seen = {name: one.gram.float() for name, one in found.items() if name in told and one.gram is not None}
+            rotation = ground.rotation
+            for sublayer in block.sublayers if rotation is not None else ():
+                assert rotation is not None
+                view = rotation.float() / parameters[norm_before(sublayer).name].float()[:, None]
+                first = sublayer.linears[0].name
+                seen[f"{first}@rotated"] = view.T @ seen[first] @ view
         else:
             count = next(iter(found.values())).count
             sums = input_norms(parameters, block, found, ground.rotation)
@@ -196,7 +203,9 @@ class Quantised:
             return None
         held = self._held.get(place[0])
         tensors = held if held is not None else self._plane((place[0], 0), self.quantizer)
-        linear = self.anatomy.blocks[place[0]].linears[place[1]].name
+        block = self.anatomy.blocks[place[0]]
+        linear = block.linears[place[1]].name
+        linear = reads_with(block, linear) if self.quantizer == GPTQ else linear
         return tensors[f"{linear}@rotated" if rotated else linear]
 
     def _rows(self, place: Position, kind: str) -> dict[str, torch.Tensor]:
@@ -213,11 +222,15 @@ class Quantised:
         return found
 
     def _encoded(self, place: Position, matrix: torch.Tensor, kind: str, kept: Kept) -> torch.Tensor:
-        seen = self._seen(place, kept.rotated)
-        if seen is not None:
-            seen = seen[kept.columns]
-            seen = seen[:, kept.columns] if seen.dim() > 1 else seen
-        return rows_of(kind, matrix, self.quantizer, seen).to(matrix.device)
+        return rows_of(kind, matrix, self.quantizer, self._seen_of(place, kept)).to(matrix.device)
+
+    def _seen_of(self, place: Position, kept: Kept | None) -> torch.Tensor | None:
+        """Of the inputs that are kept."""
+        seen = self._seen(place, kept is not None and kept.rotated)
+        if seen is None or kept is None:
+            return seen
+        seen = seen[kept.columns]
+        return seen[:, kept.columns] if seen.dim() > 1 else seen
 
     def _plane(self, place: Position, kind: str) -> Tensors:
         """On the model's device."""

@@ -114,13 +114,24 @@ class Weights:
             return None
         quantised = self.compressors[level.name]
         assert isinstance(quantised, Quantised)
+        matrix, kept = self._part(index, position, state)
+        return quantised.packed((index, position), matrix, level, kept)
+
+    def importance(self, index: int, position: int, state: BlockState) -> torch.Tensor | None:
+        """What the inputs (inputs,) of a matrix in fewer bits are worth; None where nobody has looked at them."""
+        quantised = self.compressors[state.level(self.anatomy.blocks[index].matrices[position].name).name]
+        assert isinstance(quantised, Quantised)
+        return quantised.importance((index, position), self._part(index, position, state)[1])
+
+    def _part(self, index: int, position: int, state: BlockState) -> tuple[torch.Tensor, Kept | None]:
+        """A matrix (outputs, inputs) before its level is applied, and which part of the dense one it is."""
+        block = self.anatomy.blocks[index]
+        linear = block.matrices[position]
         if self.anatomy.is_outside(index, position):
-            matrix, kept = self._before_outer(linear.name, state.hidden)
-            return quantised.packed((index, position), matrix, level, kept)
+            return self._before_outer(linear.name, state.hidden)
         sublayer = block.where[linear.name]
         repair = self._repair(block, sublayer, linear, state)
-        matrix, kept = self._before(block, sublayer, linear, state, repair["weight"] if repair else None)
-        return quantised.packed((index, position), matrix, level, kept)
+        return self._before(block, sublayer, linear, state, repair["weight"] if repair else None)
 
     def bias(self, index: int, position: int, state: BlockState) -> torch.Tensor | None:
         """The bias of that linear, which may be one that a repair adds; None where there is none."""

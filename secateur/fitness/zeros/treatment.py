@@ -12,6 +12,8 @@ from .preparation import prepare, store_folder
 class Zeros:
     """What a pruner makes of the linears of a model."""
 
+    from_before = False
+
     def __init__(self, ground: Ground) -> None:
         if ground.pruner is None:
             raise SecateurError("levels of zeros need a pruner; name one in the recipe")
@@ -52,6 +54,6 @@ class Zeros:
             return as_matrix(self.store.anatomy.blocks[block].linears[linear], self.store.weight(block, linear, level))
         return self.store.masked(block, linear, matrix, level, kept)
 
-    def hold(self, level: Treatment, matrix: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+    def hold(self, level: Treatment, matrix: torch.Tensor, began: torch.Tensor) -> torch.Tensor:
         """Zeros stay, whoever has made them."""
-        return masked(matrix, live)
+        return masked(matrix, began)

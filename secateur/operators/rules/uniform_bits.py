@@ -25,7 +25,9 @@ def uniform_bits(space: Space) -> Genome:
     genes = [gene for gene in space.genes if "bits" in gene.features]
     types = {level for gene in genes for level in gene.treatments}
     levels: list[int] = []
-    for wanted in sorted(types, key=lambda level: (-sum(_bytes(space, gene, level) for gene in genes), str(level))):
+    sizes = {level: sum(_bytes(space, gene, level) for gene in genes) for level in types}
+    # Of two that take as much, the one without zeros.
+    for wanted in sorted(types, key=lambda level: (-sizes[level], level.share, str(level))):
         levels = [_level(space, gene, wanted) if "bits" in gene.features else 0 for gene in space.genes]
         genome = space.canonical(Genome(tuple(levels)))
         if space.feasible(genome):

@@ -10,12 +10,11 @@ import re
 from ...space.anatomy import Anatomy
 from ...space.bits import TYPES, Bits
 from ...space.errors import SecateurError, suggest
-from ...space.grids import Grid
 from ..changes import Changes, located
 from ..features import Subject
 from .form import Content, Files, Format, of
 from .linears import named_levels
-from .schemes import check_grids, grids
+from .schemes import check_grids, grids, made
 
 TYPED = re.compile(r"(\S+):\s*[0-9.]+\s*\([0-9.]+-([A-Za-z0-9_]+)\.pth\)")
 GROUP, SYMMETRIC = "group_size", "symmetric"
@@ -69,14 +68,15 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
         kind = match[2].upper()
         if kind not in TYPES:
             raise SecateurError(f"{where}: no type {kind[:40]}; {suggest(kind[:40], tuple(TYPES))}")
-        changes.treated[located(match[1], anatomy, where)] = Bits(kind)
+        place = located(match[1], anatomy, where)
+        if place in changes.treated:
+            raise SecateurError(f"{where}: '{match[1]}' stands there twice")
+        changes.treated[place] = Bits(kind)
     if typed:
         return changes
     group, symmetric = int(content.numbers[GROUP]), bool(content.numbers.get(SYMMETRIC, False))
     for name, width in named_levels(content.lines, where).items():
-        if not 2 <= width <= 8:
-            raise SecateurError(f"{where}: {name} in {width} bits; a grid has 2 to 8")
-        changes.treated[located(name, anatomy, where)] = Grid(width, max(0, group), symmetric)
+        changes.treated[located(name, anatomy, where)] = made(f"{where}: {name}", width, max(0, group), symmetric)
     return changes
 
 

@@ -13,7 +13,7 @@ from ...space.errors import SecateurError
 from ...space.layout import kept_blocks
 from ...space.space import Space
 from ...space.state import BlockState
-from ...space.treatments import Sparsity
+from ...space.treatments import Sparsity, words
 from ..features import ALL, Subject
 from .form import Format
 
@@ -67,6 +67,9 @@ def check_space(space: Space, config: Mapping[str, Any]) -> None:
         raise SecateurError("gguf: a narrower residual width is not written; leave the hidden gene out")
     if space.additions.bias:
         check_biases(space.anatomy)
+    for gene in space.genes:
+        if other := next((one for one in gene.treatments if not isinstance(one, Bits | Sparsity)), None):
+            raise SecateurError(f"gguf: {gene.key} has {words(other)}, which is none of llama.cpp's types")
     silenced = [
         frozenset().union(*(gene.kind.silences(gene, level, space.anatomy) for level in range(len(gene.levels))))
         for gene in space.genes

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from typing import Any
 
 from ...space.anatomy import Anatomy
@@ -12,7 +11,7 @@ from ..changes import Changes
 from ..features import Subject
 from .form import Content, Files, Format, of
 from .linears import linears
-from .schemes import check_grids, grids
+from .schemes import check_grids, commonest, flag, grids, made, whole
 
 WHOLE_ROW = -1
 """Its size of a group that is a row."""
@@ -23,8 +22,7 @@ def write(subject: Subject) -> Files:
 
     Patterns are matched from the beginning of a name, the first that fits counts.
     """
-    found = dict(grids(subject))
-    [(base, _)] = Counter(found.values()).most_common(1)
+    found, base = dict(grids(subject)), commonest(subject)
     dynamic: dict[str, dict[str, Any]] = {}
     for name, *_ in linears(subject):
         level = found.get(name)
@@ -59,21 +57,32 @@ def reads(content: Content) -> bool:
 def read(content: Content, anatomy: Anatomy) -> Changes:
     """The grid of every linear of the layers."""
     values, where = content.values, content.where
-    changes = Changes()
+    if values.get("lm_head"):
+        raise SecateurError(f"{where}: 'lm_head' is rounded as well, which has no level of these here")
+    changes, patterns = Changes(), dict.fromkeys(values.get("dynamic") or {}, False)
     for block in anatomy.blocks:
         for position, linear in enumerate(block.linears):
             settings: dict[str, Any] | None = dict(values)
             for pattern, own in (values.get("dynamic") or {}).items():
                 if re.match(pattern.removeprefix("+:").removeprefix("-:"), anatomy.matrix_name(block.index, position)):
+                    patterns[pattern] = True
                     settings = None if pattern.startswith("-:") else {**values, **own}
                     break
             if settings is None:
                 continue
-            group = int(settings["group_size"])
-            level = Grid(int(settings["bits"]), 0 if group == WHOLE_ROW else group, bool(settings.get("sym", True)))
-            if not 2 <= level.width <= 8 or linear.inputs % level.multiple:
+            group, width = (
+                whole(settings["group_size"], f"{where}: group_size"),
+                whole(settings["bits"], f"{where}: bits"),
+            )
+            symmetric = flag(settings.get("sym", True), f"{where}: sym")
+            if group == 0:
+                raise SecateurError(f"{where}: group_size: 0; a whole row is {WHOLE_ROW}")
+            level = made(where, width, 0 if group == WHOLE_ROW else group, symmetric)
+            if linear.inputs % level.multiple:
                 raise SecateurError(f"{where}: {linear.name} has {linear.inputs} inputs, no whole {level}")
             changes.treated[block.index, linear.name] = level
+    if unused := [pattern for pattern, used in patterns.items() if not used]:
+        raise SecateurError(f"{where}: no linear of the model matches '{unused[0][:80]}'")
     return changes
 
 

@@ -24,7 +24,7 @@ def write(subject: Subject) -> Files:
     go, and every matrix that is left by its new name, with its type, so that none is left to the tool's own mix."""
     layers = ",".join(map(str, subject.removed))
     types = list(_types(subject)) if any(state.treated for state in subject.states) else []
-    kind = types[0][1].upper() if types else "q8_0"
+    kind = types[0][1].upper() if types else "COPY"
     options = ([f"--prune-layers {layers}"] if layers else []) + (["--tensor-type-file types.txt"] if types else [])
     base = next((one for _, one in types if one.upper() in TYPES and one != "f16"), kind)
     files: Files = {"command.txt": f"llama-quantize {' '.join(options)} dense.gguf smaller.gguf {base}\n"}

@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 
-from ...space.anatomy import Anatomy
+from ...space.anatomy import Anatomy, Linear
+from ...space.both import Both
 from ...space.errors import SecateurError
-from ...space.treatments import Sparsity
+from ...space.grids import Grid
+from ...space.treatments import DENSE, Sparsity
 from ..changes import Changes, located, share
 from ..features import Subject
 from .form import ZEROS, Content, Files, Format, of
@@ -27,7 +29,7 @@ def write(subject: Subject) -> Files:
     """
     modifier = "WandaPruningModifier" if subject.pruner == "wanda" else "SparseGPTModifier"
     groups: dict[str, list[tuple[str, Sparsity]]] = {}
-    for name, _, level in linears(subject):
+    for name, _, level in zeros_of(subject):
         if level:
             # Its N is the number of zeros in M, ours that of what is kept.
             structure = f"{level.of - level.keep}:{level.of}" if level.of else "0:0"
@@ -49,10 +51,13 @@ def write(subject: Subject) -> Files:
 
 def refuses(subject: Subject) -> str | None:
     """Why it cannot do what a plan asks for; None where it can."""
-    if any(True for _ in grids(subject)):
-        transposed = next((name for name, linear, _ in linears(subject) if linear.transposed), None)
-        return f"{transposed} is a Conv1D, and it rounds nn.Linear" if transposed else check_grids(subject)
-    return check_order(subject)
+    if (refused := check_grids(subject)) is not None:
+        return refused
+    stored, zeroed = any(True for _ in grids(subject)), any(level for *_, level in zeros_of(subject))
+    transposed = next((name for name, linear, _ in linears(subject) if linear.transposed), None)
+    if stored and transposed:
+        return f"{transposed} is a Conv1D, and it rounds nn.Linear"
+    return check_order(subject) if zeroed or not stored else None
 
 
 def reads(content: Content) -> bool:
@@ -63,9 +68,9 @@ def reads(content: Content) -> bool:
 def read(content: Content, anatomy: Anatomy) -> Changes:
     """Shares go to the modules that `targets` match, in module order whatever the order of the targets."""
     every, where = _modifiers(content.values), content.where
-    changes = Changes()
+    changes, stored = Changes(), dict[tuple[int, str], Grid]()
     for settings in _modifiers(content.values, QUANTIZERS):
-        changes.treated |= read_groups(settings.get("config_groups") or {}, anatomy, where).treated
+        stored |= read_groups(settings, anatomy, where)
     for settings in every:
         targets = settings.get("targets", ["Linear"])
         wanted = [targets] if isinstance(targets, str) else list(targets)
@@ -83,13 +88,27 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
             raise SecateurError(
                 f"{where}: {anatomy.family} registers its linears in another order; name shares one by one"
             )
-        zeros, _, of = str(settings.get("mask_structure", "0:0")).partition(":")
+        removed, _, of = str(settings.get("mask_structure", "0:0")).partition(":")
         for covered, value in zip(matched, shares, strict=True):
             # Its N is the number of zeros in M.
-            level = Sparsity.parse(f"{int(of) - int(zeros)}:{of}") if int(of) else share(float(value), where)
+            level = Sparsity.parse(f"{int(of) - int(removed)}:{of}") if int(of) else share(float(value), where)
             if value:
                 changes.treated |= dict.fromkeys(covered, level)
+    for place, grid in stored.items():
+        zeros = changes.treated.get(place, DENSE)
+        changes.treated[place] = Both(zeros, grid) if isinstance(zeros, Sparsity) and zeros else grid
     return changes
+
+
+def zeros_of(subject: Subject) -> Iterator[tuple[str, Linear, Sparsity]]:
+    """Like `linears`, with the zeros of those that are on a grid besides: what is pruned before it is rounded."""
+    levels = [
+        level
+        for block, state in zip(subject.anatomy.blocks, subject.states, strict=True)
+        for level in state.levels(block)
+    ]
+    for (name, linear, zeros), level in zip(linears(subject), levels, strict=True):
+        yield name, linear, level.zeros_of if isinstance(level, Both) else zeros
 
 
 PRUNERS, QUANTIZERS = ("SparseGPTModifier", "WandaPruningModifier"), tuple(MODIFIERS.values())
@@ -144,5 +163,11 @@ def _matched(
 
 
 LLM_COMPRESSOR = Format(
-    "llm-compressor", "recipe for its oneshot", ZEROS | of("grid"), write, refuses=refuses, reads=reads, read=read
+    "llm-compressor",
+    "recipe for its oneshot",
+    ZEROS | of("grid", "both"),
+    write,
+    refuses=refuses,
+    reads=reads,
+    read=read,
 )

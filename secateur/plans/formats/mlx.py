@@ -1,14 +1,13 @@
 """MLX's `quantization` in config.json: bits and size of groups by module."""
 
 import json
-from collections import Counter
 from typing import Any
 
 from ...space.grids import Grid
 from ..features import Subject
 from .form import Files, Format, of
 from .linears import linears
-from .schemes import check_inside, grids
+from .schemes import check_inside, commonest, grids
 
 GROUPS, WIDTHS = (32, 64, 128), (2, 3, 4, 5, 6, 8)
 """What its kernels have."""
@@ -19,8 +18,7 @@ def write(subject: Subject) -> Files:
 
     Its own rounding is asymmetric, with scales and offsets in half precision.
     """
-    found = dict(grids(subject))
-    [(base, _)] = Counter(found.values()).most_common(1)
+    found, base = dict(grids(subject)), commonest(subject)
     config: dict[str, Any] = {**_settings(base), "mode": "affine"}
     for name, *_ in linears(subject):
         if (level := found.get(name)) != base:

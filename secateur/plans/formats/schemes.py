@@ -1,27 +1,46 @@
 """Grids of integers as compressed-tensors says them: `config_groups` with the modules that each is for."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...space.anatomy import Anatomy
+from ...space.both import Both
 from ...space.errors import SecateurError
 from ...space.grids import Grid
 from ...space.state import outside_of
-from ..changes import Changes
+from ...space.treatments import Treatment
 from ..features import Subject
 
 MODIFIERS = {"gptq": "GPTQModifier", "nearest": "QuantizationModifier"}
 """What llm-compressor calls ways of rounding that it has."""
 
 
+WEIGHTS = {"num_bits", "type", "strategy", "group_size", "symmetric", "dynamic", "actorder", "observer"}
+"""What may be said of weights; what is not here makes other weights than a grid of ours."""
+PRESET = re.compile(r"W([2-8])A16(_ASYM)?")
+"""Its schemes of weights alone: in groups of 128."""
+
+
 def grids(subject: Subject) -> Iterator[tuple[str, Grid]]:
-    """Full name and grid of every linear that has one, in module order."""
+    """Full name and grid of every linear that has one, with zeros or without, in module order."""
     for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
         for position, linear in enumerate(block.linears):
-            level = state.treated.get(linear.name)
-            if isinstance(level, Grid):
+            level = grid_part(state.level(linear.name))
+            if level is not None:
                 yield subject.anatomy.matrix_name(block.index, position), level
+
+
+def grid_part(level: Treatment) -> Grid | None:
+    """The grid of a level that has one."""
+    return level.grid if isinstance(level, Both) else level if isinstance(level, Grid) else None
+
+
+def commonest(subject: Subject) -> Grid:
+    """The grid that most linears are on, of those that have one."""
+    [(base, _)] = Counter(dict(grids(subject)).values()).most_common(1)
+    return base
 
 
 def check_grids(subject: Subject) -> str | None:
@@ -62,36 +81,98 @@ def scheme(level: Grid) -> dict[str, Any]:
     return {"num_bits": level.width, "type": kind, **grouped, "symmetric": level.symmetric, "dynamic": False}
 
 
+def whole(value: Any, where: str) -> int:
+    """A whole number that a file has to have there."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SecateurError(f"{where}: write a whole number, not {str(value)[:40]!r}")
+    return value
+
+
+def flag(value: Any, where: str) -> bool:
+    """True or false, that a file has to have there."""
+    if not isinstance(value, bool):
+        raise SecateurError(f"{where}: write true or false, not {str(value)[:40]!r}")
+    return value
+
+
+def made(where: str, width: int, group: int, symmetric: bool, float8: bool = False) -> Grid:
+    """A grid as a file names it; raises SecateurError where there is none such."""
+    try:
+        return Grid(width, group, symmetric=symmetric, float8=float8)
+    except ValueError as error:
+        raise SecateurError(f"{where}: weights of {width} bits in groups of {group}: {error}") from error
+
+
 def grid_of(values: Mapping[str, Any], where: str) -> Grid:
-    """The inverse of `scheme`; raises SecateurError for what is no grid of ours."""
-    strategy, width = str(values.get("strategy") or "channel"), int(values["num_bits"])
-    group = int(values.get("group_size") or 0) if strategy == "group" else 0
-    float8 = values.get("type", "int") == "float"
-    if strategy not in ("group", "channel") or (float8 and (width != 8 or group)) or not 2 <= width <= 8:
-        raise SecateurError(f"{where}: weights of {width} bits by {strategy} have no level here")
-    return Grid(width, group, symmetric=float8 or bool(values.get("symmetric", True)), float8=float8)
+    """The inverse of `scheme`, what is left out inferred as compressed-tensors does.
+
+    Raises:
+        SecateurError: it is no grid of ours.
+    """
+    if strange := sorted(name for name, value in values.items() if value is not None and name not in WEIGHTS):
+        raise SecateurError(f"{where}: no level here has '{strange[0][:40]}' of weights")
+    size = values.get("group_size")
+    size = None if size is None else whole(size, f"{where}: group_size")
+    strategy = values.get("strategy") or ("tensor" if size is None else "channel" if size == -1 else "group")
+    if strategy not in ("group", "channel") or (strategy == "group") != (size is not None and size > 0):
+        told = "no size of groups" if size is None else f"group_size {size}"
+        raise SecateurError(f"{where}: weights by strategy '{str(strategy)[:40]}' with {told} have no level here")
+    kind, width = values.get("type") or "int", whole(values["num_bits"], f"{where}: num_bits")
+    symmetric = flag(values.get("symmetric", True), f"{where}: symmetric")
+    if kind not in ("int", "float") or flag(values.get("dynamic") or False, f"{where}: dynamic"):
+        raise SecateurError(f"{where}: weights of type '{str(kind)[:40]}', dynamic or not, have no level here")
+    return made(where, width, max(0, size or 0), symmetric, kind == "float")
 
 
-def read_groups(groups: Mapping[str, Any], anatomy: Anatomy, where: str) -> Changes:
-    """What groups say of the linears that their targets match."""
-    changes = Changes()
+def groups_of(settings: Mapping[str, Any], where: str) -> list[tuple[list[str], Grid]]:
+    """Targets and grids that the settings of a modifier name, by `config_groups` or by a scheme of its own.
+
+    Raises:
+        SecateurError: they name others besides, such as those of activations.
+    """
+    found = []
+    for group in (settings.get("config_groups") or {}).values():
+        for part in ("input_activations", "output_activations"):
+            if group.get(part) is not None:
+                raise SecateurError(f"{where}: '{part}' are rounded too, and a level here is of weights alone")
+        found.append((_names(group["targets"]), grid_of(group["weights"], where)))
+    scheme = settings.get("scheme")
+    if scheme is not None:
+        match = PRESET.fullmatch(str(scheme).upper()) if isinstance(scheme, str) else None
+        if match is None:
+            raise SecateurError(f"{where}: scheme '{str(scheme)[:40]}' is none of weights alone, such as W4A16")
+        found.append((_names(settings.get("targets", ["Linear"])), made(where, int(match[1]), 128, match[2] is None)))
+    if not found or settings.get("kv_cache_scheme") is not None:
+        raise SecateurError(f"{where}: a quantizer with neither config_groups nor scheme, or with one of the KV cache")
+    return found
+
+
+def _names(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [str(one) for one in value]
+
+
+def read_groups(settings: Mapping[str, Any], anatomy: Anatomy, where: str) -> dict[tuple[int, str], Grid]:
+    """What a modifier says of the linears that its targets match and it does not `ignore`."""
+    ignored, found = _names(settings.get("ignore") or []), dict[tuple[int, str], Grid]()
     names = {
         anatomy.matrix_name(block.index, position): (block.index, linear)
         for block in anatomy.blocks
         for position, linear in enumerate(block.linears)
     }
-    for group in groups.values():
-        level = grid_of(group["weights"], where)
-        for target in group["targets"]:
-            found = [
-                place
-                for name, place in names.items()
-                if target in ("Linear", name) or (target[:3] == "re:" and re.match(target[3:], name))
-            ]
-            if not found:
-                raise SecateurError(f"{where}: nothing in the model matches the target '{str(target)[:80]}'")
-            for block, linear in found:
+    for targets, level in groups_of(settings, where):
+        for target in targets:
+            matched = [place for name, place in names.items() if _hit(target, name)]
+            if not matched:
+                raise SecateurError(f"{where}: nothing in the model matches the target '{target[:80]}'")
+            for block, linear in matched:
+                name = f"{anatomy.block_prefix(block)}{linear.name}"
+                if any(_hit(one, name) for one in ignored):
+                    continue
                 if linear.inputs % level.multiple:
                     raise SecateurError(f"{where}: {linear.name} has {linear.inputs} inputs, no whole {level}")
-                changes.treated[block, linear.name] = level
-    return changes
+                found.setdefault((block, linear.name), level)
+    return found
+
+
+def _hit(pattern: str, name: str) -> bool:
+    return pattern in ("Linear", name) or (pattern[:3] == "re:" and re.match(pattern[3:], name) is not None)

@@ -11,10 +11,13 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ...files import read_json, write_text
 from ...fitness.bench import Bench
+from ...fitness.bits.rows import NEAREST
+from ...fitness.bits.treatment import TRAINED
 from ...fitness.training import Trainer, TrainingError
 from ...plans.checkpoint.hf import export_hf
 from ...plans.plan import Score
 from ...search.trained import whole
+from ...space.base import features_of_states
 from ...space.errors import SecateurError
 from ...space.evaluation import mean_and_error
 from ...space.genome import Genome
@@ -108,6 +111,9 @@ def tune(
     }
     if settings.text is not None:
         wanted["text"] = settings.text.model_dump(mode="json")
+    stored = "bits" in features_of_states(space.anatomy, space.states(genome))
+    if stored and settings.what != "norms" and recipe.quantizer != NEAREST:
+        raise SecateurError(f"tune: {TRAINED}, or write training.what=norms")
     kept = _kept(out, wanted)
     text = kept.text if kept is not None else settings.text or _default_text(recipe)
     points = {one.tokens: Point(one.tokens, one.losses) for one in kept.points} if kept is not None else {}
