@@ -3,8 +3,8 @@
 The recipe: attention kept or dropped, MLPs in steps of 192, sparsity per sublayer at 0.3, 0.5, 0.6 and 2:4, orders by
 output error and least-squares repairs, at 0.4, 0.5 and 0.6 of the linear weights. All sides have 150,000 tokens and one
 budget: together, zeros alone, cuts alone, cuts until half of the way and then zeros, and zeros until half of the way
-and then cuts (75,000 tokens each; the second search is of the exported checkpoint of the first, as a user of two tools
-would go about it). Every answer is exported, loaded, and compared with the dense model on four domains that nobody
+and then cuts (75,000 tokens each; the second search is on top of the plan of the first, with losses against the dense
+model). Every answer is exported, loaded, and compared with the dense model on four domains that nobody
 calibrates on. Runs are kept in runs-local/benchmark-mixed, so that a second call goes on; answers' losses and what they
 keep in benchmarks/results/mixed, of which the table is made.
 
@@ -42,10 +42,11 @@ SIDES: dict[str, tuple[list[dict[str, Any]], ...]] = {
 }
 
 
-def recipe(model: str, genes: list[dict[str, Any]], limit: str | int, tokens: int, seed: int) -> dict[str, Any]:
+def recipe(genes: list[dict[str, Any]], limit: str, tokens: int, seed: int, base: Path | None) -> dict[str, Any]:
     parts = [{"source": "package:quac", "weight": 2}, {"source": "package:pubmedqa"}, {"source": "package:python"}]
     return {
-        "model": {"path": model},
+        "model": {"path": MODEL},
+        "base": str(base) if base is not None else None,
         "calibration": {"mixture": parts, "sequences": 64, "length": 256, "windows_per_document": 2},
         "held_out": [],
         "genes": genes,
@@ -64,22 +65,21 @@ def answer(side: str, size: float, seed: int) -> None:
     kept = ROOT / f"{side.replace(', ', '-').replace(' ', '-')}_{size:g}_{seed}.json"
     if kept.exists():
         return
-    model, searches, dense, found = MODEL, SIDES[side], 0, None
+    searches, base, found = SIDES[side], None, None
     for number, genes in enumerate(searches, 1):
         share = size if number == len(searches) else (1 + size) / 2
-        limit: str | int = f"{share}x" if number == 1 else int(size * dense)
         path = RUNS / f"{kept.stem}_{number}"
-        found = carried_out(path, recipe(model, genes, limit, TOKENS // len(searches), seed))
-        dense = dense or found.summary.dense_costs["linear_weights"]
-        checkpoint = RUNS / f"{kept.stem}_{number}-checkpoint"
-        shutil.rmtree(checkpoint, ignore_errors=True)
-        model = str(found.export("hf", checkpoint))
+        found = carried_out(path, recipe(genes, f"{share}x", TOKENS // len(searches), seed, base))
+        base = RUNS / f"{path.name}.json"
+        found.plan().write(base)
     assert found is not None
-    costs = found.summary.rows[0].costs
+    checkpoint = RUNS / f"{kept.stem}-checkpoint"
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    costs, dense = found.summary.rows[0].costs, found.summary.dense_costs
     row = {
-        "linear_weights": costs["linear_weights"] / dense,
+        "linear_weights": costs["linear_weights"] / dense["linear_weights"],
         "parameters": costs["parameters"],
-        "losses": losses(model),
+        "losses": losses(str(found.export("hf", checkpoint))),
     }
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(row) + "\n")

@@ -20,6 +20,7 @@ WORDS = {
     "patterns": "N:M",
     "bits": "llama.cpp's types",
     "grid": "grids of integers",
+    "both": "zeros and a grid in one linear",
 }
 ROUND_TRIP = "format checked by reading it back, tool not run"
 OURS = ("plan", "json", "yaml", "csv")

@@ -1,12 +1,13 @@
 """Exports carried out by the tools they are for, on a small model, and the outcome compared with the plan."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -172,6 +173,72 @@ def test_llm_compressor_rounds_as_the_plan_says(
     what = "logits of its packed checkpoint, integers of 8 and 4 bits and fp8 in turns"
     result = f"{100 * off / rounding:.0f} % of what rounding changes"
     proofs.append(Proof("llm-compressor", version, what, result))
+
+
+def on_grids(folder: Path, levels: Sequence[str]) -> tuple[Subject, dict[str, Tensor]]:
+    """A plan with another grid in every linear, the last of each block as it is; and what it makes of their weights."""
+    before, after = dense_weights(folder), {}
+
+    def change(block: Block, state: BlockState) -> BlockState:
+        found = {}
+        for place, linear in enumerate(block.linears[:-1]):
+            grid = Grid.read(levels[(place + block.index) % len(levels)])
+            name = f"model.layers.{block.index}.{linear.name}"
+            rows = rounded(before[f"{name}.weight"].float(), grid)
+            found[linear.name], after[name] = grid, taken_apart(rows, linear.inputs, grid)
+        return state.with_treated(found)
+
+    return source(folder, change), after
+
+
+@pytest.mark.consumer("torchao")
+def test_torchao_rounds_as_the_plan_says(
+    consumer: Consumer, model_folder: Path, tmp_path: Path, proofs: list[Proof]
+) -> None:
+    """Its scales are in single precision, ours in half: now and then a weight half way between falls elsewhere."""
+    plan, wanted = on_grids(model_folder, ("int8", "int4-g16", "fp8", "int3-g16-sym", "int2-g8"))
+    export = exported("torchao-config", plan, tmp_path / "export")
+    consumer.run(HERE / "run_torchao.py", model_folder, export, tmp_path / "rounded.safetensors")
+    found, before = load_file(tmp_path / "rounded.safetensors"), dense_weights(model_folder)
+    errors, elsewhere = [], []
+    for name, value in wanted.items():
+        whole = before[f"{name}.weight"]
+        ours, theirs = (one - whole for one in (value, found[name]))
+        errors.append(float(theirs.norm() / ours.norm()))
+        elsewhere.append(float(((found[name] - value).abs() > ours.abs().max()).float().mean()))
+    assert max(errors) < 1.03
+    assert max(elsewhere) < 0.04
+    for name, value in found.items():
+        if name not in wanted:
+            assert torch.equal(value, before[f"{name}.weight"]), name
+    version = f"torchao {consumer.version('torchao')}, transformers {transformers.__version__}"
+    what = "weights of every linear, integers of 8, 4, 3 and 2 bits and fp8 in turns"
+    told = f"errors within 3 % of ours, {100 * max(elsewhere):.0f} % of weights on another step at most"
+    proofs.append(Proof("torchao-config", version, what, told))
+
+
+@pytest.mark.consumer("modelopt")
+def test_modelopt_rounds_as_the_plan_says(
+    consumer: Consumer, model_folder: Path, tmp_path: Path, proofs: list[Proof]
+) -> None:
+    """As many steps in every group; its scales are of the largest weight, ours half a step less."""
+    plan, wanted = on_grids(model_folder, ("int8-sym", "int4-g16-sym", "fp8"))
+    export = exported("modelopt", plan, tmp_path / "export")
+    consumer.run(HERE / "run_modelopt_quantize.py", model_folder, export, tmp_path / "rounded.safetensors")
+    found, before = load_file(tmp_path / "rounded.safetensors"), dense_weights(model_folder)
+    for block, state in zip(plan.anatomy.blocks, plan.states, strict=True):
+        for linear in block.linears:
+            name, level = f"model.layers.{block.index}.{linear.name}", state.level(linear.name)
+            whole = before[f"{name}.weight"]
+            if not isinstance(level, Grid):
+                assert torch.equal(found[name], whole), name
+                continue
+            groups = found[name].reshape(len(whole), level.groups(linear.inputs), -1).flatten(0, 1)
+            assert max(len(group.unique()) for group in groups) <= 2**level.width, name
+            theirs, ours = (float((one - whole).norm()) for one in (found[name], wanted[name]))
+            assert theirs < 1.3 * ours, name
+    version = f"ModelOpt {consumer.version('nvidia-modelopt')}, transformers {consumer.version('transformers')}"
+    proofs.append(Proof("modelopt", version, "steps in every group, and errors", "no more steps, errors within 30 %"))
 
 
 @pytest.mark.consumer("torch-pruning")

@@ -137,9 +137,22 @@ def test_evopress_bits_are_given_back(tmp_path: Path) -> None:
     assert "one of the two" in (refusal(FORMATS["evopress-bits"], both) or "")
 
 
-@pytest.mark.parametrize(("name", "file"), [("llm-compressor", "recipe.yaml"), ("gptqmodel", "quantize_config.json")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("llm-compressor", "recipe.yaml"),
+        ("gptqmodel", "quantize_config.json"),
+        ("torchao-config", "quantization_config.json"),
+        ("modelopt", "quant_cfg.yaml"),
+    ],
+)
 def test_grids_are_given_back(tmp_path: Path, name: str, file: str) -> None:
-    subject = plan_source(ANATOMY, states_of(GRIDS))
+    levels = {**GRIDS}
+    if name != "gptqmodel":
+        levels["mlp.down_proj"] = Grid.read("fp8")
+    if name == "modelopt":
+        levels |= {one: Grid.read("int4-g32-sym") for one, level in GRIDS.items() if level == Grid.read("int4-g32")}
+    subject = plan_source(ANATOMY, states_of(levels))
     written(subject, name, tmp_path)
     assert read_states(tmp_path / file, ANATOMY) == subject.states
 
@@ -181,6 +194,8 @@ def test_mlx_says_the_rest_by_name() -> None:
         ("llm-compressor", {**GRIDS, "model.embed_tokens": Grid.read("int8")}, "embed_tokens is stored in fewer bits"),
         ("gptqmodel", {**GRIDS, "mlp.down_proj": Grid.read("fp8")}, "integers of 2, 3, 4 and 8 bits"),
         ("mlx", GRIDS, "it has zero points, groups of 32, 64, 128"),
+        ("modelopt", GRIDS, "o_proj has grid:int4-g32, and its integers have no zero points; search -sym levels"),
+        ("torchao-config", {**GRIDS, "mlp.down_proj": Grid.read("int4-g32-half")}, "zero points in half precision"),
         ("torchao", {}, "bits:Q8_0 in self_attn.q_proj, which it cannot express"),
         ("evopress", {"model.embed_tokens": Bits("Q8_0"), **dict.fromkeys(GRIDS, None)}, "which it cannot express"),
     ],
@@ -289,3 +304,66 @@ def test_an_embedding_in_fewer_bits_is_not_lost_beside_zeros() -> None:
     assert "embed_tokens is stored in fewer bits" in (
         refusal(FORMATS["llm-compressor"], plan_source(ANATOMY, states_of(levels))) or ""
     )
+
+
+def torchao(kind: str = "IntxWeightOnlyConfig", key: str = "re:.*", **data: Any) -> dict[str, Any]:
+    config = {
+        "_type": kind,
+        "_version": 2,
+        "_data": {"weight_dtype": {"_type": "torch.dtype", "_data": "int4"}, **data},
+    }
+    return {"_type": "FqnToConfig", "_version": 1, "_data": {"fqn_to_config": {key: config}}}
+
+
+def modelopt(name: str = "*weight_quantizer", **cfg: Any) -> dict[str, Any]:
+    return {"quant_cfg": [{"quantizer_name": "*", "enable": False}, {"quantizer_name": name, "cfg": cfg}]}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torchao("Int4WeightOnlyConfig"), "'Int4WeightOnlyConfig' has no level here"),
+        (torchao(granularity={"_type": "PerTensor", "_data": {}}), "granularity 'PerTensor' has no level here"),
+        (torchao(granularity={"_type": "PerGroup", "_data": {"group_size": 2}}), "a group has 8 to"),
+        (torchao(mapping_type={"_type": "MappingType", "_data": "ODD"}), "mapping_type 'ODD' has no level"),
+        (torchao(weight_dtype={"_data": "int1"}), "a grid has 2 to 8 bits"),
+        (torchao(key="model.layers.77.mlp"), "no linear of the model's blocks is called 'model.layers.77.mlp'"),
+        (modelopt(num_bits=4), "one scale of a whole matrix has no level here"),
+        (modelopt(num_bits=[2, 1], axis=0), r"floats of \[2, 1\] bits have no level"),
+        (modelopt(num_bits=4, block_sizes={-1: 32, -2: 32}), "blocks of other shapes"),
+        (modelopt("*input_quantizer", num_bits=8, axis=0), "inputs of .* are rounded too"),
+        (modelopt("*nothing", num_bits=8, axis=0), r"no linear of the blocks has '\*nothing'"),
+    ],
+)
+def test_what_no_level_says_of_a_config(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(SecateurError, match=message):
+        read_states(tmp_path / "config.yaml", ANATOMY)
+
+
+def test_patterns_of_configs_are_read_as_their_tools_do(tmp_path: Path) -> None:
+    """torchao: a name before a pattern, the first pattern that fits all of it; ModelOpt: the last entry that fits."""
+    values = torchao()
+    first = values["_data"]["fqn_to_config"]["re:.*"]
+    named = {"_type": "Float8WeightOnlyConfig", "_data": {}}
+    values["_data"]["fqn_to_config"] = {
+        r"re:.*layers\.0\..*up_proj": None,
+        "re:.*proj": first,
+        "model.layers.1.mlp.up_proj": named,
+        "re:.*up": named,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(SecateurError, match="is called 're:"):
+        read_states(tmp_path / "config.json", ANATOMY)
+    del values["_data"]["fqn_to_config"]["re:.*up"]
+    (tmp_path / "config.json").write_text(json.dumps({"quant_method": "torchao", "quant_type": {"default": values}}))
+    states = read_states(tmp_path / "config.json", ANATOMY)
+    assert "mlp.up_proj" not in states[0].treated
+    assert states[1].treated["mlp.up_proj"] == Grid.read("fp8")
+    assert states[2].treated["mlp.up_proj"] == Grid(4, symmetric=True)
+    entries = modelopt(num_bits=4, block_sizes={-1: 32})
+    entries["quant_cfg"].append({"quantizer_name": "*layers.3.*weight_quantizer", "enable": False})
+    (tmp_path / "quant.yaml").write_text(yaml.safe_dump(entries))
+    states = read_states(tmp_path / "quant.yaml", ANATOMY)
+    assert not states[3].treated
+    assert set(states[4].treated.values()) == {Grid(4, 32, symmetric=True)}

@@ -17,12 +17,14 @@ from .llama_quantize import LLAMA_QUANTIZE
 from .llm_compressor import LLM_COMPRESSOR
 from .mergekit import MERGEKIT
 from .mlx import MLX
+from .modelopt import MODELOPT
 from .multipruner import MULTIPRUNER
 from .plan import PLAN
 from .profile import CSV, JSON, YAML
 from .sleb import SLEB
 from .torch_pruning import TORCH_PRUNING
 from .torchao import TORCH_PRUNE, TORCHAO
+from .torchao_config import TORCHAO_CONFIG
 
 FORMATS: dict[str, Format] = {
     "plan": PLAN,
@@ -32,6 +34,8 @@ FORMATS: dict[str, Format] = {
     "llm-compressor": LLM_COMPRESSOR,
     "gptqmodel": GPTQMODEL,
     "mlx": MLX,
+    "torchao-config": TORCHAO_CONFIG,
+    "modelopt": MODELOPT,
     "torchao": TORCHAO,
     "torch-prune": TORCH_PRUNE,
     "torch-pruning": TORCH_PRUNING,

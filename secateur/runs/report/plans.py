@@ -4,8 +4,7 @@ from ...plans.layers import layers, outside_levels, residual
 from ...plans.plan import MeasuredLatency, ModelIdentity, Plan, TextIdentity, WidthIdentity
 from ...space.families.table import saved_dtype
 from ...space.space import Space
-from ..problem import base_noted
-from ..record.facts import CONFIG, MODEL, ORDERS, TEXTS
+from ..record.facts import BASE, CONFIG, MODEL, ORDERS, TEXTS
 from ..record.folder import RunFolder
 from .rows import Row
 from .summary import Summary
@@ -14,7 +13,7 @@ from .summary import Summary
 def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Plan:
     """The neutral plan of one row of the comparison."""
     recipe, journal = folder.recipe, folder.journal
-    orders = journal.of(ORDERS)
+    orders, below = journal.of(ORDERS), journal.of(BASE)
     features = space.features
     widths = WidthIdentity(**recipe.widths.model_dump()) if orders is not None else None
     if widths is not None and "stream" not in features:
@@ -47,7 +46,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
         },
         texts={title: TextIdentity.model_validate(values) for title, values in journal.known(TEXTS).items()},
         genome=space.to_json(row.genome),
-        base=base_noted(folder),
+        base=Plan.model_validate(below) if below is not None else None,
         seed=recipe.seed,
         recipe_digest=recipe.digest(),
         recipe=recipe.model_dump(mode="json"),
