@@ -40,11 +40,13 @@ BITS: list[dict[str, Any]] = [
 ]
 SHARES = (0.85, 0.7)
 """Of the blocks' parameters that pruning leaves, before what is left is quantized."""
-SEARCHES: dict[str, tuple[list[dict[str, Any]], str]] = {
-    "together": ([*CUTS, *BITS], "surrogate"),
-    "bits alone": (BITS, "surrogate"),
-    "EvoPress, bits alone": (BITS, "evopress"),
+SURROGATE: dict[str, Any] = {"name": "surrogate"}
+SEARCHES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "together": ([*CUTS, *BITS], SURROGATE),
+    "bits alone": (BITS, SURROGATE),
+    "EvoPress, bits alone": (BITS, {"name": "evopress", "initial": ["uniform-bits"]}),
 }
+"""Genes and strategy; EvoPress begins with one width everywhere, as its own code does."""
 RULES = ("uniform-bits", "target-bpw")
 
 
@@ -74,22 +76,23 @@ def answers(size: float, seed: int) -> None:
     """Carries out all sides of a budget and keeps what their answers lose."""
     limit = {"weight_bytes": str(int(size * WEIGHTS / 8))}
     for side, (genes, strategy) in SEARCHES.items():
-        asked = recipe(genes, limit, TOKENS, seed) | {"strategy": {"name": strategy}}
+        asked = recipe(genes, limit, TOKENS, seed) | {"strategy": strategy}
         if side == "bits alone":
             asked["baselines"] = list(RULES)
         kept = file_of(side, size, seed)
-        if not kept.exists():
+        # Of two bits everywhere there is one plan, and nothing that EvoPress could exchange.
+        if not kept.exists() and (size > 2.3 or strategy["name"] != "evopress"):
             keep(side, size, seed, carried_out(RUNS / kept.stem, asked))
     for share in SHARES:
         side = f"pruned to {share}, then bits"
         kept = file_of(side, size, seed)
         if kept.exists():
             continue
-        cuts = recipe(CUTS, {"block_parameters": f"{share}x"}, TOKENS // 2, seed) | {"strategy": {"name": "surrogate"}}
+        cuts = recipe(CUTS, {"block_parameters": f"{share}x"}, TOKENS // 2, seed) | {"strategy": SURROGATE}
         pruned = RUNS / f"pruned_{share}_{seed}"
         plan = RUNS / f"pruned_{share}_{seed}.json"
         carried_out(pruned, cuts).plan().write(plan)
-        asked = recipe(BITS, limit, TOKENS // 2, seed) | {"strategy": {"name": "surrogate"}, "base": str(plan)}
+        asked = recipe(BITS, limit, TOKENS // 2, seed) | {"strategy": SURROGATE, "base": str(plan)}
         keep(side, size, seed, carried_out(RUNS / kept.stem, asked))
 
 

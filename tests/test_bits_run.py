@@ -204,3 +204,19 @@ def test_workers_make_the_same_of_types_that_need_the_library(
         found.append((done.summary.rows[0].genome, done.summary.rows[0].scores))
     assert found[0][0] == found[1][0]
     assert str(found[0][1]) == str(found[1][1])
+
+
+def test_latency_with_types_is_that_of_the_whole_file(made: Path, tmp_path: Path) -> None:
+    """A table has shapes alone; what was chosen is written with its types and timed in llama.cpp, beside the dense
+    file. Of types alone a table says nothing, and a latency that they are to keep is refused."""
+    pytest.importorskip("llama_cpp")
+    genes = [{"kind": "mlp", "levels": [256, 128, 64]}, {"kind": "bits", "per": "sublayer", "levels": ["Q8_0", "Q4_0"]}]
+    timed = {"device": "llama.cpp", "prefill": 16, "decode": 8, "quick": True}
+    asked = recipe(made, genes=genes, budgets={"latency": "0.95x", "weight_bytes": "0.5x"}, latency=timed, baselines=[])
+    run = secateur.run(asked, tmp_path / "run")
+    found = run.summary.rows[0]
+    assert found.measured is not None
+    assert found.measured.device == "llama.cpp"
+    assert any(level for state in run.plan().layers for level in state.treated.values())
+    with pytest.raises(ValueError, match="does not change with zeros in dense matrices or with fewer bits"):
+        make_recipe(asked | {"genes": genes[1:]})

@@ -19,6 +19,7 @@ from ..space.objective import is_own
 from ..space.scores import SCORES
 from ..space.space import Space
 from ..space.treatments import Treatment
+from .bits.imatrix import Importances
 from .cache import cache_folder, digest
 from .evaluator import SubnetEvaluator
 from .model.blocks import Blocks
@@ -58,8 +59,8 @@ class Bench:
     """A model that is ready to be scored: loaded, with heads and channels in order and every level in the store.
 
     `workplace.Loaded.prepared` makes it. `texts` maps titles to sequences; the first is the calibration text. `pruner`
-    has made sparsity levels, `quantizer` those of fewer bits, `widths` says how narrower ones were made; None where
-    the space has no such genes.
+    has made sparsity levels, `quantizer` those of fewer bits (by `importances` that were given, in the model's order),
+    `widths` says how narrower ones were made; None where the space has no such genes.
     `orders` and `basis` are what heads, channels and residual features were put in order by; `compressors` are what
     carries out the treatments that the space has, by name. `shelf` has the blocks where these come in turns, `zeros` is
     how many there are in the linears (None: not counted), `room` how much may be held.
@@ -80,6 +81,7 @@ class Bench:
     zeros: int | None = None
     room: Room = ROOM
     quantizer: str | None = None
+    importances: Importances | None = None
     _importance: dict[tuple[int, bool], Importance] = field(default_factory=dict)
 
     @cached_property
@@ -134,6 +136,7 @@ class Bench:
             rotation,
             self.room.assembled,
             self.quantizer,
+            self.importances,
         )
         for name, levels in wanted.items():
             if name not in self.compressors:

@@ -9,6 +9,7 @@ import torch
 from ..space.space import Space
 from ..space.tables import load
 from ..space.treatments import TREATMENTS, Treatment
+from .bits.imatrix import Importances
 from .model.blocks import Blocks
 from .resident import RESIDENT_BYTES
 from .text import Sequences
@@ -51,6 +52,7 @@ class Ground:
         rotation: (hidden, hidden), of the residual stream where it is narrowed by one.
         room: bytes of what was prepared that may be held ready.
         quantizer: what stores weights in fewer bits; None where nothing does.
+        importances: what inputs are worth to it; None: what they are on the text.
     """
 
     blocks: Blocks
@@ -62,6 +64,7 @@ class Ground:
     rotation: torch.Tensor | None = None
     room: int = RESIDENT_BYTES
     quantizer: str | None = None
+    importances: Importances | None = None
 
 
 class Compressor(Protocol):

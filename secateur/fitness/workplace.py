@@ -1,8 +1,9 @@
 """A workplace: all that opens a bench, as plain values that a worker can be given; and the opening of it."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..space.families.table import FAMILIES, anatomy, saved_dtype
 from ..space.names import PREPARE
 from ..space.space import Space
 from .bench import Bench
+from .bits.imatrix import Importances, read_importances
 from .free import give_back
 from .memory import WHOLE, Placement
 from .model.blocks import Blocks
@@ -64,6 +66,7 @@ class Workplace:
         tasks: of lm-eval, and functions of the user's own.
         placement: where the model's blocks are.
         quantizer: makes levels of fewer bits; None where there are none.
+        importance: a file that says how much inputs are worth to it; None: the text does.
     """
 
     path: str
@@ -78,6 +81,7 @@ class Workplace:
     tasks: TaskRequest = NO_TASKS
     placement: Placement = WHOLE
     quantizer: str | None = None
+    importance: str | None = None
 
     def open(self, space: Space, watch: Watch = unwatched) -> Bench:
         """Loads and prepares; see `load` and `Loaded.prepared` for what they raise."""
@@ -112,6 +116,7 @@ class Workplace:
             examined.zeros,
             self.placement.room,
             self.quantizer,
+            read_importances(Path(self.importance), shape) if self.importance is not None else None,
         )
         _check_pass(loaded.blocks, loaded.calibration, path, dtype)
         return loaded
@@ -175,6 +180,7 @@ class Loaded:
     zeros: int | None = None
     room: Room = ROOM
     quantizer: str | None = None
+    importances: Importances | None = None
 
     @property
     def blocks(self) -> Blocks:
@@ -222,7 +228,23 @@ class Loaded:
             zeros=self.zeros,
             room=self.room,
             quantizer=self.quantizer,
+            importances=self._importances(orders, basis),
         )
+
+    def _importances(self, orders: Sequence[Order], basis: Basis | None) -> Importances | None:
+        """Those that were given, in the model's order.
+
+        Raises:
+            SecateurError: the residual stream is a rotated one, of which they say nothing.
+        """
+        if self.importances is None or not orders:
+            return self.importances
+        if basis is not None and basis.rotation is not None:
+            raise SecateurError(
+                "importance: a file says nothing of a rotated residual stream; leave it out, or write widths: {hidden: "
+                "magnitude}"
+            )
+        return self.importances.ordered(self.anatomy, orders, basis.order if basis is not None else None)
 
     def measure_basis(self) -> Basis | None:
         """The basis of the residual stream, where that is narrowed; in the cache afterwards."""

@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from ..fitness.bits.imatrix import read_importances
 from ..fitness.bits.planes import check_types
 from ..fitness.model.configuration import load_config
 from ..fitness.scores.own import check_own
@@ -60,6 +62,8 @@ def check(
     if not elsewhere:
         with _noted(problems):
             check_types(space, recipe.quantizer)
+            if recipe.importance is not None:
+                read_importances(Path(recipe.importance), space.anatomy)
         with _noted(problems):
             check_logs(recipe.log)
         with _noted(problems):

@@ -111,7 +111,7 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         dense_hidden=any(SCORES[name].stream for name in recipe.scores if name in SCORES),
         text=(zeros and needs_text(recipe.pruner))
         or (narrower and (order_looks or widths.repair is not None))
-        or ("bits" in features and recipe.quantizer in LOOKING),
+        or ("bits" in features and recipe.quantizer in LOOKING and recipe.importance is None),
         rows=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "row",
         matrix=zeros and recipe.pruner in NESTED and NESTED[recipe.pruner].group == "matrix",
         updates=len(levels) if zeros and recipe.pruner in UPDATING else 0,

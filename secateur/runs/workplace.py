@@ -74,6 +74,7 @@ def workplace_of(
         texts_of(recipe, training, at_most),
         pruner=recipe.pruner if "zeros" in features else None,
         quantizer=recipe.quantizer if "bits" in features else None,
+        importance=recipe.importance,
         widths=widths,
         tasks=tasks_of(recipe),
         placement=placement or placement_of(alone(recipe), space),

@@ -50,6 +50,8 @@ class Quantised:
         self.quantizer = ground.quantizer or IMPORTANCE
         self._looks = self.quantizer in LOOKING
         text = ground.text.digest if self._looks else ""
+        if ground.importances is not None:
+            text = ground.importances.digest
         self.folder = cache_folder() / "levels" / f"bits-{digest(VERSION, ground.digest, self.quantizer, text)}"
         self.anatomy = blocks.anatomy
         self._planes = Resident(blocks.device, ground.room)
@@ -136,7 +138,8 @@ class Quantised:
     @property
     def _keeps(self) -> bool:
         """Whether what was seen of inputs is kept."""
-        return self.quantizer == IMPORTANCE or self._ground.narrower
+        given = self._ground.importances is not None
+        return not given and (self.quantizer == IMPORTANCE or self._ground.narrower)
 
     def _name(self, level: Treatment, matrix: torch.Tensor) -> str:
         name = name_of(level, matrix.shape[1])
@@ -162,7 +165,7 @@ class Quantised:
     def _in_turn(self, places: list[Position]) -> Iterable[Position]:
         """The places; of blocks, what is seen of their inputs is there as long as it is their turn."""
         inside = [place for place in places if not self.anatomy.is_outside(*place)]
-        if not self._looks or not inside:
+        if not self._looks or not inside or self._ground.importances is not None:
             yield from places
             return
         ground, blocks = self._ground, self._ground.blocks
@@ -201,6 +204,8 @@ class Quantised:
         """Of the inputs of a linear, mean squares (inputs,) or products (inputs, inputs)."""
         if not self._looks or self.anatomy.is_outside(*place):
             return None
+        if (given := self._ground.importances) is not None:
+            return given.values[self.anatomy.matrix_name(*place)].to(self._ground.blocks.device)
         held = self._held.get(place[0])
         tensors = held if held is not None else self._plane((place[0], 0), self.quantizer)
         block = self.anatomy.blocks[place[0]]

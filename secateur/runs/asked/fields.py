@@ -72,6 +72,8 @@ class Fields(Settings):
     """How weights are stored in fewer bits. llama.cpp's types: weighted by what their inputs are on the text, as it
     does with an importance matrix (`importance`). Grids of integers: column after column, the next making up for errors
     (`gptq`); or with zero points that outliers count less for, without text (`hqq`). Both: each to the `nearest`."""
+    importance: str | None = Field(default=None, examples=["imatrix.gguf"])
+    """An importance matrix as llama-imatrix writes it, for `quantizer: importance`; null: measured on the text."""
     widths: WidthsSettings = WidthsSettings()
     """How narrower sublayers are made."""
     score: str = Field(default="kl", examples=["perplexity", "my_module:function", "lm-eval:2*piqa+csqa"])

@@ -25,8 +25,9 @@ def located(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     tasks = changed.get("tasks")
     if isinstance(tasks, Mapping) and tasks.get("include") is not None:
         changed["tasks"] = {**tasks, "include": _one(tasks["include"], folder)}
-    if changed.get("base") is not None:
-        changed["base"] = _one(changed["base"], folder, (".json",))
+    for name, ending in (("base", ".json"), ("importance", ".gguf")):
+        if changed.get(name) is not None:
+            changed[name] = _one(changed[name], folder, (ending,))
     changed |= {name: _plans(changed[name], folder) for name in ("baselines",) if name in changed}
     strategy = changed.get("strategy")
     if isinstance(strategy, Mapping) and "initial" in strategy:

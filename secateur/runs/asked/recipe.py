@@ -60,6 +60,8 @@ class Recipe(Fields):
                 parse_objectives((self.score,), "score")
         except SecateurError as error:
             raise ValueError(str(error)) from None
+        if self.importance is not None and ("bits" not in self.features() or self.quantizer != "importance"):
+            raise ValueError("importance: is for bits genes with quantizer: importance; leave it out")
         self._check_limits()
         self._check_validation()
         self._check_draws()
@@ -213,10 +215,10 @@ class Recipe(Fields):
             raise ValueError(
                 "latency: a device is named, but nothing is said about latency; add it to 'objectives' or 'budgets'"
             )
-        if self.features() == {"zeros"} and wanted:
+        if self.features() <= {"zeros", "bits"} and wanted:
             raise ValueError(
-                f"latency: '{wanted[0]}' does not change with zeros in dense matrices, and the recipe has only "
-                "sparsity genes; add genes that narrow or drop"
+                f"latency: '{wanted[0]}' of a table does not change with zeros in dense matrices or with fewer bits, "
+                "and the recipe has no other genes; add genes that narrow or drop"
             )
         device = self.model.device.split(":")[0]
         if self.latency.device not in ("llama.cpp", "estimate", device):
@@ -263,7 +265,7 @@ class Recipe(Fields):
             if values["tasks"][name] == plain:
                 del values["tasks"][name]
         unused |= {"latency"} if self.latency is None else set()
-        later = ("base", "prepare", "validation", "seeds", "held_out_seed")
+        later = ("base", "importance", "prepare", "validation", "seeds", "held_out_seed")
         unused |= {name for name in later if getattr(self, name) is None}
         unused |= {"training"} if self.training is None else set()
         unused |= {"target"} if self.target is None else set()
