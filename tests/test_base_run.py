@@ -89,17 +89,17 @@ def test_pruned_then_quantized(made: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("first", ["zeros", "cuts"])
 def test_zeros_and_cuts_one_after_the_other(made: Path, tmp_path: Path, first: str) -> None:
     """Either on top of the other, with repaired widths; what comes out keeps what was below, and is written."""
-    made_so = {"widths": {"order": "output-error", "repair": "least-squares"}, "baselines": []}
-    asked = {
+    made_so: dict[str, Any] = {"widths": {"order": "output-error", "repair": "least-squares"}, "baselines": []}
+    asked: dict[str, dict[str, Any]] = {
         "zeros": {"genes": [{"kind": "sparsity", "per": "sublayer", "levels": [0.3, 0.5, "2:4"]}]},
         "cuts": {"genes": [{"kind": "attention"}, {"kind": "mlp", "levels": "step 8"}]},
     }
     then = next(name for name in asked if name != first)
-    search = {"strategy": {"name": "surrogate", "sequences": 2}, "effort": {"tokens": 5000}}
-    half = {"budgets": {"linear_weights": "0.75x"}}
+    search: dict[str, Any] = {"strategy": {"name": "surrogate", "sequences": 2}, "effort": {"tokens": 5000}}
+    half: dict[str, Any] = {"budgets": {"linear_weights": "0.75x"}}
     below = secateur.run(recipe(made, **made_so, **search, **asked[first], **half), tmp_path / "one").plan()
     below.write(tmp_path / "one.json")
-    on_top = {"base": str(tmp_path / "one.json"), "budgets": {"linear_weights": "0.5x"}}
+    on_top: dict[str, Any] = {"base": str(tmp_path / "one.json"), "budgets": {"linear_weights": "0.5x"}}
     run = secateur.run(recipe(made, **made_so, **search, **asked[then], **on_top), tmp_path / "two")
     plan, found = run.plan(), run.summary.rows[0].costs
     assert found["linear_weights"] <= 0.5 * below.dense_costs["linear_weights"]

@@ -425,3 +425,14 @@ def test_the_smallest_weights_have_a_scale() -> None:
         small = taken_apart(rounded(whole, grid), 192, grid)
         usual = taken_apart(rounded(whole * 200, grid), 192, grid) / 200
         assert float((small - whole).norm()) < 1.3 * float((usual - whole).norm())
+
+
+def test_norms_are_trained_beside_any_rounding(tmp_path: Path) -> None:
+    """What was rounded by GPTQ stays as it is, bit for bit, and the loss falls."""
+    bench, space = bench_of(["int4-g16", "int2-g16"], "gptq")
+    trainer = bench.trainer(space, Training(what="norms", learning_rate=3e-3, batch=2), "calibration", tmp_path / "s")
+    evaluator = bench.evaluator(space, "calibration", ("kl",))
+    [before] = evaluator([space.smallest], range(4))
+    changed = trainer(space.smallest, (16 * 32,))
+    assert all(tensor.dim() == 1 for tensor in changed.values())
+    assert evaluator.changed(space.smallest, range(4), lambda _: changed).loss < before.loss

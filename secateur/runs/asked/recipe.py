@@ -244,8 +244,11 @@ class Recipe(Fields):
             raise ValueError(f"score: {self.score} is a cost, for which candidates are not trained; leave training out")
         if untrained := [*self._streams(self.scores), *filter(is_own, self.scores)]:
             raise ValueError(f"score: {untrained[0]} is none that candidates are trained with; to train, use kl")
-        if "bits" in self.features() and self.quantizer != "nearest":
-            raise ValueError("training: types of few bits are trained to the nearest; set quantizer: nearest")
+        if "bits" in self.features() and self.quantizer != "nearest" and self.training.what != "norms":
+            raise ValueError(
+                "training: weights of few bits are rounded to the nearest at every step; set quantizer: nearest, or "
+                "train what: norms, which leaves them as they are"
+            )
         if own_stages and self.training.selects:
             raise ValueError(f"training: {name} has its own stages; leave 'candidates', 'stages' and 'sequences' out")
         stages = len(own_stages or self.training.stages)
