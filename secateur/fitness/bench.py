@@ -63,7 +63,8 @@ class Bench:
     `widths` says how narrower ones were made; None where the space has no such genes.
     `orders` and `basis` are what heads, channels and residual features were put in order by; `compressors` are what
     carries out the treatments that the space has, by name. `shelf` has the blocks where these come in turns, `zeros` is
-    how many there are in the linears (None: not counted), `room` how much may be held.
+    how many there are in the linears (None: not counted), `room` how much may be held, `pooling` how it makes one
+    embedding of a text.
     """
 
     model: torch.nn.Module
@@ -82,6 +83,7 @@ class Bench:
     room: Room = ROOM
     quantizer: str | None = None
     importances: Importances | None = None
+    pooling: str = "mean"
     _importance: dict[tuple[int, bool], Importance] = field(default_factory=dict)
 
     @cached_property
@@ -206,7 +208,9 @@ class Bench:
     def evaluator(self, space: Space, title: str, scores: tuple[str, ...]) -> SubnetEvaluator:
         """Scores genomes of `space` on one of the texts."""
         hidden = any(SCORES[name].stream for name in scores if name in SCORES)
-        teacher = Teacher(self.blocks, self.texts[title], self.prepared_digest, keep_hidden=hidden)
+        teacher = Teacher(
+            self.blocks, self.texts[title], self.prepared_digest, keep_hidden=hidden, pooling=self.pooling
+        )
         own = {name: own_score(name, teacher, self.tokenizer, self.tasks) for name in scores if is_own(name)}
         return SubnetEvaluator(space, self.subnet, teacher, scores, own, self.room)
 
@@ -226,11 +230,17 @@ class Bench:
             "levels": self.compressors["zeros"].identity if self.pruner else "",
             **({"treatments": others} if others else {}),
             **({"widths": f"{self.width_folder.name} {self.widths.repair or 'unrepaired'}"} if self.widths else {}),
-            "scores": sorted(f"{name} {source_digest(name, self.tasks)}" if is_own(name) else name for name in scores),
+            "scores": sorted(map(self._named, scores)),
             "device": device_name(self.blocks.device),
             "versions": versions(),
             "machine": platform.machine(),
         }
+
+    def _named(self, score: str) -> str:
+        """A score with what decides what it says."""
+        if is_own(score):
+            return f"{score} {source_digest(score, self.tasks)}"
+        return f"{score} {self.pooling}" if score == "embedding" else score
 
     def importance(self, sequences: int, outliers: bool) -> Importance:
         """Statistics of the dense model on the text that levels are made from, measured once."""

@@ -19,11 +19,12 @@ from .free import give_back
 from .memory import WHOLE, Placement
 from .model.blocks import Blocks
 from .model.border import library
-from .model.checkpoint import anatomy_of, load_model, load_tokenizer, open_model
+from .model.checkpoint import anatomy_of, load_model, load_tokenizer, local_folder, open_model
 from .model.configuration import load_config
 from .model.device import find_device
 from .model.dtypes import DTYPES
 from .model.examined import NOWHERE, Source, examine
+from .model.pooling import pooling_of
 from .model.shelf import Shelf, held
 from .room import ROOM, Room
 from .scores.tasks import NO_TASKS, TaskRequest
@@ -117,6 +118,7 @@ class Workplace:
             self.placement.room,
             self.quantizer,
             read_importances(Path(self.importance), shape) if self.importance is not None else None,
+            pooling_of(Path(local_folder(path))),
         )
         _check_pass(loaded.blocks, loaded.calibration, path, dtype)
         return loaded
@@ -181,6 +183,7 @@ class Loaded:
     room: Room = ROOM
     quantizer: str | None = None
     importances: Importances | None = None
+    pooling: str = "mean"
 
     @property
     def blocks(self) -> Blocks:
@@ -229,6 +232,7 @@ class Loaded:
             room=self.room,
             quantizer=self.quantizer,
             importances=self._importances(orders, basis),
+            pooling=self.pooling,
         )
 
     def _importances(self, orders: Sequence[Order], basis: Basis | None) -> Importances | None:

@@ -53,6 +53,12 @@ SCORES: dict[str, Entry] = {
         distance=True,
         stream=True,
     ),
+    "embedding": Entry(
+        ".embedding:EMBEDDING",
+        "one minus the cosine similarity of pooled embeddings of a text with the dense model's",
+        distance=True,
+        stream=True,
+    ),
 }
 EXPONENTIALS: Mapping[str, str] = {"perplexity": "cross_entropy"}
 """Objectives that are the exponential of a score's mean."""

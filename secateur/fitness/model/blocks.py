@@ -174,6 +174,15 @@ class Blocks:
         return torch.nn.functional.cross_entropy(logits[known], targets[0][known].to(self.device))
 
     @torch.inference_mode()
+    def normed(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Final norm alone: (1, time, hidden), what the head would be given."""
+        ids = torch.zeros(hidden.shape[:2], dtype=torch.int64, device=hidden.device)
+        model: Any = self.model
+        with self.exchanged([_HandOver(hidden)]), unpacked():
+            result: torch.Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        return result
+
+    @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Final norm and head: (1, time, hidden) to logits (time, vocabulary) in the model's own precision."""
         ids = torch.zeros(hidden.shape[:2], dtype=torch.int64, device=hidden.device)

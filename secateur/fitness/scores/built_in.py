@@ -8,7 +8,7 @@ import torch
 
 from ...space import tables
 from ...space.scores import SCORES
-from .rows import Rows, RowScore, StreamScore
+from .rows import EmbeddingScore, Rows, RowScore, StreamScore
 from .teacher import HEAD_ROWS, Scored, Teacher, Top, rows_at_once
 
 Scores = dict[str, float]
@@ -17,9 +17,9 @@ SOFTMAX_ROWS = 32
 
 
 @cache
-def load(where: str) -> RowScore | StreamScore:
+def load(where: str) -> RowScore | StreamScore | EmbeddingScore:
     """The score that a table's entry names as "module:object"."""
-    return cast(RowScore | StreamScore, tables.load(where, __package__))
+    return cast(RowScore | StreamScore | EmbeddingScore, tables.load(where, __package__))
 
 
 @torch.inference_mode()
@@ -47,6 +47,11 @@ def score(names: Sequence[str], hidden: torch.Tensor, sequences: Sequence[int], 
         if isinstance(by_stream, StreamScore):
             pairs = zip(hidden, sequences, strict=True)
             values[name] = torch.stack([by_stream.value(one, teacher.hidden(sequence)[0]) for one, sequence in pairs])
+        elif isinstance(by_stream, EmbeddingScore):
+            pairs = zip(hidden, sequences, strict=True)
+            values[name] = torch.stack(
+                [by_stream.value(teacher.pooled(one[None]), teacher.embedding(sequence)) for one, sequence in pairs]
+            )
     results: list[Scores] = [{} for _ in sequences]
     for name, column in _on_host(values).items():
         score_of = wanted[name]

@@ -59,6 +59,16 @@ class StreamScore:
     value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingScore:
+    """A score of a sequence: a scalar, from the embeddings (hidden,) that subnet and dense model make of it.
+
+    What they say of every token, after the final norm, is pooled as the model's files say.
+    """
+
+    value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
 def over_targets(losses: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The mean of losses (positions,) where there is something to predict; NaN if any of these is."""
     return losses[(targets != NOT_MASKED).to(losses.device)].mean()

@@ -8,6 +8,7 @@ import torch
 
 from ..cache import cache_folder, digest, read_tensors, usable, write_tensors
 from ..model.blocks import Blocks
+from ..model.pooling import POOLINGS
 from ..text import Sequences, predicted
 
 TOP = 128
@@ -53,9 +54,16 @@ class Teacher:
     """
 
     def __init__(
-        self, blocks: Blocks, text: Sequences, model_digest: str, top: int = TOP, keep_hidden: bool = True
+        self,
+        blocks: Blocks,
+        text: Sequences,
+        model_digest: str,
+        top: int = TOP,
+        keep_hidden: bool = True,
+        pooling: str = "mean",
     ) -> None:
         self.blocks, self.text, self._keep_hidden = blocks, text, keep_hidden
+        self._pooling = POOLINGS[pooling]
         self._top = min(top, blocks.anatomy.vocabulary)
         folder = digest(VERSION, model_digest, text.digest, self._top, *([] if keep_hidden else ["no hidden"]))
         self._folder: Path = cache_folder() / "teachers" / folder
@@ -70,6 +78,14 @@ class Teacher:
     def hidden(self, sequence: int) -> torch.Tensor:
         """(1, time, hidden), what the last block of the dense model returned."""
         return self._known[sequence]["hidden"]
+
+    def pooled(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The embedding (hidden,) of a sequence, from what the last block returns for it, (1, time, hidden)."""
+        return self._pooling(self.blocks.normed(hidden)[0].float())
+
+    def embedding(self, sequence: int) -> torch.Tensor:
+        """(hidden,), the dense model's of a sequence. The final norm is the same at every width of sublayers."""
+        return self.pooled(self.hidden(sequence))
 
     def scored(self, sequence: int) -> Scored:
         """The positions of a sequence that are scored."""

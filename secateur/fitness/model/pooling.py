@@ -1,0 +1,57 @@
+"""How a model makes one embedding of a text of what it says of every token: as its sentence-transformers files say."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...files import read_json
+from ...space.errors import SecateurError
+from .files import read_object
+
+MODULES, LARGEST = "modules.json", 2**20
+POOLINGS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean": lambda hidden: hidden.mean(dim=0),
+    "cls": lambda hidden: hidden[0],
+    "max": lambda hidden: hidden.amax(dim=0),
+    "lasttoken": lambda hidden: hidden[-1],
+}
+"""Of hidden states (time, hidden), after the final norm, one embedding (hidden,)."""
+KEYS = {
+    f"pooling_mode_{key}": name
+    for key, name in {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max", "lasttoken": "lasttoken"}.items()
+}
+
+
+def pooling_of(folder: Path) -> str:
+    """The name in `POOLINGS` of a model's pooling; the mean where it has no such files.
+
+    Raises:
+        SecateurError: they say something that is none of these, or several at once.
+    """
+    if not (folder / MODULES).is_file():
+        return "mean"
+    where = f"model '{folder}': {MODULES}"
+    modules = read_json(folder / MODULES, where, LARGEST)
+    entries = [one for one in modules if isinstance(one, dict)] if isinstance(modules, list) else []
+    paths = [str(one.get("path")) for one in entries if str(one.get("type")).endswith("Pooling")]
+    if not paths:
+        return "mean"
+    inside = folder / paths[0]
+    if not inside.resolve().is_relative_to(folder.resolve()):
+        raise SecateurError(f"{where}: its pooling is outside the model's folder")
+    return _named(read_object(inside / "config.json", f"model '{folder}': its pooling", LARGEST), str(folder))
+
+
+def _named(values: Mapping[str, Any], folder: str) -> str:
+    modes = [name for name, on in values.items() if name.startswith("pooling_mode_") and on is True]
+    if "pooling_mode" in values:
+        modes.append(f"pooling_mode_{values['pooling_mode']}")
+    found = {KEYS.get(mode, mode.removeprefix("pooling_mode_")) for mode in modes}
+    if len(found) != 1 or not found <= POOLINGS.keys():
+        raise SecateurError(
+            f"model '{folder}': it pools by {' and '.join(sorted(found)) or 'nothing'}; embeddings by "
+            f"{', '.join(POOLINGS)} are known"
+        )
+    return found.pop()
