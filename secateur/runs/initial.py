@@ -3,6 +3,7 @@
 What is chosen follows from the model's configuration (which genes it can have) and from how much text there is.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,9 +88,10 @@ def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
     config = load_config(asked.model.path)
     shape = anatomy(config)
     calibration, held_out = _texts(asked.calibration, wish.texts, asked.model.path, shape, config, wish.seed)
-    problem = _problem(wish, FAMILIES[shape.family].positions(config), shape.causal)
     refused: SecateurError | None = None
-    for genes in _genes(shape, wish):
+    tried: dict[str, Any] | None = None
+    problems = _problems(wish, FAMILIES[shape.family].positions(config), shape.causal)
+    for problem, genes in itertools.product(problems, _genes(shape, wish)):
         values: dict[str, Any] = {
             "model": {"path": wish.model, "device": wish.device},
             "calibration": calibration,
@@ -108,7 +110,9 @@ def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
             recipe = written_recipe(values, folder)
             check_search(recipe, space)
         except SecateurError as error:
-            refused = refused or error
+            # What is said is of the last problem, which asks least of the model, with the finest genes.
+            if refused is None or tried is not problem:
+                refused, tried = error, problem
             continue
         try:
             return _commented(values, wish, shape), describe(recipe)
@@ -184,20 +188,22 @@ def _texts(
     )
 
 
-def _problem(wish: Wish, positions: int | None, causal: bool) -> dict[str, Any]:
-    """What is limited, or wanted, of a model of so many positions; an encoder decodes nothing."""
+def _problems(wish: Wish, positions: int | None, causal: bool) -> list[dict[str, Any]]:
+    """What is limited, or wanted, of a model of so many positions; an encoder decodes nothing. What is best comes
+    first, which may ask more of the model than the next."""
     limit = f"<= {1 - wish.smaller:.4g}x"
     if wish.goal == "front":
-        return {"objectives": ["kl", "parameters"]}
+        return [{"objectives": ["kl", "parameters"]}]
     if wish.goal == "speed":
         request = TIMED if positions is None or sum(TIMED) <= positions else (positions * 3 // 4, positions // 8)
         prefill, decode = request if causal else (request[0], 0)
-        return {"budgets": {"latency": limit}, "latency": {"quick": True, "prefill": prefill, "decode": decode}}
+        return [{"budgets": {"latency": limit}, "latency": {"quick": True, "prefill": prefill, "decode": decode}}]
     if wish.goal == "sparsity":
-        return {"budgets": {"linear_weights": limit}, "pruner": "wanda"}
+        return [{"budgets": {"linear_weights": limit}, "pruner": "wanda"}]
     if wish.goal == "llama.cpp":
-        return {"budgets": {"weight_bytes": limit}, "target": "llama.cpp"}
-    return {"budgets": {"parameters": limit}}
+        # The size of the file is known where what its vocabulary takes is.
+        return [{"budgets": {cost: limit}, "target": "llama.cpp"} for cost in ("file_bytes", "weight_bytes")]
+    return [{"budgets": {"parameters": limit}}]
 
 
 def _genes(shape: Anatomy, wish: Wish) -> Iterator[list[dict[str, Any]]]:
