@@ -81,7 +81,7 @@ def answers(size: float, seed: int) -> None:
         if side == "bits alone":
             asked["baselines"] = list(RULES)
         kept = file_of(side, size, seed)
-        # Of two bits everywhere there is one plan, and nothing that EvoPress could exchange.
+        # From two bits everywhere EvoPress, which exchanges levels within the budget, cannot go anywhere.
         if not kept.exists() and (size > 2.3 or strategy["name"] != "evopress"):
             keep(side, size, seed, carried_out(RUNS / kept.stem, asked))
     for share in SHARES:
@@ -130,13 +130,14 @@ def rows(seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
         for seed in seeds:
             paths = {side: file_of(side, size, seed) for side in sides}
             known = {side: json.loads(path.read_text()) for side, path in paths.items() if path.exists()}
-            first = [loss for values in known["together"]["losses"].values() for loss in values] if known else []
+            joint = known.get("together")
+            first = [loss for values in joint["losses"].values() for loss in values] if joint else []
             for side, row in known.items():
                 own = [loss for values in row["losses"].values() for loss in values]
                 means = [f"{np.mean(row['losses'][domain]):.3f}" for domain in DOMAINS]
                 perplexity = math.exp(float(np.mean(np.log(list(row["perplexity"].values())))))
                 bits = f"{8 * row['weight_bytes'] / WEIGHTS:.3f}"
-                against = paired(first, own) if side != "together" else ""
+                against = paired(first, own) if first and side != "together" else ""
                 yield (
                     f"{size:g}",
                     str(seed),
@@ -170,9 +171,11 @@ def main() -> None:
 
 
 NOTE = (
-    "Perplexity is the geometric mean over domains. SmolLM2's weights lie on a grid of four bits (Q4_1): what is said "
-    "here of four bits and more holds for no other model. llama.cpp's own mixes cannot be as small: its types of less "
-    "than four bits need rows of whole 256 weights, and SmolLM2's are of 576."
+    "Perplexity is the geometric mean over domains. GPTQ looks at the dense model's inputs on all sides. SmolLM2's "
+    "weights lie on a grid of four bits (Q4_1): what is said here of four bits and more holds for no other model. "
+    "llama.cpp's own mixes cannot be as small: its types of less than four bits need rows of whole 256 weights, and "
+    "SmolLM2's are of 576. Where EvoPress is missing, its start, one width everywhere, leaves no exchange within the "
+    "budget."
 )
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Runs on top of a plan: prune, then quantize, and all that is told and written of it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 from safetensors.torch import load_file
 
 import secateur
+from secateur.fitness.model.checkpoint import load_model
 from secateur.plans.plan import read_plan
 from secateur.runs.problem import space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.stages.exporting import export_plan
+from secateur.runs.stages.tasks import origin_of, picked
 from secateur.space.errors import SecateurError
 from tests.tiny import save_text, save_tiny, tiny_recipe
 
@@ -84,6 +87,42 @@ def test_pruned_then_quantized(made: Path, tmp_path: Path) -> None:
     secateur.resume(run.path)
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     assert ">base<" in page
+
+
+def test_a_model_with_zeros_of_its_own_is_counted_on_top(made: Path, tmp_path: Path) -> None:
+    """What the report says of found and base is what they cost, not the dense model."""
+    model = load_model(str(made / "model"))
+    for name, parameter in model.named_parameters():
+        if name.endswith("_proj.weight"):
+            parameter.data[:, ::2] = 0
+    shutil.copytree(made / "model", tmp_path / "model")
+    model.save_pretrained(tmp_path / "model")  # type: ignore[operator]
+    (tmp_path / "drop.json").write_text("[2]")
+    genes = [{"kind": "attention"}, {"kind": "mlp"}]
+    asked = tiny_recipe(tmp_path / "model", made / "calibration.txt", made / "held.txt", genes=genes)
+    asked |= {"base": str(tmp_path / "drop.json"), "budgets": {"parameters": "0.8x"}}
+    run = secateur.run(asked, tmp_path / "run")
+    found, base = run.summary.rows[0], run.summary.rows[-1]
+    assert base.name == "base"
+    assert found.costs["parameters"] <= 0.8 * run.summary.dense_costs["parameters"]
+    assert found.costs["parameters"] <= base.costs["parameters"] < run.summary.dense_costs["parameters"]
+    assert base.costs["linear_weights"] < 0.8 * run.summary.dense_costs["linear_weights"]
+    with RunFolder.open(run.path, writing=False) as folder:
+        assert set(picked(folder, space_of(folder), ["found", origin_of(folder)])) == {"found", "base"}
+
+
+def test_a_narrower_stream_below(made: Path, tmp_path: Path) -> None:
+    """Alone, without any other width: bits on top of it."""
+    stream = {"genes": [{"kind": "hidden", "levels": [32, 24]}], "budgets": {"parameters": "0.9x"}}
+    below = secateur.run(recipe(made, **{**PRUNED, **stream}), tmp_path / "one").plan()
+    assert below.hidden is not None
+    below.write(tmp_path / "one.json")
+    run = secateur.run(recipe(made, **{**QUANTIZED, "base": str(tmp_path / "one.json")}), tmp_path / "two")
+    plan = run.plan()
+    assert plan.hidden == below.hidden
+    run.export("hf", tmp_path / "small")
+    base = next(row for row in run.summary.rows if row.name == "base")
+    assert base.scores["held"]["kl"].mean == pytest.approx(below.scores["held"]["kl"].mean, abs=1e-6)
 
 
 @pytest.mark.parametrize("first", ["zeros", "cuts"])

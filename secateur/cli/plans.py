@@ -109,7 +109,7 @@ def eval_(
     from ..fitness.scores.tasks import TaskRun
     from ..runs.record.folder import RunFolder
     from ..runs.report.tables import print_tasks
-    from ..runs.stages.tasks import evaluate_checkpoint, evaluate_run, is_run
+    from ..runs.stages.tasks import evaluate_checkpoint, evaluate_run, is_run, origin_of
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     if not names:
@@ -123,7 +123,7 @@ def eval_(
             goes_on("the same command goes on with the tasks that are left"),
         ):
             with watching(console, errors) as watcher:
-                evaluate_run(run, pick or ["found", "dense"], names, folder, how, trained, watcher)
+                evaluate_run(run, pick or ["found", origin_of(run)], names, folder, how, trained, watcher)
             if as_json:
                 from ..api import summary_of
 

@@ -96,7 +96,8 @@ class MeasuredLatency(Value):
 class Plan(Value):
     """A compression plan. `hidden`: residual width, absent where all is kept; `scores` by text and score, those of the
     baselines and the dense model in `compared`, by name. Latencies in `costs` are from a table, in nanoseconds;
-    `outside`: what is done to embedding and head, by their full names, where something is; `base`: the plan that this
+    `outside`: what is done to embedding and head, by their full names, where something is; `importance` names the
+    importance matrix that bits were made with, where a file was given; `base`: the plan that this
     one was searched on top of, all of which is in `layers` too, while `genome` is what came on top.
     `latency` is measured, where it was, and `latency_estimate` says that the table is no measurement. `training`: what
     the weights beside the plan have been trained on, and how; absent where they have not. A plan that was read from
@@ -120,6 +121,7 @@ class Plan(Value):
     compared: dict[str, dict[str, dict[str, Score]]] = Field(default_factory=dict)
     texts: dict[str, TextIdentity]
     genome: dict[str, float | int | str]
+    importance: str = ""
     base: "Plan | None" = None
     seed: int
     recipe_digest: str
@@ -130,7 +132,7 @@ class Plan(Value):
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is empty and was not in plans of before, whose readers would not know it."""
         values: dict[str, Any] = dump(self)
-        return {name: value for name, value in values.items() if value or name not in ("outside", "base")}
+        return {name: value for name, value in values.items() if value or name not in ("outside", "importance", "base")}
 
     @model_validator(mode="after")
     def _costs_compare(self) -> "Plan":

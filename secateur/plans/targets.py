@@ -85,6 +85,8 @@ def restricted(space: Space, name: str, path: str, dtype: str, config: Mapping[s
         raise SecateurError(refused)
     if space.base is not None and (refused := refusal(target.form, Subject(shape, space.base, config, path, dtype))):
         raise SecateurError(f"target: {name} cannot carry out the plan below: {refused}")
+    if space.base is not None and target.form.first and not all(space.base[0].kept.values()):
+        raise SecateurError(f"target: {name} reads sizes off layer 0, of which the plan below has dropped something")
     genes: list[Gene] = []
     reasons: dict[str, str] = {}
     # Widths of a stock class depend on each other: one gene's levels are tried with all that the ones before may take.

@@ -1,5 +1,6 @@
 """The plan that a recipe names as its base: read, and compared with the recipe."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..plans.plan import Plan, WidthIdentity, bare_plan, read_plan
@@ -7,6 +8,7 @@ from ..plans.reading import format_of, read_states
 from ..space.anatomy import Anatomy
 from ..space.base import Base, features_of_states
 from ..space.errors import SecateurError
+from ..space.names import PREPARE
 from .asked.recipe import Recipe
 
 
@@ -43,7 +45,7 @@ def _check_made_so(recipe: Recipe, anatomy: Anatomy, plan: Plan) -> None:
             f"{where}: its weights have been trained, and a plan holds none; name the plan from before, and train what "
             "is found on top of it"
         )
-    if plan.widths is not None and "widths" in features | ({"widths"} if "stream" in features else set()):
+    if plan.widths is not None and "widths" in features:
         own = WidthIdentity(**recipe.widths.model_dump())
         wanted = plan.widths if "stream" in features else plan.widths.model_copy(update={"hidden": own.hidden})
         if own != wanted:
@@ -51,9 +53,26 @@ def _check_made_so(recipe: Recipe, anatomy: Anatomy, plan: Plan) -> None:
             raise SecateurError(f"{where}: its widths were made in another way; write widths: {{{told}}}")
     if "zeros" in features and plan.pruner not in (None, recipe.pruner):
         raise SecateurError(f"{where}: its zeros were made by {plan.pruner}; write pruner: {plan.pruner}")
+    asked = plan.recipe.get("quantizer")
+    if "bits" in features and asked not in (None, recipe.quantizer):
+        raise SecateurError(f"{where}: its bits were made by {asked}; write quantizer: {asked}")
     streams = [name for name in recipe.scores if name in recipe._streams(recipe.scores)]
     if "stream" in features and streams:
         raise SecateurError(f"{where}: {streams[0]} needs residual streams of one width, and the plan's is narrower")
+
+
+def told_of_texts(plan: Plan | None, texts: Mapping[str, str]) -> str:
+    """That a base was made from another text than all is made from now, by the digests of both; else nothing."""
+    if plan is None or not plan.texts:
+        return ""
+    before, now = (known.get(PREPARE, known.get("calibration")) for known in (_digests(plan), texts))
+    if before == now:
+        return ""
+    return "the plan below was made from another text: how much it keeps stays, which channels and values may be others"
+
+
+def _digests(plan: Plan) -> dict[str, str]:
+    return {title: text.digest for title, text in plan.texts.items()}
 
 
 def check_model(plan: Plan | None, digest: str, path: str) -> None:

@@ -150,7 +150,7 @@ def _check_positions(settings: LatencySettings, family: str, config: Mapping[str
 
 def _check_objectives(recipe: Recipe, space: Space) -> None:
     """Raises SecateurError for a cost that no genome of the space changes: there would be no front."""
-    dense, least = space.dense_costs.to_json(), space.costs(space.smallest).to_json()
+    dense, least = space.costs(space.dense).to_json(), space.costs(space.smallest).to_json()
     objectives = (Objective(recipe.score),) if recipe.smallest else parse_objectives(recipe.objectives)
     for objective in objectives:
         if objective.name in dense and dense[objective.name] == least[objective.name]:
@@ -324,11 +324,12 @@ def space_of(folder: RunFolder) -> Space:
     if zeros is None:
         return space
     dense = space.dense_costs
-    counted[space.dense] = replace(
-        dense,
-        nonzero_parameters=dense.nonzero_parameters - zeros["linears"] - zeros["outside"],
-        linear_weights=dense.linear_weights - zeros["linears"],
-    )
+    if space.base is None:
+        counted[space.dense] = replace(
+            dense,
+            nonzero_parameters=dense.nonzero_parameters - zeros["linears"] - zeros["outside"],
+            linear_weights=dense.linear_weights - zeros["linears"],
+        )
     return replace(space, counted=counted)
 
 

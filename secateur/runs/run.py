@@ -18,7 +18,7 @@ from ..fitness.workplace import Loaded
 from ..space.errors import SecateurError
 from ..space.space import Space
 from .asked.recipe import Recipe
-from .base import base_of, check_model
+from .base import base_of, check_model, told_of_texts
 from .checks import affordable, check
 from .logged import logged, results
 from .memory import check_needs
@@ -27,6 +27,7 @@ from .record.facts import (
     BASE,
     CONFIG,
     COUNTING,
+    IMPORTANCE,
     METADATA,
     MODEL,
     ORDER,
@@ -92,6 +93,10 @@ def _execute(folder: RunFolder, watcher: Watcher, loaded: Loaded | None) -> None
     if base is not None:
         check_model(base, loaded.digest, recipe.model.path)
         journal.note(BASE, base.model_dump(mode="json"))
+        if told := told_of_texts(base, {title: text.digest for title, text in loaded.texts.items()}):
+            watcher.say(told)
+    if loaded.importances is not None:
+        journal.note(IMPORTANCE, loaded.importances.digest, what=f"importance {recipe.importance}")
     journal.note(MODEL, loaded.digest, what=f"model {recipe.model.path}")
     journal.note(TEXTS, {title: text_fact(text) for title, text in loaded.texts.items()})
     threads = threads_of(folder)
@@ -149,8 +154,7 @@ def _search(folder: RunFolder, space: Space, bench: Bench, team: Team | None, wa
     space = with_latency(folder, space, bench, watcher, team)
     space = with_zeros(folder, space, bench)
     if space.budgets and space.feasible(space.dense):
-        as_it_is = "the dense model" if space.base is None else "the plan below"
-        watcher.say(f"{as_it_is} keeps the budgets as it is: lower them to have anything removed")
+        watcher.say(f"{space.origin} keeps the budgets as it is: lower them to have anything removed")
     memo = memo_of(folder, space, bench, CALIBRATION, recipe.scores, watcher, team)
     execution = Execution(folder, space, bench, watcher, memo, pool_of(recipe), goal_of(recipe, space), team)
     search_found(execution)

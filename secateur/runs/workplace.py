@@ -31,7 +31,7 @@ from .asked.settings import TRAINING, TextSettings
 from .asked.training import TrainingSettings
 from .memory import placement_of
 from .problem import counting_of
-from .record.facts import DEVICE, MODEL, ORDER, PROVENANCE, TEXTS, ZEROS, ZerosFact
+from .record.facts import DEVICE, IMPORTANCE, MODEL, ORDER, PROVENANCE, TEXTS, ZEROS, ZerosFact
 from .record.folder import RunFolder
 from .record.journal import CALIBRATION, Journal
 from .watcher import Watcher
@@ -119,6 +119,11 @@ def check_same(folder: RunFolder, bench: Bench, training: bool = False) -> None:
         checked = training or title != TRAINING
         if checked and title in bench.texts and bench.texts[title].digest != values["digest"]:
             raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
+    given = bench.importances.digest if bench.importances is not None else None
+    if given != journal.of(IMPORTANCE):
+        raise SecateurError(
+            f"importance {folder.recipe.importance} is not the file the run was made with; put that back"
+        )
     if bench.orders and journal.of(ORDER) != digest(bench.kept_orders()):
         raise SecateurError("heads and channels come in another order than when the run was made")
 

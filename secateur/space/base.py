@@ -34,7 +34,7 @@ def features_of_states(anatomy: Anatomy, base: Base) -> frozenset[Feature]:
         if gone(anatomy, base):
             yield "drops"
         if base[0].hidden < anatomy.hidden_size:
-            yield "stream"
+            yield from ("stream", "widths")
         for block, state in zip(anatomy.blocks, base, strict=True):
             if any(state.narrowed(block, one) for one in block.sublayers):
                 yield "widths"
@@ -54,8 +54,9 @@ def left_of(anatomy: Anatomy, genes: Sequence[Gene], base: Base) -> tuple[Gene, 
     for gene in genes:
         members = []
         for member in gene.members:
-            places = gene.kind.places(replace(gene, members=(member,)), anatomy)
-            if places and places <= dropped:
+            alone = replace(gene, members=(member,))
+            last = gene.kind.silences(alone, len(gene.levels) - 1, anatomy)
+            if any(places and places <= dropped for places in (gene.kind.places(alone, anatomy), last)):
                 continue
             _check_undecided(anatomy, gene, member, base[member[0]])
             members.append(member)

@@ -81,6 +81,11 @@ class Space:
         return self.canonical(Genome(tuple(len(gene.levels) - 1 for gene in self.genes)))
 
     @property
+    def origin(self) -> str:
+        """What every genome begins with, for messages."""
+        return "the dense model" if self.base is None else "the plan below"
+
+    @property
     def size(self) -> int:
         """Number of level combinations, before canonicalisation."""
         return math.prod(len(gene.levels) for gene in self.genes)

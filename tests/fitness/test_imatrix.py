@@ -167,7 +167,9 @@ def test_a_recipe_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     run = secateur.run(asked, tmp_path / "run")
     assert secateur.resume(run.path).summary.rows[0].genome == run.summary.rows[0].genome
     written(tmp_path / "imatrix.gguf", {name: values[::-1].copy() for name, values in squares.items()})
-    with pytest.raises(SecateurError, match="made with"):
+    with pytest.raises(SecateurError, match="is not what this run began with"):
         secateur.resume(run.path)
+    with pytest.raises(SecateurError, match="is not the file the run was made with"):
+        run.export("hf", tmp_path / "small")
     with pytest.raises((SecateurError, ValueError), match="importance: is for bits genes with quantizer: importance"):
         secateur.run(asked | {"quantizer": "nearest"}, tmp_path / "other")

@@ -231,7 +231,7 @@ def test_bad_files_of_types(tmp_path: Path, text: str, message: str) -> None:
         ({"bits": 9, "group_size": 32}, "a grid has 2 to 8 bits"),
         ({"bits": 4, "group_size": 32, "sym": "false"}, "sym: write true or false, not 'false'"),
         ({"bits": 4, "group_size": 32, "lm_head": True}, "'lm_head' is rounded as well"),
-        ({"bits": 4, "group_size": 32, "dynamic": {"-:.*nothing": {}}}, "no linear of the model matches"),
+        ({"bits": 4, "group_size": 32, "dynamic": {"+:.*nothing": {}}}, "no linear of the model matches"),
     ],
 )
 def test_bad_grids(tmp_path: Path, values: dict[str, Any], message: str) -> None:
@@ -265,6 +265,7 @@ def grouped(target: str = "Linear", inputs: dict[str, Any] | None = None, **weig
         (grouped(inputs={"num_bits": 8}, num_bits=8, group_size=-1), "'input_activations' are rounded too"),
         ({"GPTQModifier": {"scheme": "W8A8"}}, "scheme 'W8A8' is none of weights alone"),
         ({"GPTQModifier": {"ignore": ["lm_head"]}}, "neither config_groups nor scheme"),
+        ({**grouped(num_bits=4, group_size=32), "AWQModifier": {}}, "what AWQModifier does has no level here"),
     ],
 )
 def test_what_no_level_says_of_a_recipe(tmp_path: Path, modifier: dict[str, Any], message: str) -> None:
@@ -332,6 +333,12 @@ def modelopt(name: str = "*weight_quantizer", **cfg: Any) -> dict[str, Any]:
         (modelopt(num_bits=[2, 1], axis=0), r"floats of \[2, 1\] bits have no level"),
         (modelopt(num_bits=4, block_sizes={-1: 32, -2: 32}), "blocks of other shapes"),
         (modelopt("*input_quantizer", num_bits=8, axis=0), "inputs of .* are rounded too"),
+        (modelopt(num_bits=8, axis=0, rotate=True), "no level here has 'rotate'"),
+        (
+            torchao("Float8WeightOnlyConfig", granularity={"_type": "PerTensor"}),
+            "float8_e4m3fn with a scale of each row",
+        ),
+        (torchao(granularity={"_type": "PerAxis", "_data": {"axis": 1}}), "granularity 'PerAxis' has no level"),
         (modelopt("*nothing", num_bits=8, axis=0), r"no linear of the blocks has '\*nothing'"),
     ],
 )
@@ -367,3 +374,24 @@ def test_patterns_of_configs_are_read_as_their_tools_do(tmp_path: Path) -> None:
     states = read_states(tmp_path / "quant.yaml", ANATOMY)
     assert not states[3].treated
     assert set(states[4].treated.values()) == {Grid(4, 32, symmetric=True)}
+    # Of other classes of modules it says nothing of linears; and without settings an entry only switches.
+    entries["quant_cfg"].append({"parent_class": "nn.BatchNorm1d", "quantizer_name": "*", "enable": False})
+    entries["quant_cfg"].append({"quantizer_name": "*layers.3.*up_proj.weight_quantizer", "enable": True})
+    (tmp_path / "quant.yaml").write_text(yaml.safe_dump(entries))
+    states = read_states(tmp_path / "quant.yaml", ANATOMY)
+    assert set(states[3].treated) == {"mlp.up_proj"}
+    assert set(states[4].treated.values()) == {Grid(4, 32, symmetric=True)}
+
+
+def test_a_name_comes_before_a_pattern_and_that_before_a_class(tmp_path: Path) -> None:
+    """As compressed-tensors matches targets, wherever they stand."""
+    groups = {
+        f"group_{number}": {"targets": [target], "weights": {"num_bits": bits, "group_size": 32}}
+        for number, (target, bits) in enumerate(
+            [("Linear", 4), ("re:.*down_proj", 8), ("model.layers.1.mlp.down_proj", 3)]
+        )
+    }
+    states = read_states(recipe_of(tmp_path, {"GPTQModifier": {"config_groups": groups}}), ANATOMY)
+    assert states[0].treated["mlp.up_proj"] == Grid(4, 32, symmetric=True)
+    assert states[0].treated["mlp.down_proj"] == Grid(8, 32, symmetric=True)
+    assert states[1].treated["mlp.down_proj"] == Grid(3, 32, symmetric=True)

@@ -11,7 +11,7 @@ from secateur.fitness.widths.preparation import narrower_sublayers
 from secateur.space.base import left_of
 from secateur.space.errors import SecateurError
 from secateur.space.families.table import FAMILIES
-from secateur.space.gene import Gene
+from secateur.space.gene import Gene, features_of
 from secateur.space.genome import Genome
 from secateur.space.kinds.settings import Wishes
 from secateur.space.kinds.table import KINDS
@@ -59,6 +59,8 @@ def test_it_is_the_part_with_the_plans_levels(family: str, data: st.DataObject) 
     assert part.dense_costs == whole.dense_costs
     assert all(part.active(part.dense))
     assert part.features <= whole.features
+    if all(below):
+        assert part.features >= features_of(structure) - {"drops"}
     assert {block for block, widths in narrower_sublayers(part).items() if widths} == {
         block.index
         for block, state in zip(shape.blocks, base, strict=True)
@@ -77,6 +79,12 @@ def test_what_a_plan_has_dropped_is_silent_for_those_above() -> None:
     dropped = space.canonical(space.dense.with_level(by_key["mlp@0"], 1))
     assert dropped == space.canonical(space.dense.with_level(by_key["block@0"], 1))
     assert len({space.key(genome) for genome in space.all()}) == sum(1 for _ in space.all())
+    # Of a block that is gone there is no gene; of all that are gone, no space.
+    blocks = structured_genes(shape, "block", range(2), False)
+    gone = Space(shape, blocks).states(Genome((1, 0)))
+    assert [gene.key for gene in left_of(shape, blocks, gone)] == ["block@1"]
+    with pytest.raises(SecateurError, match="dropped everything"):
+        left_of(shape, blocks[:1], gone)
 
 
 def test_what_is_decided_is_not_decided_again() -> None:

@@ -67,6 +67,10 @@ def check_space(space: Space, config: Mapping[str, Any]) -> None:
         raise SecateurError("gguf: a narrower residual width is not written; leave the hidden gene out")
     if space.additions.bias:
         check_biases(space.anatomy)
+    if space.base is not None:
+        check_states(space.base, space.anatomy)
+        if not space.base[0].kept["groups"]:
+            raise SecateurError(f"gguf: {FIRST}, and the plan below has dropped that one's")
     for gene in space.genes:
         if other := next((one for one in gene.treatments if not isinstance(one, Bits | Sparsity)), None):
             raise SecateurError(f"gguf: {gene.key} has {words(other)}, which is none of llama.cpp's types")

@@ -59,13 +59,16 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     values, where = content.values, content.where
     if values.get("lm_head"):
         raise SecateurError(f"{where}: 'lm_head' is rounded as well, which has no level of these here")
-    changes, patterns = Changes(), dict.fromkeys(values.get("dynamic") or {}, False)
+    if values.get("quant_method", "gptq") != "gptq":
+        raise SecateurError(f"{where}: quant_method '{str(values['quant_method'])[:40]}' is none of integers by GPTQ")
+    if others := [name for name in ("modules_in_block_to_quantize", "rotation") if values.get(name)]:
+        raise SecateurError(f"{where}: what '{others[0]}' does is not known here")
+    changes = Changes()
     for block in anatomy.blocks:
         for position, linear in enumerate(block.linears):
             settings: dict[str, Any] | None = dict(values)
             for pattern, own in (values.get("dynamic") or {}).items():
                 if re.match(pattern.removeprefix("+:").removeprefix("-:"), anatomy.matrix_name(block.index, position)):
-                    patterns[pattern] = True
                     settings = None if pattern.startswith("-:") else {**values, **own}
                     break
             if settings is None:
@@ -81,7 +84,10 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
             if linear.inputs % level.multiple:
                 raise SecateurError(f"{where}: {linear.name} has {linear.inputs} inputs, no whole {level}")
             changes.treated[block.index, linear.name] = level
-    if unused := [pattern for pattern, used in patterns.items() if not used]:
+    names = [anatomy.matrix_name(block.index, n) for block in anatomy.blocks for n in range(len(block.linears))]
+    # What is left out may be anything, such as the head.
+    wanted = [pattern for pattern in values.get("dynamic") or {} if not pattern.startswith("-:")]
+    if unused := [one for one in wanted if not any(re.match(one.removeprefix("+:"), name) for name in names)]:
         raise SecateurError(f"{where}: no linear of the model matches '{unused[0][:80]}'")
     return changes
 

@@ -68,6 +68,8 @@ def reads(content: Content) -> bool:
 def read(content: Content, anatomy: Anatomy) -> Changes:
     """Shares go to the modules that `targets` match, in module order whatever the order of the targets."""
     every, where = _modifiers(content.values), content.where
+    if others := _others(content.values):
+        raise SecateurError(f"{where}: what {others[0][:40]} does has no level here")
     changes, stored = Changes(), dict[tuple[int, str], Grid]()
     for settings in _modifiers(content.values, QUANTIZERS):
         stored |= read_groups(settings, anatomy, where)
@@ -124,6 +126,14 @@ def _modifiers(values: Any, wanted: Sequence[str] = PRUNERS) -> list[Mapping[str
             else:
                 found += _modifiers(inner, wanted)
     return found
+
+
+def _others(values: Any) -> list[str]:
+    """Names of modifiers that are none of those."""
+    if not isinstance(values, dict):
+        return []
+    own = [str(name) for name in values if str(name).endswith("Modifier") and name not in (*PRUNERS, *QUANTIZERS)]
+    return own + [name for inner in values.values() for name in _others(inner)]
 
 
 def _matched(

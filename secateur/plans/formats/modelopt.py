@@ -1,6 +1,6 @@
 """ModelOpt's `quant_cfg`: an ordered list of quantizers by name, of which the last that fits decides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,6 +16,8 @@ from .schemes import check_inside, grids, made, whole
 
 QUANTIZER = "weight_quantizer"
 E4M3 = [4, 3]
+SETTINGS = {"num_bits", "axis", "block_sizes", "fake_quant", "calibrator", "trt_high_precision_dtype"}
+"""Of a quantizer, that make no other weights than a grid of ours."""
 
 
 def write(subject: Subject) -> Files:
@@ -59,35 +61,43 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     for block in anatomy.blocks:
         for position, linear in enumerate(block.linears):
             name, level = anatomy.matrix_name(block.index, position), None
-            for suffix in (QUANTIZER, "input_quantizer"):
-                for number, entry in enumerate(entries):
-                    if not fnmatchcase(f"{name}.{suffix}", str(entry["quantizer_name"])):
-                        continue
-                    used.add(number)
-                    on = entry.get("enable", True)
-                    if on and suffix != QUANTIZER:
-                        raise SecateurError(
-                            f"{where}: inputs of {name} are rounded too, and a level is of weights alone"
-                        )
-                    if suffix == QUANTIZER:
-                        level = _grid(entry.get("cfg") or {}, f"{where}: {entry['quantizer_name']}") if on else None
+            weights = _decided(entries, f"{name}.{QUANTIZER}", used)
+            if _decided(entries, f"{name}.input_quantizer", used) is not None:
+                raise SecateurError(f"{where}: inputs of {name} are rounded too, and a level is of weights alone")
+            level = _grid(weights, f"{where}: {name}") if weights is not None else None
             if level is not None:
                 if linear.inputs % level.multiple:
                     raise SecateurError(f"{where}: {linear.name} has {linear.inputs} inputs, no whole {level}")
                 changes.treated[block.index, linear.name] = level
     for number, entry in enumerate(entries):
-        if number not in used and entry.get("enable", True):
+        if number not in used and entry.get("enable", True) and entry.get("parent_class") in (None, "nn.Linear"):
             raise SecateurError(f"{where}: no linear of the blocks has '{str(entry['quantizer_name'])[:80]}'")
     return changes
 
 
+def _decided(entries: Sequence[Mapping[str, Any]], name: str, used: set[int]) -> Mapping[str, Any] | None:
+    """The settings of a quantizer of a linear; None where it is off. An entry without settings only switches it."""
+    settings: Mapping[str, Any] = {}
+    on = False
+    for number, entry in enumerate(entries):
+        of = entry.get("parent_class")
+        if fnmatchcase(name, str(entry["quantizer_name"])) and of in (None, "nn.Linear"):
+            used.add(number)
+            on, settings = bool(entry.get("enable", True)), entry.get("cfg") or settings
+    return settings if on else None
+
+
 def _grid(settings: Mapping[str, Any], where: str) -> Grid:
+    if strange := sorted(name for name, value in settings.items() if value and name not in SETTINGS):
+        raise SecateurError(f"{where}: no level here has '{strange[0][:40]}'")
     blocks, bits = settings.get("block_sizes"), settings.get("num_bits")
     group = 0
     if blocks is not None:
-        if set(blocks) != {-1}:
+        # JSON has no keys that are numbers.
+        if list(map(str, blocks)) != ["-1"]:
             raise SecateurError(f"{where}: blocks of other shapes than a part of a row have no level here")
-        group = whole(blocks[-1], f"{where}: block_sizes")
+        [size] = blocks.values()
+        group = whole(size, f"{where}: block_sizes")
     elif settings.get("axis") != 0:
         raise SecateurError(f"{where}: one scale of a whole matrix has no level here; write axis: 0 or block_sizes")
     if isinstance(bits, list | tuple):

@@ -17,7 +17,10 @@ MODIFIERS = {"gptq": "GPTQModifier", "nearest": "QuantizationModifier"}
 """What llm-compressor calls ways of rounding that it has."""
 
 
-WEIGHTS = {"num_bits", "type", "strategy", "group_size", "symmetric", "dynamic", "actorder", "observer"}
+WEIGHTS = {
+    *("num_bits", "type", "strategy", "group_size", "symmetric", "dynamic"),
+    *("actorder", "observer", "observer_kwargs", "zp_dtype", "scale_dtype"),
+}
 """What may be said of weights; what is not here makes other weights than a grid of ours."""
 PRESET = re.compile(r"W([2-8])A16(_ASYM)?")
 """Its schemes of weights alone: in groups of 128."""
@@ -137,6 +140,8 @@ def groups_of(settings: Mapping[str, Any], where: str) -> list[tuple[list[str], 
                 raise SecateurError(f"{where}: '{part}' are rounded too, and a level here is of weights alone")
         found.append((_names(group["targets"]), grid_of(group["weights"], where)))
     scheme = settings.get("scheme")
+    if scheme is not None and found:
+        raise SecateurError(f"{where}: a quantizer has a scheme or config_groups, not both")
     if scheme is not None:
         match = PRESET.fullmatch(str(scheme).upper()) if isinstance(scheme, str) else None
         if match is None:
@@ -159,19 +164,28 @@ def read_groups(settings: Mapping[str, Any], anatomy: Anatomy, where: str) -> di
         for block in anatomy.blocks
         for position, linear in enumerate(block.linears)
     }
-    for targets, level in groups_of(settings, where):
-        for target in targets:
-            matched = [place for name, place in names.items() if _hit(target, name)]
-            if not matched:
-                raise SecateurError(f"{where}: nothing in the model matches the target '{target[:80]}'")
-            for block, linear in matched:
-                name = f"{anatomy.block_prefix(block)}{linear.name}"
-                if any(_hit(one, name) for one in ignored):
-                    continue
-                if linear.inputs % level.multiple:
-                    raise SecateurError(f"{where}: {linear.name} has {linear.inputs} inputs, no whole {level}")
-                found.setdefault((block, linear.name), level)
+    groups = groups_of(settings, where)
+    for target in (target for targets, _ in groups for target in targets):
+        if not any(_hit(target, name) for name in names):
+            raise SecateurError(f"{where}: nothing in the model matches the target '{target[:80]}'")
+    # A name comes before a pattern, and that before a class, wherever they stand.
+    ordered = sorted(((_rank(target), target, level) for targets, level in groups for target in targets), key=_first)
+    for name, (block, linear) in names.items():
+        level = next((level for _, target, level in ordered if _hit(target, name)), None)
+        if level is None or any(_hit(one, name) for one in ignored):
+            continue
+        if linear.inputs % level.multiple:
+            raise SecateurError(f"{where}: {linear.name} has {linear.inputs} inputs, no whole {level}")
+        found[block, linear.name] = level
     return found
+
+
+def _rank(target: str) -> int:
+    return 2 if target == "Linear" else 1 if target[:3] == "re:" else 0
+
+
+def _first(ranked: tuple[int, str, Grid]) -> int:
+    return ranked[0]
 
 
 def _hit(pattern: str, name: str) -> bool:

@@ -72,6 +72,10 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     """The grid of every linear: of its own name, else of the first pattern that fits all of it, else the default's."""
     data, where, changes = _inner(content.values), content.where, Changes()
     assert data is not None
+    outer = content.values.get("quantization_config", content.values)
+    if outer.get("include_input_output_embeddings"):
+        raise SecateurError(f"{where}: embeddings are rounded too, which have no level of these here")
+    left = [str(one) for one in outer.get("modules_to_not_convert") or ()]
     configs = {**(data.get("module_fqn_to_config") or {}), **(data.get("fqn_to_config") or {})}
     used: set[str] = set()
     for block in anatomy.blocks:
@@ -81,7 +85,7 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
                 (key for key in configs if key[:3] == "re:" and _fits(key[3:], name)), DEFAULT
             )
             used.add(key)
-            config = configs.get(key)
+            config = None if any(name == one or name.startswith(f"{one}.") for one in left) else configs.get(key)
             if config is None:
                 continue
             level = _grid(config, f"{where}: {key}")
@@ -101,12 +105,17 @@ def _fits(pattern: str, name: str) -> bool:
 def _grid(config: Mapping[str, Any], where: str) -> Grid:
     kind, data = config.get("_type"), config["_data"]
     if kind == FLOATS:
+        dtype, row = (data.get(key) or {} for key in ("weight_dtype", "granularity"))
+        if dtype.get("_data", "float8_e4m3fn") != "float8_e4m3fn" or row.get("_type", "PerRow") != "PerRow":
+            raise SecateurError(f"{where}: eight-bit floats are float8_e4m3fn with a scale of each row (PerRow) here")
         return Grid(8, symmetric=True, float8=True)
+    if (data.get("intx_choose_qparams_algorithm") or {"_data": "AFFINE"})["_data"] != "AFFINE":
+        raise SecateurError(f"{where}: scales by another algorithm than AFFINE have no level here")
     width = re.fullmatch(r"int([1-8])", str(data.get("weight_dtype", {}).get("_data"))) if kind == INTEGERS else None
     if width is None:
         raise SecateurError(f"{where}: '{str(kind)[:40]}' has no level here; {INTEGERS} and {FLOATS} have")
     grain = data.get("granularity") or {"_type": "PerAxis"}
-    if grain["_type"] not in ("PerGroup", "PerAxis"):
+    if grain["_type"] not in ("PerGroup", "PerAxis") or (grain.get("_data") or {}).get("axis", 0) != 0:
         raise SecateurError(f"{where}: granularity '{str(grain['_type'])[:40]}' has no level here")
     group = whole(grain["_data"]["group_size"], f"{where}: group_size") if grain["_type"] == "PerGroup" else 0
     mapping = (data.get("mapping_type") or {"_data": "SYMMETRIC"})["_data"]

@@ -174,6 +174,7 @@ SOURCE_BYTES = Fact("source bytes", int, "the size of the model's files")
 SOURCE_TYPES = Fact("source types", dict[str, int], "the types that the model's file is in")
 """By the type of fewer bits, how many weights."""
 BASE = Fact("base", Values, "the plan below all genomes")
+IMPORTANCE = Fact("importance", str, "the importance matrix")
 METADATA = Fact("file metadata", int, "the size of what a file says of the model")
 WHOLE = Fact("whole", int, "whether the whole model is on its device")
 THREADS = Fact("threads", int, "how many threads it is computed with")
@@ -218,6 +219,7 @@ FACTS: tuple[Fact[Any], ...] = (
         SOURCE_BYTES,
         SOURCE_TYPES,
         BASE,
+        IMPORTANCE,
         METADATA,
         ORDER,
         ORDERS,

@@ -123,7 +123,11 @@ def _cards(space: Space, summary: Summary, found: Row) -> list[Card]:
         if text in found.scores and text in dense_row.scores:
             before = perplexity(dense_row.scores[text]["cross_entropy"].mean)
             cards.append(
-                Card(f"perplexity, {text}", perplexity(found.scores[text]["cross_entropy"].mean), f"{before} dense")
+                Card(
+                    f"perplexity, {text}",
+                    perplexity(found.scores[text]["cross_entropy"].mean),
+                    f"{before} {dense_row.name}",
+                )
             )
     return cards
 

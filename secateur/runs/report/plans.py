@@ -4,7 +4,7 @@ from ...plans.layers import layers, outside_levels, residual
 from ...plans.plan import MeasuredLatency, ModelIdentity, Plan, TextIdentity, WidthIdentity
 from ...space.families.table import saved_dtype
 from ...space.space import Space
-from ..record.facts import BASE, CONFIG, MODEL, ORDERS, TEXTS
+from ..record.facts import BASE, CONFIG, IMPORTANCE, MODEL, ORDERS, TEXTS
 from ..record.folder import RunFolder
 from .rows import Row
 from .summary import Summary
@@ -46,6 +46,7 @@ def make_plan(folder: RunFolder, space: Space, summary: Summary, row: Row) -> Pl
         },
         texts={title: TextIdentity.model_validate(values) for title, values in journal.known(TEXTS).items()},
         genome=space.to_json(row.genome),
+        importance=journal.of(IMPORTANCE) or "",
         base=Plan.model_validate(below) if below is not None else None,
         seed=recipe.seed,
         recipe_digest=recipe.digest(),

@@ -160,6 +160,8 @@ def _bench(subject: Subject, plan: Plan, trusted: bool) -> Bench:
     for title, text in loaded.texts.items():
         if title in plan.texts and text.digest != plan.texts[title].digest:
             raise SecateurError(f"text '{title}' is not the one the run was made with; put that one back")
+    if loaded.importances is not None and loaded.importances.digest != plan.importance:
+        raise SecateurError(f"importance {recipe.importance} is not the file the run was made with; put that one back")
     bench = loaded.prepared(space)
     orders = bench.kept_orders() if bench.orders else None
     found = layers(subject.anatomy, subject.states, orders), residual(subject.anatomy, subject.states, orders)

@@ -230,12 +230,12 @@ def dense_keeps(execution: Execution, sequences: int, limits: Sequence[Limit]) -
     """
     [evaluation] = execution.memo(Batch((execution.space.dense,), range(sequences)))
     if evaluation.status == "failed":
-        raise SecateurError(f"the dense model cannot be scored: {evaluation.reason}")
+        raise SecateurError(f"{execution.space.origin} cannot be scored: {evaluation.reason}")
     for limit in limits:
         high, low = limit.value(evaluation), limit.objective.of(evaluation)
         if high <= low:
             raise SecateurError(
-                f"budgets.{limit.objective.name}: {high:g}, but the dense model has {low:g}; write more"
+                f"budgets.{limit.objective.name}: {high:g}, but {execution.space.origin} has {low:g}; write more"
             )
     return evaluation
 

@@ -28,6 +28,7 @@ from ..record.folder import RunFolder
 from ..record.journal import Journal
 from ..report.front import summarise_front
 from ..report.pick import pick_row
+from ..report.rows import ORIGINS
 from ..report.summary import summarise
 from ..watcher import Watcher
 from ..workers import check_workers, team_of, threads_of
@@ -40,8 +41,14 @@ def is_run(target: str) -> bool:
     return (Path(target) / "recipe.yaml").is_file()
 
 
+def origin_of(folder: RunFolder) -> str:
+    """What the plan is called that a run begins with: the dense model, or the plan below."""
+    return ORIGINS[folder.recipe.base is not None]
+
+
 def picked(folder: RunFolder, space: Space, picks: Sequence[str]) -> dict[str, Genome]:
-    """Genomes by the names of their plans; "all" is every one of the run, "dense" the dense model.
+    """Genomes by the names of their plans; "all" is every one of the run, "dense" the dense model (or "base" the plan
+    below).
 
     Raises:
         SecateurError: the run has no such plan.
@@ -53,7 +60,7 @@ def picked(folder: RunFolder, space: Space, picks: Sequence[str]) -> dict[str, G
     for pick in picks:
         if pick == "all":
             genomes |= {row.name: row.genome for row in summary.rows}
-        elif pick == summary.rows[-1].name:  # dense, or the plan below
+        elif pick == origin_of(folder):
             genomes[pick] = space.dense
         else:
             row = pick_row(pick, summary, front, space.dense_costs)

@@ -14,6 +14,7 @@ from ...fitness.timing.llama_cpp import time_files
 from ...fitness.workers import calls
 from ...fitness.workers.team import Team
 from ...plans.checkpoint.gguf import write_gguf
+from ...space.base import begun
 from ...space.costs import LATENCIES
 from ...space.errors import DeviceError, SecateurError, StorageError
 from ...space.genome import Genome
@@ -77,7 +78,7 @@ def _timer(
         shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=folder.path, prefix=FILES) as files:
         dense, smaller = Path(files) / "dense.gguf", Path(files) / "smaller.gguf"
-        write_gguf(bench.model, bench.anatomy, space.states(space.dense), bench.weights, dense)
+        write_gguf(bench.model, bench.anatomy, begun(bench.anatomy, None), bench.weights, dense)
 
         def timed(genome: Genome) -> Measured:
             smaller.unlink(missing_ok=True)

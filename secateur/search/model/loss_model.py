@@ -218,7 +218,7 @@ class LossModel:
 
 def by_share(space: Space) -> list[list[float]]:
     """A prior without a sweep: the share of the linears' weights that a level removes."""
-    dense = space.dense_costs.linear_weights
+    dense = space.costs(space.dense).linear_weights
     return [
         [
             1 - space.costs(space.canonical(space.dense.with_level(index, level))).linear_weights / dense

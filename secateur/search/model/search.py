@@ -122,8 +122,8 @@ class Search:
         if stored:
             dense = Batch((self.space.dense,), range(self.counts[0]))
             [told] = yield from self._noted(_ask(dense))
-            # Of what is no distance to the dense model the slopes there say too little. Those of a distance do on top
-            # of a plan, where there is a first order as well.
+            # Of what is no distance to the dense model the slopes there say too little; on top of a plan there is a
+            # first order as well.
             if told.status == "failed" or (abs(told.loss) > OFFSET and self.space.base is None):
                 return {}
             [told] = yield from self._noted(_ask(replace(dense, also=(SLOPES,))))

@@ -120,7 +120,7 @@ class _Gates:
         for genome in initial:
             self._logits[np.arange(len(counts)), genome.levels] += 1.0
         # What each level costs alone, in shares of each budget: (budgets, genes, levels).
-        dense = np.array([budget.of(space.dense_costs) for budget in space.budgets], dtype=float)
+        dense = np.array([budget.of(space.costs(space.dense)) for budget in space.budgets], dtype=float)
         self._limits = np.array([budget.limit for budget in space.budgets], dtype=float)
         self._saved = np.zeros((len(space.budgets), *self._logits.shape))
         for gene, count in enumerate(counts):

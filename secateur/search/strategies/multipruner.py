@@ -110,7 +110,7 @@ def _loss_first(pair: tuple[float, int]) -> tuple[float, int]:
 
 def _missing(space: Space, genome: Genome, done: float) -> float:
     """How far the genome is from the share `done` of the way from dense to the budgets, in shares of dense costs."""
-    costs, dense = space.costs(genome), space.dense_costs
+    costs, dense = space.costs(genome), space.costs(space.dense)
     return sum(
         max(0.0, budget.of(costs) - (budget.of(dense) - done * (budget.of(dense) - budget.limit)))
         / max(1, budget.of(dense))
