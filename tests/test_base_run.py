@@ -125,6 +125,21 @@ def test_a_narrower_stream_below(made: Path, tmp_path: Path) -> None:
     assert base.scores["held"]["kl"].mean == pytest.approx(below.scores["held"]["kl"].mean, abs=1e-6)
 
 
+def test_widths_of_some_layers_are_timed_in_all(made: Path, tmp_path: Path) -> None:
+    """With repairs, which are made for the layers that have such widths."""
+    (tmp_path / "drop.json").write_text("[1]")
+    changes: dict[str, Any] = {
+        "widths": {"order": "magnitude", "repair": "least-squares"},
+        "genes": [{"kind": "mlp", "levels": [48, 16]}],
+        "latency": {"device": "cpu", "quick": True, "prefill": 16, "decode": 0},
+        "budgets": {"latency": "<= 10s", "parameters": "0.8x"},
+        "base": str(tmp_path / "drop.json"),
+    }
+    run = secateur.run(recipe(made, **changes), tmp_path / "run")
+    found = run.summary.rows[0]
+    assert found.costs["latency"] < run.summary.dense_costs["latency"]
+
+
 @pytest.mark.parametrize("first", ["zeros", "cuts"])
 def test_zeros_and_cuts_one_after_the_other(made: Path, tmp_path: Path, first: str) -> None:
     """Either on top of the other, with repaired widths; what comes out keeps what was below, and is written."""

@@ -257,10 +257,12 @@ class Bench:
         seconds: float,
         watch: Callable[[int, int], None] = lambda done, total: None,
     ) -> LatencyTable:
-        """What every shape of the space takes on the model's device with `count` threads; see `measure_table`."""
-        return measure_table(
-            self.blocks, self.weights, space.shapes(), workload, self.dtype, count, spread, seconds, watch
-        )
+        """What every shape of the space takes on the model's device with `count` threads; see `measure_table`.
+
+        Shapes stand in blocks that need not have such a level, for which nothing is repaired: without repairs.
+        """
+        weights = Weights(self.blocks, self.compressors, None, self.basis, self.room)
+        return measure_table(self.blocks, weights, space.shapes(), workload, self.dtype, count, spread, seconds, watch)
 
     @property
     def dtype(self) -> str:
