@@ -108,7 +108,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Opens a safetensors file memory-mapped.
 
     Raises:
-        SecateurError: it is missing or damaged.
+        StorageError: it is missing or damaged.
     """
     try:
         status = path.stat()
@@ -127,8 +127,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: BaseException) -> SecateurError:
-    return SecateurError(f"{path} is missing, truncated or damaged ({' '.join(str(error).split())[:200]})")
+def _damaged(path: Path, error: BaseException) -> StorageError:
+    return StorageError(f"{path} is missing, truncated or damaged ({' '.join(str(error).split())[:200]})")
 
 
 def _content_digest(tensors: Mapping[str, torch.Tensor]) -> str:

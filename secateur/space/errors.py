@@ -13,7 +13,8 @@ class SecateurError(Exception):
 
 
 class StorageError(SecateurError):
-    """The disk is full or cannot be written: ends whatever is going on; what was written before is kept."""
+    """The disk is full or cannot be written, or something that was prepared is damaged: ends whatever is going on; what
+    was written before is kept."""
 
 
 class DeviceError(SecateurError):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.fitness.bench import Bench
+from secateur.fitness.bits.errors import stored_errors
 from secateur.fitness.bits.grids import gptq, hqq, nearest, packed, rounded, taken_apart, unpacked
 from secateur.fitness.bits.planes import packed_bytes, seen_bytes
 from secateur.fitness.bits.rows import name_of, pruned, rows_of, weights_of
@@ -23,7 +24,7 @@ from secateur.fitness.zeros.nested import Statistics
 from secateur.fitness.zeros.preparation import block_statistics
 from secateur.fitness.zeros.updating import DAMPING, sparsegpt
 from secateur.space.both import Both
-from secateur.space.errors import SecateurError
+from secateur.space.errors import SecateurError, StorageError
 from secateur.space.genome import Genome
 from secateur.space.grids import Grid
 from secateur.space.kinds.bits import read
@@ -222,7 +223,7 @@ def test_applied_is_materialised(family: str, quantizer: str, widths: WidthSetti
         smaller = materialised(bench.model, space.anatomy, states, bench.weights)
         assert torch.equal(applied, smaller(IDS).logits[0].float())
     files = [file.name for file in (bench.compressors["grid"].folder).iterdir()]  # type: ignore[attr-defined]
-    assert any(".gptq." in name for name in files) == (quantizer == "gptq" and widths is not None)
+    assert any(".gptq." in name for name in files) == (quantizer == "gptq")
 
 
 @pytest.mark.parametrize("quantizer", ["nearest", "gptq"])
@@ -436,3 +437,35 @@ def test_norms_are_trained_beside_any_rounding(tmp_path: Path) -> None:
     changed = trainer(space.smallest, (16 * 32,))
     assert all(tensor.dim() == 1 for tensor in changed.values())
     assert evaluator.changed(space.smallest, range(4), lambda _: changed).loss < before.loss
+
+
+@pytest.mark.parametrize("widths", [None, WidthSettings("magnitude", None)])
+def test_errors_are_weighed_by_what_gptq_has_seen(widths: WidthSettings | None) -> None:
+    """The diagonal of the inputs' products, kept with or without widths."""
+    bench, space = bench_of(["int4-g16"], "gptq", widths=widths)
+    state = space.states(space.smallest)[1]
+    [(block, hidden)] = [pair for pair in bench.blocks.inputs(bench.preparing.ids) if pair[0].index == 1]
+    found = block_statistics(bench.blocks, block, hidden, gram=True)
+    whole = space.states(space.dense.with_level(3, 1))[1]
+    for position, linear in enumerate(block.linears):
+        if linear.name in whole.treated:
+            importance = bench.weights.importance(1, position, whole)
+            assert importance is not None
+            gram = found[linear.name].gram
+            assert gram is not None
+            assert torch.allclose(importance, gram.diagonal().float())
+    assert state.treated
+    errors = stored_errors(space, bench.weights)
+    assert all(row[1] > 0 for row, gene in zip(errors, space.genes, strict=True) if "bits" in gene.features)
+
+
+def test_what_is_damaged_ends_the_run() -> None:
+    bench, space = bench_of(["int4-g16"], "gptq")
+    folder = bench.compressors["grid"].folder  # type: ignore[attr-defined]
+    for file in folder.glob("*.gptq.safetensors"):
+        file.write_bytes(b"nothing")
+    again, _ = bench_of(["int4-g16"], "nearest")
+    bench.compressors["grid"]._held.clear()  # type: ignore[attr-defined]
+    bench.compressors["grid"]._planes = again.compressors["grid"]._planes  # type: ignore[attr-defined]
+    with pytest.raises(StorageError, match="missing, truncated or damaged"):
+        stored_errors(space, bench.weights)

@@ -39,8 +39,8 @@ class Quantised:
 
     A store is a folder named by what went into it. It has one safetensors file per block and type, of packed rows, and
     where text is looked at one per block with what was seen of the linears' inputs: their mean squares, the importance
-    matrix; or their products with each other, once for all that read the same, and only where linears may become
-    narrower. Embedding and head have files of their own and, as in llama.cpp, nothing that was seen.
+    matrix; or their products with each other, once for all that read the same, where linears may become narrower (their
+    diagonals where not). Embedding and head have files of their own and, as in llama.cpp, nothing that was seen.
     """
 
     from_before = True
@@ -138,8 +138,7 @@ class Quantised:
     @property
     def _keeps(self) -> bool:
         """Whether what was seen of inputs is kept."""
-        given = self._ground.importances is not None
-        return not given and (self.quantizer == IMPORTANCE or self._ground.narrower)
+        return self._looks and self._ground.importances is None
 
     def _name(self, level: Treatment, matrix: torch.Tensor) -> str:
         name = name_of(level, matrix.shape[1])
@@ -196,9 +195,12 @@ class Quantised:
             count = next(iter(found.values())).count
             sums = input_norms(parameters, block, found, ground.rotation)
             seen = {name: (value.double() / count).float() for name, value in sums.items()}
-        if self._keeps:
-            write_tensors(self._file((block.index, 0), self.quantizer), seen)
         self._held[block.index] = seen
+        if self._keeps:
+            # Products take much, and are of use where linears become narrower; of others their diagonal is.
+            squares = products and not ground.narrower
+            kept = {name: value.diagonal().clone() for name, value in seen.items()} if squares else seen
+            write_tensors(self._file((block.index, 0), self.quantizer), kept)
 
     def _seen(self, place: Position, rotated: bool = False) -> torch.Tensor | None:
         """Of the inputs of a linear, mean squares (inputs,) or products (inputs, inputs)."""
