@@ -11,7 +11,7 @@ from secateur.fitness.widths.preparation import narrower_sublayers
 from secateur.space.base import left_of
 from secateur.space.errors import SecateurError
 from secateur.space.families.table import FAMILIES
-from secateur.space.gene import Gene, features_of
+from secateur.space.gene import Gene
 from secateur.space.genome import Genome
 from secateur.space.kinds.settings import Wishes
 from secateur.space.kinds.table import KINDS
@@ -59,8 +59,11 @@ def test_it_is_the_part_with_the_plans_levels(family: str, data: st.DataObject) 
     assert part.dense_costs == whole.dense_costs
     assert all(part.active(part.dense))
     assert part.features <= whole.features
-    if all(below):
-        assert part.features >= features_of(structure) - {"drops"}
+    pairs = [(block, state, one) for block, state in zip(shape.blocks, base, strict=True) for one in block.sublayers]
+    narrower = base[0].hidden < shape.hidden_size
+    assert ("stream" in part.features) == narrower
+    assert ("widths" in part.features) == (narrower or any(state.narrowed(block, one) for block, state, one in pairs))
+    assert ("drops" in part.features) == any(not state.has(one) for _, state, one in pairs)
     assert {block for block, widths in narrower_sublayers(part).items() if widths} == {
         block.index
         for block, state in zip(shape.blocks, base, strict=True)
