@@ -12,7 +12,6 @@ table is made.
     python -m benchmarks.bits [run|report] [SEED ...]
 """
 
-import argparse
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import secateur
-from benchmarks.setup import DOMAINS, MODEL, RESULTS, carried_out, paired, shown, table_of
+from benchmarks.setup import DOMAINS, MODEL, RESULTS, asked, carried_out, kept_answer, paired, shown, table_of
 from secateur.runs.problem import space_of
 from secateur.runs.record.folder import RunFolder
 from secateur.runs.report.difference import joined
@@ -69,32 +68,28 @@ def recipe(genes: list[dict[str, Any]], budgets: dict[str, str], tokens: int, se
     }
 
 
-def file_of(side: str, size: float, seed: int) -> Path:
-    return ROOT / f"{side.replace(', ', '-').replace(' ', '-')}_{size:g}_{seed}.json"
-
-
 def answers(size: float, seed: int) -> None:
     """Carries out all sides of a budget and keeps what their answers lose."""
     limit = {"weight_bytes": str(int(size * WEIGHTS / 8))}
     for side, (genes, strategy) in SEARCHES.items():
-        asked = recipe(genes, limit, TOKENS, seed) | {"strategy": strategy}
+        wanted = recipe(genes, limit, TOKENS, seed) | {"strategy": strategy}
         if side == "bits alone":
-            asked["baselines"] = list(RULES)
-        kept = file_of(side, size, seed)
+            wanted["baselines"] = list(RULES)
+        kept = kept_answer(ROOT, side, size, seed)
         # From two bits everywhere EvoPress, which exchanges levels within the budget, cannot go anywhere.
         if not kept.exists() and (size > 2.3 or strategy["name"] != "evopress"):
-            keep(side, size, seed, carried_out(RUNS / kept.stem, asked))
+            keep(side, size, seed, carried_out(RUNS / kept.stem, wanted))
     for share in SHARES:
         side = f"pruned to {share}, then bits"
-        kept = file_of(side, size, seed)
+        kept = kept_answer(ROOT, side, size, seed)
         if kept.exists():
             continue
         cuts = recipe(CUTS, {"block_parameters": f"{share}x"}, PART, seed) | {"strategy": SURROGATE}
         pruned = RUNS / f"pruned_{share}_{seed}"
         plan = RUNS / f"pruned_{share}_{seed}.json"
         carried_out(pruned, cuts).plan().write(plan)
-        asked = recipe(BITS, limit, PART, seed) | {"strategy": SURROGATE, "base": str(plan)}
-        keep(side, size, seed, carried_out(RUNS / kept.stem, asked))
+        wanted = recipe(BITS, limit, PART, seed) | {"strategy": SURROGATE, "base": str(plan)}
+        keep(side, size, seed, carried_out(RUNS / kept.stem, wanted))
 
 
 def keep(side: str, size: float, seed: int, run: secateur.Run) -> None:
@@ -119,7 +114,7 @@ def keep(side: str, size: float, seed: int, run: secateur.Run) -> None:
             "losses": losses,
             "perplexity": perplexity,
         }
-        kept = file_of(name, size, seed)
+        kept = kept_answer(ROOT, name, size, seed)
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(values) + "\n")
 
@@ -128,7 +123,7 @@ def rows(seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
     sides = [*SEARCHES, *(f"pruned to {share}, then bits" for share in SHARES), *RULES]
     for size in SIZES:
         for seed in seeds:
-            paths = {side: file_of(side, size, seed) for side in sides}
+            paths = {side: kept_answer(ROOT, side, size, seed) for side in sides}
             known = {side: json.loads(path.read_text()) for side, path in paths.items() if path.exists()}
             joint = known.get("together")
             first = [loss for values in joint["losses"].values() for loss in values] if joint else []
@@ -152,18 +147,12 @@ def rows(seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", metavar="WORD", help="run, report, and seeds")
-    words = parser.parse_args().words
-    unknown = [word for word in words if word not in ("run", "report") and not word.isdigit()]
-    if unknown:
-        parser.error(f"{unknown[0]!r} is no seed, and neither run nor report")
-    seeds = sorted({int(word) for word in words if word.isdigit()}) or SEEDS
-    if "report" not in words:
+    seeds, running, reporting = asked(__doc__, SEEDS)
+    if running:
         for seed in seeds:
             for size in SIZES:
                 answers(size, seed)
-    if "run" not in words:
+    if reporting:
         headings = ["bits", "seed", "side", "bits it has", "parameters", *DOMAINS, "mean KL", "perplexity"]
         title = f"Drops and bits together and one by one, {TOKENS:,} tokens"
         table = table_of(title, [*headings, "together minus it, paired 95 %"], rows(seeds))

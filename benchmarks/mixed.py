@@ -11,7 +11,6 @@ keep in benchmarks/results/mixed, of which the table is made.
     python -m benchmarks.mixed [run|report] [SEED ...]
 """
 
-import argparse
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from torch.nn.functional import kl_div
 
-from benchmarks.setup import DOMAINS, MODEL, RESULTS, carried_out, paired, shown, table_of
+from benchmarks.setup import DOMAINS, MODEL, RESULTS, asked, carried_out, kept_answer, paired, shown, table_of
 from secateur.fitness.model.checkpoint import load_model, load_tokenizer
 from secateur.fitness.sources import documents
 from secateur.fitness.text import windows_after_a_third
@@ -62,7 +61,7 @@ def recipe(genes: list[dict[str, Any]], limit: str, tokens: int, seed: int, base
 
 def answer(side: str, size: float, seed: int) -> None:
     """Carries out one side and keeps what its answer loses, unless that is kept."""
-    kept = ROOT / f"{side.replace(', ', '-').replace(' ', '-')}_{size:g}_{seed}.json"
+    kept = kept_answer(ROOT, side, size, seed)
     if kept.exists():
         return
     searches, base, found = SIDES[side], None, None
@@ -103,7 +102,7 @@ def rows(seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
         for seed in seeds:
             known = {}
             for side in SIDES:
-                path = ROOT / f"{side.replace(', ', '-').replace(' ', '-')}_{size:g}_{seed}.json"
+                path = kept_answer(ROOT, side, size, seed)
                 if path.exists():
                     known[side] = json.loads(path.read_text())
             for side, row in known.items():
@@ -117,19 +116,13 @@ def rows(seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", metavar="WORD", help="run, report, and seeds")
-    words = parser.parse_args().words
-    unknown = [word for word in words if word not in ("run", "report") and not word.isdigit()]
-    if unknown:
-        parser.error(f"{unknown[0]!r} is no seed, and neither run nor report")
-    seeds = sorted({int(word) for word in words if word.isdigit()}) or SEEDS
-    if "report" not in words:
+    seeds, running, reporting = asked(__doc__, SEEDS)
+    if running:
         for seed in seeds:
             for size in SIZES:
                 for side in SIDES:
                     answer(side, size, seed)
-    if "run" not in words:
+    if reporting:
         headings = ["size", "seed", "side", "linear weights", "parameters", *DOMAINS, "mean KL"]
         title = f"Drops, widths and zeros together and one by one, {TOKENS:,} tokens"
         table = table_of(title, [*headings, "together minus it, paired 95 %"], rows(seeds))

@@ -1,5 +1,6 @@
 """What the benchmarks share: the packaged model with a text, a small trained model, and paired timing."""
 
+import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,6 +52,23 @@ def shown(path: Path, *parts: Table | str) -> None:
             texts.append(part)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(texts) + "\n")
+
+
+def asked(about: str | None, seeds: Sequence[int]) -> tuple[list[int], bool, bool]:
+    """Of the command line: the seeds (by default `seeds`), whether to run, and whether to report."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="WORD", help="run, report, and seeds")
+    words = parser.parse_args().words
+    unknown = [word for word in words if word not in ("run", "report") and not word.isdigit()]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is no seed, and neither run nor report")
+    wanted = sorted({int(word) for word in words if word.isdigit()}) or list(seeds)
+    return wanted, "report" not in words, "run" not in words
+
+
+def kept_answer(root: Path, side: str, size: float, seed: int) -> Path:
+    """Where what a side's answer loses is kept."""
+    return root / f"{side.replace(', ', '-').replace(' ', '-')}_{size:g}_{seed}.json"
 
 
 def paired(own: Sequence[float], other: Sequence[float]) -> str:

@@ -13,8 +13,9 @@ from secateur.fitness.model.checkpoint import load_model
 from secateur.plans.plan import read_plan
 from secateur.runs.problem import space_of
 from secateur.runs.record.folder import RunFolder
+from secateur.runs.report.rows import origin_of
 from secateur.runs.stages.exporting import export_plan
-from secateur.runs.stages.tasks import origin_of, picked
+from secateur.runs.stages.tasks import picked
 from secateur.space.errors import SecateurError
 from tests.tiny import save_text, save_tiny, tiny_recipe
 
@@ -108,7 +109,7 @@ def test_a_model_with_zeros_of_its_own_is_counted_on_top(made: Path, tmp_path: P
     assert found.costs["parameters"] <= base.costs["parameters"] < run.summary.dense_costs["parameters"]
     assert base.costs["linear_weights"] < 0.8 * run.summary.dense_costs["linear_weights"]
     with RunFolder.open(run.path, writing=False) as folder:
-        assert set(picked(folder, space_of(folder), ["found", origin_of(folder)])) == {"found", "base"}
+        assert set(picked(folder, space_of(folder), ["found", origin_of(folder.recipe)])) == {"found", "base"}
 
 
 def test_a_narrower_stream_below(made: Path, tmp_path: Path) -> None:

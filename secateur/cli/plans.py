@@ -108,8 +108,9 @@ def eval_(
     from ..fitness.model.dtypes import DTYPES
     from ..fitness.scores.tasks import TaskRun
     from ..runs.record.folder import RunFolder
+    from ..runs.report.rows import origin_of
     from ..runs.report.tables import print_tasks
-    from ..runs.stages.tasks import evaluate_checkpoint, evaluate_run, is_run, origin_of
+    from ..runs.stages.tasks import evaluate_checkpoint, evaluate_run, is_run
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     if not names:
@@ -123,7 +124,7 @@ def eval_(
             goes_on("the same command goes on with the tasks that are left"),
         ):
             with watching(console, errors) as watcher:
-                evaluate_run(run, pick or ["found", origin_of(run)], names, folder, how, trained, watcher)
+                evaluate_run(run, pick or ["found", origin_of(run.recipe)], names, folder, how, trained, watcher)
             if as_json:
                 from ..api import summary_of
 

@@ -23,13 +23,12 @@ from typing import Literal
 
 import torch
 
-from ..space.anatomy import Block
 from ..space.errors import SecateurError
 from ..space.genome import Genome
 from ..space.question import Chain
 from ..space.space import Space
-from ..space.state import BlockState
-from ..space.treatments import DENSE, Treatment
+from ..space.state import treated_of
+from ..space.treatments import DENSE
 from .cache import digest, read_tensors, usable, write_tensors
 from .model.blocks import unpacked
 from .scores.built_in import mean_losses
@@ -158,19 +157,13 @@ class Trainer:
         """
         anatomy, weights = self.space.anatomy, self.subnet.weights
         began = {name: parameter.detach() for name, parameter in self.teacher.blocks.model.named_parameters()}
-        for block, position, state, level in self._treated(genome):
+        states = self.space.states(genome)
+        for block, position, level in treated_of(anatomy.blocks, states):
             if weights.compressors[level.name].from_before:
-                matrix = block.matrices[position].name
-                before = weights.linear(block.index, position, state.with_treated({matrix: DENSE}))
-                began[f"{anatomy.matrix_name(block.index, position)}.weight"] = before
+                matrix = anatomy.blocks[block].matrices[position].name
+                before = weights.linear(block, position, states[block].with_treated({matrix: DENSE}))
+                began[f"{anatomy.matrix_name(block, position)}.weight"] = before
         return began
-
-    def _treated(self, genome: Genome) -> Iterator[tuple[Block, int, BlockState, Treatment]]:
-        """Every matrix that has a level: its block, its position there, the block's state, and the level."""
-        for block, state in zip(self.space.anatomy.blocks, self.space.states(genome), strict=True):
-            for position, matrix in enumerate(block.matrices):
-                if matrix.name in state.treated:
-                    yield block, position, state, state.treated[matrix.name]
 
     def _masters(self, genome: Genome, live: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What is optimised, in float32, as it begins; `live`: see `_began`."""
@@ -211,8 +204,8 @@ class Trainer:
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """Those of `values` that have a treatment, as it holds them."""
         anatomy, compressors = self.space.anatomy, self.subnet.weights.compressors
-        for block, position, _, level in self._treated(genome):
-            name, linear = f"{anatomy.matrix_name(block.index, position)}.weight", block.matrices[position]
+        for block, position, level in treated_of(anatomy.blocks, self.space.states(genome)):
+            name, linear = f"{anatomy.matrix_name(block, position)}.weight", anatomy.blocks[block].matrices[position]
             if name in values:
                 pair = (as_matrix(linear, values[name]), as_matrix(linear, began[name]))
                 yield name, as_matrix(linear, compressors[level.name].hold(level, *pair))

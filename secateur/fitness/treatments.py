@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 
 from ..space.space import Space
+from ..space.state import treated_of
 from ..space.tables import load
 from ..space.treatments import TREATMENTS, Treatment
 from .bits.imatrix import Importances
@@ -107,10 +108,8 @@ class Compressor(Protocol):
 def wanted_of(space: Space) -> Wanted:
     """All levels of a space, those of the plan below it as well."""
     found: dict[Position, set[Treatment]] = {}
-    for block, state in zip(space.anatomy.blocks, space.begun, strict=True):
-        for position, matrix in enumerate(block.matrices):
-            if level := state.level(matrix.name):
-                found.setdefault((block.index, position), set()).add(level)
+    for block, position, level in treated_of(space.anatomy.blocks, space.begun):
+        found.setdefault((block, position), set()).add(level)
     for gene in space.genes:
         for member in gene.members if gene.treatments else ():
             found.setdefault(member, set()).update(filter(None, gene.treatments))

@@ -65,6 +65,15 @@ def _state(block: Block, changes: Changes, hidden: int, where: str) -> BlockStat
     return settled(block, dense_state(block).with_kept(**{**kept, HIDDEN: hidden}).with_treated(levels))
 
 
+def places(anatomy: Anatomy) -> dict[str, tuple[int, str]]:
+    """Layer and name inside it of every linear of the blocks, by its full name, in module order."""
+    return {
+        anatomy.matrix_name(block.index, position): (block.index, linear.name)
+        for block in anatomy.blocks
+        for position, linear in enumerate(block.linears)
+    }
+
+
 def located(name: str, anatomy: Anatomy, where: str) -> tuple[int, str]:
     """Layer and name inside it of a module by its full name; raises SecateurError when the model has no such linear."""
     prefix = f"{anatomy.blocks_path}."

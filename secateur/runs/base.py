@@ -10,6 +10,9 @@ from ..space.base import Base, features_of_states
 from ..space.errors import SecateurError
 from ..space.names import PREPARE
 from .asked.recipe import Recipe
+from .record.facts import BASE
+from .record.folder import RunFolder
+from .record.journal import CALIBRATION
 
 
 def base_of(recipe: Recipe, anatomy: Anatomy, noted: Plan | None = None) -> Plan | None:
@@ -56,8 +59,7 @@ def _check_made_so(recipe: Recipe, anatomy: Anatomy, plan: Plan) -> None:
     asked = plan.recipe.get("quantizer")
     if "bits" in features and asked not in (None, recipe.quantizer):
         raise SecateurError(f"{where}: its bits were made by {asked}; write quantizer: {asked}")
-    streams = [name for name in recipe.scores if name in recipe._streams(recipe.scores)]
-    if "stream" in features and streams:
+    if "stream" in features and (streams := recipe.of_streams(recipe.scores)):
         raise SecateurError(f"{where}: {streams[0]} needs residual streams of one width, and the plan's is narrower")
 
 
@@ -65,14 +67,17 @@ def told_of_texts(plan: Plan | None, texts: Mapping[str, str]) -> str:
     """That a base was made from another text than all is made from now, by the digests of both; else nothing."""
     if plan is None or not plan.texts:
         return ""
-    before, now = (known.get(PREPARE, known.get("calibration")) for known in (_digests(plan), texts))
+    below = {title: text.digest for title, text in plan.texts.items()}
+    before, now = (known.get(PREPARE, known.get(CALIBRATION)) for known in (below, texts))
     if before == now:
         return ""
     return "the plan below was made from another text: how much it keeps stays, which channels and values may be others"
 
 
-def _digests(plan: Plan) -> dict[str, str]:
-    return {title: text.digest for title, text in plan.texts.items()}
+def base_noted(folder: RunFolder) -> Plan | None:
+    """The plan below all genomes of a run, as its journal has it; None where there is none, or it is not noted yet."""
+    noted = folder.journal.of(BASE)
+    return Plan.model_validate(noted) if noted is not None else None
 
 
 def check_model(plan: Plan | None, digest: str, path: str) -> None:

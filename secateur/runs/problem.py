@@ -31,7 +31,7 @@ from ..space.space import Space
 from .asked.recipe import Recipe
 from .asked.settings import LatencySettings
 from .asked.shorthand import AFFORDED
-from .base import base_of, states_of
+from .base import base_noted, base_of, states_of
 from .file_size import layout
 from .record import facts
 from .record.folder import RunFolder
@@ -88,9 +88,9 @@ def build_space(
     features = features_of(genes)
     narrows = any(gene.narrows and not gene.kind.everywhere for gene in genes)
     if below is not None:
+        done = features_of_states(shape, below)
         genes = list(left_of(shape, genes, below))
-        features |= features_of_states(shape, below)
-        narrows |= "widths" in features_of_states(shape, below)
+        features, narrows = features | done, narrows or "widths" in done
     additions = Additions(
         bias=narrows and recipe.widths.repair == "bias",
         projection=recipe.widths.hidden == "pca" and shape.tied and "stream" in features,
@@ -130,12 +130,6 @@ def space_noted(folder: RunFolder, table: LatencyTable | None = None) -> Space:
     journal = folder.journal
     config, metadata = journal.of(facts.CONFIG), journal.of(facts.METADATA)
     return build_space(folder.recipe, config, table, counting_of(folder), metadata, base_noted(folder))
-
-
-def base_noted(folder: RunFolder) -> Plan | None:
-    """The plan below all genomes of a run, as its journal has it; None where there is none, or it is not noted yet."""
-    noted = folder.journal.of(facts.BASE)
-    return Plan.model_validate(noted) if noted is not None else None
 
 
 def _check_positions(settings: LatencySettings, family: str, config: Mapping[str, Any]) -> None:

@@ -16,13 +16,14 @@ from ..fitness.workers.spread import prepared
 from ..fitness.workers.team import Team
 from ..fitness.workplace import Loaded
 from ..space.errors import SecateurError
+from ..space.families.table import anatomy
 from ..space.space import Space
 from .asked.recipe import Recipe
-from .base import base_of, check_model, told_of_texts
+from .base import base_noted, base_of, check_model, told_of_texts
 from .checks import affordable, check
 from .logged import logged, results
 from .memory import check_needs
-from .problem import base_noted, build_space, check_genomes, counting_of, goal_of, pool_of
+from .problem import build_space, check_genomes, counting_of, goal_of, pool_of
 from .record.facts import (
     BASE,
     CONFIG,
@@ -69,9 +70,8 @@ def _execute(folder: RunFolder, watcher: Watcher, loaded: Loaded | None) -> None
     recipe = folder.recipe
     config = load_config(recipe.model.path, recipe.model.trust_remote_code)
     counting = counting_of(folder)
-    metadata, noted = folder.journal.of(METADATA), base_noted(folder)
-    space = build_space(recipe, config, counting=counting, metadata=metadata, base=noted)
-    base = base_of(recipe, space.anatomy, noted)
+    base = base_of(recipe, anatomy(config), base_noted(folder))
+    space = build_space(recipe, config, counting=counting, metadata=folder.journal.of(METADATA), base=base)
     check_genomes(folder, space)
     note_deciding(recipe, folder)
     if loaded is None:
@@ -185,13 +185,15 @@ def start(recipe: Recipe, path: Path) -> tuple[RunFolder, Loaded]:
         SecateurError: recipe, model, texts and budgets do not fit together, or `path` is taken.
     """
     check_free(path)
-    space = build_space(recipe)
+    config = load_config(recipe.model.path, recipe.model.trust_remote_code)
+    base = base_of(recipe, anatomy(config))
+    space = build_space(recipe, config, base=base)
     operations = None
     if recipe.effort.minutes is not None:
         operations = matrix_speed(recipe.model.dtype, find_device(recipe.model.device))
     peers = check(recipe, space, affordable(recipe, space, operations))
     loaded = coordinating(recipe, space).load()
-    check_model(base_of(recipe, space.anatomy), loaded.digest, recipe.model.path)
+    check_model(base, loaded.digest, recipe.model.path)
     folder = RunFolder.create(path, recipe)
     for file, genome in peers.items():
         keep_peer(file, genome, folder.journal)

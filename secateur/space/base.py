@@ -8,12 +8,10 @@ from .anatomy import Anatomy
 from .errors import SecateurError
 from .gene import Feature, Gene, Place
 from .state import BlockState, dense_state
-from .treatments import DENSE, words
+from .treatments import TREATMENTS, words
 
 Base = tuple[BlockState, ...]
 """The states of all blocks."""
-STORED = {"grid", "both", "bits"}
-"""Treatments that store weights in fewer bits."""
 
 
 def begun(anatomy: Anatomy, base: Base | None) -> Base:
@@ -38,8 +36,7 @@ def features_of_states(anatomy: Anatomy, base: Base) -> frozenset[Feature]:
         for block, state in zip(anatomy.blocks, base, strict=True):
             if any(state.narrowed(block, one) for one in block.sublayers):
                 yield "widths"
-            for level in state.treated.values():
-                yield "zeros" if level.name == DENSE.name else "bits" if level.name in STORED else "treatments"
+            yield from (TREATMENTS[level.name].feature for level in state.treated.values())
 
     return frozenset(found())
 

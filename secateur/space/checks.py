@@ -8,6 +8,7 @@ from .base import Base
 from .costs import Costs
 from .errors import SecateurError
 from .gene import Gene
+from .state import treated_of
 from .treatments import Sparsity, Treatment, words
 
 
@@ -42,13 +43,10 @@ def check_patterns(anatomy: Anatomy, genes: Sequence[Gene], base: Base) -> None:
     `base`: the states that genes begin with.
     """
     widths = _Widths(anatomy, genes, base)
-    wanted = [(level, member) for gene in genes for level in gene.treatments for member in gene.members]
-    for block, state in zip(anatomy.blocks, base, strict=True):
-        places = enumerate(block.matrices)
-        wanted += [(state.level(one.name), (block.index, place)) for place, one in places if one.name in state.treated]
-    for level, member in wanted:
-        _check_rising(widths, *member, level)
-        _check_multiple(widths, *member, level)
+    wanted = [(*member, level) for gene in genes for level in gene.treatments for member in gene.members]
+    for one in (*wanted, *treated_of(anatomy.blocks, base)):
+        _check_rising(widths, *one)
+        _check_multiple(widths, *one)
 
 
 def _check_multiple(widths: "_Widths", index: int, place: int, level: Treatment) -> None:

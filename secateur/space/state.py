@@ -1,6 +1,6 @@
 """What a genome makes of a block."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .anatomy import HIDDEN, Block, Sublayer
@@ -85,6 +85,14 @@ class BlockState:
 def dense_state(block: Block) -> BlockState:
     """A block of which everything is kept."""
     return BlockState(block.dimensions)
+
+
+def treated_of(blocks: Sequence[Block], states: Sequence[BlockState]) -> Iterator[tuple[int, int, Treatment]]:
+    """Every matrix that has a level: its block, its position there, and the level."""
+    for block, state in zip(blocks, states, strict=True):
+        for position, matrix in enumerate(block.matrices):
+            if matrix.name in state.treated:
+                yield block.index, position, state.treated[matrix.name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from .errors import SecateurError
 from .tables import load
@@ -147,17 +147,19 @@ class Entry(NamedTuple):
     Attributes:
         read: of its text after the name and the colon; a ValueError says what is wrong with it.
         carried_out: makes a `fitness.treatments.Compressor` of a `Ground`.
+        feature: what it does to a model (`gene.Feature`).
     """
 
     read: str
     carried_out: str
+    feature: Literal["zeros", "bits", "treatments"] = "treatments"
 
 
 TREATMENTS: dict[str, Entry] = {
-    "zeros": Entry("secateur.space.treatments:Sparsity.parse", "secateur.fitness.zeros.treatment:Zeros"),
-    "grid": Entry("secateur.space.grids:Grid.read", "secateur.fitness.bits.treatment:Quantised"),
-    "both": Entry("secateur.space.both:Both.read", "secateur.fitness.bits.treatment:Quantised"),
-    "bits": Entry("secateur.space.bits:Bits.read", "secateur.fitness.bits.treatment:Quantised"),
+    "zeros": Entry("secateur.space.treatments:Sparsity.parse", "secateur.fitness.zeros.treatment:Zeros", "zeros"),
+    "grid": Entry("secateur.space.grids:Grid.read", "secateur.fitness.bits.treatment:Quantised", "bits"),
+    "both": Entry("secateur.space.both:Both.read", "secateur.fitness.bits.treatment:Quantised", "bits"),
+    "bits": Entry("secateur.space.bits:Bits.read", "secateur.fitness.bits.treatment:Quantised", "bits"),
 }
 
 

@@ -3,20 +3,35 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 
 from secateur.fitness.bench import Bench
+from secateur.fitness.bits.encoding import library
 from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.model.examined import model_digest
 from secateur.fitness.text import NOT_MASKED, Sequences
 from secateur.fitness.widths.preparation import WidthSettings
 from secateur.fitness.workplace import Loaded
+from secateur.space.anatomy import Anatomy
 from secateur.space.costs import Additions
+from secateur.space.gene import Gene
 from secateur.space.space import Space
+from tests.genes import hidden_gene, structured_genes
 from tests.tiny import VOCABULARY, all_genes, model_of
 
 CONTEXT = 12
 IDS = torch.randint(3, VOCABULARY, (1, CONTEXT), generator=torch.Generator().manual_seed(7))
+
+
+needs_library = pytest.mark.skipif(library() is None, reason="needs ggml's library: make test has it")
+
+
+def width_genes(shape: Anatomy, hidden: str | None) -> tuple[Gene, ...]:
+    """Of two layers with 2 KV groups and 128 channels; `hidden`: the order of a residual width of 64, if searched."""
+    genes = structured_genes(shape, "attention", range(2), levels=(2, 1))
+    genes += structured_genes(shape, "mlp", range(2), levels=(128, 64, 32))
+    return genes if hidden is None else (*genes, hidden_gene(shape, (64, 32), 32, hidden))
 
 
 def random_text(masked: bool = False) -> Sequences:

@@ -35,12 +35,11 @@ from secateur.space.kinds.settings import Wishes
 from secateur.space.kinds.table import KINDS
 from secateur.space.space import Space
 from secateur.space.state import BlockState
-from tests.fitness.prepared import IDS, random_text, through_blocks
+from tests.fitness.prepared import IDS, needs_library, random_text, through_blocks
 from tests.genes import structured_genes
 from tests.tiny import model_of
 
 NAMED = [kind for kind in TYPES if kind != "F16"]
-needs_library = pytest.mark.skipif(library() is None, reason="needs ggml's library: make test has it")
 FAMILY: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 3, "head_dim": 16}
 
 

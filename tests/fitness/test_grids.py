@@ -32,8 +32,7 @@ from secateur.space.kinds.settings import Wishes
 from secateur.space.kinds.table import KINDS
 from secateur.space.space import Space
 from secateur.space.treatments import treatment
-from tests.fitness.prepared import IDS, random_text, through_blocks
-from tests.genes import hidden_gene, structured_genes
+from tests.fitness.prepared import IDS, random_text, through_blocks, width_genes
 from tests.tiny import model_of
 
 GRIDS = [
@@ -185,10 +184,7 @@ def bench_of(
     outer = KINDS["bits"].settings.model_validate({"kind": "bits", "levels": levels, "of": "embedding"})
     genes += KINDS["bits"].genes(shape, outer, Wishes())
     if widths is not None:
-        genes += structured_genes(shape, "attention", range(2), levels=(2, 1))
-        genes += structured_genes(shape, "mlp", range(2), levels=(128, 64, 32))
-        if widths.hidden is not None:
-            genes += (hidden_gene(shape, (64, 32), 32, widths.hidden),)
+        genes += width_genes(shape, widths.hidden)
     space = Space(shape, genes)
     loaded = Loaded(model, None, shape, model_digest(model), {"calibration": random_text()}, None, widths)
     return replace(loaded, quantizer=quantizer).prepared(space), space

@@ -10,7 +10,6 @@ import pytest
 
 import secateur
 from secateur.fitness.bench import Bench
-from secateur.fitness.bits.encoding import library
 from secateur.fitness.bits.imatrix import read_importances
 from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.model.examined import model_digest
@@ -22,13 +21,11 @@ from secateur.space.errors import SecateurError
 from secateur.space.kinds.settings import Wishes
 from secateur.space.kinds.table import KINDS
 from secateur.space.space import Space
-from tests.fitness.prepared import random_text
-from tests.genes import hidden_gene, structured_genes
+from tests.fitness.prepared import needs_library, random_text, width_genes
 from tests.tiny import model_of, save_text, save_tiny, tiny_recipe
 
 SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16}
 TOKENS = 8.0
-needs_library = pytest.mark.skipif(library() is None, reason="needs llama.cpp: make test has it")
 
 
 def short(anatomy: Anatomy, index: int, position: int) -> str:
@@ -70,10 +67,7 @@ def prepared(widths: WidthSettings | None, path: Path | None) -> tuple[Bench, Sp
     asked = KINDS["bits"].settings.model_validate({"kind": "bits", "levels": ["Q5_0", "Q4_0"], "per": "linear"})
     genes = KINDS["bits"].genes(shape, asked, Wishes())
     if widths is not None:
-        genes += structured_genes(shape, "attention", range(2), levels=(2, 1))
-        genes += structured_genes(shape, "mlp", range(2), levels=(128, 64, 32))
-        if widths.hidden is not None:
-            genes += (hidden_gene(shape, (64, 32), 32, widths.hidden),)
+        genes += width_genes(shape, widths.hidden)
     space = Space(shape, genes)
     text = {"calibration": random_text()}
     given = read_importances(path, shape) if path is not None else None

@@ -185,12 +185,11 @@ class Quantised:
         if products:
             told = {reads_with(block, name) for name in found}
             seen = {name: one.gram.float() for name, one in found.items() if name in told and one.gram is not None}
-            rotation = ground.rotation
-            for sublayer in block.sublayers if rotation is not None else ():
-                assert rotation is not None
-                view = rotation.float() / parameters[norm_before(sublayer).name].float()[:, None]
-                first = sublayer.linears[0].name
-                seen[f"{first}@rotated"] = view.T @ seen[first] @ view
+            if ground.rotation is not None:
+                for sublayer in block.sublayers:
+                    view = ground.rotation.float() / parameters[norm_before(sublayer).name].float()[:, None]
+                    first = sublayer.linears[0].name
+                    seen[f"{first}@rotated"] = view.T @ seen[first] @ view
         else:
             count = next(iter(found.values())).count
             sums = input_norms(parameters, block, found, ground.rotation)

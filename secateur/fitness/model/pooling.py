@@ -18,10 +18,9 @@ POOLINGS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "lasttoken": lambda hidden: hidden[-1],
 }
 """Of hidden states (time, hidden), after the final norm, one embedding (hidden,)."""
-KEYS = {
-    f"pooling_mode_{key}": name
-    for key, name in {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max", "lasttoken": "lasttoken"}.items()
-}
+PREFIX = "pooling_mode_"
+TOKENS = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max"}
+"""What older files call them."""
 
 
 def pooling_of(folder: Path) -> str:
@@ -45,10 +44,10 @@ def pooling_of(folder: Path) -> str:
 
 
 def _named(values: Mapping[str, Any], folder: str) -> str:
-    modes = [name for name, on in values.items() if name.startswith("pooling_mode_") and on is True]
+    modes = [name.removeprefix(PREFIX) for name, on in values.items() if name.startswith(PREFIX) and on is True]
     if "pooling_mode" in values:
-        modes.append(f"pooling_mode_{values['pooling_mode']}")
-    found = {KEYS.get(mode, mode.removeprefix("pooling_mode_")) for mode in modes}
+        modes.append(str(values["pooling_mode"]))
+    found = {TOKENS.get(mode, mode) for mode in modes}
     if len(found) != 1 or not found <= POOLINGS.keys():
         raise SecateurError(
             f"model '{folder}': it pools by {' and '.join(sorted(found)) or 'nothing'}; embeddings by "

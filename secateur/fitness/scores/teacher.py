@@ -69,6 +69,7 @@ class Teacher:
         self._folder: Path = cache_folder() / "teachers" / folder
         self._known: dict[int, dict[str, torch.Tensor]] = {}
         self._scored: dict[int, Scored] = {}
+        self._embeddings: dict[int, torch.Tensor] = {}
 
     def top(self, sequence: int) -> Top:
         """The dense model's most likely tokens at every position of a sequence, which has to be prepared."""
@@ -85,7 +86,9 @@ class Teacher:
 
     def embedding(self, sequence: int) -> torch.Tensor:
         """(hidden,), the dense model's of a sequence. The final norm is the same at every width of sublayers."""
-        return self.pooled(self.hidden(sequence))
+        if sequence not in self._embeddings:
+            self._embeddings[sequence] = self.pooled(self.hidden(sequence))
+        return self._embeddings[sequence]
 
     def scored(self, sequence: int) -> Scored:
         """The positions of a sequence that are scored."""
@@ -113,6 +116,7 @@ class Teacher:
         for sequence in sequences:
             self._known.pop(sequence, None)
             self._scored.pop(sequence, None)
+            self._embeddings.pop(sequence, None)
 
     def _last(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What the last block returns for each row (time,) of ids."""

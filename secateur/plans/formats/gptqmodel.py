@@ -7,7 +7,7 @@ from typing import Any
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
 from ...space.grids import Grid
-from ..changes import Changes
+from ..changes import Changes, places
 from ..features import Subject
 from .form import Content, Files, Format, of
 from .linears import linears
@@ -63,28 +63,20 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
         raise SecateurError(f"{where}: quant_method '{str(values['quant_method'])[:40]}' is none of integers by GPTQ")
     if others := [name for name in ("modules_in_block_to_quantize", "rotation") if values.get(name)]:
         raise SecateurError(f"{where}: what '{others[0]}' does is not known here")
-    changes = Changes()
-    for block in anatomy.blocks:
-        for position, linear in enumerate(block.linears):
-            settings: dict[str, Any] | None = dict(values)
-            for pattern, own in (values.get("dynamic") or {}).items():
-                if re.match(pattern.removeprefix("+:").removeprefix("-:"), anatomy.matrix_name(block.index, position)):
-                    settings = None if pattern.startswith("-:") else {**values, **own}
-                    break
-            if settings is None:
-                continue
-            group, width = (
-                whole(settings["group_size"], f"{where}: group_size"),
-                whole(settings["bits"], f"{where}: bits"),
-            )
-            symmetric = flag(settings.get("sym", True), f"{where}: sym")
-            if group == 0:
-                raise SecateurError(f"{where}: group_size: 0; a whole row is {WHOLE_ROW}")
-            level = made(where, width, 0 if group == WHOLE_ROW else group, symmetric)
-            if linear.inputs % level.multiple:
-                raise SecateurError(f"{where}: {linear.name} has {linear.inputs} inputs, no whole {level}")
-            changes.treated[block.index, linear.name] = level
-    names = [anatomy.matrix_name(block.index, n) for block in anatomy.blocks for n in range(len(block.linears))]
+    changes, names = Changes(), places(anatomy)
+    for name, place in names.items():
+        settings: dict[str, Any] | None = dict(values)
+        for pattern, own in (values.get("dynamic") or {}).items():
+            if re.match(pattern.removeprefix("+:").removeprefix("-:"), name):
+                settings = None if pattern.startswith("-:") else {**values, **own}
+                break
+        if settings is None:
+            continue
+        group, width = (whole(settings[key], f"{where}: {key}") for key in ("group_size", "bits"))
+        if group == 0:
+            raise SecateurError(f"{where}: group_size: 0; a whole row is {WHOLE_ROW}")
+        symmetric = flag(settings.get("sym", True), f"{where}: sym")
+        changes.treated[place] = made(where, width, 0 if group == WHOLE_ROW else group, symmetric)
     # What is left out may be anything, such as the head.
     wanted = [pattern for pattern in values.get("dynamic") or {} if not pattern.startswith("-:")]
     if unused := [one for one in wanted if not any(re.match(one.removeprefix("+:"), name) for name in names)]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...space.anatomy import Linear
+from ...space.both import Both
 from ...space.errors import SecateurError
 from ...space.treatments import DENSE, Sparsity
 from ..features import Subject
@@ -22,10 +23,12 @@ def snippet(name: str) -> str:
 
 
 def linears(subject: Subject) -> Iterator[tuple[str, Linear, Sparsity]]:
-    """Full name, shape and zeros of every linear, in module order; other treatments count as dense."""
+    """Full name, shape and zeros of every linear, in module order: those beside a grid as well; other treatments count
+    as dense."""
     for block, state in zip(subject.anatomy.blocks, subject.states, strict=True):
         for linear, level in zip(block.linears, state.levels(block), strict=True):
-            zeros = level if isinstance(level, Sparsity) else DENSE
+            part = level.zeros_of if isinstance(level, Both) else level
+            zeros = part if isinstance(part, Sparsity) else DENSE
             yield subject.anatomy.block_prefix(block.index) + linear.name, linear, zeros
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ...space.anatomy import Anatomy, Linear
+from ...space.anatomy import Anatomy
 from ...space.both import Both
 from ...space.errors import SecateurError
 from ...space.grids import Grid
@@ -29,7 +29,7 @@ def write(subject: Subject) -> Files:
     """
     modifier = "WandaPruningModifier" if subject.pruner == "wanda" else "SparseGPTModifier"
     groups: dict[str, list[tuple[str, Sparsity]]] = {}
-    for name, _, level in zeros_of(subject):
+    for name, _, level in linears(subject):
         if level:
             # Its N is the number of zeros in M, ours that of what is kept.
             structure = f"{level.of - level.keep}:{level.of}" if level.of else "0:0"
@@ -53,7 +53,7 @@ def refuses(subject: Subject) -> str | None:
     """Why it cannot do what a plan asks for; None where it can."""
     if (refused := check_grids(subject)) is not None:
         return refused
-    stored, zeroed = any(True for _ in grids(subject)), any(level for *_, level in zeros_of(subject))
+    stored, zeroed = any(True for _ in grids(subject)), any(level for *_, level in linears(subject))
     transposed = next((name for name, linear, _ in linears(subject) if linear.transposed), None)
     if stored and transposed:
         return f"{transposed} is a Conv1D, and it rounds nn.Linear"
@@ -100,17 +100,6 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
         zeros = changes.treated.get(place, DENSE)
         changes.treated[place] = Both(zeros, grid) if isinstance(zeros, Sparsity) and zeros else grid
     return changes
-
-
-def zeros_of(subject: Subject) -> Iterator[tuple[str, Linear, Sparsity]]:
-    """Like `linears`, with the zeros of those that are on a grid besides: what is pruned before it is rounded."""
-    levels = [
-        level
-        for block, state in zip(subject.anatomy.blocks, subject.states, strict=True)
-        for level in state.levels(block)
-    ]
-    for (name, linear, zeros), level in zip(linears(subject), levels, strict=True):
-        yield name, linear, level.zeros_of if isinstance(level, Both) else zeros
 
 
 PRUNERS, QUANTIZERS = ("SparseGPTModifier", "WandaPruningModifier"), tuple(MODIFIERS.values())

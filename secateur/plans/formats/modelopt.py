@@ -9,7 +9,7 @@ import yaml
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
 from ...space.grids import Grid
-from ..changes import Changes
+from ..changes import Changes, places
 from ..features import Subject
 from .form import Content, Files, Format, of
 from .schemes import check_inside, grids, made, whole
@@ -58,17 +58,12 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     """The grid of every linear's weights: what the last entry that fits its name says."""
     where, changes, used = content.where, Changes(), set[int]()
     entries = content.values["quant_cfg"]
-    for block in anatomy.blocks:
-        for position, linear in enumerate(block.linears):
-            name, level = anatomy.matrix_name(block.index, position), None
-            weights = _decided(entries, f"{name}.{QUANTIZER}", used)
-            if _decided(entries, f"{name}.input_quantizer", used) is not None:
-                raise SecateurError(f"{where}: inputs of {name} are rounded too, and a level is of weights alone")
-            level = _grid(weights, f"{where}: {name}") if weights is not None else None
-            if level is not None:
-                if linear.inputs % level.multiple:
-                    raise SecateurError(f"{where}: {linear.name} has {linear.inputs} inputs, no whole {level}")
-                changes.treated[block.index, linear.name] = level
+    for name, place in places(anatomy).items():
+        weights = _decided(entries, f"{name}.{QUANTIZER}", used)
+        if _decided(entries, f"{name}.input_quantizer", used) is not None:
+            raise SecateurError(f"{where}: inputs of {name} are rounded too, and a level is of weights alone")
+        if weights is not None:
+            changes.treated[place] = _grid(weights, f"{where}: {name}")
     for number, entry in enumerate(entries):
         if number not in used and entry.get("enable", True) and entry.get("parent_class") in (None, "nn.Linear"):
             raise SecateurError(f"{where}: no linear of the blocks has '{str(entry['quantizer_name'])[:80]}'")

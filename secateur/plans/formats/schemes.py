@@ -11,6 +11,7 @@ from ...space.errors import SecateurError
 from ...space.grids import Grid
 from ...space.state import outside_of
 from ...space.treatments import Treatment
+from ..changes import places
 from ..features import Subject
 
 MODIFIERS = {"gptq": "GPTQModifier", "nearest": "QuantizationModifier"}
@@ -159,33 +160,18 @@ def _names(value: Any) -> list[str]:
 def read_groups(settings: Mapping[str, Any], anatomy: Anatomy, where: str) -> dict[tuple[int, str], Grid]:
     """What a modifier says of the linears that its targets match and it does not `ignore`."""
     ignored, found = _names(settings.get("ignore") or []), dict[tuple[int, str], Grid]()
-    names = {
-        anatomy.matrix_name(block.index, position): (block.index, linear)
-        for block in anatomy.blocks
-        for position, linear in enumerate(block.linears)
-    }
-    groups = groups_of(settings, where)
-    for target in (target for targets, _ in groups for target in targets):
+    names = places(anatomy)
+    groups = [(target, level) for targets, level in groups_of(settings, where) for target in targets]
+    for target, _ in groups:
         if not any(_hit(target, name) for name in names):
             raise SecateurError(f"{where}: nothing in the model matches the target '{target[:80]}'")
     # A name comes before a pattern, and that before a class, wherever they stand.
-    ordered = sorted(((_rank(target), target, level) for targets, level in groups for target in targets), key=_first)
-    for name, (block, linear) in names.items():
-        level = next((level for _, target, level in ordered if _hit(target, name)), None)
-        if level is None or any(_hit(one, name) for one in ignored):
-            continue
-        if linear.inputs % level.multiple:
-            raise SecateurError(f"{where}: {linear.name} has {linear.inputs} inputs, no whole {level}")
-        found[block, linear.name] = level
+    groups.sort(key=lambda group: 2 if group[0] == "Linear" else 1 if group[0][:3] == "re:" else 0)
+    for name, place in names.items():
+        level = next((level for target, level in groups if _hit(target, name)), None)
+        if level is not None and not any(_hit(one, name) for one in ignored):
+            found[place] = level
     return found
-
-
-def _rank(target: str) -> int:
-    return 2 if target == "Linear" else 1 if target[:3] == "re:" else 0
-
-
-def _first(ranked: tuple[int, str, Grid]) -> int:
-    return ranked[0]
 
 
 def _hit(pattern: str, name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
 from ...space.grids import Grid
-from ..changes import Changes
+from ..changes import Changes, places
 from ..features import Subject
 from .form import Content, Files, Format, of
 from .schemes import check_grids, grids, made, whole
@@ -78,20 +78,14 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     left = [str(one) for one in outer.get("modules_to_not_convert") or ()]
     configs = {**(data.get("module_fqn_to_config") or {}), **(data.get("fqn_to_config") or {})}
     used: set[str] = set()
-    for block in anatomy.blocks:
-        for position, linear in enumerate(block.linears):
-            name = anatomy.matrix_name(block.index, position)
-            key = next((key for key in (f"{name}.weight", name) if key in configs), None) or next(
-                (key for key in configs if key[:3] == "re:" and _fits(key[3:], name)), DEFAULT
-            )
-            used.add(key)
-            config = None if any(name == one or name.startswith(f"{one}.") for one in left) else configs.get(key)
-            if config is None:
-                continue
-            level = _grid(config, f"{where}: {key}")
-            if linear.inputs % level.multiple:
-                raise SecateurError(f"{where}: {linear.name} has {linear.inputs} inputs, no whole {level}")
-            changes.treated[block.index, linear.name] = level
+    for name, place in places(anatomy).items():
+        key = next((key for key in (f"{name}.weight", name) if key in configs), None) or next(
+            (key for key in configs if key[:3] == "re:" and _fits(key[3:], name)), DEFAULT
+        )
+        used.add(key)
+        config = None if any(name == one or name.startswith(f"{one}.") for one in left) else configs.get(key)
+        if config is not None:
+            changes.treated[place] = _grid(config, f"{where}: {key}")
     named = [key for key, value in configs.items() if value is not None and key not in (*used, DEFAULT)]
     if named:
         raise SecateurError(f"{where}: no linear of the model's blocks is called '{named[0][:80]}'")

@@ -171,7 +171,7 @@ class Fields(Settings):
         return self.score in COSTS
 
     @staticmethod
-    def _streams(scores: Iterable[str]) -> list[str]:
+    def of_streams(scores: Iterable[str]) -> list[str]:
         """Those that look at the dense model's own head or stream."""
         return [name for name in scores if name in SCORES and SCORES[name].stream]
 

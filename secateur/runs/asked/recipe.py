@@ -66,7 +66,7 @@ class Recipe(Fields):
         self._check_validation()
         self._check_draws()
         features = self.features()
-        if "stream" in features and (streams := self._streams(self.scores)) and not self.objectives:
+        if "stream" in features and (streams := self.of_streams(self.scores)) and not self.objectives:
             raise ValueError(
                 f"score: {streams[0]} needs residual streams of one width, and the recipe has a hidden gene; use kl"
             )
@@ -180,7 +180,7 @@ class Recipe(Fields):
         costs = any(objective.is_cost for objective in objectives) or of_costs(self.budgets)
         if len(objectives) > 1 and not costs:
             raise ValueError("objectives: the dense model is best in all of these; add a cost such as parameters")
-        streams = self._streams(self.scores) if objectives else []
+        streams = self.of_streams(self.scores) if objectives else []
         if "stream" in self.features() and streams:
             raise ValueError(f"objectives: {' and '.join(streams)} need residual streams of one width; use kl")
         unknown = sorted(set(self.reference) - set(self.objectives))
@@ -242,7 +242,7 @@ class Recipe(Fields):
             raise ValueError("training: candidates for one budget are trained, a front's are not; leave it out")
         if self.smallest:
             raise ValueError(f"score: {self.score} is a cost, for which candidates are not trained; leave training out")
-        if untrained := [*self._streams(self.scores), *filter(is_own, self.scores)]:
+        if untrained := [*self.of_streams(self.scores), *filter(is_own, self.scores)]:
             raise ValueError(f"score: {untrained[0]} is none that candidates are trained with; to train, use kl")
         if "bits" in self.features() and self.quantizer != "nearest" and self.training.what != "norms":
             raise ValueError(

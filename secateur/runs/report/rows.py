@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from ...plans.plan import Score
 from ...space.genome import Genome
 from ...space.latency import Measured
+from ..asked.recipe import Recipe
 from ..record.journal import HELD_OUT_SCORES
 from .difference import Difference
 
-ORIGINS = ("dense", "base")
-"""What the row is called that has every gene at level 0: the dense model, or the plan that was searched on top of."""
+ORIGINS = {"dense": "the dense model", "base": "the plan below"}
+"""What the row is called that has every gene at level 0, and what that is."""
 JUDGED = {"kl": "KL", "cross_entropy": "loss"}
 """What scores of every held-out text are called; both are in nats per token."""
 
@@ -41,6 +42,11 @@ class Row:
     broken: bool = False
     measured: Measured | None = None
     by_text: Mapping[str, Difference] = field(default_factory=dict)
+
+
+def origin_of(recipe: Recipe) -> str:
+    """What the row of a run is called that has every gene at level 0."""
+    return "dense" if recipe.base is None else "base"
 
 
 def mean_held_out(row: Row, held_out: tuple[str, ...], score: str = HELD_OUT_SCORES[0]) -> float:

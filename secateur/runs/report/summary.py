@@ -14,7 +14,7 @@ from ..record.folder import RunFolder
 from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, OWN_SCORES, UNTRAINED, filed_under
 from .difference import compare, joined
 from .limits import limit_lines
-from .rows import JUDGED, ORIGINS, Row
+from .rows import JUDGED, ORIGINS, Row, origin_of
 from .source import source_notes
 from .tasks import task_grid
 from .timed import latency_notes, missed
@@ -100,8 +100,7 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         _row(name, choices[name].genome, folder, space, losses, held_out, judged, found.genome if found else None)
         for name in names
     ]
-    origin = "dense" if space.base is None else "base"
-    rows.append(_row(origin, space.dense, folder, space, losses, held_out, judged, None))
+    rows.append(_row(origin_of(folder.recipe), space.dense, folder, space, losses, held_out, judged, None))
     rows = with_broken(folder.recipe, rows, held_out)
     if folder.recipe.smallest:
         # Of other sizes: their losses are not compared.

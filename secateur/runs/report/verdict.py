@@ -75,7 +75,7 @@ def smallest(recipe: Recipe, rows: Sequence[Row], held_out: Sequence[str]) -> st
     found, cost = rows[0], recipe.score
     kept = " and ".join(map(str, recipe.limits))
     others = [row for row in rows if row.name not in (FOUND, *ORIGINS, *recipe.peers)]
-    origin = "the dense model" if rows[-1].name == "dense" else "the plan below"
+    origin = ORIGINS[rows[-1].name]
     if found.costs[cost] >= rows[-1].costs[cost]:
         return f"No plan that is smaller than {origin} was found to keep {kept} on the calibration text."
 

@@ -28,7 +28,7 @@ from ..record.folder import RunFolder
 from ..record.journal import Journal
 from ..report.front import summarise_front
 from ..report.pick import pick_row
-from ..report.rows import ORIGINS
+from ..report.rows import origin_of
 from ..report.summary import summarise
 from ..watcher import Watcher
 from ..workers import check_workers, team_of, threads_of
@@ -39,11 +39,6 @@ from .trained import trained_finalists
 def is_run(target: str) -> bool:
     """Whether a path is the folder of a run."""
     return (Path(target) / "recipe.yaml").is_file()
-
-
-def origin_of(folder: RunFolder) -> str:
-    """What the plan is called that a run begins with: the dense model, or the plan below."""
-    return ORIGINS[folder.recipe.base is not None]
 
 
 def picked(folder: RunFolder, space: Space, picks: Sequence[str]) -> dict[str, Genome]:
@@ -60,7 +55,7 @@ def picked(folder: RunFolder, space: Space, picks: Sequence[str]) -> dict[str, G
     for pick in picks:
         if pick == "all":
             genomes |= {row.name: row.genome for row in summary.rows}
-        elif pick == origin_of(folder):
+        elif pick == origin_of(folder.recipe):
             genomes[pick] = space.dense
         else:
             row = pick_row(pick, summary, front, space.dense_costs)
