@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 from secateur.runs.asked.recipe import Recipe
 from secateur.runs.problem import build_space, problem_of
@@ -69,11 +69,15 @@ def config_of(family: str, **changes: Any) -> Any:
     return AutoConfig.for_model(family, **values)
 
 
-def model_of(family: str, seed: int = 0, **changes: Any) -> Any:
-    """A tiny random model whose norms are not all ones, so that forgetting one is seen."""
+def model_of(family: str, seed: int = 0, headless: bool = False, **changes: Any) -> Any:
+    """A tiny random model whose norms are not all ones, so that forgetting one is seen; `headless`: what saves as a
+    model without a head."""
     torch.manual_seed(seed)
     auto = AutoModelForMaskedLM if FAMILIES[family].encoder else AutoModelForCausalLM
+    if headless:
+        auto, changes = AutoModel, {"tie_word_embeddings": False, **changes}
     model = auto.from_config(config_of(family, **changes)).eval().requires_grad_(False)
+    model.config.architectures = [type(model).__name__]
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.1)
     return model

@@ -207,7 +207,7 @@ class Bench:
 
     def evaluator(self, space: Space, title: str, scores: tuple[str, ...]) -> SubnetEvaluator:
         """Scores genomes of `space` on one of the texts."""
-        hidden = any(SCORES[name].stream for name in scores if name in SCORES)
+        hidden = self.anatomy.headless or any(SCORES[name].stream for name in scores if name in SCORES)
         teacher = Teacher(
             self.blocks, self.texts[title], self.prepared_digest, keep_hidden=hidden, pooling=self.pooling
         )
@@ -286,7 +286,7 @@ class Bench:
             hidden = self.blocks.embed(row[None])
             for index in range(len(self.blocks.modules)):
                 hidden = self.blocks.run(index, hidden)
-            self.blocks.logits(hidden)
+            self.blocks.outcome(hidden)
             synchronise(self.blocks.device)
             times.append(perf_counter() - started)
         return self.calibration.length / sorted(times)[len(times) // 2]

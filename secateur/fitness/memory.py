@@ -132,20 +132,25 @@ class Work:
     @property
     def answers(self) -> int:
         """Bytes of the dense model's answers on all texts."""
-        top = min(TOP, self.anatomy.vocabulary)
+        top = 0 if self.anatomy.headless else min(TOP, self.anatomy.vocabulary)
         token = top * (self.item + 4) + self.item + self.dense_hidden * self.anatomy.hidden_size * self.item
         return sum(sequences * length * token for sequences, length in self.texts)
+
+    @property
+    def _said(self) -> int:
+        """Numbers that the model says of a token: one for each of the vocabulary, or without a head the stream's."""
+        return self.anatomy.hidden_size if self.anatomy.headless else self.anatomy.vocabulary
 
     def logits(self) -> int:
         """Of what is scored at once, and what is made of it."""
         rows = min(HEAD_ROWS, max(length for _, length in self.texts))
-        return rows * self.anatomy.vocabulary * (self.item + 2 * FLOAT)
+        return rows * self._said * (self.item + 2 * FLOAT)
 
     def teaching(self, whole: bool) -> int:
         """While the dense model's answers are made: one sequence after another, or all side by side."""
         sequences, length = max(self.texts)
         at_once = max(HEAD_ROWS, LOGITS_BYTES // (12 * self.anatomy.vocabulary)) if whole else HEAD_ROWS
-        logits = min(length, at_once) * self.anatomy.vocabulary * (self.item + 2 * FLOAT)
+        logits = min(length, at_once) * self._said * (self.item + 2 * FLOAT)
         return logits + self.stream * (2 if whole else sequences + 1)
 
     def preparing(self) -> int:

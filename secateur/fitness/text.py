@@ -257,8 +257,24 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def framed(text: Sequences, tokenizer: Any) -> Sequences:
+    """A text for an encoder: its own first and last tokens around every window, in place of the window's."""
+    ids, (first, last) = text.ids.clone(), _frame(text, tokenizer)
+    if first:
+        ids[:, 0] = tokenizer.cls_token_id
+    if last < text.length:
+        ids[:, -1] = tokenizer.sep_token_id
+    return replace(text, ids=ids)
+
+
+def _frame(text: Sequences, tokenizer: Any) -> tuple[int, int]:
+    """Where a window's own tokens begin and end between those that an encoder's tokenizer puts around it."""
+    first = 0 if tokenizer.cls_token_id is None else 1
+    return first, text.length - (0 if tokenizer.sep_token_id is None else 1)
+
+
 def masked(text: Sequences, tokenizer: Any, seed: int) -> Sequences:
-    """A text for an encoder: its own first and last tokens around every window, and 15 % of the others masked.
+    """A text for an encoder, `framed`, with 15 % of the other tokens masked.
 
     Every chosen token is masked; BERT's training also leaves or exchanges some, which a measurement does not need.
 
@@ -268,13 +284,8 @@ def masked(text: Sequences, tokenizer: Any, seed: int) -> Sequences:
     if tokenizer.mask_token_id is None:
         raise SecateurError("the model is an encoder, but its tokenizer has no mask token")
     rng = np.random.default_rng(seed)
-    ids, targets = text.ids.clone(), torch.full_like(text.ids, NOT_MASKED)
-    first = 0 if tokenizer.cls_token_id is None else 1
-    last = text.length - (0 if tokenizer.sep_token_id is None else 1)
-    if first:
-        ids[:, 0] = tokenizer.cls_token_id
-    if last < text.length:
-        ids[:, -1] = tokenizer.sep_token_id
+    ids, targets = framed(text, tokenizer).ids, torch.full_like(text.ids, NOT_MASKED)
+    first, last = _frame(text, tokenizer)
     count = max(1, round(MASKED_SHARE * (last - first)))
     for row in range(len(text)):
         places = torch.from_numpy(first + rng.permutation(last - first)[:count])

@@ -28,7 +28,7 @@ from .model.pooling import pooling_of
 from .model.shelf import Shelf, held
 from .room import ROOM, Room
 from .scores.tasks import NO_TASKS, TaskRequest
-from .text import Sequences, TextRequest, masked, read, thinned
+from .text import Sequences, TextRequest, framed, masked, read, thinned
 from .widths.axes import Order
 from .widths.preparation import (
     WidthSettings,
@@ -141,8 +141,13 @@ class Workplace:
             text = read(request, tokenizer, shape, seed, used)
             used |= text.documents
             if not shape.causal:
-                text = masked(text, tokenizer, seed)
+                text = framed(text, tokenizer) if shape.headless else masked(text, tokenizer, seed)
             if request.positions is not None:
+                if shape.headless:
+                    raise SecateurError(
+                        f"text '{request.title}': a model without a head is scored on whole sequences; leave "
+                        "'positions' out"
+                    )
                 text = thinned(text, request.positions, seed)
             texts[request.title] = text
         texts = {request.title: texts[request.title] for request in self.texts}
@@ -300,4 +305,4 @@ def _not_finite(blocks: Blocks, ids: torch.Tensor) -> str | None:
         hidden, where = blocks.run(index, hidden), f"block {index}"
     if not bool(hidden.isfinite().all()):
         return where
-    return None if bool(blocks.logits(hidden).isfinite().all()) else "its head"
+    return None if bool(blocks.outcome(hidden).isfinite().all()) else "its head"

@@ -21,6 +21,7 @@ from ..operators.rules.table import RULES
 from ..space.anatomy import Anatomy
 from ..space.errors import SecateurError, suggest
 from ..space.families.table import FAMILIES, anatomy
+from ..space.scores import always_scored
 from ..space.space import Space
 from .asked.reading import written_recipe
 from .asked.recipe import Recipe
@@ -90,7 +91,7 @@ def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
     calibration, held_out = _texts(asked.calibration, wish.texts, asked.model.path, shape, config, wish.seed)
     refused: SecateurError | None = None
     tried: dict[str, Any] | None = None
-    problems = _problems(wish, FAMILIES[shape.family].positions(config), shape.causal)
+    problems = _problems(wish, FAMILIES[shape.family].positions(config), shape)
     for problem, genes in itertools.product(problems, _genes(shape, wish)):
         values: dict[str, Any] = {
             "model": {"path": wish.model, "device": wish.device},
@@ -98,6 +99,7 @@ def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
             "held_out": held_out,
             "genes": genes,
             **problem,
+            **({"score": always_scored(shape)[0]} if shape.headless and wish.goal != "front" else {}),
             "strategy": "surrogate",
             "effort": {"minutes": wish.minutes},
             "seed": wish.seed,
@@ -188,15 +190,15 @@ def _texts(
     )
 
 
-def _problems(wish: Wish, positions: int | None, causal: bool) -> list[dict[str, Any]]:
+def _problems(wish: Wish, positions: int | None, shape: Anatomy) -> list[dict[str, Any]]:
     """What is limited, or wanted, of a model of so many positions; an encoder decodes nothing. What is best comes
     first, which may ask more of the model than the next."""
     limit = f"<= {1 - wish.smaller:.4g}x"
     if wish.goal == "front":
-        return [{"objectives": ["kl", "parameters"]}]
+        return [{"objectives": [always_scored(shape)[0], "parameters"]}]
     if wish.goal == "speed":
         request = TIMED if positions is None or sum(TIMED) <= positions else (positions * 3 // 4, positions // 8)
-        prefill, decode = request if causal else (request[0], 0)
+        prefill, decode = request if shape.causal else (request[0], 0)
         return [{"budgets": {"latency": limit}, "latency": {"quick": True, "prefill": prefill, "decode": decode}}]
     if wish.goal == "sparsity":
         return [{"budgets": {"linear_weights": limit}, "pruner": "wanda"}]
@@ -246,6 +248,7 @@ WORDS: Mapping[str, str] = {
     "genes": "what may be done to which layers; add layers: 2-28 to leave some alone",
     "budgets": "the most that a plan may cost: shares of dense (0.7x, 70%) or numbers (100M, 300MB, 40ms)",
     "objectives": "what the front is of",
+    "score": "how far embeddings of texts are from the dense model's: it has no head, so that there is no perplexity",
     "latency": "of a request of so many tokens in and out; quick measures for 20 seconds, its default is 180",
     "pruner": "magnitude, wanda, ria, sparsegpt or admm",
     "target": "nothing is searched that could not go there",

@@ -108,7 +108,7 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         DTYPES[recipe.model.dtype].itemsize,
         tuple((text.sequences, text.length) for text in texts),
         (prepare.sequences, prepare.length),
-        dense_hidden=any(SCORES[name].stream for name in recipe.scores if name in SCORES),
+        dense_hidden=space.anatomy.headless or any(SCORES[name].stream for name in recipe.scores if name in SCORES),
         text=(zeros and needs_text(recipe.pruner))
         or (narrower and (order_looks or widths.repair is not None))
         or ("bits" in features and recipe.quantizer in LOOKING and recipe.importance is None),

@@ -27,6 +27,7 @@ from ..space.latency import LatencyTable, Peak, Workload, roofline, table_from_j
 from ..space.limits import of_costs
 from ..space.objective import Objective, parse_objectives
 from ..space.question import questions_of
+from ..space.scores import HEADLESS_SCORES, SCORES
 from ..space.space import Space
 from .asked.recipe import Recipe
 from .asked.settings import LatencySettings
@@ -72,6 +73,8 @@ def build_space(
     config = config if config is not None else load_config(recipe.model.path, recipe.model.trust_remote_code)
     saved = saved_dtype(recipe.model.saved_dtype, config)
     shape = anatomy(config, saved)
+    if shape.headless:
+        _check_headless(recipe)
     target = None
     if recipe.target is not None:
         from ..plans.targets import restricted, target_of  # which takes a while, and few ask for it
@@ -130,6 +133,21 @@ def space_noted(folder: RunFolder, table: LatencyTable | None = None) -> Space:
     journal = folder.journal
     config, metadata = journal.of(facts.CONFIG), journal.of(facts.METADATA)
     return build_space(folder.recipe, config, table, counting_of(folder), metadata, base_noted(folder))
+
+
+def _check_headless(recipe: Recipe) -> None:
+    """Raises SecateurError where the recipe asks a model without a head for something that takes one."""
+    for name in recipe.scores:
+        if name.startswith("lm-eval:") or (name in SCORES and not SCORES[name].headless):
+            raise SecateurError(
+                f"score: {name} is of the tokens that a model predicts, and model '{recipe.model.path}' has no head; "
+                f"write {' or '.join(HEADLESS_SCORES)}"
+            )
+    if recipe.training is not None:
+        raise SecateurError(
+            f"training: is by the tokens that a model predicts, and model '{recipe.model.path}' has no head; leave it "
+            "out"
+        )
 
 
 def _check_positions(settings: LatencySettings, family: str, config: Mapping[str, Any]) -> None:

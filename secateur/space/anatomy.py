@@ -224,7 +224,7 @@ class Anatomy:
         config_names: (segment, the entry of the family's configuration that has its length).
         hidden_orders: how the residual width can be narrowed; empty where the family does not allow it.
         explicit_head_dim: the configuration says the size of a head; otherwise the family derives it from their number.
-        embedding, head: their weights, one where the two are tied.
+        embedding, head: their weights, one where the two are tied; no head is an empty name.
         norm: the final norm's module, where `hidden_orders` is not empty.
     """
 
@@ -243,6 +243,11 @@ class Anatomy:
     embedding: str = ""
     norm: str = ""
     head: str = ""
+
+    @property
+    def headless(self) -> bool:
+        """Whether it predicts no tokens: what it says of a text is the stream after its last norm."""
+        return not self.head
 
     @property
     def tied(self) -> bool:

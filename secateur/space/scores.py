@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .anatomy import Anatomy
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -16,6 +18,7 @@ class Entry:
         slopes: how it changes around a subnet can be told from one pass backwards, and candidates can be trained on it.
         stream: it compares with the dense model's own head or stream, so that residual streams have to have one width
             and weights may not be trained.
+        headless: it says something of a model that predicts no tokens.
     """
 
     where: str
@@ -24,6 +27,7 @@ class Entry:
     distance: bool = False
     slopes: bool = False
     stream: bool = False
+    headless: bool = False
 
 
 SCORES: dict[str, Entry] = {
@@ -52,13 +56,27 @@ SCORES: dict[str, Entry] = {
         "squared error of the last hidden state relative to the dense one",
         distance=True,
         stream=True,
+        headless=True,
     ),
     "embedding": Entry(
         ".embedding:EMBEDDING",
         "one minus the cosine similarity of pooled embeddings of a text with the dense model's",
         distance=True,
         stream=True,
+        headless=True,
     ),
 }
+HELD_OUT_SCORES = ("kl", "cross_entropy")
+"""What every plan is scored on on held-out text, whatever was searched by; plans are compared by the first where not
+all have the one that was."""
+HEADLESS_SCORES = ("embedding", "hidden_error")
+"""The same for a model without a head."""
+
+
+def always_scored(anatomy: Anatomy) -> tuple[str, str]:
+    """What every plan of a model is scored on on held-out text."""
+    return HEADLESS_SCORES if anatomy.headless else HELD_OUT_SCORES
+
+
 EXPONENTIALS: Mapping[str, str] = {"perplexity": "cross_entropy"}
 """Objectives that are the exponential of a score's mean."""

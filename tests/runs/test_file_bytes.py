@@ -56,7 +56,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 def made(name: str, repair: str | None) -> tuple[Bench, Space]:
     """Twelve layers, so that some tensors' names become shorter where layers go."""
     family, changes = name.split()[0], FAMILIES[name]
-    head = {} if family == "qwen2" else {"head_dim": 16}
+    head: dict[str, Any] = {} if family == "qwen2" else {"head_dim": 16}
     model = model_of(family, hidden_size=64, intermediate_size=96, num_hidden_layers=12, **head, **changes)
     shape = anatomy_of(model)
     asked = [{"kind": "bits", "levels": ["Q8_0", "Q4_0"], "per": "sublayer", "layers": "0-5"}]

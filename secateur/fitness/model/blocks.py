@@ -182,6 +182,10 @@ class Blocks:
             result: torch.Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         return result
 
+    def outcome(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the model says in the end of (1, time, hidden): logits, or without a head the normed stream."""
+        return self.normed(hidden)[0] if self.anatomy.headless else self.logits(hidden)
+
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Final norm and head: (1, time, hidden) to logits (time, vocabulary) in the model's own precision."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 from transformers.utils import cached_file
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
-from ...space.families.table import FAMILIES, anatomy
+from ...space.families.table import FAMILIES, anatomy, is_headless
 from .border import library
 from .configuration import locate
 from .device import CPU
@@ -35,7 +35,8 @@ def local_folder(path: str) -> str:
 def load_model(
     path: str, dtype: str = "float32", device: torch.device = CPU, trust_remote_code: bool = False
 ) -> torch.nn.Module:
-    """Loads a language model in evaluation mode, safetensors or GGUF only; an encoder with its masked-token head.
+    """Loads a language model in evaluation mode, safetensors or GGUF only; an encoder with its masked-token head, and
+    what has no head without one.
 
     Raises:
         SecateurError: it cannot be loaded, or not all of it: parameters that are missing in its files, have no place in
@@ -108,6 +109,8 @@ def _load(path: str, dtype: str, trust_remote_code: bool, places: Callable[[torc
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         family = FAMILIES.get(config.model_type)
         auto = AutoModelForMaskedLM if family is not None and family.encoder else AutoModelForCausalLM
+        if family is not None and is_headless(config.to_dict()):
+            auto = AutoModel
         tied = bool(getattr(config, "tie_word_embeddings", False))
         device_map = None
         if places is not None:

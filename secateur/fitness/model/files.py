@@ -22,6 +22,10 @@ COMPUTED = (*BUFFERS, "attn.bias")
 """Likewise; of another kind than weights."""
 STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Kinds of numbers in safetensors files that can be searched."""
+HEADLESS = (
+    "; a model without a language-model head is searched where config.json says so (architectures: [BertModel], or "
+    "whatever its base model is called); a classifier cannot be"
+)
 LAYERS, LABELS, NUMBER = 10_000, 10**6, 2**40
 """What no number of layers or labels, of which lists are made, and no other number of a configuration, is above."""
 
@@ -170,8 +174,7 @@ def check_loaded(info: Mapping[str, Any], path: str, unused: tuple[str, ...] = (
     if missing:
         head = any("lm_head" in name or "predictions" in name for name in missing)
         raise SecateurError(
-            f"model '{path}': {_count(missing)} missing in its files: {_some(missing)}"
-            + ("; a model without a language-model head (of embeddings, a classifier) cannot be searched" * head)
+            f"model '{path}': {_count(missing)} missing in its files: {_some(missing)}" + (HEADLESS * head)
         )
     extra = sorted(
         name

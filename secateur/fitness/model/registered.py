@@ -9,6 +9,8 @@ from typing import Any
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, AutoConfig
 
+from ...space.anatomy import Anatomy
+from ...space.families.parts import without_head
 from ...space.families.table import FAMILIES, anatomy
 from ..subnets.materialise import tables
 from .surgery import config_class, model_class
@@ -23,9 +25,18 @@ def register() -> None:
 
 def tables_of(config: Any) -> dict[str, Any]:
     """The description of the family of one of our configurations."""
+    return tables(_dense_anatomy(config))
+
+
+def tables_of_base(config: Any) -> dict[str, Any]:
+    """The same for the model without a head, whichever it was written for."""
+    shape = _dense_anatomy(config)
+    return tables(shape if shape.headless else without_head(shape))
+
+
+def _dense_anatomy(config: Any) -> Anatomy:
     values = config.to_dict()
-    values |= {"model_type": values["model_type"].removeprefix("secateur_"), "per_layer_config": None}
-    return tables(anatomy(values))
+    return anatomy(values | {"model_type": values["model_type"].removeprefix("secateur_"), "per_layer_config": None})
 
 
 def _with_model(config: Any, family: str) -> Any:
@@ -41,7 +52,8 @@ def _with_model(config: Any, family: str) -> Any:
 
 
 def _register_model(config: Any, family: str) -> None:
-    auto = transformers.AutoModelForMaskedLM if FAMILIES[family].encoder else transformers.AutoModelForCausalLM
-    if config not in auto._model_mapping:
-        stock = auto._model_mapping[CONFIG_MAPPING[family]]
-        auto.register(config, model_class(stock, config, tables_of), exist_ok=True)
+    head = transformers.AutoModelForMaskedLM if FAMILIES[family].encoder else transformers.AutoModelForCausalLM
+    for auto, described in ((head, tables_of), (transformers.AutoModel, tables_of_base)):
+        if config not in auto._model_mapping:
+            stock = auto._model_mapping[CONFIG_MAPPING[family]]
+            auto.register(config, model_class(stock, config, described), exist_ok=True)

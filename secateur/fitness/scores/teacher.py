@@ -72,7 +72,7 @@ class Teacher:
         self._embeddings: dict[int, torch.Tensor] = {}
 
     def top(self, sequence: int) -> Top:
-        """The dense model's most likely tokens at every position of a sequence, which has to be prepared."""
+        """The most likely tokens at every position of a prepared sequence, by a dense model that has a head."""
         tensors = self._known[sequence]
         return Top(tensors["log_probabilities"], tensors["tokens"].long(), tensors["log_tail"])
 
@@ -129,6 +129,8 @@ class Teacher:
     @torch.inference_mode()
     def _answers(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
         parts = []
+        if self.blocks.anatomy.headless:
+            return {"hidden": hidden.cpu()}
         for rows in torch.split(hidden, rows_at_once(self.blocks), dim=1):
             log_p = self.blocks.logits(rows).float().log_softmax(-1)
             top, tokens = log_p.topk(self._top, dim=-1)

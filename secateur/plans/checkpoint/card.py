@@ -9,6 +9,7 @@ from ...space.budget import labelled, shown
 from ..layers import Kept, unit
 from ..plan import Plan, Score
 from .metadata import front_matter
+from .task import Task
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 _LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -25,13 +26,12 @@ def _fenced(content: str, language: str) -> list[str]:
     return [f"{fence}{language}", content, fence]
 
 
-def card(plan: Plan, own_class: str | None, causal: bool) -> str:
+def card(plan: Plan, own_class: str | None, task: Task) -> str:
     """Markdown; `own_class` is the model's type where no stock class loads it."""
-    auto = "AutoModelForCausalLM" if causal else "AutoModelForMaskedLM"
     removed = [layer.index for layer in plan.layers if layer.removed]
     return "\n".join(
         [
-            front_matter(plan, causal),
+            front_matter(plan, task),
             "",
             f"# {text(Path(plan.model.path).name)}, compressed by Secateur (plan '{text(plan.name)}')",
             "",
@@ -42,7 +42,7 @@ def card(plan: Plan, own_class: str | None, causal: bool) -> str:
             "",
             "## Loading",
             "",
-            *_loading(own_class, auto),
+            *_loading(own_class, task.auto),
             "",
             "## Costs",
             "",

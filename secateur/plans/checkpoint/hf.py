@@ -41,7 +41,8 @@ from ..features import Subject
 from ..plan import Plan
 from .begin import Finish
 from .card import card
-from .metadata import carry_licence
+from .metadata import carry_licence, carry_pooling
+from .task import task_of
 
 MODELING = "modeling_secateur"
 FILE_BYTES = 2**31
@@ -85,7 +86,9 @@ def export_hf(
         _forget_code(folder)
         plan.write(folder / "plan.json")
         carry_licence(plan, folder)
-        (folder / "README.md").write_text(card(plan, own_class, anatomy.causal), encoding="utf8")
+        if anatomy.headless:
+            carry_pooling(plan, folder)
+        (folder / "README.md").write_text(card(plan, own_class, task_of(anatomy)), encoding="utf8")
 
 
 def _forget_code(folder: Path) -> None:
@@ -202,7 +205,7 @@ def _save_own_class(
     _write(smaller, model, weights, folder, dtype, file_bytes)
     file = folder / "config.json"
     written = json.loads(file.read_text())
-    auto = "AutoModelForCausalLM" if anatomy.causal else "AutoModelForMaskedLM"
+    auto = task_of(anatomy).auto
     written["architectures"] = [classes.Model.__name__]
     # Whoever reads the file without our class reads the names that all configurations share.
     written.setdefault("num_hidden_layers", len(kept_blocks(states)))

@@ -11,15 +11,23 @@ from huggingface_hub import EvalResult, ModelCardData
 from ...fitness.model.configuration import locate
 from ...space.errors import SecateurError
 from ..plan import Plan
+from .task import Task
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
-PERPLEXITIES = ("kl", "cross_entropy")
+METRICS = {
+    "kl": "KL to the dense model, nats",
+    "cross_entropy": "cross-entropy, nats",
+    "embedding": "cosine distance of embeddings to the dense model's",
+}
+POOLING_FILES = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json")
+POOLING_PART = re.compile(r"[0-9]_[A-Za-z]+")
+"""What folders of modules after the model are called, such as 1_Pooling."""
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 FROM_CARD = ("license", "license_name", "license_link", "language")
 """What a card carries over from that of the dense model."""
 
 
-def front_matter(plan: Plan, causal: bool) -> str:
+def front_matter(plan: Plan, task: Task) -> str:
     """YAML between two lines of dashes: base model, library, task, tags, metrics on held-out text, licence."""
     own = _of_dense(plan)
     name = Path(plan.model.path).name.removeprefix("package:") or "model"
@@ -27,10 +35,10 @@ def front_matter(plan: Plan, causal: bool) -> str:
     data = ModelCardData(
         base_model=base if isinstance(base, str) and HUB_NAME.fullmatch(base) else None,
         library_name="transformers",
-        pipeline_tag="text-generation" if causal else "fill-mask",
+        pipeline_tag=task.pipeline,
         tags=["secateur", "pruned", *(["sparse"] if plan.pruner else [])],
         model_name=_word(f"{name}-{plan.name}"),
-        eval_results=_results(plan, causal) or None,
+        eval_results=_results(plan, task) or None,
         ignore_metadata_errors=True,
         **{key: own[key] for key in FROM_CARD if isinstance(own.get(key), str | list)},
     )
@@ -47,20 +55,33 @@ def carry_licence(plan: Plan, folder: Path) -> None:
                 shutil.copyfile(file, folder / file.name)
 
 
-def _results(plan: Plan, causal: bool) -> list[EvalResult]:
+def carry_pooling(plan: Plan, folder: Path) -> None:
+    """Copies what sentence-transformers reads beside a model's weights: how it pools, and what follows; no pickles."""
+    here = _folder(plan)
+    if here is None:
+        return
+    parts = [path for path in here.iterdir() if path.is_dir() and POOLING_PART.fullmatch(path.name)]
+    files = [*(here / name for name in POOLING_FILES), *(file for part in parts for file in part.iterdir())]
+    for file in files:
+        if file.is_file() and file.suffix in (".json", ".safetensors"):
+            (folder / file.relative_to(here)).parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, folder / file.relative_to(here))
+
+
+def _results(plan: Plan, task: Task) -> list[EvalResult]:
     """Mean losses on held-out texts."""
     return [
         EvalResult(
-            task_type="text-generation" if causal else "fill-mask",
+            task_type=task.pipeline,
             dataset_type=_word(title),
             dataset_name=_word(title),
             metric_type=name,
-            metric_name={"kl": "KL to the dense model, nats", "cross_entropy": "cross-entropy, nats"}[name],
+            metric_name=METRICS[name],
             metric_value=round(scores[name].mean, 4),
         )
         for title, scores in plan.scores.items()
         if title != "calibration"
-        for name in PERPLEXITIES
+        for name in METRICS
         if name in scores
     ]
 

@@ -79,4 +79,5 @@ BLOCK_CONFIGS = Format(
     reads=reads,
     read=read,
     sublayers=TRANSFORMER,
+    head=True,
 )

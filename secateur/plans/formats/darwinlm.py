@@ -91,4 +91,5 @@ DARWINLM = Format(
     reads=reads,
     read=read,
     sublayers=TRANSFORMER,
+    head=True,
 )

@@ -88,4 +88,5 @@ EVOPRESS_BITS = Format(
     refuses=refuses,
     reads=reads,
     read=read,
+    head=True,
 )

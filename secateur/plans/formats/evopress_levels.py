@@ -52,5 +52,12 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
 
 
 EVOPRESS_LEVELS = Format(
-    "evopress-levels", "its levels by linear", of("shares"), write, refuses=check_linears, reads=reads, read=read
+    "evopress-levels",
+    "its levels by linear",
+    of("shares"),
+    write,
+    refuses=check_linears,
+    reads=reads,
+    read=read,
+    head=True,
 )

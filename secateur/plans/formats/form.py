@@ -120,6 +120,7 @@ class Format:
         first: it reads sizes off the first layer, which has to keep some attention.
         biases: why added biases have no place in a model of a family; None where they have.
         sublayers: those that it knows; None: any.
+        head: its tool knows models alone that predict tokens.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Format:
     first: bool = False
     biases: Callable[[Anatomy], str | None] = lambda _: None
     sublayers: tuple[str, ...] | None = None
+    head: bool = False
 
 
 def of(*carried: str) -> frozenset[str]:

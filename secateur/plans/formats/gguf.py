@@ -153,4 +153,5 @@ GGUF = Format(
     options=("vocabulary", "quantize"),
     first=True,
     biases=biases,
+    head=True,
 )

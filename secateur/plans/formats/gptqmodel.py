@@ -92,4 +92,5 @@ GPTQMODEL = Format(
     refuses=refuses,
     reads=reads,
     read=read,
+    head=True,
 )

@@ -120,4 +120,5 @@ LLAMA_QUANTIZE = Format(
     refuses=refuses,
     reads=reads,
     read=read,
+    head=True,
 )

@@ -169,4 +169,5 @@ LLM_COMPRESSOR = Format(
     refuses=refuses,
     reads=reads,
     read=read,
+    head=True,
 )

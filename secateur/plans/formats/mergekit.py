@@ -87,4 +87,6 @@ def read(content: Content, anatomy: Anatomy) -> Changes:
     return changes
 
 
-MERGEKIT = Format("mergekit", "passthrough recipe", of("layers"), write, refuses=refuses, reads=reads, read=read)
+MERGEKIT = Format(
+    "mergekit", "passthrough recipe", of("layers"), write, refuses=refuses, reads=reads, read=read, head=True
+)

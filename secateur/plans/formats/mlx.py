@@ -43,4 +43,4 @@ def refuses(subject: Subject) -> str | None:
     return check_inside(subject)
 
 
-MLX = Format("mlx", "the quantization of its config.json", of("grid"), write, refuses=refuses)
+MLX = Format("mlx", "the quantization of its config.json", of("grid"), write, refuses=refuses, head=True)

@@ -70,4 +70,5 @@ MULTIPRUNER = Format(
     reads=reads,
     read=read,
     sublayers=TRANSFORMER,
+    head=True,
 )

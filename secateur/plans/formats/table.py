@@ -55,6 +55,8 @@ FORMATS: dict[str, Format] = {
 }
 """In the order of reports. A file is of the first that reads it."""
 
+NO_HEAD = "its tool loads language models, and this one has no head"
+
 
 def refusal(form: Format, subject: Subject) -> str | None:
     """Why a plan cannot be written so; None where it can."""
@@ -68,7 +70,7 @@ def refusal(form: Format, subject: Subject) -> str | None:
                 return f"layer {block.index} has a sublayer '{sublayer.name}', which it does not know"
     if form.write is None and not form.weights:
         return "it is read and not written"
-    reason = form.refuses(subject)
+    reason = NO_HEAD if form.head and subject.anatomy.headless else form.refuses(subject)
     # Of what is dropped or kept whole nothing is left to choose.
     narrower = next((where for feature, where in asked.items() if feature not in ("layers", "sublayers")), None)
     if reason is None and form.weights and not subject.chosen and narrower is not None:

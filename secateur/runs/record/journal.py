@@ -15,14 +15,13 @@ from ...space.genome import Genome
 from ...space.losses import LOSSES
 from ...space.objective import is_own
 from ...space.question import Question, Record, Status, Told
+from ...space.scores import HEADLESS_SCORES, HELD_OUT_SCORES
 from .database import Database
 from .facts import Fact, check_fact
 
 Shape = TypeVar("Shape")
 CALIBRATION, FOUND = "calibration", "found"
 """The name of the calibration text, and of the choice that the search asked for has made."""
-HELD_OUT_SCORES = ("kl", "cross_entropy")
-"""What every subnet is scored by on text that is held out."""
 OWN_SCORES = ", own scores"
 """What follows the name of a text where evaluations on it are filed that have the user's own scores alone."""
 MEMBER = "front-"
@@ -226,7 +225,8 @@ def difference(noted: Any, now: Any) -> str:
 
 
 def _has_scores(evaluation: Evaluation) -> bool:
-    return not evaluation.losses or evaluation.losses.keys() >= set(HELD_OUT_SCORES)
+    asked = (HELD_OUT_SCORES, HEADLESS_SCORES)
+    return not evaluation.losses or any(evaluation.losses.keys() >= set(scores) for scores in asked)
 
 
 def _record(

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
 from ...space.front import hypervolume, nondominated
+from ...space.scores import always_scored
 from ...space.space import Space
 from ..record.facts import MODEL, TEXTS
 from ..record.folder import RunFolder
@@ -139,12 +140,12 @@ def _fronts(runs: Sequence[tuple[RunFolder, Space]], fronts: Sequence[FrontSumma
 
 
 def _held(front: FrontSummary, point: Point) -> list[float] | None:
-    """The values of a member with held-out KL in the place of KL; None where there is none."""
-    held_out = front.summary.held_out
-    if not held_out or "kl" not in point.values or any(text not in point.row.scores for text in held_out):
+    """The values of a member with a held-out score in the place of calibration's; None where there is none."""
+    held_out, [score, _] = front.summary.held_out, front.summary.always
+    if not held_out or score not in point.values or any(text not in point.row.scores for text in held_out):
         return None
     values = dict(zip((o.name for o in front.objectives), relative(front, point), strict=True))
-    return list((values | {"kl": mean_held_out(point.row, held_out)}).values())
+    return list((values | {score: mean_held_out(point.row, held_out, score)}).values())
 
 
 def _strategy(folder: RunFolder) -> str:
@@ -162,6 +163,7 @@ def _plans(runs: Sequence[tuple[RunFolder, Space]]) -> list[Compared]:
         return row, [joined(parts.get(text, [])) for text in texts]
 
     _, reference = held(*runs[0])
+    score, _ = always_scored(runs[0][1].anatomy)
     found = []
     for number, (folder, space) in enumerate(runs):
         row, evaluations = held(folder, space)
@@ -173,8 +175,8 @@ def _plans(runs: Sequence[tuple[RunFolder, Space]]) -> list[Compared]:
                 evaluations=row.evaluations,
                 tokens=row.tokens,
                 members=1,
-                loss=mean_held_out(row, texts) if texts else None,
-                difference=compare(evaluations, reference) if number else None,
+                loss=mean_held_out(row, texts, score) if texts else None,
+                difference=compare(evaluations, reference, score) if number else None,
             )
         )
     return found

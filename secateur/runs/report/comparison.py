@@ -6,7 +6,7 @@ from ...space.budget import labelled
 from ...space.costs import LATENCIES
 from ...space.latency import Measured
 from .fitting import Column
-from .rows import JUDGED, Row
+from .rows import SHOWN, Row
 from .summary import Summary
 from .units import human, perplexity, rounded, size_cost
 
@@ -25,15 +25,20 @@ def comparison(
         columns.append(Column(f"{labelled(cost, estimate)}{how}\nof dense", 3 * bool(place)))
         columns += [Column(f"{cost}\nas timed, 95 %", 2)] if cost in timed else []
     columns.append(Column("size", 6))
-    own = summary.judged not in JUDGED
     for place, text in enumerate(summary.held_out):
-        columns += [Column(f"{text}\n{summary.judged}", 2 * bool(place))] if own else []
-        columns += [
-            Column(f"{text}\nKL", 4 if own else 2 * bool(place)),
-            Column(f"{text}\nperplexity", 5 if place else 4),
-        ]
+        first, *others = _shown(summary)
+        columns.append(Column(f"{text}\n{SHOWN.get(first, first)}", 2 * bool(place)))
+        for number, one in enumerate(others):
+            last = number == len(others) - 1
+            columns.append(Column(f"{text}\n{SHOWN.get(one, one)}", 5 if last and place else 4))
     columns += [Column("found minus this\n95 % interval", 1), Column("search\ntokens", 7), Column("evaluations", 8)]
     return columns, [_cells(row, summary, costs, timed, digits) for row in summary.rows]
+
+
+def _shown(summary: Summary) -> list[str]:
+    """The scores that each held-out text has a column for: what plans are compared by first, where that is another."""
+    known = summary.judged in summary.always
+    return [*([] if known else [summary.judged]), *summary.always]
 
 
 def _cells(row: Row, summary: Summary, costs: Sequence[str], timed: Sequence[str], digits: int) -> list[str]:
@@ -49,12 +54,13 @@ def _cells(row: Row, summary: Summary, costs: Sequence[str], timed: Sequence[str
     cells.append(human(size, row.costs[size]))
     for text in summary.held_out:
         scores = row.scores.get(text)
-        shown = ["kl"] if summary.judged in JUDGED else [summary.judged, "kl"]
-        if scores is None:
-            cells += [""] * (len(shown) + 1)
-            continue
-        cells += [f"{rounded(scores[one].mean, digits)} ± {scores[one].standard_error:.{digits}f}" for one in shown]
-        cells.append(perplexity(scores["cross_entropy"].mean))
+        for one in _shown(summary):
+            if scores is None:
+                cells.append("")
+            elif one == "cross_entropy":
+                cells.append(perplexity(scores[one].mean))
+            else:
+                cells.append(f"{rounded(scores[one].mean, digits)} ± {scores[one].standard_error:.{digits}f}")
     difference = row.against
     cells.append(f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]" if difference else "")
     return [*cells, f"{row.tokens:,}" if row.tokens else "", f"{row.evaluations:,}" if row.evaluations else ""]

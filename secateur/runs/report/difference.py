@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from ...space.evaluation import Evaluation, merged
-from ..record.journal import HELD_OUT_SCORES
+from ...space.scores import HELD_OUT_SCORES
 
 CONFIDENCE = 0.95
 

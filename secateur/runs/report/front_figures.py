@@ -15,7 +15,7 @@ from .charts import COLOURS, GREY, SYMBOLS, axis_of, beyond, clipped, styled
 from .figures import PLAIN, png, profile
 from .front import FrontSummary, Point, line_of
 from .page import Chart
-from .rows import ORIGINS
+from .rows import ORIGINS, SHOWN
 
 Pair = tuple[Objective, Objective]
 """(along the bottom, upwards)"""
@@ -77,8 +77,8 @@ def _hover(front: FrontSummary, space: Space, point: Point) -> str:
     for text in front.summary.held_out:
         if text in point.row.scores:
             scores = point.row.scores[text]
-            for name in ("kl", *filter(is_own, scores)):
-                label = "KL" if name == "kl" else name
+            for name in (front.summary.always[0], *filter(is_own, scores)):
+                label = SHOWN.get(name, name)
                 lines.append(f"held-out {text}: {label} {scores[name].mean:.4f} ± {scores[name].standard_error:.4f}")
     return "<br>".join([*lines, profile_text(space, point)])
 

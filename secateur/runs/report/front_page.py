@@ -13,7 +13,7 @@ from .front_figures import front_charts
 from .page import Card, Chart, Grid, Page
 from .plan_page import budgets_of, kept, milliseconds, model_name, notes, tasks
 from .profiles import alone, profile_chart
-from .rows import JUDGED
+from .rows import JUDGED, SHOWN
 from .timed import broken_budgets
 from .units import human, perplexity, rounded, share, size_cost
 
@@ -29,6 +29,8 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
     costs = [objective for objective in front.objectives if objective.is_cost]
     scores = [objective for objective in front.objectives if not objective.is_cost]
     own, by_loss = own_scores(front), front.summary.judged == "cross_entropy"
+    first, second = front.summary.always
+    words = second == "cross_entropy"
     headings = ["rank", "plan"]
     for objective in costs:
         headings.append(f"{objective.name}\nof dense")
@@ -37,12 +39,13 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
     headings += [f"{objective.name}\ncalibration" for objective in scores]
     if brief and front.summary.held_out:
         headings += [
-            "KL\nheld-out",
+            f"{SHOWN.get(first, first)}\nheld-out",
             *(["perplexity\nheld-out"] if by_loss else []),
             *(f"{name}\nheld-out" for name in own),
         ]
     for text in () if brief else front.summary.held_out:
-        headings += [f"{text}\nKL", "\nppl", *(f"{text}\n{name}" for name in own)]
+        headings += [f"{text}\n{SHOWN.get(first, first)}", f"\n{'ppl' if words else second}"]
+        headings += [f"{text}\n{name}" for name in own]
     size = "parameters" not in [objective.name for objective in costs]
     headings += ["parameters\nof dense"] if size else []
     timed = any(point.measured for point in front.members)
@@ -68,13 +71,12 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
             )
         if brief and front.summary.held_out:
             texts = front.summary.held_out
-            row.append(_held_out(point, texts, "kl"))
+            row.append(_held_out(point, texts, first))
             row += [_perplexity(point, texts)] if by_loss else []
             row += [_held_out(point, texts, name) for name in own]
         for text in () if brief else front.summary.held_out:
-            found = point.row.scores.get(text)
-            row += [f"{rounded(found['kl'].mean, 3)} ± {found['kl'].standard_error:.3f}" if found else ""]
-            row += [perplexity(found["cross_entropy"].mean) if found else ""]
+            row.append(_held_out(point, (text,), first))
+            row.append(_perplexity(point, (text,)) if words else _held_out(point, (text,), second))
             row += [_held_out(point, (text,), name) for name in own]
         row += [f"{point.row.costs['parameters'] / front.summary.dense_costs['parameters']:.3f}"] if size else []
         if timed:

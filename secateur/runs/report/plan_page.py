@@ -120,7 +120,13 @@ def _cards(space: Space, summary: Summary, found: Row) -> list[Card]:
         cards.append(Card("request", *milliseconds(space, measured)))
     dense_row = summary.rows[-1]
     for text in summary.held_out:
-        if text in found.scores and text in dense_row.scores:
+        if "cross_entropy" not in summary.always:
+            if text in found.scores:
+                [first, _], scores = summary.always, found.scores[text]
+                cards.append(
+                    Card(f"{first}, {text}", f"{scores[first].mean:.4f}", f"± {scores[first].standard_error:.4f}")
+                )
+        elif text in found.scores and text in dense_row.scores:
             before = perplexity(dense_row.scores[text]["cross_entropy"].mean)
             cards.append(
                 Card(

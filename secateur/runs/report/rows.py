@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from ...plans.plan import Score
 from ...space.genome import Genome
 from ...space.latency import Measured
+from ...space.scores import HELD_OUT_SCORES
 from ..asked.recipe import Recipe
-from ..record.journal import HELD_OUT_SCORES
 from .difference import Difference
 
 ORIGINS = {"dense": "the dense model", "base": "the plan below"}
 """What the row is called that has every gene at level 0, and what that is."""
 JUDGED = {"kl": "KL", "cross_entropy": "loss"}
 """What scores of every held-out text are called; both are in nats per token."""
+SHOWN = {"kl": "KL", "cross_entropy": "perplexity"}
+"""What columns of a held-out text are called; others by their scores."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from ...plans.plan import Score
 from ...space.evaluation import Evaluation, mean_and_error
 from ...space.genome import Genome
 from ...space.latency import Measured, measured_from_json
+from ...space.scores import HELD_OUT_SCORES, always_scored
 from ...space.space import Space
 from ..asked.baselines import search_baselines
 from ..record.facts import MEASURED, RANKS, SELECTION, SKIPPED, TEXTS
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION, FOUND, HELD_OUT_SCORES, OWN_SCORES, UNTRAINED, filed_under
+from ..record.journal import CALIBRATION, FOUND, OWN_SCORES, UNTRAINED, filed_under
 from .difference import compare, joined
 from .limits import limit_lines
 from .rows import JUDGED, ORIGINS, Row, origin_of
@@ -35,6 +36,7 @@ class Summary:
     Attributes:
         finished: every choice has been confirmed on every held-out text.
         judged: the score that plans are compared by on held-out text.
+        always: what every plan of this model is scored on there.
         validation: what was found comes to on text that was kept from its search; empty where none was.
         domains: how what was found compares with the best baseline on each held-out text, where there are several.
         mixture: what was found comes to on each of the texts that calibration mixes; empty where it is one text.
@@ -59,6 +61,7 @@ class Summary:
     tasks: tuple[tuple[str, ...], ...] = ()
     source: tuple[str, ...] = ()
     judged: str = HELD_OUT_SCORES[0]
+    always: tuple[str, str] = HELD_OUT_SCORES
     validation: str = ""
     domains: str = ""
     mixture: str = ""
@@ -95,7 +98,8 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
     choices = folder.journal.choices()
     found = choices.get(FOUND)
     names = [FOUND, *(name for name in choices if name != FOUND)] if found else list(choices)
-    judged = _judged(folder.recipe.scores[0], held_out, losses)
+    always = always_scored(space.anatomy)
+    judged = _judged(folder.recipe.scores[0], held_out, losses, always[0])
     rows = [
         _row(name, choices[name].genome, folder, space, losses, held_out, judged, found.genome if found else None)
         for name in names
@@ -129,8 +133,9 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
         training=training_notes(folder, space, losses, held_out),
         tasks=task_grid(folder, space, {row.name: row.genome for row in rows}),
         source=source_notes(folder, space),
-        finished=found is not None and all("kl" in row.scores.get(text, ()) for row in rows for text in held_out),
+        finished=found is not None and all(always[0] in row.scores.get(text, ()) for row in rows for text in held_out),
         judged=judged,
+        always=always,
         validation=validation_note(folder, losses.get((CALIBRATION, space.key(found.genome)), []))
         if found is not None
         else "",
@@ -145,14 +150,14 @@ def summarise(folder: RunFolder, space: Space) -> Summary:
     )
 
 
-def _judged(score: str, held_out: tuple[str, ...], losses: Losses) -> str:
+def _judged(score: str, held_out: tuple[str, ...], losses: Losses, otherwise: str) -> str:
     """The score that was searched by, where held-out text has all been scored by it; else the one that all is."""
     for text in held_out:
         keys = [key for filed, key in losses if filed == text]
         parts = [part for key in keys for part in losses.get((filed_under(text, score), key), [])]
         if len(parts) < len(keys) or any(score not in part.losses for part in parts):
-            return HELD_OUT_SCORES[0]
-    return score if held_out else HELD_OUT_SCORES[0]
+            return otherwise
+    return score if held_out else otherwise
 
 
 def _row(

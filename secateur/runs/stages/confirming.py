@@ -3,7 +3,8 @@
 from ...fitness.scores.own import is_function
 from ...search.steps import Batch
 from ...space.objective import is_own
-from ..record.journal import HELD_OUT_SCORES, OWN_SCORES
+from ...space.scores import always_scored
+from ..record.journal import OWN_SCORES
 from ..workplace import memo_of
 from .searching import Execution
 from .trained import trained_finalists
@@ -18,7 +19,7 @@ def confirm(execution: Execution) -> None:
     batch = tuple(dict.fromkeys((execution.space.dense, *genomes)))
     own = tuple(filter(is_function, execution.recipe.scores))
     limited = [limit.objective.score for limit in execution.recipe.limits if not is_own(limit.objective.score)]
-    scores = tuple(dict.fromkeys((*HELD_OUT_SCORES, *limited)))
+    scores = tuple(dict.fromkeys((*always_scored(execution.space.anatomy), *limited)))
     folder, space, bench, watcher, team = (
         execution.folder,
         execution.space,

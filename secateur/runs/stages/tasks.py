@@ -82,6 +82,8 @@ def evaluate_run(
     watcher = watcher or Watcher()
     space = problem.space_of(folder)
     genomes = picked(folder, space, picks)
+    if space.anatomy.headless:
+        raise SecateurError(f"eval: {folder.recipe.model.path} has no head; lm-eval's tasks are for language models")
     if not space.anatomy.causal:
         raise SecateurError(f"eval: {space.anatomy.family} is an encoder; lm-eval's tasks are for causal models")
     check_tasks(include, tasks, how.code)

@@ -22,6 +22,7 @@ from ...space.errors import SecateurError
 from ...space.evaluation import mean_and_error
 from ...space.genome import Genome
 from ...space.question import Chain
+from ...space.scores import HELD_OUT_SCORES
 from ...space.space import Space
 from .. import problem, workplace
 from ..asked.reading import training_settings
@@ -29,7 +30,7 @@ from ..asked.recipe import Recipe
 from ..asked.settings import TRAINING, TextSettings
 from ..memory import check_whole
 from ..record.folder import RunFolder
-from ..record.journal import CALIBRATION, HELD_OUT_SCORES
+from ..record.journal import CALIBRATION
 from ..report.prediction import predicted_loss
 from ..watcher import Watcher
 from ..workplace import trainer_of
@@ -98,6 +99,8 @@ def tune(
         SecateurError: no such plan, settings that do not fit or are not those in `out`, or a text that is too short.
     """
     watcher, recipe, space = watcher or Watcher(), folder.recipe, problem.space_of(folder)
+    if space.anatomy.headless:
+        raise SecateurError(f"tune: {folder.recipe.model.path} has no head, so that there is no loss to train on")
     genomes = picked(folder, space, [pick])
     if len(genomes) != 1:
         raise SecateurError(f"--pick {pick}: one plan is tuned at a time")

@@ -1,5 +1,6 @@
 """What families are put together from: norms, attention, MLPs, and blocks of both."""
 
+import math
 from dataclasses import replace
 
 from ..anatomy import HIDDEN, Anatomy, Axis, Block, Linear, Role, Segment, Sublayer, Tensor
@@ -71,6 +72,30 @@ def ungrouped(
     )
 
 
+def without_head(anatomy: Anatomy, pooler: tuple[Tensor, ...] = ()) -> Anatomy:
+    """The same as transformers' base model has it: without what lies outside of that, and named from there.
+
+    `pooler`: parameters that the base model has besides. Its residual width cannot be narrowed: whoever reads the
+    stream after the last norm expects it.
+    """
+    root = anatomy.blocks_path.partition(".")[0] + "."
+    inner = [tensor for tensor in anatomy.outside if tensor.name.startswith(root)]
+    outer = [tensor for tensor in anatomy.outside if not tensor.name.startswith(root)]
+    multiplied = [math.prod(tensor.shape) for tensor in outer if len(tensor.shape) > 1]
+    if anatomy.tied:
+        multiplied += [math.prod(tensor.shape) for tensor in inner if tensor.name == anatomy.embedding]
+    return replace(
+        anatomy,
+        blocks_path=anatomy.blocks_path.removeprefix(root),
+        outside=(*(replace(tensor, name=tensor.name.removeprefix(root)) for tensor in inner), *pooler),
+        head_macs=anatomy.head_macs - sum(multiplied),
+        hidden_orders=(),
+        embedding=anatomy.embedding.removeprefix(root),
+        norm="",
+        head="",
+    )
+
+
 def with_outside(anatomy: Anatomy) -> Anatomy:
     """The same with the embedding told of by its first block, and a head of its own by its last."""
     shapes = {tensor.name: tensor for tensor in anatomy.outside}
@@ -82,6 +107,6 @@ def with_outside(anatomy: Anatomy) -> Anatomy:
 
     blocks = list(anatomy.blocks)
     blocks[0] = replace(blocks[0], outside=(matrix(anatomy.embedding),))
-    if not anatomy.tied:
+    if not anatomy.tied and not anatomy.headless:
         blocks[-1] = replace(blocks[-1], outside=(*blocks[-1].outside, matrix(anatomy.head)))
     return replace(anatomy, blocks=tuple(blocks))

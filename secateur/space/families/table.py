@@ -9,12 +9,12 @@ Configurations are the dictionaries of `PreTrainedConfig.to_dict()`, in which tr
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ..anatomy import Anatomy
+from ..anatomy import Anatomy, Tensor
 from ..errors import SecateurError, suggest
 from .bert import bert, roberta
 from .gpt import gpt2, gpt_neox, opt
 from .llama import gemma2, gemma3, llama, llama_like, olmo2, phi3, qwen2, qwen3
-from .parts import with_outside
+from .parts import with_outside, without_head
 
 Config = Mapping[str, Any]
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -28,12 +28,14 @@ class Family(NamedTuple):
         encoder: it predicts masked tokens, in both directions.
         unused: parts of pretrained models that predicting tokens has no use for, by how their names begin.
         pads_first: the first position is the one after the padding token's number.
+        pooler: without a head its first token goes through a matrix, for those who want that.
     """
 
     anatomy: Callable[[Config, int], Anatomy]
     encoder: bool = False
     unused: tuple[str, ...] = ()
     pads_first: bool = False
+    pooler: bool = False
 
     def positions(self, config: Config) -> int | None:
         """How many tokens a text can have; None where nothing says so."""
@@ -56,7 +58,23 @@ def anatomy(config: Config, dtype: str = "float32") -> Anatomy:
     if dtype not in BYTES:
         raise SecateurError(f"unknown dtype '{dtype}'; {suggest(dtype, BYTES)}")
     check_sizes(config, family)
-    return with_outside(FAMILIES[family].anatomy(_Entries(config), BYTES[dtype]))
+    shape = FAMILIES[family].anatomy(_Entries(config), BYTES[dtype])
+    if is_headless(config):
+        shape = without_head(shape, _pooler(shape.hidden_size) if FAMILIES[family].pooler else ())
+    return with_outside(shape)
+
+
+def is_headless(config: Config) -> bool:
+    """Whether a checkpoint says that it is of a model without a head, as embedding models are. Where embedding and head
+    are one, nothing of a decoder's is missing for that."""
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list | tuple) and len(names) == 1 else ""
+    base = isinstance(name, str) and name.endswith("Model") and not name.endswith("LMHeadModel")
+    return base and (is_encoder(config) or not config.get("tie_word_embeddings", True))
+
+
+def _pooler(hidden: int) -> tuple[Tensor, ...]:
+    return Tensor("pooler.dense.weight", (hidden, hidden)), Tensor("pooler.dense.bias", (hidden,))
 
 
 class _Entries(dict[str, Any]):
@@ -133,8 +151,8 @@ FAMILIES: dict[str, Family] = {
     "opt": Family(opt),
     "gpt2": Family(gpt2),
     "gpt_neox": Family(gpt_neox),
-    "bert": Family(bert, encoder=True, unused=("bert.pooler.", "cls.seq_relationship.")),
-    "roberta": Family(roberta, encoder=True, unused=("roberta.pooler.",), pads_first=True),
+    "bert": Family(bert, encoder=True, unused=("bert.pooler.", "cls.seq_relationship."), pooler=True),
+    "roberta": Family(roberta, encoder=True, unused=("roberta.pooler.",), pads_first=True, pooler=True),
 }
 
 

@@ -68,6 +68,8 @@ class BitsSettings(LinearSettings):
             return LinearSettings.sites(self, anatomy)
         if self.of == "head" and anatomy.tied:
             raise SecateurError("bits: the head of this model is its embedding; write of: embedding")
+        if self.of == "head" and anatomy.headless:
+            raise SecateurError("bits: this model has no head; leave of: head out")
         name = anatomy.embedding if self.of == "embedding" else anatomy.head
         return ((self.of, (anatomy.places_outside[name.removesuffix(".weight")],)),)
 
