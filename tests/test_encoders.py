@@ -27,7 +27,7 @@ print(type(model).__name__, sum(p.numel() for p in model.parameters()))
 """
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize("family", ["bert", "distilbert", "xlm-roberta"])
 def test_a_run_on_an_encoder(family: str, tmp_path: Path) -> None:
     save_tiny(tmp_path / "model", family)
     text, held_out = save_text(tmp_path / "a.txt", seed=1), save_text(tmp_path / "b.txt", seed=2)

@@ -26,12 +26,12 @@ from secateur.space.genome import Genome
 from secateur.space.space import Space
 from tests.fitness.prepared import random_text
 from tests.program import forked
-from tests.tiny import FAMILY_NAMES, VOCABULARY, mixed_genes, model_of, save_text, save_tiny, tiny_recipe
+from tests.tiny import EVERY_FAMILY, VOCABULARY, mixed_genes, model_of, save_text, save_tiny, tiny_recipe
 
 IDS = torch.randint(3, VOCABULARY, (1, 12), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
+@pytest.mark.parametrize("family", EVERY_FAMILY)
 def test_every_family_without_its_head(family: str) -> None:
     """Anatomy, costs, the blocks one by one, subnets and smaller models are those of transformers' base model."""
     model = model_of(family, headless=True)

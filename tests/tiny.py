@@ -51,9 +51,29 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "bert": {"max_position_embeddings": 64, "type_vocab_size": 2},
     "roberta": {"max_position_embeddings": 66, "type_vocab_size": 1},
     "gpt2": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_inner": 48, "n_positions": 64},
+    "gemma": {"head_dim": 12},
+    "glm": {"head_dim": 12},
+    "glm4": {"head_dim": 12},
+    "nemotron": {"head_dim": 12},
+    "seed_oss": {"head_dim": 12},
+    "ernie4_5": {"head_dim": 12},
+    "hunyuan_v1_dense": {"head_dim": 12},
+    "ministral": {"head_dim": 12, "sliding_window": 16},
+    "olmo3": {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    "exaone4": {"sliding_window": 8, "sliding_window_pattern": 2},
+    "starcoder2": {"sliding_window": 16},
+    "xlm-roberta": {"max_position_embeddings": 66, "type_vocab_size": 1},
+    "camembert": {"max_position_embeddings": 66, "type_vocab_size": 1},
+    "distilbert": {"dim": 32, "hidden_dim": 48, "n_layers": 4, "n_heads": 4},
 }
-NO_GROUPS = ("opt", "gpt2", "gpt_neox", "bert", "roberta")
-FAMILY_NAMES = tuple(sorted(FAMILIES))
+NO_GROUPS = ("opt", "gpt2", "gpt_neox", "bert", "roberta", "xlm-roberta", "camembert", "distilbert")
+OWN_NAMES = ("gpt2", "distilbert")
+EVERY_FAMILY = tuple(sorted(FAMILIES))
+FAMILY_NAMES = (
+    *("bert", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama", "mistral", "olmo2", "opt", "phi3"),
+    *("qwen2", "qwen3", "roberta", "smollm3"),
+)
+"""Those that between them have everything an anatomy can have; the others differ in names and biases."""
 CAUSAL_NAMES = tuple(name for name in FAMILY_NAMES if not FAMILIES[name].encoder)
 
 
@@ -62,9 +82,10 @@ def config_of(family: str, **changes: Any) -> Any:
     values = {**COMMON, **SPECIAL.get(family, {}), **changes}
     if family in NO_GROUPS:
         values.pop("num_key_value_heads", None)
-    if family == "gpt2":
+    if family in OWN_NAMES:
         for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
             values.pop(name)
+    if family == "gpt2":
         values.pop("max_position_embeddings")
     return AutoConfig.for_model(family, **values)
 

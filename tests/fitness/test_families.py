@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, DynamicCache
+from transformers.pytorch_utils import Conv1D
 
 from secateur.fitness.model.blocks import Blocks
 from secateur.fitness.model.checkpoint import anatomy_of
 from secateur.fitness.subnets.materialise import materialised, smaller_config
 from secateur.fitness.subnets.subnet import Subnet
 from secateur.fitness.subnets.weights import Weights
+from secateur.plans.formats.linears import OTHER_ORDER
 from secateur.space.errors import SecateurError
 from secateur.space.families.table import FAMILIES, anatomy
 from secateur.space.space import Space
 from secateur.space.state import dense_state
-from tests.tiny import FAMILY_NAMES, VOCABULARY, config_of, mixed_genes, model_of
+from tests.tiny import EVERY_FAMILY, VOCABULARY, config_of, mixed_genes, model_of
 
 CONTEXT = 12
 IDS = torch.tensor([[random.Random(7).randrange(3, VOCABULARY) for _ in range(CONTEXT)]])
@@ -34,7 +36,7 @@ def through_blocks(blocks: Blocks, subnet: Subnet | None = None) -> torch.Tensor
     return blocks.logits(hidden)
 
 
-@pytest.fixture(params=FAMILY_NAMES)
+@pytest.fixture(params=EVERY_FAMILY)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -105,12 +107,21 @@ def test_unsliced_layer_lists_are_refused_by_transformers() -> None:
     assert len(smaller_config(model.config, shape, states).layer_types) == 3
 
 
+def test_linears_are_in_the_order_of_modules(family: str) -> None:
+    """By which tools read lists; those of families where they are not are refused."""
+    model = model_of(family)
+    shape = anatomy_of(model)
+    block: Any = model.get_submodule(shape.blocks_path)[0]
+    registered = [name for name, one in block.named_modules() if isinstance(one, torch.nn.Linear | Conv1D)]
+    assert (registered == [linear.name for linear in shape.blocks[0].linears]) == (family not in OTHER_ORDER)
+
+
 def test_unknown_family_names_the_known_ones() -> None:
-    with pytest.raises(SecateurError, match=r"unknown model family 'lama'; known: bert, .*smollm3"):
+    with pytest.raises(SecateurError, match=r"unknown model family 'lama'; known: arcee, bert, .*smollm3"):
         anatomy({"model_type": "lama"})
     with pytest.raises(SecateurError, match=r"bert.*gpt_neox"):
         anatomy({"model_type": "t5"})
-    assert len(FAMILIES) == 15
+    assert len(FAMILIES) == 31
 
 
 def test_a_model_that_is_not_what_its_family_says() -> None:

@@ -33,18 +33,21 @@ from secateur.space.genome import Genome
 from secateur.space.space import Space
 from tests.fitness.prepared import CONTEXT, IDS, prepared, random_text, through_blocks
 from tests.genes import hidden_gene
-from tests.tiny import FAMILY_NAMES, all_genes, model_of
+from tests.tiny import EVERY_FAMILY, FAMILY_NAMES, all_genes, model_of
 
-GENOMES = 50
+GENOMES, FEWER = 50, 12
+"""Of a family, and of one that differs from others in names alone."""
 REPAIRS = (None, "least-squares", "bias", "mask", "admm")
 ORDERS = ("wanda-sp", "flap", "output-error", "obs", "magnitude", "taylor")
 
 
 def settings_of(family: str) -> WidthSettings:
     """Different for each family, so that together they try every order, repair and narrowing of the stream."""
-    number = FAMILY_NAMES.index(family)
+    number = EVERY_FAMILY.index(family)
     hidden = {"llama": "pca", "olmo2": "magnitude", "qwen3": "pca", "phi3": "pca", "qwen2": "pca"}
-    hidden |= {"mistral": "magnitude", "smollm3": "pca", "granite": "magnitude"}
+    hidden |= {"mistral": "magnitude", "smollm3": "pca", "granite": "magnitude", "hunyuan_v1_dense": "pca"}
+    hidden |= {"exaone4": "magnitude", "olmo3": "magnitude", "glm": "pca", "arcee": "pca", "seed_oss": "pca"}
+    hidden |= {"ernie4_5": "pca", "ministral": "magnitude"}
     return WidthSettings(ORDERS[number % 6], REPAIRS[number % 5], hidden.get(family))
 
 
@@ -55,7 +58,7 @@ def close(first: torch.Tensor, second: torch.Tensor) -> bool:
 def genomes(space: Space) -> list[Genome]:
     rng = np.random.default_rng(0)
     found: list[Genome] = []
-    while len(found) < GENOMES:
+    while len(found) < (GENOMES if space.anatomy.family in FAMILY_NAMES else FEWER):
         genome = uniform(space, rng)
         if any(not state.removed for state in space.states(genome)):
             found.append(genome)
@@ -77,7 +80,8 @@ for path in sorted(folder.glob("*/genome-*")):
     model, info = auto.from_pretrained(path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"], (path, info)
     rows[key] = model.eval()(ids).logits[0].detach().float().contiguous()
-    if causal:
+    # One in four: generating takes most of the time, and whether it goes well hangs on the shapes.
+    if causal and int(path.name.removeprefix("genome-")) % 4 == 0:
         options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
         with_cache = model.generate(ids, use_cache=True, **options)
         assert torch.equal(with_cache, model.generate(ids, use_cache=False, **options)), path
@@ -98,7 +102,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tor
     return folder, {}
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
+@pytest.mark.parametrize("family", EVERY_FAMILY)
 def test_applied_is_materialised(family: str, saved: tuple[Path, dict[str, torch.Tensor]]) -> None:
     folder, logits = saved
     bench, space = prepared(family, settings_of(family))

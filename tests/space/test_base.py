@@ -10,14 +10,13 @@ from secateur.fitness.treatments import wanted_of
 from secateur.fitness.widths.preparation import narrower_sublayers
 from secateur.space.base import left_of
 from secateur.space.errors import SecateurError
-from secateur.space.families.table import FAMILIES
 from secateur.space.gene import Gene
 from secateur.space.genome import Genome
 from secateur.space.kinds.settings import Wishes
 from secateur.space.kinds.table import KINDS
 from secateur.space.space import Space
 from tests.genes import hidden_gene, structured_genes
-from tests.tiny import anatomy_for
+from tests.tiny import FAMILY_NAMES, anatomy_for
 
 BITS = {"kind": "bits", "levels": ["int8", "int4", "int2"]}
 
@@ -39,7 +38,7 @@ def genes_of(family: str) -> tuple[list[Gene], list[Gene]]:
     ]
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", FAMILY_NAMES)
 @settings(deadline=None, max_examples=25)
 @given(data=st.data())
 def test_it_is_the_part_with_the_plans_levels(family: str, data: st.DataObject) -> None:

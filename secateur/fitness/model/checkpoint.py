@@ -162,7 +162,10 @@ def anatomy_of(model: torch.nn.Module, dtype: str = "float32") -> Anatomy:
     config: Any = model.config
     expected = anatomy(config.to_dict(), dtype)
     shapes = expected.parameter_shapes()
-    actual = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    # Of what is tied, the name that the anatomy knows it by: some families register their head first.
+    every = list(model.named_parameters(remove_duplicate=False))
+    named = {id(parameter): name for name, parameter in every if name in shapes}
+    actual = {named.get(id(parameter), name): tuple(parameter.shape) for name, parameter in every}
     for name in sorted(shapes.keys() | actual.keys()):
         if shapes.get(name) != actual.get(name):
             raise SecateurError(

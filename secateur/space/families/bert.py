@@ -1,4 +1,4 @@
-"""The anatomy of encoders with a masked-token head: bert and roberta.
+"""The anatomy of encoders with a masked-token head: bert, roberta with its kin, and distilbert.
 
 Their norms come after the residual sum, so a dropped sublayer takes its norm with it: its input, which the norm before
 has normalised already, passes on unchanged. Both sublayers dropped are then the block removed.
@@ -20,7 +20,7 @@ def bert(config: Config, size: int) -> Anatomy:
 
 
 def roberta(config: Config, size: int) -> Anatomy:
-    """RoBERTa (Liu et al. 2019, arXiv 1907.11692)."""
+    """RoBERTa (Liu et al. 2019, arXiv 1907.11692), XLM-RoBERTa and CamemBERT."""
     return _encoder(config, size, "roberta", "lm_head", "dense", "layer_norm")
 
 
@@ -67,7 +67,7 @@ def _encoder(config: Config, size: int, root: str, head: str, dense: str, head_n
             Tensor(f"{head}.decoder.bias", (vocabulary,)),
         ]
     return Anatomy(
-        root,
+        config["model_type"],
         hidden,
         vocabulary,
         f"{root}.encoder.layer",
@@ -79,4 +79,54 @@ def _encoder(config: Config, size: int, root: str, head: str, dense: str, head_n
         embedding=outside[0].name,
         head=f"{head}.decoder.weight" if untied else outside[0].name,
         config_names=(("heads", "num_attention_heads"), ("channel", "intermediate_size"), ("hidden", "hidden_size")),
+    )
+
+
+def distilbert(config: Config, size: int) -> Anatomy:
+    """DistilBERT (Sanh et al. 2019, arXiv 1910.01108): half of BERT's blocks, and no token types."""
+    hidden, channels, heads = config["dim"], config["hidden_dim"], config["n_heads"]
+    attention = attention_of(
+        (
+            Linear("attention.q_lin", hidden, hidden, bias=True, rows=("query",)),
+            Linear("attention.k_lin", hidden, hidden, bias=True, rows=("key",)),
+            Linear("attention.v_lin", hidden, hidden, bias=True, rows=("key",)),
+            Linear("attention.out_lin", hidden, hidden, bias=True, columns=("query",)),
+        ),
+        norm("sa_layer_norm", hidden, bias=True),
+        (("attention", "attention"), ("sa_layer_norm", "identity")),
+    )
+    mlp = mlp_of(
+        (
+            Linear("ffn.lin1", channels, hidden, bias=True, rows=("channel",)),
+            Linear("ffn.lin2", hidden, channels, bias=True, columns=("channel",)),
+        ),
+        norm("output_layer_norm", hidden, bias=True),
+        (("ffn", "zero"), ("output_layer_norm", "identity")),
+    )
+    vocabulary, embeddings = config["vocab_size"], "distilbert.embeddings"
+    outside = [
+        Tensor(f"{embeddings}.word_embeddings.weight", (vocabulary, hidden)),
+        Tensor(f"{embeddings}.position_embeddings.weight", (config["max_position_embeddings"], hidden)),
+        *norm(f"{embeddings}.LayerNorm", hidden, bias=True),
+        Tensor("vocab_transform.weight", (hidden, hidden)),
+        Tensor("vocab_transform.bias", (hidden,)),
+        *norm("vocab_layer_norm", hidden, bias=True),
+        Tensor("vocab_projector.bias", (vocabulary,)),
+    ]
+    untied = not config.get("tie_word_embeddings", True)
+    if untied:
+        outside.append(Tensor("vocab_projector.weight", (vocabulary, hidden)))
+    return Anatomy(
+        "distilbert",
+        hidden,
+        vocabulary,
+        "distilbert.transformer.layer",
+        ungrouped(config["n_layers"], attention, mlp, heads, hidden, channels),
+        tuple(outside),
+        vocabulary * hidden + hidden * hidden,
+        size,
+        causal=False,
+        embedding=outside[0].name,
+        head="vocab_projector.weight" if untied else outside[0].name,
+        config_names=(("heads", "n_heads"), ("channel", "hidden_dim"), ("hidden", "dim")),
     )

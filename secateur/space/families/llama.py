@@ -14,9 +14,19 @@ NORMS = {
         ["input_layernorm", "post_attention_layernorm"],
         ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
     ),
+    "glm": (
+        ["input_layernorm", "post_self_attn_layernorm"],
+        ["post_attention_layernorm", "post_mlp_layernorm"],
+    ),
 }
-HIDDEN_ORDERS = {"pre": ("pca", "magnitude"), "post": ("magnitude",), "sandwich": ()}
-"""A rotation of the residual stream commutes with norms before a branch only; gemma's embeddings are scaled by it."""
+HIDDEN_ORDERS = {"pre": ("pca", "magnitude"), "post": ("magnitude",), "sandwich": (), "glm": ()}
+"""A rotation of the residual stream commutes with norms before a branch only; gemma's embeddings are scaled by its
+width, and norms with a bias take their mean over it."""
+GATED = ("gate_proj", "up_proj", "down_proj")
+OF_HEADS = {"head": ("q_norm", "k_norm"), "hunyuan": ("query_layernorm", "key_layernorm")}
+"""What norms of each head's queries and keys are called: in most families, and in Hunyuan."""
+WINDOWED = ("mistral", "phi3", "starcoder2")
+"""Families whose layers all have the window that the configuration names."""
 CONFIG_NAMES = (
     ("heads", "num_attention_heads"),
     ("groups", "num_key_value_heads"),
@@ -31,11 +41,19 @@ def _windows(config: Config, layers: int) -> list[int | None]:
     types = config.get("layer_types")
     if types is not None:
         return [window if kind == "sliding_attention" else None for kind in types]
-    return [window if config["model_type"] in ("mistral", "phi3") else None] * layers
+    return [window if config["model_type"] in WINDOWED else None] * layers
 
 
 def _attention(
-    config: Config, sizes: Mapping[str, int], bias: bool, output_bias: bool, norms: str, head_norms: str, fused: bool
+    config: Config,
+    sizes: Mapping[str, int],
+    bias: bool,
+    output_bias: bool,
+    norms: str,
+    norm_bias: bool,
+    head_norms: str,
+    fused: bool,
+    derived_heads: bool,
 ) -> Sublayer:
     hidden, head_dim = config["hidden_size"], sizes["head_dim"]
     queries, keys = sizes["heads"] * head_dim, sizes["kv_heads"] * head_dim
@@ -47,7 +65,9 @@ def _attention(
             ("self_attn", "num_key_value_heads", "groups"),
             ("self_attn", "config.num_attention_heads", "heads"),
         ]
-    else:
+    elif derived_heads:
+        attributes += [("self_attn", "num_heads", "heads"), ("self_attn", "num_key_value_heads", "groups")]
+    if not fused:
         linears = [
             Linear("self_attn.q_proj", queries, hidden, bias, rows=("query",), columns=("hidden",)),
             Linear("self_attn.k_proj", keys, hidden, bias, rows=("key",), columns=("hidden",)),
@@ -55,9 +75,9 @@ def _attention(
         ]
     linears.append(Linear("self_attn.o_proj", hidden, queries, output_bias, rows=("hidden",), columns=("query",)))
     around = NORMS[norms][0]
-    tensors = [tensor for name in around for tensor in norm(name, hidden, ("hidden",))]
-    if head_norms == "head":
-        tensors += [Tensor(f"self_attn.{name}_norm.weight", (head_dim,)) for name in ("q", "k")]
+    tensors = [tensor for name in around for tensor in norm(name, hidden, ("hidden",), norm_bias)]
+    if head_norms in OF_HEADS:
+        tensors += [Tensor(f"self_attn.{name}.weight", (head_dim,)) for name in OF_HEADS[head_norms]]
     elif head_norms == "all":
         tensors += [*norm("self_attn.q_norm", queries, ("query",)), *norm("self_attn.k_norm", keys, ("key",))]
     return attention_of(
@@ -68,21 +88,21 @@ def _attention(
     )
 
 
-def _mlp(config: Config, bias: bool, norms: str, fused: bool) -> Sublayer:
+def _mlp(config: Config, bias: bool, norms: str, norm_bias: bool, fused: bool, names: tuple[str, ...]) -> Sublayer:
     hidden, channels = config["hidden_size"], config["intermediate_size"]
+    *inner, last = names
     if fused:
         rows: Axis = ("channel", "channel")
         linears = [Linear("mlp.gate_up_proj", 2 * channels, hidden, bias, rows=rows, columns=("hidden",))]
     else:
         linears = [
-            Linear(f"mlp.{name}_proj", channels, hidden, bias, rows=("channel",), columns=("hidden",))
-            for name in ("gate", "up")
+            Linear(f"mlp.{name}", channels, hidden, bias, rows=("channel",), columns=("hidden",)) for name in inner
         ]
-    linears.append(Linear("mlp.down_proj", hidden, channels, bias, rows=("hidden",), columns=("channel",)))
+    linears.append(Linear(f"mlp.{last}", hidden, channels, bias, rows=("hidden",), columns=("channel",)))
     around = NORMS[norms][1]
     return mlp_of(
         tuple(linears),
-        tuple(tensor for name in around for tensor in norm(name, hidden, ("hidden",))),
+        tuple(tensor for name in around for tensor in norm(name, hidden, ("hidden",), norm_bias)),
         (("mlp", "zero"), *((name, "identity") for name in around)),
     )
 
@@ -95,13 +115,20 @@ def llama_like(
     output_bias: bool | None = None,
     mlp_bias: bool = False,
     norms: str = "pre",
+    norm_bias: bool = False,
     head_norms: str = "none",
-    fused: bool = False,
+    fused: tuple[str, ...] = (),
+    mlp_names: tuple[str, ...] = GATED,
+    hidden_orders: tuple[str, ...] | None = None,
+    derived_heads: bool = False,
 ) -> Anatomy:
     """Modules are named as in llama.
 
-    `norms`: where a branch is normalised: "pre", "post" (olmo2) or "sandwich" (gemma). `head_norms`: norms of queries
-    and keys per head ("head", qwen3 and gemma3) or over all heads at once ("all", olmo2).
+    `norms`: where a branch is normalised: "pre", "post" (olmo2), "sandwich" (gemma) or "glm"; `norm_bias`: they are
+    layer norms. `head_norms`: norms of queries and keys per head (by their names in `OF_HEADS`) or over all heads at
+    once ("all", olmo2). `fused`: of "attention" and "mlp" those whose first linears are one. `mlp_names`: of its
+    linears, the last writes to the stream. `hidden_orders`: where the norms are not all that says them.
+    `derived_heads`: their size follows from how many there are, and attention reads that by itself.
     """
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     sizes = {
@@ -110,8 +137,12 @@ def llama_like(
         "head_dim": config.get("head_dim") or hidden // heads,
     }
     output_bias = attention_bias if output_bias is None else output_bias
-    attention = _attention(config, sizes, attention_bias, output_bias, norms, head_norms, fused)
-    mlp = _mlp(config, mlp_bias, norms, fused)
+    attention = _attention(
+        config, sizes, attention_bias, output_bias, norms, norm_bias, head_norms, "attention" in fused, derived_heads
+    )
+    mlp = _mlp(config, mlp_bias, norms, norm_bias, "mlp" in fused, mlp_names)
+    if hidden_orders is None:
+        hidden_orders = () if norm_bias else HIDDEN_ORDERS[norms]
     blocks = tuple(
         transformer_block(
             index, attention, mlp, **sizes, channels=config["intermediate_size"], hidden=hidden, window=window
@@ -129,12 +160,12 @@ def llama_like(
         vocabulary,
         "model.layers",
         blocks,
-        tuple(dict.fromkeys((embedding, *norm("model.norm", hidden, ("hidden",)), head))),
+        tuple(dict.fromkeys((embedding, *norm("model.norm", hidden, ("hidden",), norm_bias), head))),
         vocabulary * hidden,
         size,
         config_names=CONFIG_NAMES,
-        explicit_head_dim=True,
-        hidden_orders=HIDDEN_ORDERS[norms],
+        explicit_head_dim=not derived_heads,
+        hidden_orders=hidden_orders,
         embedding=embedding.name,
         norm="model.norm",
         head=head.name,
@@ -142,7 +173,7 @@ def llama_like(
 
 
 def llama(config: Config, size: int) -> Anatomy:
-    """llama, smollm3 and granite."""
+    """llama, smollm3, granite, and Ministral."""
     bias, mlp_bias = bool(config.get("attention_bias")), bool(config.get("mlp_bias"))
     return llama_like(config, size, attention_bias=bias, mlp_bias=mlp_bias)
 
@@ -176,4 +207,4 @@ def olmo2(config: Config, size: int) -> Anatomy:
 
 def phi3(config: Config, size: int) -> Anatomy:
     """Phi-3 and Phi-4 (Abdin et al. 2024, arXiv 2404.14219): fused projections."""
-    return llama_like(config, size, fused=True)
+    return llama_like(config, size, fused=("attention", "mlp"))

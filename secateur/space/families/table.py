@@ -11,9 +11,22 @@ from typing import Any, NamedTuple
 
 from ..anatomy import Anatomy, Tensor
 from ..errors import SecateurError, suggest
-from .bert import bert, roberta
+from .bert import bert, distilbert, roberta
 from .gpt import gpt2, gpt_neox, opt
 from .llama import gemma2, gemma3, llama, llama_like, olmo2, phi3, qwen2, qwen3
+from .llama_kin import (
+    arcee,
+    ernie,
+    exaone4,
+    gemma,
+    glm,
+    glm4,
+    hunyuan,
+    nemotron,
+    seed_oss,
+    stablelm,
+    starcoder2,
+)
 from .parts import with_outside, without_head
 
 Config = Mapping[str, Any]
@@ -113,8 +126,8 @@ def check_sizes(config: Config, family: str) -> None:
         least = 0 if name == "sliding_window" else 1
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise SecateurError(f"{family}: {name} is {value!r} in the configuration; it has to be a whole number")
-    hidden = sizes.get("hidden_size", sizes.get("n_embd"))
-    heads = sizes.get("num_attention_heads", sizes.get("n_head"))
+    hidden = sizes.get("hidden_size", sizes.get("n_embd", sizes.get("dim")))
+    heads = sizes.get("num_attention_heads", sizes.get("n_head", sizes.get("n_heads")))
     groups = sizes.get("num_key_value_heads", heads)
     if heads is None or hidden is None or groups is None:
         return
@@ -132,7 +145,7 @@ def check_sizes(config: Config, family: str) -> None:
 SIZES = (
     *("hidden_size", "n_embd", "num_hidden_layers", "n_layer", "num_attention_heads", "n_head", "num_key_value_heads"),
     *("head_dim", "intermediate_size", "ffn_dim", "n_inner", "vocab_size", "max_position_embeddings", "n_positions"),
-    *("sliding_window", "type_vocab_size", "word_embed_proj_dim"),
+    *("sliding_window", "type_vocab_size", "word_embed_proj_dim", "dim", "hidden_dim", "n_heads", "n_layers"),
 )
 """Entries of configurations that are sizes."""
 
@@ -152,7 +165,23 @@ FAMILIES: dict[str, Family] = {
     "gpt2": Family(gpt2),
     "gpt_neox": Family(gpt_neox),
     "bert": Family(bert, encoder=True, unused=("bert.pooler.", "cls.seq_relationship."), pooler=True),
+    "gemma": Family(gemma),
+    "olmo3": Family(olmo2),
+    "exaone4": Family(exaone4),
+    "ministral": Family(llama),
+    "ernie4_5": Family(ernie),
+    "seed_oss": Family(seed_oss),
+    "hunyuan_v1_dense": Family(hunyuan),
+    "glm": Family(glm),
+    "glm4": Family(glm4),
+    "arcee": Family(arcee),
+    "nemotron": Family(nemotron),
+    "starcoder2": Family(starcoder2),
+    "stablelm": Family(stablelm),
     "roberta": Family(roberta, encoder=True, unused=("roberta.pooler.",), pads_first=True, pooler=True),
+    "xlm-roberta": Family(roberta, encoder=True, unused=("roberta.pooler.",), pads_first=True, pooler=True),
+    "camembert": Family(roberta, encoder=True, unused=("roberta.pooler.",), pads_first=True, pooler=True),
+    "distilbert": Family(distilbert, encoder=True),
 }
 
 
