@@ -15,8 +15,9 @@ import yaml
 import secateur
 from secateur.runs.asked.reading import read_recipe
 from secateur.space.errors import SecateurError
+from tests.program import forked
 from tests.test_cli import command, refused, write
-from tests.tiny import save_tiny, tiny_recipe
+from tests.tiny import save_text, save_tiny, tiny_recipe
 
 PROGRAM = Path(sys.executable).parent / "secateur"
 
@@ -49,6 +50,22 @@ def test_a_first_recipe_runs_as_it_is(tiny: Path, tmp_path: Path, goal: str) -> 
     again = command("init", tiny / "model", texts, "--out", recipe)
     assert again.returncode == 2
     assert "exists" in again.stderr
+
+
+def test_a_first_recipe_for_llama_cpp_stores_in_fewer_bits(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "model", hidden_size=64, intermediate_size=128, head_dim=16)
+    ended = forked(
+        "init", folder, save_text(tmp_path / "a.txt", 200), "--for", "llama.cpp", "--out", tmp_path / "r.yaml"
+    )
+    assert ended.returncode == 0, ended.stderr
+    content = (tmp_path / "r.yaml").read_text()
+    values = yaml.safe_load(content)
+    stored = [gene for gene in values["genes"] if gene["kind"] == "bits"]
+    assert [gene.get("of", "layers") for gene in stored] == ["layers", "embedding", "head"]
+    assert {"attention", "mlp"} <= {gene["kind"] for gene in values["genes"]}
+    assert list(values["budgets"].values()) == ["<= 0.3x"]
+    assert values["target"] == "llama.cpp"
+    assert "&id" not in content
 
 
 @pytest.mark.parametrize(

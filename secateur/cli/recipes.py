@@ -26,7 +26,10 @@ def init(
     ] = None,
     smaller: Annotated[
         str | None,
-        typer.Option(help="The share that is to go, such as 30%: of the parameters, or what --for is about."),
+        typer.Option(
+            help="The share that is to go: of the parameters, or what --for is about. "
+            "By default 30%, of a file for llama.cpp 70%."
+        ),
     ] = None,
     goal: Annotated[
         str | None,
@@ -51,10 +54,11 @@ def init(
             console.print(f"  {name}: {about}")
         goal = typer.prompt("For", default="quality")
     if smaller is None and goal != "front" and asks:
-        smaller = typer.prompt("How much smaller", default="30%")
+        smaller = typer.prompt("How much smaller", default="70%" if goal == "llama.cpp" else "30%")
     here = out.absolute().parent
     named = tuple(_from(one, here) for one in texts)
-    wish = Wish(_from(model, here), named, share_of(smaller or "30%"), goal or "quality", device, minutes)
+    share = share_of(smaller) if smaller else None
+    wish = Wish(_from(model, here), named, share, goal or "quality", device, minutes)
     with console.status("looking at the model and the text"):
         content, description = first_recipe(wish, here)
     from ..files import write_text

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from ..fitness.bits.planes import check_types
 from ..fitness.model.checkpoint import load_tokenizer
 from ..fitness.model.configuration import load_config
 from ..fitness.text import Sequences, TextRequest, read
@@ -33,7 +34,7 @@ from .problem import build_space, check_search
 
 GOALS: Mapping[str, str] = {
     "quality": "the best plan of that size, by dropped and narrower sublayers; a smaller checkpoint",
-    "llama.cpp": "the same as a GGUF that llama.cpp runs",
+    "llama.cpp": "the best file of that size that llama.cpp runs: sublayers dropped, narrower, and in fewer bits",
     "sparsity": "zeros, another share in each sublayer, for llm-compressor, torchao, torch.nn.utils.prune",
     "speed": "the best plan of that latency on the device, which is measured",
     "front": "a front: the best of every size, to choose from",
@@ -45,6 +46,15 @@ MOST, FEWEST = 64, 6
 """Sequences of calibration and of held-out text together that are enough, and with which it makes no sense."""
 TIMED = 512, 32
 """Tokens in and out of the request that is timed, where the model has as many positions."""
+USUAL = 0.3, 0.7
+"""The share that goes where nobody says it: of sizes, and of a file that may be stored in fewer bits."""
+TYPES: tuple[tuple[list[str], dict[str, str]], ...] = (
+    (["Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K"], {}),
+    (["Q8_0 or other", "Q6_K or other", "Q5_K or other", "Q4_K or other", "Q3_K or other"], {}),
+    (["Q8_0", "Q5_1", "Q4_1", "Q4_0"], {}),
+    (["Q8_0", "Q5_1", "Q4_1", "Q4_0"], {"quantizer": "nearest"}),
+)
+"""Types of weights, the finest first, and how they are made: rows may not fit, or ggml not be installed."""
 ZEROS = 0.1
 """Between two levels of sparsity."""
 
@@ -55,17 +65,23 @@ class Wish:
 
     Attributes:
         texts: files or names of datasets, as recipes name them; several are mixed, as much of each.
-        smaller: the share that is to go, of parameters, bytes, weights or time, by the goal.
+        smaller: the share that is to go, of parameters, bytes, weights or time, by the goal; None: as much as is
+            usual there.
         goal: one of `GOALS`.
     """
 
     model: str
     texts: tuple[str, ...]
-    smaller: float = 0.3
+    smaller: float | None = None
     goal: str = "quality"
     device: str = "cpu"
     minutes: float = 20.0
     seed: int = 0
+
+    @property
+    def share(self) -> float:
+        """That is to go."""
+        return self.smaller if self.smaller is not None else USUAL[self.goal == "llama.cpp"]
 
 
 def share_of(text: str) -> float:
@@ -92,13 +108,14 @@ def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
     refused: SecateurError | None = None
     tried: dict[str, Any] | None = None
     problems = _problems(wish, FAMILIES[shape.family].positions(config), shape)
-    for problem, genes in itertools.product(problems, _genes(shape, wish)):
+    for problem, (genes, making) in itertools.product(problems, _genes(shape, wish)):
         values: dict[str, Any] = {
             "model": {"path": wish.model, "device": wish.device},
             "calibration": calibration,
             "held_out": held_out,
             "genes": genes,
             **problem,
+            **making,
             **({"score": always_scored(shape)[0]} if shape.headless and wish.goal != "front" else {}),
             "strategy": "surrogate",
             "effort": {"minutes": wish.minutes},
@@ -107,6 +124,7 @@ def first_recipe(wish: Wish, folder: Path) -> tuple[str, Description]:
         try:
             recipe = written_recipe(values, folder)
             space = build_space(recipe, config)
+            check_types(space, recipe.quantizer)
             # Searched ones may take as long as the search, each.
             values["baselines"] = [name for name in recipe.wanted_baselines() if name in RULES]
             recipe = written_recipe(values, folder)
@@ -193,7 +211,7 @@ def _texts(
 def _problems(wish: Wish, positions: int | None, shape: Anatomy) -> list[dict[str, Any]]:
     """What is limited, or wanted, of a model of so many positions; an encoder decodes nothing. What is best comes
     first, which may ask more of the model than the next."""
-    limit = f"<= {1 - wish.smaller:.4g}x"
+    limit = f"<= {1 - wish.share:.4g}x"
     if wish.goal == "front":
         return [{"objectives": [always_scored(shape)[0], "parameters"]}]
     if wish.goal == "speed":
@@ -208,15 +226,25 @@ def _problems(wish: Wish, positions: int | None, shape: Anatomy) -> list[dict[st
     return [{"budgets": {"parameters": limit}}]
 
 
-def _genes(shape: Anatomy, wish: Wish) -> Iterator[list[dict[str, Any]]]:
-    """Genes for the wish, the finest first; a model or a tool may not have them all."""
+def _genes(shape: Anatomy, wish: Wish) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """Genes for the wish, and what their making takes, the finest first; a model or a tool may not have them all."""
     if wish.goal == "sparsity":
         # Evenly around what is wanted, so that every sublayer can have more and less.
-        count = round(min(0.9, wish.smaller + 0.3) / ZEROS)
-        first = max(1, round((wish.smaller - 0.3) / ZEROS))
+        count = round(min(0.9, wish.share + 0.3) / ZEROS)
+        first = max(1, round((wish.share - 0.3) / ZEROS))
         levels = [round(ZEROS * step, 2) for step in range(first, count + 1)]
-        yield [{"kind": "sparsity", "per": "sublayer", "levels": levels}]
+        yield [{"kind": "sparsity", "per": "sublayer", "levels": levels}], {}
         return
+    if wish.goal == "llama.cpp":
+        outside = ["embedding"] if shape.tied else ["embedding", "head"]
+        for structure, (levels, making) in itertools.product(_structure(shape), TYPES):
+            stored: list[dict[str, Any]] = [{"per": "sublayer"}, *({"of": one} for one in outside)]
+            yield [*structure, *({"kind": "bits", **part, "levels": list(levels)} for part in stored)], making
+    yield from ((structure, {}) for structure in _structure(shape))
+
+
+def _structure(shape: Anatomy) -> Iterator[list[dict[str, Any]]]:
+    """Sublayers that are dropped or become narrower, or blocks that are dropped."""
     groups = shape.blocks[0].dimensions.get("groups", 1)
     mlp = {"kind": "mlp", "levels": "8 levels"}
     if groups > 1:
@@ -250,6 +278,7 @@ WORDS: Mapping[str, str] = {
     "objectives": "what the front is of",
     "score": "how far embeddings of texts are from the dense model's: it has no head, so that there is no perplexity",
     "latency": "of a request of so many tokens in and out; quick measures for 20 seconds, its default is 180",
+    "quantizer": "to the nearest; for more types, and an importance matrix, install llama-cpp-python",
     "pruner": "magnitude, wanda, ria, sparsegpt or admm",
     "target": "nothing is searched that could not go there",
     "strategy": "or evopress, greedy, knapsack, random; for fronts also nsga2, sms-emoa, tpe",
