@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from transformers import AutoModel
 
 import secateur
@@ -102,8 +103,10 @@ def test_a_run_on_one(family: str, tmp_path: Path) -> None:
     assert "hidden_error" in shown.stdout
     assert "perplexity" not in shown.stdout
     assert "KL" not in shown.stdout
-    page = (tmp_path / "run" / "report.html").read_text() if (tmp_path / "run" / "report.html").exists() else ""
+    page = words_of(tmp_path / "run" / "report" / "index.html")
+    assert "embedding, b" in page
     assert "perplexity" not in page
+    assert "KL" not in page
 
     out = made.export(to="hf", out=tmp_path / "out")
     done = subprocess.run(
@@ -119,6 +122,33 @@ def test_a_run_on_one(family: str, tmp_path: Path) -> None:
     assert "pipeline_tag: feature-extraction" in card
     assert json.loads((out / "1_Pooling" / "config.json").read_text())["pooling_mode_cls_token"] is True
     assert (out / "modules.json").is_file()
+
+
+def words_of(page: Path) -> str:
+    """Of a report, without what its charts are drawn by."""
+    parts = page.read_text().split("<script")
+    return "".join(part.partition("</script>")[2] if number else part for number, part in enumerate(parts))
+
+
+def test_a_front_and_a_comparison_speak_of_embeddings(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "model", "bert", headless=True)
+    text, held_out = save_text(tmp_path / "a.txt", seed=1), save_text(tmp_path / "b.txt", seed=2)
+    for score in ("embedding", "hidden_error"):
+        changes: dict[str, Any] = {
+            "budgets": {},
+            "objectives": [score, "parameters"],
+        }
+        recipe = tiny_recipe(folder, text, held_out, **changes, strategy="random")
+        for number in range(2):
+            secateur.run({**recipe, "effort": {"evaluations": 30 + 10 * number}}, tmp_path / f"{score}-{number}")
+        shown = forked("report", tmp_path / f"{score}-0", environment={"COLUMNS": "200"}).stdout
+        assert f"{score}" in shown
+        assert "KL" not in shown
+        page = words_of(tmp_path / f"{score}-0" / "report" / "index.html")
+        assert "KL" not in page
+        assert "ppl" not in page
+        compared = forked("compare", tmp_path / f"{score}-0", tmp_path / f"{score}-1", environment={"COLUMNS": "200"})
+        assert f"held-out {score}" in compared.stdout, compared.stderr
 
 
 def pooling(folder: Path) -> None:
@@ -158,6 +188,7 @@ def test_levels_of_bits_too(tmp_path: Path) -> None:
         secateur.describe({**recipe, "genes": [{"kind": "bits", "of": "head", "levels": levels}]})
 
 
+WIDTHS: dict[str, Any] = {"genes": [{"kind": "mlp", "levels": "4 levels", "multiple_of": 8}]}
 SEARCHED: dict[str, Any] = {"strategy": "surrogate", "effort": {"tokens": 4000}}
 
 
@@ -173,6 +204,10 @@ SEARCHED: dict[str, Any] = {"strategy": "surrogate", "effort": {"tokens": 4000}}
             "score: kl is of the tokens",
         ),
         ({"score": "embedding", "genes": [{"kind": "hidden", "levels": [32, 24]}]}, "hidden"),
+        (
+            {"score": "embedding", **WIDTHS, "widths": {"order": "taylor"}},
+            "widths: taylor goes by the loss of the tokens",
+        ),
         ({"score": "embedding", "target": "llama.cpp"}, "its tool loads language models, and this one has no head"),
     ],
 )
@@ -185,9 +220,9 @@ def test_what_takes_a_head_is_refused(changes: dict[str, Any], said: str, tmp_pa
 def test_training_tuning_and_tasks_are_refused(tmp_path: Path) -> None:
     folder, text = save_tiny(tmp_path / "model", "mistral", headless=True), save_text(tmp_path / "a.txt")
     recipe = tiny_recipe(folder, text, score="embedding", strategy={"name": "greedy"})
-    training = {"training": {"stages": ["100%"], "candidates": 2, "what": "full"}}
-    with pytest.raises(SecateurError, match="training"):
-        secateur.describe({**recipe, **training, "score": "kl"})
+    stages = {"stages": [{"tokens": 64, "survivors": 1}], "candidates": 2, "what": "full", "sequences": 4}
+    with pytest.raises(SecateurError, match=r"training: is by the tokens .* has no head"):
+        secateur.describe({**recipe, "training": stages, "score": "kl"})
     secateur.run(recipe, tmp_path / "run")
     tuning = ("tune", tmp_path / "run", "--tokens", "100", "--out", tmp_path / "tuned")
     for words in (tuning, ("eval", tmp_path / "run", "--tasks", "piqa")):
@@ -197,7 +232,13 @@ def test_training_tuning_and_tasks_are_refused(tmp_path: Path) -> None:
         assert "Traceback" not in ended.stderr
     ended = forked("export", tmp_path / "run", "--to", "gguf", "--out", tmp_path / "x.gguf")
     assert ended.returncode == 2
+    assert "this one has no head" in ended.stderr
     assert not (tmp_path / "x.gguf").exists()
+    out = tmp_path / "out"
+    assert forked("export", tmp_path / "run", "--to", "hf", "--out", out).returncode == 0
+    ended = forked("eval", out, "--tasks", "piqa")
+    assert ended.returncode == 2
+    assert "has no head" in ended.stderr
 
 
 def test_a_head_that_is_missing_is_told_with_what_would_work(tmp_path: Path) -> None:
@@ -207,6 +248,52 @@ def test_a_head_that_is_missing_is_told_with_what_would_work(tmp_path: Path) -> 
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}))
     with pytest.raises(SecateurError, match=r"missing in its files: cls.*architectures: \[BertModel\]"):
         secateur.run(tiny_recipe(folder, save_text(tmp_path / "a.txt")), tmp_path / "run")
+
+
+def test_a_head_that_is_there_is_kept(tmp_path: Path) -> None:
+    """Of checkpoints that claim to have none: perplexities can be had."""
+    for family in ("bert", "mistral"):
+        folder = save_tiny(tmp_path / family, family, **({"tie_word_embeddings": False} if family == "mistral" else {}))
+        config = json.loads((folder / "config.json").read_text())
+        base = {"bert": "BertModel", "mistral": "MistralModel"}[family]
+        (folder / "config.json").write_text(json.dumps(config | {"architectures": [base]}))
+        assert not anatomy(load_config(str(folder))).headless
+        assert load_model(str(folder))(IDS).logits.shape[-1] == VOCABULARY
+
+
+def test_an_encoder_without_a_pooler(tmp_path: Path) -> None:
+    """As many are published: nothing is made up for it, neither in the search nor in what comes out."""
+    folder = save_tiny(tmp_path / "model", "bert", headless=True)
+    model = AutoModel.from_pretrained(folder, add_pooling_layer=False)
+    model.save_pretrained(folder)
+    text, held_out = save_text(tmp_path / "a.txt", seed=1), save_text(tmp_path / "b.txt", seed=2)
+    for name, changes in (("drops", {}), ("widths", {**WIDTHS, "budgets": {"block_parameters": "0.8x"}})):
+        made = secateur.run(tiny_recipe(folder, text, held_out, score="embedding", **changes), tmp_path / name)
+        assert made.summary.dense_costs["parameters"] == sum(p.numel() for p in model.parameters())
+        out = made.export("hf", tmp_path / f"{name}-out")
+        with safe_open(out / "model.safetensors", framework="pt") as tensors:
+            assert not [one for one in tensors.keys() if "pooler" in one]  # noqa: SIM118 - not a dict
+        loaded = AutoModel.from_pretrained(out)
+        assert torch.isfinite(loaded(IDS).last_hidden_state).all()
+
+
+def test_modules_that_cannot_go_along_are_told(tmp_path: Path) -> None:
+    folder, text = save_tiny(tmp_path / "model", "bert", headless=True), save_text(tmp_path / "a.txt")
+    pooling(folder)
+    made = secateur.run(tiny_recipe(folder, text, score="embedding"), tmp_path / "run")
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "config.json").write_text("{}")
+    (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickle")
+    modules = json.loads((folder / "modules.json").read_text())
+    for path, said in (
+        ("2_Dense", "are a pickle, which is never opened or passed on"),
+        ("../x", "outside the model's"),
+    ):
+        more = {"idx": 2, "name": "2", "path": path, "type": "sentence_transformers.models.Dense"}
+        (folder / "modules.json").write_text(json.dumps([*modules, more]))
+        with pytest.raises(SecateurError, match=said):
+            made.export("hf", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_decoder_whose_head_is_its_embedding_keeps_it(tmp_path: Path) -> None:

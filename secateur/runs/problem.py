@@ -137,17 +137,22 @@ def space_noted(folder: RunFolder, table: LatencyTable | None = None) -> Space:
 
 def _check_headless(recipe: Recipe) -> None:
     """Raises SecateurError where the recipe asks a model without a head for something that takes one."""
+    model = recipe.model.path
+    if recipe.training is not None:
+        raise SecateurError(
+            f"training: is by the tokens that a model predicts, and model '{model}' has no head; leave it out"
+        )
+    if "widths" in recipe.features() and recipe.widths.order == "taylor":
+        raise SecateurError(
+            f"widths: taylor goes by the loss of the tokens that a model predicts, and model '{model}' has no head; "
+            "write order: output-error"
+        )
     for name in recipe.scores:
         if name.startswith("lm-eval:") or (name in SCORES and not SCORES[name].headless):
             raise SecateurError(
-                f"score: {name} is of the tokens that a model predicts, and model '{recipe.model.path}' has no head; "
+                f"score: {name} is of the tokens that a model predicts, and model '{model}' has no head; "
                 f"write {' or '.join(HEADLESS_SCORES)}"
             )
-    if recipe.training is not None:
-        raise SecateurError(
-            f"training: is by the tokens that a model predicts, and model '{recipe.model.path}' has no head; leave it "
-            "out"
-        )
 
 
 def _check_positions(settings: LatencySettings, family: str, config: Mapping[str, Any]) -> None:

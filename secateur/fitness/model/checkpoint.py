@@ -12,7 +12,7 @@ from transformers.utils import cached_file
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
-from ...space.families.table import FAMILIES, anatomy, is_headless
+from ...space.families.table import FAMILIES, POOLER, anatomy, corrected, is_headless
 from .border import library
 from .configuration import locate
 from .device import CPU
@@ -22,6 +22,8 @@ from .files import (
     WEIGHTS,
     check_loaded,
     check_weights,
+    names_in,
+    weight_files,
 )
 from .gguf_model import converted
 
@@ -109,8 +111,11 @@ def _load(path: str, dtype: str, trust_remote_code: bool, places: Callable[[torc
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         family = FAMILIES.get(config.model_type)
         auto = AutoModelForMaskedLM if family is not None and family.encoder else AutoModelForCausalLM
-        if family is not None and is_headless(config.to_dict()):
-            auto = AutoModel
+        told: dict[str, Any] = {}
+        if is_headless(config.to_dict()):
+            told = corrected(config.to_dict(), names_in(weight_files(local, path), path)) if local is not None else {}
+            config.update(told)
+            auto = AutoModel if is_headless(config.to_dict()) else auto
         tied = bool(getattr(config, "tie_word_embeddings", False))
         device_map = None
         if places is not None:
@@ -124,7 +129,9 @@ def _load(path: str, dtype: str, trust_remote_code: bool, places: Callable[[torc
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             device_map=device_map,
+            **({"add_pooling_layer": False} if POOLER in told else {}),
         )
+        model.config.update(told)
     check_loaded(info, path, family.unused if family is not None else ())
     head = model.get_output_embeddings()
     if tied and head is not None and head.weight is not model.get_input_embeddings().weight:

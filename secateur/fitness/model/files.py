@@ -23,8 +23,8 @@ COMPUTED = (*BUFFERS, "attn.bias")
 STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Kinds of numbers in safetensors files that can be searched."""
 HEADLESS = (
-    "; a model without a language-model head is searched where config.json says so (architectures: [BertModel], or "
-    "whatever its base model is called); a classifier cannot be"
+    "; a model without a language-model head is searched where config.json says so by the name of its family's base "
+    "model (architectures: [BertModel], [MistralModel]); a classifier cannot be"
 )
 LAYERS, LABELS, NUMBER = 10_000, 10**6, 2**40
 """What no number of layers or labels, of which lists are made, and no other number of a configuration, is above."""
@@ -124,6 +124,15 @@ def stored_dtype(files: Sequence[Path], path: str) -> str | None:
                     "pruned in full precision; name the checkpoint that it was made from"
                 )
     return max(counts, key=lambda name: counts[name], default=None)
+
+
+def names_in(files: Sequence[Path], path: str) -> set[str]:
+    """The names of all parameters in safetensors files; raises SecateurError where one cannot be read."""
+    names = set[str]()
+    for file in files:
+        with border(f"model '{path}': {file.name} cannot be read"), safe_open(file, framework="pt") as tensors:
+            names.update(tensors.keys())
+    return names
 
 
 def read_object(file: Path, where: str, largest: int) -> dict[str, Any]:

@@ -23,6 +23,13 @@ TOKENS = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max"}
 """What older files call them."""
 
 
+def modules_of(folder: Path) -> dict[str, str]:
+    """By their folders, the kinds of the modules that a model's sentence-transformers file names after the model."""
+    modules = read_json(folder / MODULES, f"model '{folder}': {MODULES}", LARGEST)
+    entries = [one for one in modules if isinstance(one, dict)] if isinstance(modules, list) else []
+    return {str(one["path"]): str(one.get("type")) for one in entries if one.get("path")}
+
+
 def pooling_of(folder: Path) -> str:
     """The name in `POOLINGS` of a model's pooling; the mean where it has no such files.
 
@@ -32,9 +39,7 @@ def pooling_of(folder: Path) -> str:
     if not (folder / MODULES).is_file():
         return "mean"
     where = f"model '{folder}': {MODULES}"
-    modules = read_json(folder / MODULES, where, LARGEST)
-    entries = [one for one in modules if isinstance(one, dict)] if isinstance(modules, list) else []
-    paths = [str(one.get("path")) for one in entries if str(one.get("type")).endswith("Pooling")]
+    paths = [path for path, kind in modules_of(folder).items() if kind.endswith("Pooling")]
     if not paths:
         return "mean"
     inside = folder / paths[0]

@@ -180,6 +180,7 @@ def layer_config(config: Any, index: int) -> tuple[dict[str, Any], list[str]]:
 def shrink(model: Any, tables: Mapping[str, Any]) -> None:
     """Makes a freshly built stock model what its configuration says layer by layer; the weights are loaded after."""
     config = model.config
+    leave_out_pooler(model)
     names = dict(tables["config_names"])
     dense = config.to_dict()
     for index, block in enumerate(model.get_submodule(tables["blocks"])):
@@ -189,6 +190,12 @@ def shrink(model: Any, tables: Mapping[str, Any]) -> None:
         narrow(block, tables, sizes, skipped, (dense.get("secateur_biases") or {}).get(str(index), ()))
     if dense.get("secateur_projection"):
         add_projection(model, tables["norm"], dense[names["hidden"]])
+
+
+def leave_out_pooler(model: Any) -> None:
+    """Takes the pooler out of an encoder whose configuration says that it has none."""
+    if getattr(model.config, "secateur_pooler", True) is False:
+        model.pooler = None
 
 
 def add_projection(model: nn.Module, norm: str, hidden: int) -> nn.Module:

@@ -13,7 +13,7 @@ from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
 from ...space.layout import kept_blocks, skips, widths
 from ...space.state import BlockState, outside_of
-from ..model.surgery import add_projection, narrow
+from ..model.surgery import add_projection, leave_out_pooler, narrow
 from .weights import Weights
 
 PER_LAYER_LISTS = ("layer_types", "no_rope_layers")
@@ -171,6 +171,7 @@ def built(model: nn.Module, anatomy: Anatomy, states: Sequence[BlockState], name
     description, dropped = tables(anatomy), skips(anatomy.blocks, states)
     with init_empty_weights(include_buffers=False):
         smaller: nn.Module = type(dense)(smaller_config(dense.config, anatomy, states))
+        leave_out_pooler(smaller)
         blocks = list(smaller.get_submodule(anatomy.blocks_path).children())
         for new, old in enumerate(kept_blocks(states)):
             sizes = states[old].sizes(anatomy.blocks[old])

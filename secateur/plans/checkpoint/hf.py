@@ -86,8 +86,7 @@ def export_hf(
         _forget_code(folder)
         plan.write(folder / "plan.json")
         carry_licence(plan, folder)
-        if anatomy.headless:
-            carry_pooling(plan, folder)
+        carry_pooling(plan, folder)
         (folder / "README.md").write_text(card(plan, own_class, task_of(anatomy)), encoding="utf8")
 
 

@@ -9,6 +9,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from ...fitness.model.configuration import locate
+from ...fitness.model.pooling import MODULES, modules_of
 from ...space.errors import SecateurError
 from ..plan import Plan
 from .task import Task
@@ -19,9 +20,7 @@ METRICS = {
     "cross_entropy": "cross-entropy, nats",
     "embedding": "cosine distance of embeddings to the dense model's",
 }
-POOLING_FILES = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json")
-POOLING_PART = re.compile(r"[0-9]_[A-Za-z]+")
-"""What folders of modules after the model are called, such as 1_Pooling."""
+POOLING_FILES = (MODULES, "config_sentence_transformers.json", "sentence_bert_config.json")
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 FROM_CARD = ("license", "license_name", "license_link", "language")
 """What a card carries over from that of the dense model."""
@@ -56,15 +55,30 @@ def carry_licence(plan: Plan, folder: Path) -> None:
 
 
 def carry_pooling(plan: Plan, folder: Path) -> None:
-    """Copies what sentence-transformers reads beside a model's weights: how it pools, and what follows; no pickles."""
+    """Copies what sentence-transformers reads beside a model's weights: how it pools, and what follows.
+
+    Raises:
+        SecateurError: a module lies outside the model's folder, or has its weights as a pickle.
+    """
     here = _folder(plan)
-    if here is None:
+    if here is None or not (here / MODULES).is_file():
         return
-    parts = [path for path in here.iterdir() if path.is_dir() and POOLING_PART.fullmatch(path.name)]
-    files = [*(here / name for name in POOLING_FILES), *(file for part in parts for file in part.iterdir())]
+    files = [here / name for name in POOLING_FILES]
+    for path in modules_of(here):
+        part = here / path
+        if not part.resolve().is_relative_to(here.resolve()):
+            raise SecateurError(f"model '{here}': {MODULES}: '{path[:100]}' is outside the model's folder")
+        found = [file for file in part.iterdir() if file.is_file()] if part.is_dir() else []
+        kept = [file for file in found if file.suffix in (".json", ".safetensors")]
+        if any(file.suffix in (".bin", ".pt") for file in found) and all(file.suffix == ".json" for file in kept):
+            raise SecateurError(
+                f"model '{here}': the weights of its module '{path[:100]}' are a pickle, which is never opened or "
+                "passed on; save them as safetensors, or take the module out of modules.json"
+            )
+        files += kept
     for file in files:
-        if file.is_file() and file.suffix in (".json", ".safetensors"):
-            (folder / file.relative_to(here)).parent.mkdir(exist_ok=True)
+        if file.is_file() and file.resolve().is_relative_to(here.resolve()):
+            (folder / file.relative_to(here)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, folder / file.relative_to(here))
 
 

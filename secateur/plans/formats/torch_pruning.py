@@ -88,5 +88,6 @@ TORCH_PRUNING = Format(
     refuses=refuses,
     reads=reads,
     read=read,
+    head=True,
     sublayers=TRANSFORMER,
 )

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from ...space.errors import SecateurError
 from ...space.evaluation import Evaluation
 from ...space.front import hypervolume, nondominated
-from ...space.scores import always_scored
+from ...space.scores import HELD_OUT_SCORES, always_scored
 from ...space.space import Space
 from ..record.facts import MODEL, TEXTS
 from ..record.folder import RunFolder
@@ -32,10 +32,11 @@ class Compared:
         evaluations, tokens: that its search spent.
         members: of its front; 1 for a run for one plan.
         volume: hypervolume on the calibration text, as a share of the box that all runs share; None for one plan.
-        held_volume: the same with held-out KL in the place of calibration KL.
+        held_volume: the same with a held-out score in the place of calibration's.
         shared: how many of its members no other run's members dominate.
         loss: of the found plan on held-out text; None for fronts.
         difference: found plan minus the first run's, paired; None for fronts and the first run.
+        score: which one that is, on held-out text.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Compared:
     shared: int | None = None
     loss: float | None = None
     difference: Difference | None = None
+    score: str = HELD_OUT_SCORES[0]
 
 
 def compare_runs(runs: Sequence[tuple[RunFolder, Space]]) -> list[Compared]:
@@ -134,14 +136,21 @@ def _fronts(runs: Sequence[tuple[RunFolder, Space]], fronts: Sequence[FrontSumma
                 volume=hypervolume(mine, worst, ideal) if mine else 0.0,
                 held_volume=hypervolume(known, worst, ideal) if known else None,
                 shared=sum(tuple(row) in kept for row in mine),
+                score=_score(front),
             )
         )
     return found
 
 
+def _score(front: FrontSummary) -> str:
+    """Of those that every plan has on held-out text, the one that the front is of, or the first."""
+    judged, always = front.summary.judged, front.summary.always
+    return judged if judged in always else always[0]
+
+
 def _held(front: FrontSummary, point: Point) -> list[float] | None:
     """The values of a member with a held-out score in the place of calibration's; None where there is none."""
-    held_out, [score, _] = front.summary.held_out, front.summary.always
+    held_out, score = front.summary.held_out, _score(front)
     if not held_out or score not in point.values or any(text not in point.row.scores for text in held_out):
         return None
     values = dict(zip((o.name for o in front.objectives), relative(front, point), strict=True))
@@ -175,6 +184,7 @@ def _plans(runs: Sequence[tuple[RunFolder, Space]]) -> list[Compared]:
                 evaluations=row.evaluations,
                 tokens=row.tokens,
                 members=1,
+                score=score,
                 loss=mean_held_out(row, texts, score) if texts else None,
                 difference=compare(evaluations, reference, score) if number else None,
             )

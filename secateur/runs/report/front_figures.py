@@ -77,7 +77,8 @@ def _hover(front: FrontSummary, space: Space, point: Point) -> str:
     for text in front.summary.held_out:
         if text in point.row.scores:
             scores = point.row.scores[text]
-            for name in (front.summary.always[0], *filter(is_own, scores)):
+            always, judged = front.summary.always, front.summary.judged
+            for name in dict.fromkeys((always[0], *([judged] if judged in always else []), *filter(is_own, scores))):
                 label = SHOWN.get(name, name)
                 lines.append(f"held-out {text}: {label} {scores[name].mean:.4f} ± {scores[name].standard_error:.4f}")
     return "<br>".join([*lines, profile_text(space, point)])

@@ -28,9 +28,10 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
     """
     costs = [objective for objective in front.objectives if objective.is_cost]
     scores = [objective for objective in front.objectives if not objective.is_cost]
-    own, by_loss = own_scores(front), front.summary.judged == "cross_entropy"
+    own, by_loss = own_scores(front), front.summary.judged == front.summary.always[1]
     first, second = front.summary.always
     words = second == "cross_entropy"
+    digits = 3 if words else 4
     headings = ["rank", "plan"]
     for objective in costs:
         headings.append(f"{objective.name}\nof dense")
@@ -40,7 +41,7 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
     if brief and front.summary.held_out:
         headings += [
             f"{SHOWN.get(first, first)}\nheld-out",
-            *(["perplexity\nheld-out"] if by_loss else []),
+            *([f"{SHOWN.get(second, second)}\nheld-out"] if by_loss else []),
             *(f"{name}\nheld-out" for name in own),
         ]
     for text in () if brief else front.summary.held_out:
@@ -67,16 +68,18 @@ def table(front: FrontSummary, brief: bool = False) -> tuple[list[str], list[lis
         for objective in scores:
             known = objective.name in point.values
             row.append(
-                f"{rounded(point.values[objective.name], 3)} ± {point.errors[objective.name]:.3f}" if known else ""
+                f"{rounded(point.values[objective.name], digits)} ± {point.errors[objective.name]:.{digits}f}"
+                if known
+                else ""
             )
         if brief and front.summary.held_out:
             texts = front.summary.held_out
-            row.append(_held_out(point, texts, first))
-            row += [_perplexity(point, texts)] if by_loss else []
+            row.append(_held_out(point, texts, first, digits))
+            row += [_perplexity(point, texts) if words else _held_out(point, texts, second, digits)] * by_loss
             row += [_held_out(point, texts, name) for name in own]
         for text in () if brief else front.summary.held_out:
-            row.append(_held_out(point, (text,), first))
-            row.append(_perplexity(point, (text,)) if words else _held_out(point, (text,), second))
+            row.append(_held_out(point, (text,), first, digits))
+            row.append(_perplexity(point, (text,)) if words else _held_out(point, (text,), second, digits))
             row += [_held_out(point, (text,), name) for name in own]
         row += [f"{point.row.costs['parameters'] / front.summary.dense_costs['parameters']:.3f}"] if size else []
         if timed:
@@ -109,7 +112,7 @@ def own_scores(front: FrontSummary) -> list[str]:
     return [one.score for one in front.objectives if is_own(one.name) and one.score in scored]
 
 
-def _held_out(point: Point, texts: Sequence[str], score: str) -> str:
+def _held_out(point: Point, texts: Sequence[str], score: str, digits: int = 3) -> str:
     """A score over the sequences of all texts together."""
     found = [point.row.scores[text] for text in texts if text in point.row.scores]
     scores = [one[score] for one in found if score in one]
@@ -118,7 +121,7 @@ def _held_out(point: Point, texts: Sequence[str], score: str) -> str:
     total = sum(score.sequences for score in scores)
     mean = sum(score.mean * score.sequences for score in scores) / total
     error = math.sqrt(sum((score.standard_error * score.sequences) ** 2 for score in scores)) / total
-    return f"{rounded(mean, 3)} ± {error:.3f}"
+    return f"{rounded(mean, digits)} ± {error:.{digits}f}"
 
 
 def _speed(front: FrontSummary, point: Point) -> list[str]:

@@ -61,7 +61,7 @@ def _rank(heading: str, front: FrontSummary) -> int:
 
 def print_compared(console: Console, runs: Sequence[Compared]) -> None:
     """Prints several runs side by side."""
-    fronts = runs[0].volume is not None
+    fronts, score = runs[0].volume is not None, "KL" if runs[0].score == "kl" else runs[0].score
     columns = [
         Column("run", text=True),
         Column("strategy", 2, text=True),
@@ -71,9 +71,9 @@ def print_compared(console: Console, runs: Sequence[Compared]) -> None:
     columns += (
         [Column("members", 1), Column("on the joint\nfront", 1), Column("hypervolume\ncalibration")]
         if fronts
-        else [Column("held-out KL"), Column("minus the first run\npaired 95 %")]
+        else [Column(f"held-out {score}"), Column("minus the first run\npaired 95 %")]
     )
-    columns += [Column("hypervolume\nheld-out KL", 1)] if fronts else []
+    columns += [Column(f"hypervolume\nheld-out {score}", 1)] if fronts else []
     rows = []
     for one in runs:
         cells = [one.name, one.strategy, f"{one.evaluations:,}", f"{one.tokens:,}"]

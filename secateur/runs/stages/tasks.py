@@ -18,7 +18,7 @@ from ...fitness.workers.hand import Lost
 from ...fitness.workers.team import Team
 from ...search.memo import Remembered
 from ...space.errors import SecateurError
-from ...space.families.table import is_encoder
+from ...space.families.table import is_encoder, is_headless
 from ...space.genome import Genome
 from ...space.question import WHOLE, Chain, Question, Told
 from ...space.space import Space
@@ -207,7 +207,11 @@ def evaluate_checkpoint(
         SecateurError: no such task or model.
     """
     watcher = watcher or Watcher()
-    if is_encoder(load_config(target)):
+    values = load_config(target)
+    values |= {"model_type": str(values.get("model_type")).removeprefix("secateur_")}
+    if is_headless(values):
+        raise SecateurError(f"eval: {target} has no head; lm-eval's tasks are for language models")
+    if is_encoder(values):
         raise SecateurError(f"eval: {target} is an encoder; lm-eval's tasks are for causal models")
     check_tasks(include, tasks, how.code)
     tokenizer = load_tokenizer(target)

@@ -6,7 +6,7 @@ enter it in `FAMILIES` under its `model_type`, with what is special about its ch
 Configurations are the dictionaries of `PreTrainedConfig.to_dict()`, in which transformers has filled in the defaults.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from ..anatomy import Anatomy, Tensor
@@ -30,6 +30,10 @@ from .llama_kin import (
 from .parts import with_outside, without_head
 
 Config = Mapping[str, Any]
+POOLER = "secateur_pooler"
+"""The entry of a configuration that says that a model has no pooler although its class has one."""
+BASES = {"hunyuan_v1_dense": "hunyuan_dense_v1"}
+"""What families are called in the names of their classes, where that is something else."""
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -73,17 +77,35 @@ def anatomy(config: Config, dtype: str = "float32") -> Anatomy:
     check_sizes(config, family)
     shape = FAMILIES[family].anatomy(_Entries(config), BYTES[dtype])
     if is_headless(config):
-        shape = without_head(shape, _pooler(shape.hidden_size) if FAMILIES[family].pooler else ())
+        pooler = FAMILIES[family].pooler and config.get(POOLER, True)
+        shape = without_head(shape, _pooler(shape.hidden_size) if pooler else ())
     return with_outside(shape)
 
 
 def is_headless(config: Config) -> bool:
     """Whether a checkpoint says that it is of a model without a head, as embedding models are. Where embedding and head
     are one, nothing of a decoder's is missing for that."""
-    names = config.get("architectures")
-    name = names[0] if isinstance(names, list | tuple) and len(names) == 1 else ""
-    base = isinstance(name, str) and name.endswith("Model") and not name.endswith("LMHeadModel")
-    return base and (is_encoder(config) or not config.get("tie_word_embeddings", True))
+    family, names = str(config.get("model_type")), config.get("architectures")
+    if family not in FAMILIES or not isinstance(names, list | tuple) or len(names) != 1:
+        return False
+    called = str(names[0]).removeprefix("Secateur").lower()
+    base = "".join(BASES.get(family, family).split("_")).replace("-", "") + "model"
+    return called.replace("_", "") == base and (is_encoder(config) or not config.get("tie_word_embeddings", True))
+
+
+def corrected(config: Config, names: Collection[str]) -> dict[str, Any]:
+    """What has to be said otherwise of a checkpoint that claims to have no head, by the names of its parameters: that
+    it has one all the same, or that it has no pooler."""
+    if not is_headless(config):
+        return {}
+    family = FAMILIES[str(config["model_type"])]
+    shape = family.anatomy(_Entries(config), BYTES["float32"])
+    root = shape.blocks_path.partition(".")[0] + "."
+    if any(tensor.name in names for tensor in shape.outside if not tensor.name.startswith(root)):
+        return {"architectures": None}
+    if family.pooler and not any(name.endswith("pooler.dense.weight") for name in names):
+        return {POOLER: False}
+    return {}
 
 
 def _pooler(hidden: int) -> tuple[Tensor, ...]:
