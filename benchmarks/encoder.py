@@ -61,6 +61,8 @@ SEARCHES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 }
 THEN = f"pruned to {PRUNED}, then bits"
 RULES, WIDTH_RULES = ("uniform-bits", "target-bpw"), ("uniform-width", "flap", "shortgpt")
+EQUAL = 0.015
+"""Sides that differ more in size are not compared."""
 SENTENCES, NEAREST = 250, 10
 """Of a domain; all of them are searched for the neighbours of each."""
 
@@ -197,7 +199,11 @@ def rows(sizes: Sequence[float], sides: Sequence[str], seeds: Sequence[int]) -> 
             known = {side: json.loads(path.read_text()) for side, path in paths.items() if path.exists()}
             first = known.get(sides[0])
             for side, row in known.items():
-                against = paired(first["recall"], row["recall"]) if first and side != sides[0] else ""
+                cost = "weight_bytes" if sizes is SIZES else "block_parameters"
+                equal = first is not None and abs(row[cost] / first[cost] - 1) < EQUAL
+                against = (
+                    paired(first["recall"], row["recall"]) if first is not None and equal and side != sides[0] else ""
+                )
                 yield (
                     f"{size:g}",
                     str(seed),
@@ -237,7 +243,8 @@ def main() -> None:
 NOTE = (
     f"{len(DOMAINS) * SENTENCES:,} sentences; the ten nearest are looked for among all of them. Windows are those of "
     "64 tokens of the same four domains that searches report on. GPTQ looks at the dense model's inputs on all sides. "
-    "The word embedding has 11.7 of the 22.7 million weights, and lookups are rounded to the nearest."
+    "The word embedding has 11.7 of the 22.7 million weights, and lookups are rounded to the nearest. "
+    "Sides that differ by more than 1.5 % in size are not compared."
 )
 
 if __name__ == "__main__":
