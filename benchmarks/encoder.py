@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from benchmarks.bits import BITS, RULES, SURROGATE
 from benchmarks.setup import DOMAINS, RESULTS, asked, carried_out, kept_answer, paired, shown, table_of
 from secateur.fitness.sources import documents
 
@@ -44,23 +45,17 @@ WEIGHTS = 22_713_216
 """Of the dense model."""
 PRUNED = 0.7
 """Of the blocks' parameters that pruning leaves, before what is left is quantized."""
-LEVELS = ["int8-g64", "int4-g64", "int3-g64", "int2-g64"]
 CUTS: list[dict[str, Any]] = [
     {"kind": "attention", "levels": [12, 10, 8, 6, 4, 2, 0]},
     {"kind": "mlp", "levels": "8 levels"},
 ]
-BITS: list[dict[str, Any]] = [
-    {"kind": "bits", "per": "sublayer", "levels": LEVELS},
-    {"kind": "bits", "of": "embedding", "levels": LEVELS},
-]
-SURROGATE: dict[str, Any] = {"name": "surrogate"}
 SEARCHES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "together": ([*CUTS, *BITS], SURROGATE),
     "bits alone": (BITS, SURROGATE),
     "EvoPress, bits alone": (BITS, {"name": "evopress", "initial": ["uniform-bits"]}),
 }
 THEN = f"pruned to {PRUNED}, then bits"
-RULES, WIDTH_RULES = ("uniform-bits", "target-bpw"), ("uniform-width", "flap", "shortgpt")
+WIDTH_RULES = ("uniform-width", "flap", "shortgpt")
 EQUAL = 0.015
 """Sides that differ more in size are not compared."""
 SENTENCES, NEAREST = 250, 10
@@ -197,13 +192,11 @@ def rows(sizes: Sequence[float], sides: Sequence[str], seeds: Sequence[int]) -> 
         for seed in seeds:
             paths = {side: kept_answer(ROOT, side, size, seed) for side in sides}
             known = {side: json.loads(path.read_text()) for side, path in paths.items() if path.exists()}
-            first = known.get(sides[0])
+            first, cost = known.get(sides[0]), "weight_bytes" if sizes is SIZES else "block_parameters"
             for side, row in known.items():
-                cost = "weight_bytes" if sizes is SIZES else "block_parameters"
-                equal = first is not None and abs(row[cost] / first[cost] - 1) < EQUAL
-                against = (
-                    paired(first["recall"], row["recall"]) if first is not None and equal and side != sides[0] else ""
-                )
+                against = ""
+                if first and side != sides[0] and abs(row[cost] / first[cost] - 1) < EQUAL:
+                    against = paired(first["recall"], row["recall"])
                 yield (
                     f"{size:g}",
                     str(seed),

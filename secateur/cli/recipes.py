@@ -47,14 +47,14 @@ def init(
     asks = sys.stdin.isatty()
     model = model or _asked(asks, "Model: a folder, a .gguf file, a hub name, or package:NAME", "MODEL")
     texts = text or [_asked(asks, "Text: a .txt, .jsonl or .parquet file, or a dataset's name", "TEXT")]
-    from ..runs.initial import GOALS, Wish, first_recipe, share_of, told
+    from ..runs.initial import GOALS, Wish, first_recipe, share_of, told, usual_share
 
     if goal is None and asks:
         for name, about in GOALS.items():
             console.print(f"  {name}: {about}")
         goal = typer.prompt("For", default="quality")
     if smaller is None and goal != "front" and asks:
-        smaller = typer.prompt("How much smaller", default="70%" if goal == "llama.cpp" else "30%")
+        smaller = typer.prompt("How much smaller", default=f"{usual_share(goal or 'quality'):.0%}")
     here = out.absolute().parent
     named = tuple(_from(one, here) for one in texts)
     share = share_of(smaller) if smaller else None

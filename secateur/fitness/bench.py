@@ -16,7 +16,7 @@ from ..space.genome import Genome
 from ..space.latency import LatencyTable, Measured, Workload
 from ..space.names import PREPARE
 from ..space.objective import is_own
-from ..space.scores import SCORES
+from ..space.scores import keeps_hidden
 from ..space.space import Space
 from ..space.treatments import Treatment
 from .bits.imatrix import Importances
@@ -207,7 +207,7 @@ class Bench:
 
     def evaluator(self, space: Space, title: str, scores: tuple[str, ...]) -> SubnetEvaluator:
         """Scores genomes of `space` on one of the texts."""
-        hidden = self.anatomy.headless or any(SCORES[name].stream for name in scores if name in SCORES)
+        hidden = keeps_hidden(self.anatomy, scores)
         teacher = Teacher(
             self.blocks, self.texts[title], self.prepared_digest, keep_hidden=hidden, pooling=self.pooling
         )

@@ -46,8 +46,6 @@ MOST, FEWEST = 64, 6
 """Sequences of calibration and of held-out text together that are enough, and with which it makes no sense."""
 TIMED = 512, 32
 """Tokens in and out of the request that is timed, where the model has as many positions."""
-USUAL = 0.3, 0.7
-"""The share that goes where nobody says it: of sizes, and of a file that may be stored in fewer bits."""
 TYPES: tuple[tuple[list[str], dict[str, str]], ...] = (
     (["Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K"], {}),
     (["Q8_0 or other", "Q6_K or other", "Q5_K or other", "Q4_K or other", "Q3_K or other"], {}),
@@ -81,7 +79,12 @@ class Wish:
     @property
     def share(self) -> float:
         """That is to go."""
-        return self.smaller if self.smaller is not None else USUAL[self.goal == "llama.cpp"]
+        return self.smaller if self.smaller is not None else usual_share(self.goal)
+
+
+def usual_share(goal: str) -> float:
+    """That goes where nobody says it: more of a file that may be stored in fewer bits."""
+    return 0.7 if goal == "llama.cpp" else 0.3
 
 
 def share_of(text: str) -> float:

@@ -15,7 +15,7 @@ from ..fitness.zeros.updating import UPDATING
 from ..space.budget import parse_bytes
 from ..space.errors import SecateurError
 from ..space.objective import is_own
-from ..space.scores import SCORES
+from ..space.scores import keeps_hidden
 from ..space.space import Space
 from .asked.recipe import Recipe
 
@@ -108,7 +108,7 @@ def work_of(recipe: Recipe, space: Space) -> Work:
         DTYPES[recipe.model.dtype].itemsize,
         tuple((text.sequences, text.length) for text in texts),
         (prepare.sequences, prepare.length),
-        dense_hidden=space.anatomy.headless or any(SCORES[name].stream for name in recipe.scores if name in SCORES),
+        dense_hidden=keeps_hidden(space.anatomy, recipe.scores),
         text=(zeros and needs_text(recipe.pruner))
         or (narrower and (order_looks or widths.repair is not None))
         or ("bits" in features and recipe.quantizer in LOOKING and recipe.importance is None),

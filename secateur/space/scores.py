@@ -1,6 +1,6 @@
 """What subnets can be scored on, by name; how each is computed stands in the module that its entry names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .anatomy import Anatomy
@@ -76,6 +76,11 @@ HEADLESS_SCORES = ("embedding", "hidden_error")
 def always_scored(anatomy: Anatomy) -> tuple[str, str]:
     """What every plan of a model is scored on on held-out text."""
     return HEADLESS_SCORES if anatomy.headless else HELD_OUT_SCORES
+
+
+def keeps_hidden(anatomy: Anatomy, scores: Iterable[str]) -> bool:
+    """Whether the dense model's last hidden states are looked at: all that there is without a head."""
+    return anatomy.headless or any(SCORES[name].stream for name in scores if name in SCORES)
 
 
 EXPONENTIALS: Mapping[str, str] = {"perplexity": "cross_entropy"}

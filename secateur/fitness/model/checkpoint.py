@@ -12,7 +12,7 @@ from transformers.utils import cached_file
 
 from ...space.anatomy import Anatomy
 from ...space.errors import SecateurError
-from ...space.families.table import FAMILIES, POOLER, anatomy, corrected, is_headless
+from ...space.families.table import FAMILIES, POOLER, anatomy, is_headless
 from .border import library
 from .configuration import locate
 from .device import CPU
@@ -22,7 +22,7 @@ from .files import (
     WEIGHTS,
     check_loaded,
     check_weights,
-    names_in,
+    told_by_files,
     weight_files,
 )
 from .gguf_model import converted
@@ -111,11 +111,10 @@ def _load(path: str, dtype: str, trust_remote_code: bool, places: Callable[[torc
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         family = FAMILIES.get(config.model_type)
         auto = AutoModelForMaskedLM if family is not None and family.encoder else AutoModelForCausalLM
-        told: dict[str, Any] = {}
+        told = told_by_files(config.to_dict(), weight_files(local, path) if local is not None else (), path)
+        config.update(told)
         if is_headless(config.to_dict()):
-            told = corrected(config.to_dict(), names_in(weight_files(local, path), path)) if local is not None else {}
-            config.update(told)
-            auto = AutoModel if is_headless(config.to_dict()) else auto
+            auto = AutoModel
         tied = bool(getattr(config, "tie_word_embeddings", False))
         device_map = None
         if places is not None:

@@ -15,10 +15,10 @@ from typing import Any
 from safetensors import safe_open
 
 from ...space.errors import SecateurError, StorageError, border
-from ...space.families.table import corrected, is_headless, own_dtype
+from ...space.families.table import own_dtype
 from ..cache import cache_folder, digest, file_digest, read_json, usable, write_json
 from .border import library
-from .files import check_folder, check_quantised, names_in, stored_dtype, weight_files
+from .files import check_folder, check_quantised, stored_dtype, told_by_files, weight_files
 from .gguf_model import gguf_config, meaning
 from .gguf_source import read_header
 
@@ -84,8 +84,7 @@ def load_config(path: str, trust_remote_code: bool = False) -> dict[str, Any]:
     files = weight_files(Path(source.folder), path) if Path(source.folder).is_dir() else []
     here = [file for file in files if file.is_file()]
     stored = stored_dtype(here, path)
-    if here and is_headless(values):
-        values |= corrected(values, names_in(here, path))
+    values |= told_by_files(values, here, path)
     return values if stored in (None, own_dtype(values)) else values | {"dtype": stored}
 
 

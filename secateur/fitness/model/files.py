@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from ...files import read_json
 from ...space.errors import SecateurError, border
-from ...space.families.table import FAMILIES, check_sizes
+from ...space.families.table import FAMILIES, check_sizes, corrected, is_headless
 
 CONFIG, ADAPTER, WEIGHTS = "config.json", "adapter_config.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
@@ -126,13 +126,19 @@ def stored_dtype(files: Sequence[Path], path: str) -> str | None:
     return max(counts, key=lambda name: counts[name], default=None)
 
 
-def names_in(files: Sequence[Path], path: str) -> set[str]:
-    """The names of all parameters in safetensors files; raises SecateurError where one cannot be read."""
+def told_by_files(config: Mapping[str, Any], files: Sequence[Path], path: str) -> dict[str, Any]:
+    """What safetensors files say otherwise than a configuration that claims to be of a model without a head.
+
+    Raises:
+        SecateurError: one cannot be read.
+    """
+    if not files or not is_headless(config):
+        return {}
     names = set[str]()
     for file in files:
         with border(f"model '{path}': {file.name} cannot be read"), safe_open(file, framework="pt") as tensors:
             names.update(tensors.keys())
-    return names
+    return corrected(config, names)
 
 
 def read_object(file: Path, where: str, largest: int) -> dict[str, Any]:

@@ -128,9 +128,9 @@ class Teacher:
 
     @torch.inference_mode()
     def _answers(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-        parts = []
         if self.blocks.anatomy.headless:
             return {"hidden": hidden.cpu()}
+        parts = []
         for rows in torch.split(hidden, rows_at_once(self.blocks), dim=1):
             log_p = self.blocks.logits(rows).float().log_softmax(-1)
             top, tokens = log_p.topk(self._top, dim=-1)

@@ -24,27 +24,37 @@ def roberta(config: Config, size: int) -> Anatomy:
     return _encoder(config, size, "roberta", "lm_head", "dense", "layer_norm")
 
 
+def _square(hidden: int, query: str, key: str, value: str, output: str) -> tuple[Linear, ...]:
+    """The linears of an attention with as many KV heads as query heads."""
+    return (
+        Linear(query, hidden, hidden, bias=True, rows=("query",)),
+        Linear(key, hidden, hidden, bias=True, rows=("key",)),
+        Linear(value, hidden, hidden, bias=True, rows=("key",)),
+        Linear(output, hidden, hidden, bias=True, columns=("query",)),
+    )
+
+
+def _through(hidden: int, channels: int, first: str, second: str) -> tuple[Linear, ...]:
+    """The linears of an MLP without a gate."""
+    return (
+        Linear(first, channels, hidden, bias=True, rows=("channel",)),
+        Linear(second, hidden, channels, bias=True, columns=("channel",)),
+    )
+
+
 def _encoder(config: Config, size: int, root: str, head: str, dense: str, head_norm: str) -> Anatomy:
     """`root` and `head` are modules; `dense` and `head_norm` the linear and the norm inside the head."""
     if config.get("is_decoder") or config.get("add_cross_attention"):
         raise SecateurError(f"{root} as a decoder is not covered; set is_decoder and add_cross_attention to false")
     hidden, channels, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
     attention = attention_of(
-        (
-            Linear("attention.self.query", hidden, hidden, bias=True, rows=("query",)),
-            Linear("attention.self.key", hidden, hidden, bias=True, rows=("key",)),
-            Linear("attention.self.value", hidden, hidden, bias=True, rows=("key",)),
-            Linear("attention.output.dense", hidden, hidden, bias=True, columns=("query",)),
-        ),
+        _square(hidden, "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
         norm("attention.output.LayerNorm", hidden, bias=True),
         (("attention", "keep"),),
         (("attention.self", "num_attention_heads", "heads"), ("attention.self", "all_head_size", "query")),
     )
     mlp = mlp_of(
-        (
-            Linear("intermediate.dense", channels, hidden, bias=True, rows=("channel",)),
-            Linear("output.dense", hidden, channels, bias=True, columns=("channel",)),
-        ),
+        _through(hidden, channels, "intermediate.dense", "output.dense"),
         norm("output.LayerNorm", hidden, bias=True),
         (("intermediate", "identity"), ("output", "second")),
     )
@@ -86,20 +96,12 @@ def distilbert(config: Config, size: int) -> Anatomy:
     """DistilBERT (Sanh et al. 2019, arXiv 1910.01108): half of BERT's blocks, and no token types."""
     hidden, channels, heads = config["dim"], config["hidden_dim"], config["n_heads"]
     attention = attention_of(
-        (
-            Linear("attention.q_lin", hidden, hidden, bias=True, rows=("query",)),
-            Linear("attention.k_lin", hidden, hidden, bias=True, rows=("key",)),
-            Linear("attention.v_lin", hidden, hidden, bias=True, rows=("key",)),
-            Linear("attention.out_lin", hidden, hidden, bias=True, columns=("query",)),
-        ),
+        _square(hidden, "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
         norm("sa_layer_norm", hidden, bias=True),
         (("attention", "attention"), ("sa_layer_norm", "identity")),
     )
     mlp = mlp_of(
-        (
-            Linear("ffn.lin1", channels, hidden, bias=True, rows=("channel",)),
-            Linear("ffn.lin2", hidden, channels, bias=True, columns=("channel",)),
-        ),
+        _through(hidden, channels, "ffn.lin1", "ffn.lin2"),
         norm("output_layer_norm", hidden, bias=True),
         (("ffn", "zero"), ("output_layer_norm", "identity")),
     )

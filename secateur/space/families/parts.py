@@ -72,15 +72,24 @@ def ungrouped(
     )
 
 
+def root_of(anatomy: Anatomy) -> str:
+    """How the names of all parameters begin that transformers' base model has."""
+    return anatomy.blocks_path.partition(".")[0] + "."
+
+
+def head_of(anatomy: Anatomy) -> tuple[Tensor, ...]:
+    """What lies outside of transformers' base model; a tied weight does not."""
+    return tuple(tensor for tensor in anatomy.outside if not tensor.name.startswith(root_of(anatomy)))
+
+
 def without_head(anatomy: Anatomy, pooler: tuple[Tensor, ...] = ()) -> Anatomy:
     """The same as transformers' base model has it: without what lies outside of that, and named from there.
 
     `pooler`: parameters that the base model has besides. Its residual width cannot be narrowed: whoever reads the
     stream after the last norm expects it.
     """
-    root = anatomy.blocks_path.partition(".")[0] + "."
-    inner = [tensor for tensor in anatomy.outside if tensor.name.startswith(root)]
-    outer = [tensor for tensor in anatomy.outside if not tensor.name.startswith(root)]
+    root, outer = root_of(anatomy), head_of(anatomy)
+    inner = [tensor for tensor in anatomy.outside if tensor not in outer]
     multiplied = [math.prod(tensor.shape) for tensor in outer if len(tensor.shape) > 1]
     if anatomy.tied:
         multiplied += [math.prod(tensor.shape) for tensor in inner if tensor.name == anatomy.embedding]

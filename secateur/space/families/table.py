@@ -27,7 +27,7 @@ from .llama_kin import (
     stablelm,
     starcoder2,
 )
-from .parts import with_outside, without_head
+from .parts import head_of, with_outside, without_head
 
 Config = Mapping[str, Any]
 POOLER = "secateur_pooler"
@@ -96,12 +96,8 @@ def is_headless(config: Config) -> bool:
 def corrected(config: Config, names: Collection[str]) -> dict[str, Any]:
     """What has to be said otherwise of a checkpoint that claims to have no head, by the names of its parameters: that
     it has one all the same, or that it has no pooler."""
-    if not is_headless(config):
-        return {}
     family = FAMILIES[str(config["model_type"])]
-    shape = family.anatomy(_Entries(config), BYTES["float32"])
-    root = shape.blocks_path.partition(".")[0] + "."
-    if any(tensor.name in names for tensor in shape.outside if not tensor.name.startswith(root)):
+    if any(tensor.name in names for tensor in head_of(family.anatomy(_Entries(config), BYTES["float32"]))):
         return {"architectures": None}
     if family.pooler and not any(name.endswith("pooler.dense.weight") for name in names):
         return {POOLER: False}
